@@ -1,0 +1,3 @@
+module stead
+
+go 1.26

@@ -1,0 +1,49 @@
+package reconcile
+
+import (
+	"context"
+
+	"stead/runtime"
+	"stead/spec"
+)
+
+// Runtime is all that the loop asks of the containers on this host. Calls for
+// one name never overlap; calls for different names do. Each returns when what
+// it says holds or failed, and is safe to repeat: what is done already is not
+// an error.
+type Runtime interface {
+	// List returns what is known about every container, by name. It is cheap:
+	// no system call per container.
+	List() []runtime.Status
+	// Wake receives after a container changed by itself (its command ended, its
+	// keeper died). It is never closed and holds at most one wake-up.
+	Wake() <-chan struct{}
+	// Check looks at the kernel for drift and at the keeper's health, and
+	// updates what List says. Called on each resync tick and at start.
+	Check(ctx context.Context) error
+
+	// Create makes the container's directory (bringing back the root of a
+	// removed one of that name, told by the result) and, unless c is suspended,
+	// starts it.
+	Create(ctx context.Context, c *spec.Container, from Origin) (broughtBack string, err error)
+	// Start starts a container that does not run, with its applied spec.
+	// byPolicy says that the restart policy asked: it counts as a restart.
+	Start(ctx context.Context, name string, byPolicy bool) error
+	// Update applies c where only live fields differ from what is applied;
+	// changes that the kernel refused are in Status.Unapplied afterwards.
+	Update(ctx context.Context, c *spec.Container, from Origin) error
+	// Restart stops the container, applies c and starts it unless c is suspended.
+	Restart(ctx context.Context, c *spec.Container, from Origin) error
+	// Adopt notes that the same meaning now stands in another file or document.
+	Adopt(ctx context.Context, name string, from Origin) error
+	// Stop ends the processes (signal, timeout, kill); the directory stays.
+	Stop(ctx context.Context, name string) error
+	// Remove stops the container and moves its directory to removed/.
+	Remove(ctx context.Context, name string) error
+	// SetStopped notes or forgets, durably, that an admin stopped the container.
+	// It stops and starts nothing itself.
+	SetStopped(ctx context.Context, name string, stopped bool) error
+}
+
+// Origin is where a manifest stands.
+type Origin = runtime.Origin

@@ -1,0 +1,87 @@
+package runtime
+
+import (
+	"time"
+
+	"stead/spec"
+)
+
+// State is what the processes of a container are doing, as a fact of the
+// kernel; what it means for a person is reconcile's to say.
+type State string
+
+const (
+	Created  State = "created"  // has a directory, was never started on this boot (or is suspended)
+	Starting State = "starting" // a start is under way
+	Running  State = "running"
+	Stopping State = "stopping" // a stop is under way
+	Exited   State = "exited"   // ended, or its start failed (Exit says which)
+)
+
+// Status is what is known about one container of this host: facts, no
+// judgement. It is a copy; holders may keep it.
+type Status struct {
+	Name string
+	// Applied is the manifest as it was last applied, normalised. Never nil.
+	Applied *spec.Container
+	// From is where Applied was last seen.
+	From Origin
+
+	State      State
+	Pid        int       // of the command, in the host's pid namespace; 0 unless Running or Stopping
+	CreatedAt  time.Time // of the container's directory
+	StartedAt  time.Time // of the current or last run; zero if it never ran
+	FinishedAt time.Time // of the last run; zero while running or if it never ran
+	Exit       *Exit     // of the last run; nil while running or if it never ran
+
+	Restarts int // starts by the restart policy since the container was last created, changed or restarted by hand
+	Failures int // runs in a row that ended sooner than backoff.max, or failed to start; 0 after a stable one
+
+	// StoppedAt is when an admin stopped it; nil if none did. Durable.
+	StoppedAt *time.Time
+	// Unapplied are live changes that the kernel refused: the old values hold.
+	Unapplied []Unapplied
+	// Drift is what was found changed by hand since the last pass (a limit, a
+	// cgroup, a mount); empty if nothing.
+	Drift []string
+}
+
+// Exit is how a run ended.
+type Exit struct {
+	Code    int    `json:"code"`             // exit code, 128+N for signal N; 125–127 when the start failed, as in Podman; -1 unknown
+	Signal  string `json:"signal,omitempty"` // "KILL", "SEGV", …
+	Reason  string `json:"reason"`           // a stable code, see the Reason constants
+	Message string `json:"message,omitempty"`
+}
+
+// Reasons of an Exit: stable codes that scripts may depend on.
+const (
+	ReasonCompleted          = "Completed"          // exit code 0
+	ReasonError              = "Error"              // another exit code
+	ReasonSignalled          = "Signalled"          // ended by a signal
+	ReasonOOMKilled          = "OOMKilled"          // killed at its memory limit
+	ReasonStopped            = "Stopped"            // asked to end by stead
+	ReasonUnknown            = "ExitUnknown"        // ended while no keeper watched, and the kernel does not tell
+	ReasonStartFailed        = "StartFailed"        // some step of the launch failed; the message names it
+	ReasonCommandNotFound    = "CommandNotFound"    // the command is not in the root, or can't be executed
+	ReasonRootfsMissing      = "RootfsMissing"      // the path root is not a directory
+	ReasonUserNotFound       = "UserNotFound"       // user or group is not in the root's passwd or group
+	ReasonMountSourceMissing = "MountSourceMissing" // a bind's source is not there
+	ReasonMountTarget        = "MountTargetInvalid" // a target leaves the root, or is no file or directory as its source
+	ReasonIdmapUnsupported   = "IdmapUnsupported"   // the file system can't map ids; the message says what to do
+)
+
+// Unapplied is a live change that could not be had.
+type Unapplied struct {
+	Path    string `json:"path"` // field, as in "spec.resources.memory"
+	Wanted  string `json:"wanted"`
+	Have    string `json:"have"`
+	Message string `json:"message"`
+}
+
+// Origin is where a manifest stands: an absolute file path and the number of
+// the document in it, from 0.
+type Origin struct {
+	File     string `json:"file"`
+	Document int    `json:"document"`
+}
