@@ -1,0 +1,321 @@
+package launch
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	safe      = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
+	cwd       = ^uintptr(99) // AT_FDCWD, -100
+	rootUmask = 0o022
+)
+
+// devices are the nodes of a container's /dev: copies of the nursery's binds
+// of the host's, because mknod(2) is EPERM in a user namespace.
+var devices = []string{"null", "zero", "full", "random", "urandom", "tty"}
+
+// fds are the parent's numbers of what the child keeps as 0, 1, 2, gateFD, ranFD.
+type fds [5]int
+
+// childOf is the program of a container's first process; root is where the
+// parent attaches its tree in the nursery. It is the child's half of start.go.
+func childOf(c *Config, root string, f fds) *program {
+	p := &program{}
+	p.keepOnly(f)
+	p.hearGate("wait for id maps and cgroups")
+	p.do("setsid", unix.SYS_SETSID)
+	p.becomeRoot()
+	p.kernelFilesystems(c)
+	p.hearGate("wait for the mounts")
+	p.do("copy mount namespace", unix.SYS_UNSHARE, unix.CLONE_NEWNS)
+	p.do("tell of the copy", unix.SYS_SENDTO, gateFD, p.text("u"), 1, unix.MSG_NOSIGNAL)
+	tree := p.unlockedRoot(root)
+	p.dev(tree)
+	if !c.HostNetwork {
+		p.loopback()
+	}
+	p.do("set host name", unix.SYS_SETHOSTNAME, p.text(c.Hostname), uintptr(len(c.Hostname)))
+	p.do("enter root", unix.SYS_FCHDIR).from[0] = tree
+	dot := p.text(".")
+	p.do("pivot root", unix.SYS_PIVOT_ROOT, dot, dot)
+	p.do("unmount old root", unix.SYS_UMOUNT2, dot, unix.MNT_DETACH)
+	p.do("enter root", unix.SYS_CHDIR, p.text("/"))
+	// Late, so that the cgroups that the parent put us in are the root of it.
+	p.do("unshare cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP)
+	p.execute(&c.Process)
+	return p
+}
+
+// keepOnly moves the kept descriptors to 0–4 and closes the rest: another
+// start's gate, held open here, would hide its end of file.
+func (p *program) keepOnly(f fds) {
+	var high [len(f)]*int32
+	for k, fd := range f {
+		high[k] = p.slot()
+		p.do("keep descriptor", unix.SYS_FCNTL, uintptr(fd), unix.F_DUPFD, 64).into = high[k]
+	}
+	for k := range f {
+		flags := uintptr(0)
+		if k >= gateFD {
+			flags = unix.O_CLOEXEC
+		}
+		p.do("keep descriptor", unix.SYS_DUP3, 0, uintptr(k), flags).from[0] = high[k]
+	}
+	p.do("close the rest", unix.SYS_CLOSE_RANGE, keptFD, ^uintptr(0)>>32, 0)
+	// Never visible to ptrace or /proc/PID/mem from inside while this is still
+	// our memory; execve sets it back. Entering a user namespace doesn't clear it.
+	p.do("clear dumpable", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0)
+}
+
+// hearGate waits for one byte of the parent. End of file: it died or gave up.
+func (p *program) hearGate(step string) {
+	b := new(byte)
+	p.do(step, unix.SYS_READ, gateFD, p.hold(unsafe.Pointer(b)), 1).want = 1
+}
+
+// becomeRoot is possible after the maps were written. Without it execve would
+// drop all capabilities.
+func (p *program) becomeRoot() {
+	p.do("drop groups", unix.SYS_SETGROUPS, 0, 0)
+	p.do("become group 0", unix.SYS_SETRESGID, 0, 0, 0)
+	p.do("become user 0", unix.SYS_SETRESUID, 0, 0, 0)
+}
+
+// fdMessage is a message of one byte that carries up to two descriptors.
+type fdMessage struct {
+	msg  unix.Msghdr
+	iov  unix.Iovec
+	b    [8]byte
+	cmsg struct {
+		unix.Cmsghdr
+		fd [2]int32
+	}
+}
+
+// kernelFilesystems makes proc and sysfs and sends them to the parent. They
+// have to be made inside the container's pid, network and user namespace, so
+// not by the parent; but to be locked with their masks they have to be attached
+// by the parent, before the copy. fsopen(2) needs a mount namespace of our own,
+// and there is no way back from one into the nursery: so a short-lived helper
+// takes one and leaves detached mounts in the shared descriptor table. The
+// kernel allows them only where unmasked ones are visible, which is why the
+// nursery holds a proc and a sysfs. The sysfs of the host's network can't be
+// made by a user namespace: the parent shows its own.
+func (p *program) kernelFilesystems(c *Config) {
+	m := &fdMessage{}
+	h := &program{}
+	h.filesystem("proc", safe, nil, &m.cmsg.fd[0])
+	n := 1
+	if !c.HostNetwork {
+		h.filesystem("sysfs", safe|unix.MOUNT_ATTR_RDONLY, nil, &m.cmsg.fd[1])
+		n = 2
+	}
+	p.keep = append(p.keep, h.keep...)
+	if c.IDBase != 0 {
+		p.add(call{step: "make proc and sysfs", helper: h.calls})
+	} else {
+		p.calls = append(p.calls, h.calls...)
+	}
+	m.b[0] = 'f'
+	m.iov.Base, m.iov.Len = &m.b[0], 1
+	m.msg.Iov, m.msg.Iovlen = &m.iov, 1
+	m.cmsg.Level, m.cmsg.Type = unix.SOL_SOCKET, unix.SCM_RIGHTS
+	m.cmsg.SetLen(unix.CmsgLen(4 * n))
+	m.msg.Control = (*byte)(unsafe.Pointer(&m.cmsg))
+	m.msg.SetControllen(unix.CmsgLen(4 * n))
+	p.do("send proc and sysfs", unix.SYS_SENDMSG, gateFD, p.hold(unsafe.Pointer(m)), unix.MSG_NOSIGNAL)
+}
+
+// filesystem makes a new one as a detached mount, into fd. kv are key, value, …
+func (p *program) filesystem(kind string, attr uintptr, kv []string, fd *int32) {
+	s := p.slot()
+	p.do("open "+kind, unix.SYS_FSOPEN, p.text(kind), unix.FSOPEN_CLOEXEC).into = s
+	for i := 0; i < len(kv); i += 2 {
+		p.do(kind+" option "+kv[i], unix.SYS_FSCONFIG, 0, unix.FSCONFIG_SET_STRING, p.text(kv[i]), p.text(kv[i+1]), 0).from[0] = s
+	}
+	p.do("create "+kind, unix.SYS_FSCONFIG, 0, unix.FSCONFIG_CMD_CREATE, 0, 0, 0).from[0] = s
+	c := p.do("mount "+kind, unix.SYS_FSMOUNT, 0, unix.FSMOUNT_CLOEXEC, attr)
+	c.from[0], c.into = s, fd
+	p.do("close "+kind, unix.SYS_CLOSE).from[0] = s
+}
+
+// unlockedRoot puts an unlocked copy of the root on top of it: a locked mount
+// can't be pivoted to. Mounts below stay locked, and so do the flags.
+func (p *program) unlockedRoot(root string) *int32 {
+	tree, path, empty := p.slot(), p.text(root), p.text("")
+	p.do("copy root", unix.SYS_OPEN_TREE, cwd, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE).into = tree
+	p.do("attach root", unix.SYS_MOVE_MOUNT, 0, empty, cwd, path, unix.MOVE_MOUNT_F_EMPTY_PATH).from[0] = tree
+	return tree
+}
+
+func (p *program) dev(root *int32) {
+	dev := p.slot()
+	p.filesystem("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, []string{"mode", "755", "size", "64k"}, dev)
+	for _, dir := range []string{"pts", "shm", "mqueue"} {
+		p.do("make /dev/"+dir, unix.SYS_MKDIRAT, 0, p.text(dir), 0o755).from[0] = dev
+	}
+	for _, l := range [][2]string{{"ptmx", "pts/ptmx"}, {"fd", "/proc/self/fd"}, {"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"}, {"stderr", "/proc/self/fd/2"}} {
+		p.do("link /dev/"+l[0], unix.SYS_SYMLINKAT, p.text(l[1]), 0, p.text(l[0])).from[1] = dev
+	}
+	nodes := make([]*int32, len(devices))
+	for i, node := range devices {
+		nodes[i] = p.slot()
+		p.do("make /dev/"+node, unix.SYS_MKNODAT, 0, p.text(node), unix.S_IFREG|0o666, 0).from[0] = dev
+		p.do("copy /dev/"+node, unix.SYS_OPEN_TREE, cwd, p.text("/dev/"+node), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).into = nodes[i]
+	}
+	p.attach("/dev", dev, root, "dev")
+	for i, node := range devices {
+		p.attach("/dev/"+node, nodes[i], dev, node)
+	}
+	quiet := uintptr(unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC)
+	for _, f := range []struct {
+		kind, at string
+		attr     uintptr
+		kv       []string
+	}{
+		{"devpts", "pts", quiet, []string{"ptmxmode", "0666", "mode", "0620", "gid", "5"}},
+		{"tmpfs", "shm", quiet | unix.MOUNT_ATTR_NODEV, []string{"mode", "1777", "size", "64m"}},
+		{"mqueue", "mqueue", quiet | unix.MOUNT_ATTR_NODEV, nil},
+	} {
+		s := p.slot()
+		p.filesystem(f.kind, f.attr, f.kv, s)
+		p.attach("/dev/"+f.at, s, dev, f.at)
+	}
+}
+
+// attach moves the detached mount to a name below dir. Names in a root are the
+// container's to choose (dev may be a link to /): they are resolved in no other
+// way than this.
+func (p *program) attach(what string, mount, dir *int32, name string) {
+	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS}
+	at, empty := p.slot(), p.text("")
+	c := p.do("find "+what, unix.SYS_OPENAT2, 0, p.text(name), p.hold(unsafe.Pointer(how)), unsafe.Sizeof(*how))
+	c.from[0], c.into = dir, at
+	c = p.do("attach "+what, unix.SYS_MOVE_MOUNT, 0, empty, 0, empty, unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+	c.from[0], c.from[2] = mount, at
+}
+
+// loopback brings lo up (netdevice(7), SIOCSIFFLAGS).
+func (p *program) loopback() {
+	ifr := &struct {
+		name  [unix.IFNAMSIZ]byte
+		flags uint16
+		_     [22]byte
+	}{flags: unix.IFF_UP | unix.IFF_RUNNING}
+	copy(ifr.name[:], "lo")
+	s := p.slot()
+	p.do("open socket for lo", unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0).into = s
+	p.do("bring lo up", unix.SYS_IOCTL, 0, unix.SIOCSIFFLAGS, p.hold(unsafe.Pointer(ifr))).from[0] = s
+}
+
+// execute gives up everything that the workload must not have, and becomes it.
+func (p *program) execute(c *Process) {
+	p.do("close what is left on exec", unix.SYS_CLOSE_RANGE, gateFD, ^uintptr(0)>>32, unix.CLOSE_RANGE_CLOEXEC)
+	p.do("set umask", unix.SYS_UMASK, rootUmask)
+	for _, l := range c.Rlimits {
+		v := &[2]uint64{l.Soft, l.Hard}
+		p.do("set ulimit "+l.Name, unix.SYS_PRLIMIT64, 0, uintptr(l.Resource), p.hold(unsafe.Pointer(v)), 0)
+	}
+	if c.NoNewPrivs {
+		p.do("set no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1)
+	} else {
+		p.seccomp(c) // needs SYS_ADMIN, which goes below
+	}
+	for i := uintptr(0); i < 64; i++ { // needs SETPCAP, so before the ids
+		if c.Caps.Bounding>>i&1 == 0 {
+			p.do("drop capability", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, i).tolerate = unix.EINVAL // past the kernel's last
+		}
+	}
+	p.identity(c)
+	p.do("enter working directory "+c.WorkingDir, unix.SYS_CHDIR, p.text(c.WorkingDir))
+	if c.NoNewPrivs {
+		p.seccomp(c)
+	}
+	none := new(uint64)
+	p.do("unblock signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, p.hold(unsafe.Pointer(none)), 0, 8)
+	x := p.do("note that it runs", unix.SYS_WRITE, ranFD, p.text("x"), 1)
+	x.want, x.ran = 1, true
+	argv, envp := p.texts(c.Argv), p.texts(c.Env)
+	for _, path := range c.Paths {
+		p.do("execute "+c.Argv[0], unix.SYS_EXECVE, p.text(path), argv, envp).exec = true
+	}
+}
+
+func (p *program) identity(c *Process) {
+	if len(c.Groups) > 0 {
+		groups := append([]uint32(nil), c.Groups...)
+		p.do("set groups", unix.SYS_SETGROUPS, uintptr(len(groups)), p.hold(unsafe.Pointer(&groups[0])))
+	} else {
+		p.do("set groups", unix.SYS_SETGROUPS, 0, 0)
+	}
+	if c.Caps.Ambient != 0 {
+		p.do("keep capabilities", unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1)
+	}
+	p.do("set group", unix.SYS_SETRESGID, uintptr(c.GID), uintptr(c.GID), uintptr(c.GID))
+	p.do("set user", unix.SYS_SETRESUID, uintptr(c.UID), uintptr(c.UID), uintptr(c.UID))
+	type set struct{ effective, permitted, inheritable uint32 }
+	header := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	both := c.Caps.Effective | c.Caps.Ambient
+	data := &[2]set{
+		{uint32(both), uint32(both), uint32(c.Caps.Ambient)},
+		{uint32(both >> 32), uint32(both >> 32), uint32(c.Caps.Ambient >> 32)},
+	}
+	p.do("set capabilities", unix.SYS_CAPSET, p.hold(unsafe.Pointer(header)), p.hold(unsafe.Pointer(data)))
+	for i := uintptr(0); i < 64; i++ {
+		if c.Caps.Ambient>>i&1 == 1 {
+			p.do("raise ambient capability", unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, i, 0, 0)
+		}
+	}
+}
+
+func (p *program) seccomp(c *Process) {
+	if len(c.Seccomp) == 0 {
+		return
+	}
+	filter := append([]byte(nil), c.Seccomp...)
+	prog := &unix.SockFprog{Len: uint16(len(filter) / 8), Filter: (*unix.SockFilter)(unsafe.Pointer(&filter[0]))}
+	p.do("load seccomp filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, p.hold(unsafe.Pointer(prog)))
+}
+
+// texts is a NULL-terminated array of C strings.
+func (p *program) texts(all []string) uintptr {
+	array := make([]unsafe.Pointer, len(all)+1)
+	for i, s := range all {
+		p.text(s)
+		array[i] = p.keep[len(p.keep)-1]
+	}
+	return p.hold(unsafe.Pointer(&array[0]))
+}
+
+// explain is the error of a child that failed.
+func (p *program) explain(f failure) *Error {
+	e := &Error{Where: AtStep, Errno: syscall.Errno(f.errno), Step: "start"}
+	if f.index < 0 || int(f.index) >= len(p.calls) {
+		return e
+	}
+	c := p.calls[f.index]
+	e.Step = c.step
+	if c.exec {
+		e.Where = AtCommand
+		e.Hint = commandHint(e.Errno)
+	}
+	if c.nr == unix.SYS_PRLIMIT64 && e.Errno == unix.EPERM {
+		e.Hint = "more than this host's hard limit"
+	}
+	return e
+}
+
+func commandHint(e syscall.Errno) string {
+	switch e {
+	case unix.ENOENT:
+		return "not in the container's root, or its interpreter is not"
+	case unix.EACCES:
+		return "not executable for this user"
+	case unix.ENOEXEC:
+		return "no program for this machine; a script needs a #! line"
+	}
+	return ""
+}

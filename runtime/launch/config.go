@@ -1,0 +1,124 @@
+package launch
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+)
+
+// Config is one container to start, all names resolved. Paths of the host are
+// absolute; Target and WorkingDir are paths inside the root.
+type Config struct {
+	Name  string // of the container
+	Nonce string // of this start; names the root in the nursery
+
+	Root    Root
+	Mounts  []Mount  // parents before children
+	Cgroups []string // directories; the process joins them before anything else
+	// CgroupFD is the v2 directory to be cloned into instead; "" if none.
+	CgroupInto string
+
+	IDBase      uint32 // host id of the container's id 0; 0 is no user namespace
+	HostNetwork bool
+	Hostname    string
+
+	Process Process
+
+	Stdout, Stderr string // FIFOs of the host
+	Ran            string // file of the host that gets one byte right before execve
+}
+
+// Process is what is executed and as whom; shared by start and exec.
+type Process struct {
+	Argv []string
+	// Paths are tried in order as execvp(3) would, the first that can be
+	// executed wins.
+	Paths      []string
+	Env        []string
+	WorkingDir string
+	UID, GID   uint32
+	Groups     []uint32
+	Caps       Caps
+	NoNewPrivs bool
+	Seccomp    []byte // struct sock_filter array; empty is unconfined
+	Rlimits    []Rlimit
+}
+
+// Caps are sets of capabilities, bit N for capability N.
+type Caps struct {
+	Bounding  uint64
+	Effective uint64 // and permitted
+	Ambient   uint64 // and inheritable; for users other than root
+}
+
+// Rlimit is a resource limit, soft and hard alike unless Soft says otherwise.
+type Rlimit struct {
+	Name       string
+	Resource   int
+	Soft, Hard uint64
+}
+
+// Root is the container's root directory.
+type Root struct {
+	Path     string
+	ReadOnly bool
+	Usr      string // host directory to be shown read-only at /usr; "" if none
+}
+
+// Mount is a bind or a tmpfs.
+type Mount struct {
+	Target   string
+	Source   string // "" is a tmpfs
+	ReadOnly bool
+	Size     int64 // of a tmpfs, bytes
+	Mode     uint32
+}
+
+// Where says which part of the configuration a failed step is about.
+type Where string
+
+const (
+	AtRoot    Where = "root"
+	AtSource  Where = "mount source"
+	AtTarget  Where = "mount target"
+	AtIDMap   Where = "id map"
+	AtCommand Where = "command"
+	AtStep    Where = "step"
+)
+
+// Error is a start that failed.
+type Error struct {
+	Where Where
+	Step  string // "mount /srv/data at /data", "set ulimit nofile"
+	Errno syscall.Errno
+	Hint  string // what it means here, if more is known than the errno tells
+}
+
+func (e *Error) Error() string {
+	s := fmt.Sprintf("%s: %s", e.Step, e.Errno.Error())
+	if e.Hint != "" {
+		s += " (" + e.Hint + ")"
+	}
+	return s
+}
+
+func (e *Error) Unwrap() error { return e.Errno }
+
+// check refuses what can't be put into a C string: everything else was
+// validated where the names were resolved.
+func (c *Config) check() error {
+	all := append([]string{c.Root.Path, c.Hostname, c.Process.WorkingDir, c.Stdout, c.Stderr, c.Ran}, c.Process.Argv...)
+	all = append(append(all, c.Process.Env...), c.Process.Paths...)
+	for _, m := range c.Mounts {
+		all = append(all, m.Source, m.Target)
+	}
+	for _, s := range all {
+		if strings.IndexByte(s, 0) >= 0 {
+			return &Error{AtStep, fmt.Sprintf("read %q", s), syscall.EINVAL, "NUL byte"}
+		}
+	}
+	if len(c.Process.Argv) == 0 || len(c.Process.Paths) == 0 {
+		return &Error{AtCommand, "read command", syscall.EINVAL, "empty"}
+	}
+	return nil
+}

@@ -1,0 +1,175 @@
+package launch
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Launcher starts containers. It holds the nursery: a mount namespace with a
+// tiny tmpfs as root, unmasked proc and sysfs, an empty read-only directory for
+// masks, the six device nodes and, while a start is under way, root-NONCE. That
+// keeps a clone's copy small, however many mounts the host has.
+type Launcher struct {
+	host, nursery int // namespaces
+	top, proc     int // directories: the nursery's root, the host's /proc
+	work          chan func(*worker)
+	wait          sync.WaitGroup
+}
+
+// worker is one thread that goes back and forth between the two namespaces.
+// Each start is done by one worker.
+type worker struct{ *Launcher }
+
+// NewLauncher makes the nursery and n threads. dir is an empty directory that
+// is used as a mount point in the nursery only. The caller must be root.
+func NewLauncher(dir string, n int) (*Launcher, error) {
+	l := &Launcher{work: make(chan func(*worker))}
+	var err error
+	if l.host, err = unix.Open("/proc/self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		return nil, os.NewSyscallError("open mount namespace", err)
+	}
+	if l.proc, err = unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		return nil, os.NewSyscallError("open /proc", err)
+	}
+	ready := make(chan error)
+	for i := range n {
+		l.wait.Add(1)
+		go l.serve(i == 0, dir, ready)
+		if err := <-ready; err != nil {
+			return nil, fmt.Errorf("make nursery: %w", err)
+		}
+	}
+	return l, nil
+}
+
+// Close ends the threads. Containers are not touched.
+func (l *Launcher) Close() {
+	close(l.work)
+	l.wait.Wait()
+	for _, fd := range []int{l.host, l.nursery, l.top, l.proc} {
+		unix.Close(fd)
+	}
+}
+
+// serve runs on a thread of its own, which ends with it: it is never unlocked.
+func (l *Launcher) serve(first bool, dir string, ready chan<- error) {
+	defer l.wait.Done()
+	runtime.LockOSThread()
+	// setns to a mount namespace refuses a thread that shares its working
+	// directory and root with others.
+	err := unix.Unshare(unix.CLONE_FS)
+	if err == nil && first {
+		err = l.makeNursery(dir)
+	}
+	ready <- err
+	if err != nil {
+		return
+	}
+	for job := range l.work {
+		job(&worker{l})
+	}
+}
+
+// do runs f on one of the threads and waits.
+func (l *Launcher) do(f func(*worker)) {
+	done := make(chan struct{})
+	l.work <- func(w *worker) { f(w); close(done) }
+	<-done
+}
+
+// enter moves the thread to a namespace, working directory and root with it.
+func (w *worker) enter(ns int) error { return unix.Setns(ns, unix.CLONE_NEWNS) }
+
+func (l *Launcher) makeNursery(dir string) error {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return os.NewSyscallError("unshare mount namespace", err)
+	}
+	// Private, not slave: nothing may come in, nothing go out.
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return os.NewSyscallError("make mounts private", err)
+	}
+	top, err := newFilesystem("tmpfs", safe, "mode", "755", "size", "1m")
+	if err != nil {
+		return err
+	}
+	defer unix.Close(top)
+	nodes, err := deviceTrees()
+	if err != nil {
+		return err
+	}
+	if err := unix.MoveMount(top, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return os.NewSyscallError("attach nursery", err)
+	}
+	// The copies of all host mounts go with the old root: none is held busy.
+	if err := pivotTo(top); err != nil {
+		return err
+	}
+	if err := fillNursery(nodes); err != nil {
+		return err
+	}
+	if l.nursery, err = unix.Open("/proc/thread-self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		return os.NewSyscallError("open nursery namespace", err)
+	}
+	if l.top, err = unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		return os.NewSyscallError("open nursery", err)
+	}
+	return unix.Setns(l.host, unix.CLONE_NEWNS)
+}
+
+func deviceTrees() ([]int, error) {
+	var nodes []int
+	for _, name := range devices {
+		fd, err := tree(unix.AT_FDCWD, "/dev/"+name, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, -1)
+		if err != nil {
+			return nil, err
+		}
+		nodes = append(nodes, fd)
+	}
+	return nodes, nil
+}
+
+func pivotTo(top int) error {
+	if err := unix.Fchdir(top); err != nil {
+		return os.NewSyscallError("enter nursery", err)
+	}
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return os.NewSyscallError("pivot to nursery", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return os.NewSyscallError("unmount old root", err)
+	}
+	return os.NewSyscallError("enter nursery", unix.Chdir("/"))
+}
+
+func fillNursery(nodes []int) error {
+	for _, d := range []string{"proc", "sys", "dev", "empty"} {
+		if err := unix.Mkdir(d, 0o755); err != nil {
+			return os.NewSyscallError("mkdir "+d, err)
+		}
+	}
+	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	for _, m := range []struct {
+		kind, at, data string
+		flags          uintptr
+	}{{"proc", "proc", "", flags}, {"sysfs", "sys", "", flags}, {"tmpfs", "empty", "size=4k,mode=555", flags | unix.MS_RDONLY}} {
+		if err := unix.Mount(m.kind, m.at, m.kind, m.flags, m.data); err != nil {
+			return os.NewSyscallError("mount "+m.kind, err)
+		}
+	}
+	for i, name := range devices {
+		fd, err := unix.Open("/dev/"+name, unix.O_CREAT|unix.O_WRONLY|unix.O_CLOEXEC, 0o666)
+		if err != nil {
+			return os.NewSyscallError("make node "+name, err)
+		}
+		unix.Close(fd)
+		if err := unix.MoveMount(nodes[i], "", unix.AT_FDCWD, "/dev/"+name, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+			return os.NewSyscallError("attach node "+name, err)
+		}
+		unix.Close(nodes[i])
+	}
+	return nil
+}

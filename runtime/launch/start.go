@@ -1,0 +1,516 @@
+package launch
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// What Docker and Podman hide and protect, below /proc and /sys.
+var (
+	maskedProc   = []string{"asound", "acpi", "interrupts", "kcore", "keys", "latency_stats", "timer_list", "timer_stats", "sched_debug", "scsi"}
+	maskedSys    = []string{"firmware", "devices/virtual/powercap"}
+	readOnlyProc = []string{"bus", "fs", "irq", "sys", "sysrq-trigger"}
+)
+
+// birth is one start under way, the parent's half of childOf.
+type birth struct {
+	*worker
+	c       *Config
+	program *program
+	root    string // of the container, in the nursery
+	gate    int    // our end
+	pid     int
+	user    int // the child's user namespace, -1 if it is the host's
+	rootFD  int // the root's mount
+	opened  []int
+	sealed  []int // mounts to be made read-only once their targets are there
+}
+
+// Start starts a container and returns when its command was executed. born is
+// called with the pid before the child may go on: what it notes is on record
+// before anything runs. Errors are *Error, or of born. After an error the child, if
+// born was called, is dead or about to be: the caller reaps it.
+func (l *Launcher) Start(c *Config, born func(pid int) error) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	var err error
+	l.do(func(w *worker) {
+		b := &birth{worker: w, c: c, root: "/root-" + c.Name + "." + c.Nonce, gate: -1, user: -1, rootFD: -1}
+		err = b.start(born)
+	})
+	return err
+}
+
+func (b *birth) start(born func(int) error) (err error) {
+	defer func() {
+		for _, fd := range append(b.opened, b.gate) {
+			if fd >= 0 {
+				unix.Close(fd)
+			}
+		}
+		if err != nil && b.pid > 0 {
+			unix.Kill(b.pid, unix.SIGKILL) // not reaped yet, so the pid is its
+		}
+	}()
+	child, procs, err := b.prepare()
+	if err != nil {
+		return err
+	}
+	if err := b.clone(child); err != nil {
+		return err
+	}
+	defer b.clear()
+	if err := born(b.pid); err != nil {
+		return err
+	}
+	for _, step := range []func() error{
+		func() error { return b.identify(procs) },
+		b.mount,
+		b.attachKernel,
+		b.handOver,
+	} {
+		if err := step(); err != nil {
+			return b.reason(err)
+		}
+	}
+	return nil
+}
+
+// prepare opens all that the child starts with, in the host's namespace.
+func (b *birth) prepare() (child fds, procs []int, err error) {
+	open := func(name string, flags int) int {
+		if err != nil {
+			return -1
+		}
+		fd, e := unix.Open(name, flags|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+		if e != nil {
+			err = &Error{AtStep, "open " + name, errnoOf(e), ""}
+			return -1
+		}
+		b.opened = append(b.opened, fd)
+		return fd
+	}
+	child[0] = open("/dev/null", unix.O_RDONLY)
+	// Read-write, so that no writer ever gets SIGPIPE while nobody reads.
+	child[1] = open(b.c.Stdout, unix.O_RDWR)
+	child[2] = open(b.c.Stderr, unix.O_RDWR)
+	child[ranFD] = open(b.c.Ran, unix.O_WRONLY)
+	for _, dir := range b.c.Cgroups {
+		procs = append(procs, open(dir+"/cgroup.procs", unix.O_WRONLY))
+	}
+	if err != nil {
+		return child, nil, err
+	}
+	pair, e := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if e != nil {
+		return child, nil, &Error{AtStep, "make gate", errnoOf(e), ""}
+	}
+	b.gate, child[gateFD] = pair[0], pair[1]
+	return child, procs, nil
+}
+
+// clone makes the child, still in the nursery: without CLONE_NEWNS.
+func (b *birth) clone(child fds) error {
+	defer unix.Close(child[gateFD]) // else we would never read end of file
+	b.program = childOf(b.c, b.root, child)
+	args := &cloneArgs{flags: unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC}
+	if !b.c.HostNetwork {
+		args.flags |= unix.CLONE_NEWNET
+	}
+	if b.c.IDBase != 0 {
+		args.flags |= unix.CLONE_NEWUSER
+	}
+	if b.c.CgroupInto != "" {
+		fd, err := unix.Open(b.c.CgroupInto, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return &Error{AtStep, "open cgroup", errnoOf(err), ""}
+		}
+		b.opened = append(b.opened, fd)
+		args.flags |= unix.CLONE_INTO_CGROUP
+		args.cgroup = uint64(fd)
+	}
+	if err := b.enter(b.nursery); err != nil {
+		return &Error{AtStep, "enter nursery", errnoOf(err), ""}
+	}
+	err := unix.Mkdir(b.root, 0o755)
+	if err == nil {
+		b.pid, err = b.program.clone(args)
+		if err != nil {
+			unix.Rmdir(b.root)
+		}
+	}
+	if e := b.enter(b.host); e != nil {
+		return &Error{AtStep, "leave nursery", errnoOf(e), ""}
+	}
+	if err != nil {
+		return &Error{AtStep, "clone", errnoOf(err), ""}
+	}
+	return nil
+}
+
+// identify gives the child its ids and cgroups and lets it go on.
+func (b *birth) identify(procs []int) error {
+	pid := strconv.Itoa(b.pid)
+	if b.c.IDBase != 0 {
+		m := fmt.Sprintf("0 %d 65536", b.c.IDBase)
+		for _, file := range []string{"uid_map", "gid_map"} {
+			if err := writeAt(b.proc, pid+"/"+file, m); err != nil {
+				return fmt.Errorf("write %s: %w", file, err)
+			}
+		}
+		fd, err := unix.Openat(b.proc, pid+"/ns/user", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("open user namespace: %w", err)
+		}
+		b.user = fd
+		b.opened = append(b.opened, fd)
+	}
+	for i, fd := range procs {
+		if _, err := unix.Write(fd, []byte(pid)); err != nil {
+			return fmt.Errorf("join cgroup %s: %w", b.c.Cgroups[i], err)
+		}
+	}
+	return b.tell('m')
+}
+
+func writeAt(dir int, name, text string) error {
+	fd, err := unix.Openat(dir, name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	_, err = unix.Write(fd, []byte(text))
+	return err
+}
+
+// mount builds the tree while the child makes its proc and sysfs. Copies of
+// mounts are taken in the host's namespace (open_tree only works where a mount
+// is) and mapped while detached (an attached mount can't be any more).
+func (b *birth) mount() error {
+	root, err := b.tree(b.c.Root.Path, unix.MOUNT_ATTR_NODEV, AtRoot)
+	if err != nil {
+		return err
+	}
+	b.rootFD = root
+	usr := -1
+	if b.c.Root.Usr != "" {
+		if usr, err = b.tree(b.c.Root.Usr, unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_RDONLY, AtRoot); err != nil {
+			return err
+		}
+	}
+	sources := make([]int, len(b.c.Mounts))
+	for i, m := range b.c.Mounts {
+		if sources[i], err = b.source(m); err != nil {
+			return err
+		}
+	}
+	if err := b.enter(b.nursery); err != nil {
+		return fmt.Errorf("enter nursery: %w", err)
+	}
+	if err := unix.MoveMount(root, "", unix.AT_FDCWD, b.root, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("attach root: %w", err)
+	}
+	if b.c.Root.ReadOnly {
+		b.sealed = append(b.sealed, root)
+	}
+	if usr >= 0 {
+		if err := b.attachAt(usr, "/usr", false); err != nil {
+			return err
+		}
+	}
+	for i, m := range b.c.Mounts {
+		if err := b.attachMount(m, sources[i]); err != nil {
+			return err
+		}
+	}
+	// Last, so that missing targets could be made.
+	for _, fd := range b.sealed {
+		if err := setReadOnly(fd); err != nil {
+			return fmt.Errorf("make read-only: %w", err)
+		}
+	}
+	return nil
+}
+
+func (b *birth) tree(path string, attr uint64, where Where) (int, error) {
+	fd, err := tree(unix.AT_FDCWD, path, attr, b.user)
+	if err != nil {
+		if errors.Is(err, errNoIdmap) {
+			return -1, &Error{AtIDMap, "map ids of " + path, unix.EINVAL, errNoIdmap.Error() + "; security.userns: host does without"}
+		}
+		return -1, &Error{where, "open " + string(where) + " " + path, errnoOf(err), ""}
+	}
+	b.opened = append(b.opened, fd)
+	return fd, nil
+}
+
+func (b *birth) source(m Mount) (int, error) {
+	if m.Source != "" {
+		return b.tree(m.Source, unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID, AtSource)
+	}
+	id := strconv.FormatUint(uint64(b.c.IDBase), 10)
+	fd, err := newFilesystem("tmpfs", unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID,
+		"size", strconv.FormatInt(m.Size, 10), "mode", strconv.FormatUint(uint64(m.Mode), 8), "uid", id, "gid", id)
+	if err != nil {
+		return -1, &Error{AtSource, "make tmpfs for " + m.Target, errnoOf(err), ""}
+	}
+	b.opened = append(b.opened, fd)
+	return fd, nil
+}
+
+func (b *birth) attachMount(m Mount, source int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(source, &st); err != nil {
+		return &Error{AtSource, "stat " + m.Source, errnoOf(err), ""}
+	}
+	if err := b.attachAt(source, m.Target, st.Mode&unix.S_IFMT != unix.S_IFDIR); err != nil {
+		return err
+	}
+	if m.ReadOnly {
+		b.sealed = append(b.sealed, source)
+	}
+	return nil
+}
+
+func (b *birth) attachAt(mount int, target string, file bool) error {
+	at, err := makeTarget(b.rootFD, target, file, b.c.IDBase)
+	if err == nil {
+		var st unix.Stat_t
+		if err = unix.Fstat(at, &st); err == nil && (st.Mode&unix.S_IFMT == unix.S_IFDIR) == file {
+			err = unix.ENOTDIR
+		}
+		if err == nil {
+			err = move(mount, at)
+		}
+		unix.Close(at)
+	}
+	if err == nil {
+		return nil
+	}
+	e := &Error{AtTarget, "mount at " + target, errnoOf(err), ""}
+	switch e.Errno {
+	case unix.EXDEV:
+		e.Hint = "a symbolic link there leads out of the root; name the place that it means"
+	case unix.ELOOP:
+		e.Hint = "symbolic links are not followed there"
+	case unix.ENOTDIR:
+		e.Hint = "one of source and target is a directory, the other is not"
+	}
+	return e
+}
+
+// attachKernel attaches the child's proc and sysfs, with their masks.
+func (b *birth) attachKernel() error {
+	kernel, err := b.hear('f')
+	if err != nil {
+		return err
+	}
+	b.opened = append(b.opened, kernel...)
+	if b.c.HostNetwork && len(kernel) == 1 {
+		sys, err := tree(unix.AT_FDCWD, "/sys", unix.MOUNT_ATTR_RDONLY, -1)
+		if err != nil {
+			return err
+		}
+		b.opened = append(b.opened, sys)
+		kernel = append(kernel, sys)
+	}
+	if len(kernel) != 2 {
+		return fmt.Errorf("receive proc and sysfs: %w", unix.EPROTO)
+	}
+	for i, name := range []string{"proc", "sys"} {
+		at, err := b.kernelTarget(name)
+		if err != nil {
+			return err
+		}
+		err = move(kernel[i], at)
+		unix.Close(at)
+		if err != nil {
+			return fmt.Errorf("attach /%s: %w", name, err)
+		}
+	}
+	if at, err := b.kernelTarget("dev"); err != nil { // the child mounts it
+		return err
+	} else {
+		unix.Close(at)
+	}
+	return errors.Join(mask(kernel[0], maskedProc), mask(kernel[1], maskedSys), protect(kernel[0], readOnlyProc))
+}
+
+// kernelTarget is /proc, /sys or /dev of the root: a directory, never a link.
+func (b *birth) kernelTarget(name string) (int, error) {
+	at, err := beneath(b.rootFD, name, unix.RESOLVE_NO_SYMLINKS)
+	if err == nil {
+		return at, nil
+	}
+	e := &Error{AtRoot, "find /" + name + " in the root", errnoOf(err), ""}
+	if e.Errno == unix.ELOOP {
+		e.Hint = "a symbolic link: it must be a directory"
+	}
+	return -1, e
+}
+
+// mask hides paths below base: directories behind an empty one, files behind
+// /dev/null. Missing ones are skipped: they depend on the kernel's build.
+func mask(base int, names []string) error {
+	return eachBelow(base, names, func(at int, mode uint32) (int, error) {
+		cover := "/dev/null"
+		if mode&unix.S_IFMT == unix.S_IFDIR {
+			cover = "/empty"
+		}
+		return tree(unix.AT_FDCWD, cover, 0, -1)
+	})
+}
+
+func protect(base int, names []string) error {
+	return eachBelow(base, names, func(at int, _ uint32) (int, error) {
+		return tree(at, "", unix.MOUNT_ATTR_RDONLY, -1)
+	})
+}
+
+func eachBelow(base int, names []string, cover func(at int, mode uint32) (int, error)) error {
+	for _, name := range names {
+		at, err := beneath(base, name, unix.RESOLVE_NO_SYMLINKS)
+		if err == unix.ENOENT {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("find %s to protect: %w", name, err)
+		}
+		var st unix.Stat_t
+		err = unix.Fstat(at, &st)
+		var m int
+		if err == nil {
+			m, err = cover(at, st.Mode)
+		}
+		if err == nil {
+			err = move(m, at)
+			unix.Close(m)
+		}
+		unix.Close(at)
+		if err != nil {
+			return fmt.Errorf("protect %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// handOver lets the child copy the nursery, clears our copy of its tree at once
+// so that later copies don't contain it, and waits for the execve: end of file.
+func (b *birth) handOver() error {
+	if err := b.tell('g'); err != nil {
+		return err
+	}
+	if _, err := b.hear('u'); err != nil {
+		return err
+	}
+	if err := unix.Unmount(b.root, unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("detach root from nursery: %w", err)
+	}
+	_, err := b.hear(0)
+	return err
+}
+
+// clear takes what is left of the container out of the nursery. Only now, after
+// execve: rmdir unmounts what is mounted there in every namespace, also in
+// that of a child that has not pivoted yet.
+func (b *birth) clear() {
+	if b.enter(b.nursery) == nil {
+		unix.Unmount(b.root, unix.MNT_DETACH)
+		unix.Rmdir(b.root)
+	}
+	if err := b.enter(b.host); err != nil {
+		panic(fmt.Sprintf("leave nursery: %v", err)) // the next start would look for host paths there
+	}
+}
+
+func (b *birth) tell(what byte) error {
+	if err := unix.Sendto(b.gate, []byte{what}, unix.MSG_NOSIGNAL, nil); err != nil {
+		return b.died(err)
+	}
+	return nil
+}
+
+// died prefers the child's own words to the broken pipe that its end left.
+func (b *birth) died(err error) error {
+	if _, said := b.hear('-'); said != nil {
+		return said
+	}
+	return fmt.Errorf("tell the child: %w", err)
+}
+
+// hear reads one message of the child: the wanted letter with its descriptors,
+// its failure, or end of file, which is `want` 0.
+func (b *birth) hear(want byte) ([]int, error) {
+	var text [64]byte
+	var control [64]byte
+	var n, nc int
+	var err error
+	for {
+		n, nc, _, _, err = unix.Recvmsg(b.gate, text[:], control[:], unix.MSG_CMSG_CLOEXEC)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	switch {
+	case err != nil && err != unix.ECONNRESET:
+		return nil, fmt.Errorf("hear the child: %w", err)
+	case n >= int(unsafe.Sizeof(failure{})) && text[0] == 'e':
+		return nil, b.program.explain(decodeFailure(text[:n]))
+	case n == 0 && want == 0:
+		return nil, nil
+	case n == 0:
+		return nil, fmt.Errorf("start: %w", errKilled)
+	case text[0] != want:
+		return nil, fmt.Errorf("hear the child: %w", unix.EPROTO)
+	}
+	return receivedFDs(control[:nc])
+}
+
+var errKilled = errors.New("the process was killed before its command ran")
+
+func receivedFDs(control []byte) ([]int, error) {
+	messages, err := unix.ParseSocketControlMessage(control)
+	if err != nil || len(messages) == 0 {
+		return nil, err
+	}
+	return unix.ParseUnixRights(&messages[0])
+}
+
+func decodeFailure(b []byte) failure {
+	return failure{mark: b[0], index: int32(binary.NativeEndian.Uint32(b[4:])), errno: int32(binary.NativeEndian.Uint32(b[8:]))}
+}
+
+// reason makes every error a *Error.
+func (b *birth) reason(err error) error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	if errors.Is(err, errKilled) {
+		return &Error{AtStep, "start", unix.ECANCELED, errKilled.Error()}
+	}
+	errno := errnoOf(err)
+	return &Error{AtStep, strings.TrimSuffix(err.Error(), ": "+errno.Error()), errno, ""}
+}
+
+// ReadRan tells from a ran file's content whether the command was executed
+// (ran), or why execve failed (errno); neither: the child never got there.
+func ReadRan(file string) (ran bool, failed error, err error) {
+	b, err := os.ReadFile(file)
+	if err != nil || len(b) == 0 {
+		return false, nil, err
+	}
+	if len(b) >= int(unsafe.Sizeof(failure{})) && b[0] == 'e' {
+		errno := unix.Errno(decodeFailure(b).errno)
+		return false, &Error{AtCommand, "execute", errno, commandHint(errno)}, nil
+	}
+	return true, nil, nil
+}
