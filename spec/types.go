@@ -15,9 +15,9 @@ const Kind = "Container"
 // Container is one manifest: what should run on this host under one name.
 type Container struct {
 	// Version of the manifest language: `stead/v1`.
-	APIVersion string `yaml:"apiVersion" json:"apiVersion"`
+	APIVersion string `yaml:"apiVersion" json:"apiVersion" enum:"stead/v1"`
 	// Kind of the manifest: `Container`.
-	Kind string `yaml:"kind" json:"kind"`
+	Kind string `yaml:"kind" json:"kind" enum:"Container"`
 	// Who the container is.
 	Metadata Metadata `yaml:"metadata" json:"metadata" effect:"live"`
 	// What it runs, where and within which limits.
@@ -53,13 +53,13 @@ type Spec struct {
 	Env     map[string]Text `yaml:"env,omitempty" json:"env,omitempty" effect:"restart"`
 	EnvFrom Later           `yaml:"envFrom,omitempty" json:"-"`
 	// Working directory inside the root.
-	WorkingDir string `yaml:"workingDir,omitempty" json:"workingDir,omitempty" effect:"restart"`
+	WorkingDir string `yaml:"workingDir,omitempty" json:"workingDir,omitempty" effect:"restart" default:"/"`
 	// User name or id, optionally `:group`; names are looked up in the root's own /etc/passwd and /etc/group.
-	User Text `yaml:"user,omitempty" json:"user,omitempty" effect:"restart"`
+	User Text `yaml:"user,omitempty" json:"user,omitempty" effect:"restart" default:"0"`
 	// Supplementary groups, names or ids.
 	Groups []Text `yaml:"groups,omitempty" json:"groups,omitempty" effect:"restart"`
 	// Host name inside the container; the container's name if absent.
-	Hostname string `yaml:"hostname,omitempty" json:"hostname,omitempty" effect:"restart"`
+	Hostname string `yaml:"hostname,omitempty" json:"hostname,omitempty" effect:"restart" default:"${stead.name}"`
 	Init     Later  `yaml:"init,omitempty" json:"-"`
 	// Resource limits of processes by their setrlimit(2) name in lower case (nofile, nproc, memlock, …); soft and hard limit alike.
 	Ulimits map[string]int64 `yaml:"ulimits,omitempty" json:"ulimits,omitempty" effect:"restart"`
@@ -143,13 +143,13 @@ type Mount struct {
 // Tmpfs is a file system in memory, charged to the container.
 type Tmpfs struct {
 	// Most it may hold, bytes with `Ki`, `Mi`, `Gi`, `Ti`.
-	Size *Bytes `yaml:"size,omitempty" json:"size,omitempty"`
+	Size *Bytes `yaml:"size,omitempty" json:"size,omitempty" default:"64Mi"`
 }
 
 // Network is what the container sees of the network.
 type Network struct {
 	// `none`: a network of its own with nothing but loopback. `host`: the host's.
-	Mode  string `yaml:"mode" json:"mode"`
+	Mode  string `yaml:"mode" json:"mode" enum:"none|host"`
 	Ports Later  `yaml:"ports,omitempty" json:"-"`
 }
 
@@ -158,11 +158,11 @@ type Security struct {
 	// Capabilities besides, or out of, the default fourteen.
 	Capabilities Capabilities `yaml:"capabilities,omitempty" json:"capabilities,omitempty"`
 	// System call filter: `default` (the one that Docker and Podman use) or `unconfined`.
-	Seccomp string `yaml:"seccomp,omitempty" json:"seccomp,omitempty"`
+	Seccomp string `yaml:"seccomp,omitempty" json:"seccomp,omitempty" enum:"default|unconfined" default:"default"`
 	// User namespace: `auto` maps the container's ids to 65,536 of its own on the host; `host` doesn't, so that its root is the host's.
-	Userns string `yaml:"userns,omitempty" json:"userns,omitempty"`
+	Userns string `yaml:"userns,omitempty" json:"userns,omitempty" enum:"auto|host" default:"auto"`
 	// No program inside gains privileges by execve (set-user-ID, file capabilities).
-	NoNewPrivileges *bool `yaml:"noNewPrivileges,omitempty" json:"noNewPrivileges,omitempty"`
+	NoNewPrivileges *bool `yaml:"noNewPrivileges,omitempty" json:"noNewPrivileges,omitempty" default:"true"`
 	Devices         Later `yaml:"devices,omitempty" json:"-"`
 }
 
@@ -177,33 +177,33 @@ type Capabilities struct {
 // Restart is what happens when the command ends by itself.
 type Restart struct {
 	// `always`, `on-failure` (another exit code than 0) or `never`.
-	Policy string `yaml:"policy,omitempty" json:"policy,omitempty"`
+	Policy string `yaml:"policy,omitempty" json:"policy,omitempty" enum:"always|on-failure|never" default:"always"`
 	// How long is waited before the next start. Doubles with each failure; a run of at least `max` resets it.
 	Backoff Backoff `yaml:"backoff,omitempty" json:"backoff,omitempty"`
 	// Restarts in a row before it is given up as failed; 0 is no limit.
-	MaxRetries int64 `yaml:"maxRetries,omitempty" json:"maxRetries,omitempty"`
+	MaxRetries int64 `yaml:"maxRetries,omitempty" json:"maxRetries,omitempty" default:"0"`
 }
 
 // Backoff is a delay that grows.
 type Backoff struct {
 	// The first delay.
-	Initial Duration `yaml:"initial,omitempty" json:"initial,omitempty"`
+	Initial Duration `yaml:"initial,omitempty" json:"initial,omitempty" default:"1s"`
 	// The longest delay.
-	Max Duration `yaml:"max,omitempty" json:"max,omitempty"`
+	Max Duration `yaml:"max,omitempty" json:"max,omitempty" default:"5m"`
 }
 
 // Stop is how a container ends on request.
 type Stop struct {
 	// Signal sent to the command, a name without SIG.
-	Signal string `yaml:"signal,omitempty" json:"signal,omitempty"`
+	Signal string `yaml:"signal,omitempty" json:"signal,omitempty" default:"TERM"`
 	// How long it has to end before everything in the container is killed.
-	Timeout Duration `yaml:"timeout,omitempty" json:"timeout,omitempty"`
+	Timeout Duration `yaml:"timeout,omitempty" json:"timeout,omitempty" default:"10s"`
 }
 
 // Logs is how much output is kept on disk.
 type Logs struct {
 	// Size at which a log file is rotated, bytes with `Ki`, `Mi`, `Gi`.
-	MaxSize Bytes `yaml:"maxSize,omitempty" json:"maxSize,omitempty"`
+	MaxSize Bytes `yaml:"maxSize,omitempty" json:"maxSize,omitempty" default:"10Mi"`
 	// Rotated files that are kept besides the current one.
-	Keep *int64 `yaml:"keep,omitempty" json:"keep,omitempty"`
+	Keep *int64 `yaml:"keep,omitempty" json:"keep,omitempty" default:"5"`
 }

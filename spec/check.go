@@ -1,0 +1,264 @@
+package spec
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Limits that the checks hold and the reference names.
+const (
+	minMemory  = 1 << 20  // below it not even a shell starts
+	minCPU     = 10       // the kernel's least quota: 1 ms in each 100 ms
+	maxCPUTime = 8192_000 // as many cores as any kernel is built for
+	maxWeight  = 10_000
+	maxPids    = 4_194_304 // PID_MAX_LIMIT of the kernel
+	maxID      = 65_535
+	minLogSize = 64 << 10
+	maxLogKeep = 100
+	maxWord    = 128<<10 - 1 // MAX_ARG_STRLEN of execve(2), without its NUL
+)
+
+// check reports all that is wrong with values of the right shape.
+func (d *decoder) check(c *Container) {
+	s := &c.Spec
+	d.checkMetadata(c)
+	d.checkRootfs(s.Rootfs)
+	d.checkProcess(s)
+	d.checkResources(s.Resources)
+	d.checkMounts(s.Mounts)
+	d.checkSecurity(s.Security)
+	d.checkRestart(s)
+	d.checkEnum("spec.network.mode", s.Network.Mode, "none|host")
+}
+
+func (d *decoder) checkMetadata(c *Container) {
+	d.checkEnum("apiVersion", c.APIVersion, APIVersion)
+	d.checkEnum("kind", c.Kind, Kind)
+	if err := checkName(c.Metadata.Name); err != nil {
+		d.report("metadata.name", "found %s: %s", quote(c.Metadata.Name), err)
+	}
+	for _, key := range sortedKeys(c.Metadata.Labels) {
+		at := join("metadata.labels", key)
+		if err := checkLabelKey(key); err != nil {
+			d.report(at, "%s", err)
+		} else if value := c.Metadata.Labels[key]; value != "" && !labelWord(value) {
+			d.report(at, "found %s: want at most 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends", quote(value))
+		}
+	}
+	for _, key := range sortedKeys(c.Metadata.Annotations) {
+		if err := checkLabelKey(key); err != nil {
+			d.report(join("metadata.annotations", key), "%s", err)
+		}
+	}
+}
+
+func (d *decoder) checkRootfs(r Rootfs) {
+	const at = "spec.rootfs"
+	switch {
+	case r.Host != nil && r.Path != "":
+		d.report(at, "found host and path, want exactly one of them")
+	case r.Host == nil && r.Path == "":
+		d.report(at, "found neither host nor path, want exactly one of them: rootfs: {host: {}}")
+	case r.Path == "/":
+		d.report(at+".path", "found \"/\": the host's own root can't be a container's; use host: {}")
+	case r.Path != "":
+		d.checkPath(at+".path", r.Path)
+	}
+}
+
+func (d *decoder) checkProcess(s *Spec) {
+	if len(s.Command) == 0 {
+		d.report("spec.command", "found an empty list, want at least the program to run")
+	} else if s.Command[0] == "" {
+		d.report("spec.command[0]", "found an empty text, want the program to run")
+	}
+	d.checkWords("spec.command", s.Command)
+	d.checkWords("spec.args", s.Args)
+	for _, key := range sortedKeys(s.Env) {
+		at := join("spec.env", key)
+		if err := checkEnvKey(key); err != nil {
+			d.report(at, "%s", err)
+		}
+		if len(key)+1+len(s.Env[key]) > maxWord {
+			d.report(at, "is %d bytes; the kernel takes at most %d for one variable", len(s.Env[key]), maxWord-len(key)-1)
+		}
+	}
+	d.checkPath("spec.workingDir", s.WorkingDir)
+	if err := checkUser(string(s.User)); err != nil {
+		d.report("spec.user", "found %s: %s", quote(string(s.User)), err)
+	}
+	for i, group := range s.Groups {
+		if err := checkID(string(group)); err != nil {
+			d.report("spec.groups["+strconv.Itoa(i)+"]", "found %s: %s", quote(string(group)), err)
+		}
+	}
+	if !isHostname(s.Hostname) {
+		d.report("spec.hostname", "found %s: want at most 64 letters, digits and '-', in parts separated by '.'", quote(s.Hostname))
+	}
+	for _, name := range sortedKeys(s.Ulimits) {
+		at := join("spec.ulimits", name)
+		if !slices.Contains(ulimitNames(), name) {
+			d.report(at, "unknown limit%s; want one of %s", didYouMean(name, ulimitNames()), strings.Join(ulimitNames(), ", "))
+		} else if s.Ulimits[name] < 0 {
+			d.report(at, "found %d, want 0 or more; no limit is the absence of the line", s.Ulimits[name])
+		}
+	}
+}
+
+// checkWords bounds what execve(2) would refuse.
+func (d *decoder) checkWords(at string, words []string) {
+	for i, word := range words {
+		if len(word) > maxWord {
+			d.report(at+"["+strconv.Itoa(i)+"]", "is %d bytes; the kernel takes at most %d for one argument", len(word), maxWord)
+		}
+	}
+}
+
+func (d *decoder) checkResources(r Resources) {
+	const at = "spec.resources"
+	if r.Memory != nil && *r.Memory < minMemory {
+		d.report(at+".memory", "found %s, want at least %s", *r.Memory, Bytes(minMemory))
+	}
+	if r.Swap != nil && r.Memory == nil && !d.isFaulty(at+".memory") {
+		d.report(at+".swap", "needs memory: it is swap on top of it")
+	}
+	if r.Swap != nil && r.Memory != nil && *r.Memory+*r.Swap < 0 {
+		d.report(at+".swap", "memory and swap together are too large")
+	}
+	if r.CPU != nil && (*r.CPU < minCPU || *r.CPU > maxCPUTime) {
+		d.report(at+".cpu", "found %s, want %s to %s: the kernel gives out at least 1 ms in each 100 ms", *r.CPU, CPU(minCPU), CPU(maxCPUTime))
+	}
+	d.checkRange(at+".cpuWeight", r.CPUWeight, 1, maxWeight)
+	d.checkRange(at+".pids", r.Pids, 1, maxPids)
+	if r.IO != nil {
+		d.checkRange(at+".io.weight", r.IO.Weight, 1, maxWeight)
+	}
+	if _, err := parseCpuset(r.Cpuset); err != nil {
+		d.report(at+".cpuset", "found %s: %s", quote(r.Cpuset), err)
+	}
+}
+
+func (d *decoder) checkMounts(mounts map[string]Mount) {
+	for _, target := range sortedKeys(mounts) {
+		at, m := join("spec.mounts", target), mounts[target]
+		d.checkTarget(at, target)
+		switch {
+		case m.Source != "" && m.Tmpfs != nil:
+			d.report(at, "found source and tmpfs, want exactly one of them")
+		case m.Source == "" && m.Tmpfs == nil:
+			d.report(at, "found neither source nor tmpfs, want exactly one of them")
+		case m.Source != "":
+			d.checkPath(at+".source", m.Source)
+		case *m.Tmpfs.Size <= 0:
+			d.report(at+".tmpfs.size", "found 0, want more than 0")
+		}
+	}
+}
+
+// checkTarget refuses what the container's own mounts would hide or what would
+// hide them.
+func (d *decoder) checkTarget(at, target string) {
+	switch top, _, _ := strings.Cut(strings.TrimPrefix(target, "/"), "/"); {
+	case target == "/":
+		d.report(at, "a mount can't replace the root; that is what rootfs is for")
+	case path.IsAbs(target) && (top == "proc" || top == "sys" || top == "dev"):
+		d.report(at, "stead mounts /%s itself; nothing else goes there or below", top)
+	default:
+		d.checkPath(at, target)
+	}
+}
+
+// checkPath wants a path that has one spelling only.
+func (d *decoder) checkPath(at, p string) {
+	switch {
+	case !path.IsAbs(p):
+		d.report(at, "found %s, want an absolute path", quote(p))
+	case path.Clean(p) != p:
+		d.report(at, "found %s, want it written as %s", quote(p), quote(path.Clean(p)))
+	case len(p) > 4095:
+		d.report(at, "is %d bytes; a path has at most 4095", len(p))
+	}
+}
+
+func (d *decoder) checkSecurity(s Security) {
+	const at = "spec.security"
+	d.checkCapabilities(at+".capabilities.add", s.Capabilities.Add)
+	d.checkCapabilities(at+".capabilities.drop", s.Capabilities.Drop)
+	for i, name := range s.Capabilities.Drop {
+		if slices.Contains(s.Capabilities.Add, name) {
+			d.report(at+".capabilities.drop["+strconv.Itoa(i)+"]", "%s is in add too; want it in one of them", name)
+		}
+	}
+	d.checkEnum(at+".seccomp", s.Seccomp, "default|unconfined")
+	d.checkEnum(at+".userns", s.Userns, "auto|host")
+}
+
+func (d *decoder) checkCapabilities(at string, names []string) {
+	for i, name := range names {
+		if slices.Contains(capabilityNames(), name) {
+			continue
+		}
+		upper := strings.TrimPrefix(strings.ToUpper(name), "CAP_")
+		hint := didYouMean(upper, capabilityNames())
+		if slices.Contains(capabilityNames(), upper) {
+			hint = "; write " + upper
+		}
+		d.report(at+"["+strconv.Itoa(i)+"]", "found %s, want a capability as in capabilities(7), without CAP_, or ALL%s", quote(name), hint)
+	}
+}
+
+func (d *decoder) checkRestart(s *Spec) {
+	const at = "spec.restart"
+	d.checkEnum(at+".policy", s.Restart.Policy, "always|on-failure|never")
+	if b := s.Restart.Backoff; b.Initial <= 0 {
+		d.report(at+".backoff.initial", "found %s, want more than 0", b.Initial)
+	} else if b.Max < b.Initial && !d.isFaulty(at+".backoff.initial") {
+		d.report(at+".backoff.max", "found %s, want at least the initial delay, %s", b.Max, b.Initial)
+	}
+	if s.Restart.MaxRetries < 0 {
+		d.report(at+".maxRetries", "found %d, want 0 or more; 0 is no limit", s.Restart.MaxRetries)
+	}
+	if err := checkSignal(s.Stop.Signal); err != nil {
+		d.report("spec.stop.signal", "found %s: %s", quote(s.Stop.Signal), err)
+	}
+	if s.Stop.Timeout <= 0 {
+		d.report("spec.stop.timeout", "found 0, want more than 0; to end it at once write signal: KILL")
+	}
+	if s.Logs.MaxSize < minLogSize {
+		d.report("spec.logs.maxSize", "found %s, want at least %s", s.Logs.MaxSize, Bytes(minLogSize))
+	}
+	d.checkRange("spec.logs.keep", s.Logs.Keep, 0, maxLogKeep)
+}
+
+func (d *decoder) checkRange(at string, n *int64, low, high int64) {
+	if n != nil && (*n < low || *n > high) {
+		d.report(at, "found %d, want %d to %d", *n, low, high)
+	}
+}
+
+// checkEnum wants one of the choices.
+func (d *decoder) checkEnum(at, value, choices string) {
+	names := strings.Split(choices, "|")
+	if slices.Contains(names, value) {
+		return
+	}
+	hint := didYouMean(value, names)
+	switch {
+	case at == "spec.network.mode" && value == "private":
+		d.report(at, "private is not supported yet; want none or host")
+		return
+	case at == "spec.restart.policy" && hint == "":
+		hint = fmt.Sprintf("; did you mean %s?", restartPolicy(value))
+	}
+	d.report(at, "found %s, want %s%s", quote(value), oneOf(names), hint)
+}
+
+func didYouMean(word string, names []string) string {
+	if near := nearest(word, names); near != "" {
+		return "; did you mean " + near + "?"
+	}
+	return ""
+}

@@ -1,0 +1,318 @@
+package spec
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// maxErrors is where reading of one document stops: nobody reads more, and a
+// hostile file must not cost more.
+const maxErrors = 100
+
+// decoder walks the nodes of one document against the Go types, gathers all
+// that is wrong and keeps where each path stands. It sets the values itself:
+// yaml.v3's own decoding turns 1.5 into 1, yes into true and 010 into 8.
+type decoder struct {
+	file   string
+	errs   []*Error
+	places []place
+	// faulty are paths that have an error already: a check that looks at them
+	// would only repeat it.
+	faulty []string
+	full   bool
+}
+
+// place is where a path stands in the file.
+type place struct {
+	path         string
+	line, column int
+}
+
+func (d *decoder) container(n *yaml.Node, c *Container) {
+	d.keep("", n)
+	v := reflect.ValueOf(c).Elem()
+	fillDefaults(v)
+	d.fields(n, v, "")
+}
+
+func (d *decoder) keep(path string, n *yaml.Node) {
+	d.places = append(d.places, place{path, n.Line, n.Column})
+}
+
+// at reports an error at a node.
+func (d *decoder) at(n *yaml.Node, path, format string, args ...any) {
+	d.add(path, n.Line, n.Column, fmt.Sprintf(format, args...))
+}
+
+// report tells of a fault of a path that was found without its node; it stands
+// where the path does, or the nearest one above that is in the file.
+func (d *decoder) report(path, format string, args ...any) {
+	if d.isFaulty(path) {
+		return
+	}
+	for up := path; ; up = parentPath(up) {
+		for _, p := range d.places {
+			if p.path == up {
+				d.add(path, p.line, p.column, fmt.Sprintf(format, args...))
+				return
+			}
+		}
+	}
+}
+
+func (d *decoder) add(path string, line, column int, message string) {
+	if d.full {
+		return
+	}
+	if len(d.errs) == maxErrors {
+		d.full = true
+		message = fmt.Sprintf("more than %d errors; the rest is not shown", maxErrors)
+	}
+	d.errs = append(d.errs, &Error{File: d.file, Line: line, Column: column, Path: path, Message: message})
+	d.faulty = append(d.faulty, path)
+}
+
+// isFaulty says whether the path, one above or one below it has an error.
+func (d *decoder) isFaulty(path string) bool {
+	for _, f := range d.faulty {
+		if f == path || under(f, path) || under(path, f) {
+			return true
+		}
+	}
+	return false
+}
+
+// under says whether path lies below top.
+func under(path, top string) bool {
+	return len(path) > len(top) && strings.HasPrefix(path, top) && (path[len(top)] == '.' || path[len(top)] == '[')
+}
+
+// value reads a node into v, whatever type that has.
+func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
+	if d.full || !d.plain(n, path) {
+		return
+	}
+	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" {
+		d.at(n, path, "%s", nullMessage(v.Type()))
+		return
+	}
+	t := v.Type()
+	switch {
+	case t.Kind() == reflect.Pointer:
+		p := reflect.New(t.Elem())
+		fillDefaults(p.Elem())
+		d.value(n, p.Elem(), path)
+		v.Set(p)
+	case t.Kind() == reflect.Struct:
+		d.fields(n, v, path)
+	case t.Kind() == reflect.Map:
+		d.entries(n, v, path)
+	case t.Kind() == reflect.Slice:
+		d.items(n, v, path)
+	default:
+		d.scalar(n, v, path)
+	}
+}
+
+// plain refuses the parts of YAML that a manifest does without: they let a small
+// file mean something huge, or something else than it shows.
+func (d *decoder) plain(n *yaml.Node, path string) bool {
+	switch {
+	case n.Kind == yaml.AliasNode:
+		d.at(n, path, "an alias (*%s) is not supported; write the value out", shorten(n.Value, 40))
+	case n.Anchor != "":
+		d.at(n, path, "an anchor (&%s) is not supported; write the value out where it is used", shorten(n.Anchor, 40))
+	case n.Style&yaml.TaggedStyle != 0:
+		d.at(n, path, "a tag (%s) is not supported; quote a value to make it text", shorten(n.Tag, 40))
+	default:
+		return true
+	}
+	return false
+}
+
+// fields reads a map into a struct.
+func (d *decoder) fields(n *yaml.Node, v reflect.Value, path string) {
+	if n.Kind != yaml.MappingNode {
+		d.mismatch(n, v.Type(), path)
+		return
+	}
+	s := shapeOf(v.Type())
+	given := make([]bool, len(s.fields))
+	d.pairs(n, path, func(key, val *yaml.Node) {
+		at := join(path, key.Value)
+		i, known := s.byName[key.Value]
+		switch {
+		case !known:
+			d.unknown(key, s, path)
+		case s.fields[i].later:
+			given[i] = true
+			d.at(key, at, "not supported yet%s", laterHint(at))
+		default:
+			given[i] = true
+			d.mark(at, key, val)
+			d.value(val, v.Field(s.fields[i].index), at)
+			if text := v.Field(s.fields[i].index); val.Kind == yaml.ScalarNode && text.Kind() == reflect.String && text.Len() == 0 && !d.isFaulty(at) {
+				d.at(val, at, "found an empty text; give a value or remove the line")
+			}
+		}
+	})
+	for i, f := range s.fields {
+		if f.required && !given[i] {
+			d.report(join(path, f.name), "missing; %s", wantField(join(path, f.name), f))
+		}
+	}
+}
+
+// mark keeps where a path stands: a scalar's value, else its key.
+func (d *decoder) mark(path string, key, val *yaml.Node) {
+	if val.Kind == yaml.ScalarNode && val.Value != "" {
+		key = val
+	}
+	d.keep(path, key)
+}
+
+// entries reads a map of named things.
+func (d *decoder) entries(n *yaml.Node, v reflect.Value, path string) {
+	if n.Kind != yaml.MappingNode {
+		d.mismatch(n, v.Type(), path)
+		return
+	}
+	out := reflect.MakeMapWithSize(v.Type(), len(n.Content)/2)
+	d.pairs(n, path, func(key, val *yaml.Node) {
+		at := join(path, key.Value)
+		d.mark(at, key, val)
+		item := reflect.New(v.Type().Elem()).Elem()
+		d.value(val, item, at)
+		out.SetMapIndex(reflect.ValueOf(key.Value), item)
+	})
+	v.Set(out)
+}
+
+// pairs calls do for each entry of a map whose key is text and not given twice.
+func (d *decoder) pairs(n *yaml.Node, path string, do func(key, val *yaml.Node)) {
+	seen := make(map[string]int, len(n.Content)/2)
+	for i := 0; i+1 < len(n.Content) && !d.full; i += 2 {
+		key, val := n.Content[i], n.Content[i+1]
+		switch first := seen[key.Value]; {
+		case key.Kind == yaml.ScalarNode && key.Value == "<<" && key.ShortTag() == "!!merge":
+			d.at(key, path, "a merge key (<<) is not supported; write the fields out")
+		case !d.plain(key, path):
+		case key.Kind != yaml.ScalarNode || !isText(key):
+			d.at(key, path, "found %s as a key, want text; quote it", found(key))
+		case strings.IndexByte(key.Value, 0) >= 0:
+			d.at(key, path, "found a key that holds a NUL character")
+		case first != 0:
+			d.at(key, join(path, key.Value), "given twice; the first is on line %d", first)
+		default:
+			seen[key.Value] = key.Line
+			do(key, val)
+		}
+	}
+}
+
+// items reads a list.
+func (d *decoder) items(n *yaml.Node, v reflect.Value, path string) {
+	if n.Kind != yaml.SequenceNode {
+		d.mismatch(n, v.Type(), path)
+		return
+	}
+	out := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
+	for i, item := range n.Content {
+		at := path + "[" + strconv.Itoa(i) + "]"
+		d.keep(at, item)
+		d.value(item, out.Index(i), at)
+	}
+	v.Set(out)
+}
+
+// scalar reads a single value.
+func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
+	if n.Kind != yaml.ScalarNode {
+		d.mismatch(n, v.Type(), path)
+		return
+	}
+	if !accepts(v.Type(), n) {
+		d.mismatch(n, v.Type(), path)
+		return
+	}
+	if err := setText(v, n.Value); err != nil {
+		d.at(n, path, "found %s: %s", found(n), err)
+	}
+}
+
+// accepts says whether a scalar is of a kind that the type takes. Quantities
+// take numbers too, and Text keeps a number's text.
+func accepts(t reflect.Type, n *yaml.Node) bool {
+	tag := n.ShortTag()
+	number := tag == "!!int" || tag == "!!float"
+	switch {
+	case t == bytesType, t == cpuType, t == durationType, t == textType:
+		return isText(n) || number
+	case t.Kind() == reflect.Bool:
+		return tag == "!!bool"
+	case t.Kind() == reflect.Int64:
+		return tag == "!!int"
+	}
+	return isText(n)
+}
+
+// setText sets a scalar from its written form. The error says what is wanted.
+func setText(v reflect.Value, s string) error {
+	var n int64
+	var err error
+	switch t := v.Type(); {
+	case t == bytesType:
+		var b Bytes
+		b, err = ParseBytes(s)
+		n = int64(b)
+	case t == cpuType:
+		var c CPU
+		c, err = ParseCPU(s)
+		n = int64(c)
+	case t == durationType:
+		var span Duration
+		span, err = ParseDuration(s)
+		n = int64(span)
+	case t.Kind() == reflect.Int64:
+		n, err = parseWhole(s)
+	case t.Kind() == reflect.Bool:
+		v.SetBool(strings.EqualFold(s, "true"))
+		return nil
+	default:
+		if strings.IndexByte(s, 0) >= 0 {
+			return errors.New("holds a NUL character")
+		}
+		v.SetString(s)
+		return nil
+	}
+	v.SetInt(n)
+	return err
+}
+
+// parseWhole reads a whole number in plain decimal digits.
+func parseWhole(s string) (int64, error) {
+	digits := strings.TrimPrefix(s, "-")
+	if all, rest := splitNumber(digits); all == "" || rest != "" || len(all) > 1 && all[0] == '0' {
+		return 0, errors.New("want a whole number in plain decimal digits, without leading zeros")
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return 0, errors.New("too large")
+	}
+	return n, nil
+}
+
+// isText says whether a scalar is text. A plain date is: YAML 1.2 knows no
+// timestamps, yaml.v3 still does. So is a plain << or = that is no key.
+func isText(n *yaml.Node) bool {
+	switch n.ShortTag() {
+	case "!!str", "!!timestamp", "!!merge":
+		return true
+	}
+	return false
+}

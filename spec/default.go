@@ -1,0 +1,151 @@
+package spec
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Default fills in what is absent. Parse does so by itself; a record of an older
+// version, read with encoding/json, needs it for the fields that came later.
+func (c *Container) Default() {
+	fillDefaults(reflect.ValueOf(c).Elem())
+	if c.Spec.Hostname == "${stead.name}" {
+		c.Spec.Hostname = c.Metadata.Name
+	}
+}
+
+// fillDefaults sets what is zero and has a default in its tag, in everything
+// that is there below a struct.
+func fillDefaults(v reflect.Value) {
+	s := shapeOf(v.Type())
+	if s == nil {
+		return
+	}
+	for _, f := range s.fields {
+		field := v.Field(f.index)
+		if f.def != "" && field.IsZero() {
+			setDefault(field, f)
+		}
+		switch field.Kind() {
+		case reflect.Struct:
+			fillDefaults(field)
+		case reflect.Pointer:
+			if !field.IsNil() {
+				fillDefaults(field.Elem())
+			}
+		case reflect.Map:
+			if shapeOf(field.Type().Elem()) == nil {
+				continue
+			}
+			for _, key := range field.MapKeys() {
+				item := reflect.New(field.Type().Elem()).Elem()
+				item.Set(field.MapIndex(key))
+				fillDefaults(item)
+				field.SetMapIndex(key, item)
+			}
+		}
+	}
+}
+
+func setDefault(v reflect.Value, f shapeField) {
+	if v.Kind() == reflect.Pointer {
+		v.Set(reflect.New(v.Type().Elem()))
+		v = v.Elem()
+	}
+	if err := setText(v, f.def); err != nil {
+		panic(fmt.Sprintf("default %q of %s: %v", f.def, f.name, err)) // a mistake in types.go; every test would show it
+	}
+}
+
+// normalise gives a valid container the one form that all texts of its meaning
+// have, so that rewriting a manifest with the same meaning is no change.
+func normalise(c *Container) {
+	s := &c.Spec
+	c.Metadata.Labels = orNil(c.Metadata.Labels)
+	c.Metadata.Annotations = orNil(c.Metadata.Annotations)
+	s.Env, s.Ulimits, s.Mounts = orNil(s.Env), orNil(s.Ulimits), orNil(s.Mounts)
+	if len(s.Args) == 0 {
+		s.Args = nil
+	}
+	s.Groups = asSet(s.Groups)
+	caps := &s.Security.Capabilities
+	caps.Add, caps.Drop = capabilitySet(caps.Add), capabilitySet(caps.Drop)
+	if s.Resources.IO != nil && s.Resources.IO.Weight == nil {
+		s.Resources.IO = nil
+	}
+	if cpus, err := parseCpuset(s.Resources.Cpuset); err == nil {
+		s.Resources.Cpuset = printCpuset(cpus)
+	}
+}
+
+func orNil[V any](m map[string]V) map[string]V {
+	if len(m) == 0 {
+		return nil
+	}
+	return m
+}
+
+// asSet sorts and drops what is there twice.
+func asSet[S ~string](list []S) []S {
+	if len(list) == 0 {
+		return nil
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// capabilitySet is asSet, where ALL holds all others.
+func capabilitySet(names []string) []string {
+	if slices.Contains(names, "ALL") {
+		return []string{"ALL"}
+	}
+	return asSet(names)
+}
+
+// cpuRange is a run of CPU numbers, both ends included.
+type cpuRange struct{ first, last int }
+
+// maxCPU is the highest number of a CPU that any kernel is built for.
+const maxCPU = 8191
+
+// parseCpuset reads a list such as 0-1,4. An empty text is no CPUs.
+func parseCpuset(text string) ([]cpuRange, error) {
+	if text == "" {
+		return nil, nil
+	}
+	var ranges []cpuRange
+	for part := range strings.SplitSeq(text, ",") {
+		low, high, isRange := strings.Cut(part, "-")
+		if !isRange {
+			high = low
+		}
+		first, err := parseWhole(low)
+		last, err2 := parseWhole(high)
+		if err != nil || err2 != nil || first < 0 || last < first || last > maxCPU {
+			return nil, fmt.Errorf("want CPU numbers such as 0-1,4")
+		}
+		ranges = append(ranges, cpuRange{int(first), int(last)})
+	}
+	return ranges, nil
+}
+
+// printCpuset writes ranges sorted and merged.
+func printCpuset(ranges []cpuRange) string {
+	slices.SortFunc(ranges, func(a, b cpuRange) int { return a.first - b.first })
+	var parts []string
+	for i := 0; i < len(ranges); {
+		r := ranges[i]
+		for i++; i < len(ranges) && ranges[i].first <= r.last+1; i++ {
+			r.last = max(r.last, ranges[i].last)
+		}
+		part := strconv.Itoa(r.first)
+		if r.last > r.first {
+			part += "-" + strconv.Itoa(r.last)
+		}
+		parts = append(parts, part)
+	}
+	return strings.Join(parts, ",")
+}

@@ -1,0 +1,213 @@
+package spec
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// Change is one field that two manifests differ in.
+type Change struct {
+	Path          string // as in spec.resources.memory
+	Before, After string // as a person would write them; "" is absent
+	Effect        Effect
+}
+
+// String prints the change as a plan does: spec.resources.memory 128Mi → 256Mi.
+func (c Change) String() string {
+	return fmt.Sprintf("%s %s → %s", c.Path, cmp.Or(c.Before, "(absent)"), cmp.Or(c.After, "(absent)"))
+}
+
+// hidden stands for values that may be secrets.
+const hidden = "(hidden)"
+
+// Diff compares by meaning; both must be normalised. The name is the identity
+// and not compared. The changes are sorted by path; nil if there are none.
+func Diff(old, new *Container) []Change {
+	var w differ
+	w.walk(reflect.ValueOf(old).Elem(), reflect.ValueOf(new).Elem(), "", "")
+	slices.SortFunc(w.changes, func(a, b Change) int { return cmp.Compare(a.Path, b.Path) })
+	return w.changes
+}
+
+type differ struct{ changes []Change }
+
+// walk compares two structs of one type.
+func (w *differ) walk(old, new reflect.Value, path string, effect Effect) {
+	for _, f := range shapeOf(old.Type()).fields {
+		at := join(path, f.name)
+		if f.later || at == "apiVersion" || at == "kind" || at == "metadata.name" {
+			continue
+		}
+		w.compare(old.Field(f.index), new.Field(f.index), at, effectOf(f, effect))
+	}
+}
+
+func (w *differ) compare(old, new reflect.Value, path string, effect Effect) {
+	switch t := old.Type(); {
+	case t.Kind() == reflect.Map:
+		w.entries(old, new, path, effect)
+	case t.Kind() == reflect.Struct:
+		w.walk(old, new, path, effect)
+	case t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.Struct:
+		if old.IsNil() && new.IsNil() {
+			return
+		}
+		if len(shapeOf(t.Elem()).fields) == 0 {
+			w.add(path, presence(old), presence(new), effect)
+			return
+		}
+		w.walk(orZero(old), orZero(new), path, effect)
+	case t.Kind() == reflect.Pointer && !old.IsNil() && !new.IsNil():
+		w.compare(old.Elem(), new.Elem(), path, effect)
+	case !equal(old, new):
+		before, after := trimSame(show(old), show(new))
+		w.add(path, before, after, effect)
+	}
+}
+
+// entries compares two maps; a key that one lacks is compared as empty.
+func (w *differ) entries(old, new reflect.Value, path string, effect Effect) {
+	t := old.Type().Elem()
+	for _, key := range slices.Compact(slices.Sorted(slices.Values(slices.Concat(keysOf(old), keysOf(new))))) {
+		before, after := old.MapIndex(reflect.ValueOf(key)), new.MapIndex(reflect.ValueOf(key))
+		at := join(path, key)
+		switch {
+		case t.Kind() == reflect.Struct:
+			w.walk(orZeroOf(before, t), orZeroOf(after, t), at, effect)
+		case before.IsValid() && after.IsValid() && equal(before, after):
+		case path == "spec.env":
+			w.add(at, hide(before), hide(after), effect)
+		default:
+			b, a := trimSame(showEntry(before), showEntry(after))
+			w.add(at, b, a, effect)
+		}
+	}
+}
+
+func (w *differ) add(path, before, after string, effect Effect) {
+	if before != after || before == hidden {
+		w.changes = append(w.changes, Change{path, before, after, effect})
+	}
+}
+
+func equal(a, b reflect.Value) bool {
+	if a.Comparable() && a.Kind() != reflect.Pointer {
+		return a.Equal(b)
+	}
+	return reflect.DeepEqual(a.Interface(), b.Interface())
+}
+
+func keysOf(m reflect.Value) []string {
+	keys := make([]string, 0, m.Len())
+	for it := m.MapRange(); it.Next(); {
+		keys = append(keys, it.Key().String())
+	}
+	return keys
+}
+
+func orZero(p reflect.Value) reflect.Value {
+	if p.IsNil() {
+		return reflect.Zero(p.Type().Elem())
+	}
+	return p.Elem()
+}
+
+func orZeroOf(v reflect.Value, t reflect.Type) reflect.Value {
+	if !v.IsValid() {
+		return reflect.Zero(t)
+	}
+	return v
+}
+
+func presence(p reflect.Value) string {
+	if p.IsNil() {
+		return ""
+	}
+	return "{}"
+}
+
+func hide(v reflect.Value) string {
+	if !v.IsValid() {
+		return ""
+	}
+	return hidden
+}
+
+// showEntry prints the value of a map; an empty text that is there is not absent.
+func showEntry(v reflect.Value) string {
+	if !v.IsValid() {
+		return ""
+	}
+	return cmp.Or(show(v), `""`)
+}
+
+// show prints a value as a manifest would have it.
+func show(v reflect.Value) string {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if v.IsNil() {
+			return ""
+		}
+		return show(v.Elem())
+	case reflect.Slice:
+		if v.Len() == 0 {
+			return ""
+		}
+		words := make([]string, v.Len())
+		for i := range words {
+			words[i] = cmp.Or(show(v.Index(i)), `""`)
+		}
+		return "[" + strings.Join(words, ", ") + "]"
+	case reflect.String:
+		return showText(v.String())
+	}
+	return fmt.Sprint(v.Interface())
+}
+
+// showText quotes what would not be one plain word of YAML.
+func showText(s string) string {
+	for _, r := range s {
+		if !(r == '-' || r == '_' || r == '.' || r == '/' || r == ':' || r == '@' || r == '+' || r == '=' || r == '%' || r < utf8.RuneSelf && isAlnum(byte(r))) {
+			return strconv.Quote(s)
+		}
+	}
+	return s
+}
+
+// trimSame leaves out the beginning that two long values share, and cuts what
+// is longer than a line, so that a plan shows where a script differs.
+func trimSame(a, b string) (string, string) {
+	const line, context = 100, 20
+	if len(a) > line || len(b) > line {
+		same := 0
+		for same < len(a) && same < len(b) && a[same] == b[same] {
+			same++
+		}
+		if same -= context; same > context {
+			for !utf8.RuneStart(a[same]) {
+				same--
+			}
+			a, b = "…"+a[same:], "…"+b[same:]
+		}
+	}
+	return shorten(a, line), shorten(b, line)
+}
+
+// Fingerprint is the SHA-256 of the canonical JSON: equal fingerprints of one
+// version of stead mean equal containers. Across versions only Diff tells.
+func Fingerprint(c *Container) string {
+	data, err := json.Marshal(c)
+	if err != nil {
+		panic(fmt.Sprintf("marshal container: %v", err)) // strings, numbers and maps of them always marshal
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,223 @@
+package spec
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"gopkg.in/yaml.v3"
+)
+
+// MaxFileSize is the most bytes that one manifest file may have. It bounds the
+// time that a file of any content takes to a fraction of a second.
+const MaxFileSize = 1 << 20
+
+// Parser reads manifests. The zero value works; Host is what ${stead.host}
+// stands for: the short host name.
+type Parser struct {
+	Host string
+}
+
+// Document is one manifest of a file.
+type Document struct {
+	// Index counts the documents of the file from 0; empty ones don't count.
+	Index int
+	// Line is where the document's content begins, from 1.
+	Line int
+	// Name is metadata.name, of an invalid document too, where it is there and
+	// is a valid name; "" otherwise.
+	Name string
+	// Container is the manifest with its defaults filled in, expanded,
+	// validated and normalised; nil if there are Errors.
+	Container *Container
+	// Errors are all that is wrong, in the order of their positions.
+	Errors []*Error
+}
+
+// Error is one fault of a manifest.
+type Error struct {
+	File         string
+	Line, Column int    // from 1; 0 where unknown
+	Path         string // as in spec.resources.memory; "" for the document as a whole
+	Message      string
+}
+
+// Error prints file:line:column: path: message, without what is unknown.
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString(e.File)
+	for _, n := range []int{e.Line, e.Column} {
+		if n > 0 {
+			if b.Len() > 0 {
+				b.WriteByte(':')
+			}
+			b.WriteString(strconv.Itoa(n))
+		}
+	}
+	for _, part := range []string{e.Path, e.Message} {
+		if part != "" {
+			if b.Len() > 0 {
+				b.WriteString(": ")
+			}
+			b.WriteString(part)
+		}
+	}
+	return b.String()
+}
+
+// Parse reads all documents of a file. There is always at least one: a file
+// that holds no manifest gives a document with an error. After a document that
+// is no valid YAML nothing more can be read, so it is the last one.
+func (p Parser) Parse(file string, data []byte) []Document {
+	if e := checkText(data); e != nil {
+		e.File = file
+		return []Document{{Line: max(e.Line, 1), Errors: []*Error{e}}}
+	}
+	var docs []Document
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	for {
+		var root yaml.Node
+		err := decoder.Decode(&root)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			e := syntaxError(data, err)
+			e.File = file
+			docs = append(docs, Document{Index: len(docs), Line: max(e.Line, 1), Errors: []*Error{e}})
+			break
+		}
+		// Templates leave empty documents between their "---": no harm.
+		if len(root.Content) == 0 || root.Content[0].Kind == yaml.ScalarNode && root.Content[0].Value == "" && root.Content[0].ShortTag() == "!!null" {
+			continue
+		}
+		doc := p.document(file, root.Content[0])
+		doc.Index = len(docs)
+		docs = append(docs, doc)
+	}
+	if len(docs) == 0 {
+		return []Document{{Line: 1, Errors: []*Error{{File: file, Line: 1, Message: "holds no manifest (the file is empty or has only comments)"}}}}
+	}
+	return docs
+}
+
+// document reads one manifest.
+func (p Parser) document(file string, root *yaml.Node) Document {
+	doc := Document{Line: root.Line, Name: readName(root)}
+	d := &decoder{file: file}
+	c := &Container{}
+	if e := foreign(root); e != nil {
+		e.File = file
+		d.errs = append(d.errs, e)
+	} else {
+		d.container(root, c)
+		d.expand(c, p.Host)
+		d.check(c)
+		normalise(c)
+	}
+	slices.SortStableFunc(d.errs, func(a, b *Error) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	if doc.Errors = d.errs; len(d.errs) == 0 {
+		doc.Container = c
+	}
+	return doc
+}
+
+// readName finds metadata.name whatever else the document holds.
+func readName(root *yaml.Node) string {
+	name := lookup(lookup(root, "metadata"), "name")
+	if name == nil || name.Kind != yaml.ScalarNode || checkName(name.Value) != nil {
+		return ""
+	}
+	return name.Value
+}
+
+// lookup returns the value of a key, nil if n is no map or has no such key.
+func lookup(n *yaml.Node, key string) *yaml.Node {
+	if n == nil || n.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return n.Content[i+1]
+		}
+	}
+	return nil
+}
+
+// checkText refuses what can't be a manifest before YAML looks at it, because
+// there the position would be lost.
+func checkText(data []byte) *Error {
+	if len(data) > MaxFileSize {
+		return &Error{Message: fmt.Sprintf("is %d bytes; a manifest file has at most %s", len(data), Bytes(MaxFileSize))}
+	}
+	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
+		return &Error{Line: 1, Column: 1, Message: "is UTF-16; save it as UTF-8"}
+	}
+	line, start := 1, 0
+	for i := 0; i < len(data); {
+		c := data[i]
+		size := 1
+		switch {
+		case c == '\n':
+			line, start = line+1, i+1
+		case c < ' ' && c != '\t' && c != '\r' || c == 0x7f:
+			return &Error{Line: line, Column: utf8.RuneCount(data[start:i]) + 1, Message: fmt.Sprintf("holds a control character (0x%02x); want text in UTF-8", c)}
+		case c >= utf8.RuneSelf:
+			var r rune
+			if r, size = utf8.DecodeRune(data[i:]); r == utf8.RuneError && size == 1 {
+				return &Error{Line: line, Column: utf8.RuneCount(data[start:i]) + 1, Message: fmt.Sprintf("holds a byte (0x%02x) that is not UTF-8; save it as UTF-8", c)}
+			}
+		}
+		i += size
+	}
+	return nil
+}
+
+// syntaxError turns an error of yaml.v3 into one of ours.
+func syntaxError(data []byte, err error) *Error {
+	message := strings.TrimPrefix(err.Error(), "yaml: ")
+	line := 1 // where yaml.v3 names no line, it means the first
+	if rest, ok := strings.CutPrefix(message, "line "); ok {
+		digits, tail := splitNumber(rest)
+		if n, err := strconv.Atoi(digits); err == nil {
+			line, message = n, strings.TrimPrefix(tail, ": ")
+			if strings.HasPrefix(message, "did not find expected") {
+				line++ // its parser counts from 0, only its scanner from 1
+			}
+		}
+	}
+	lines := bytes.Count(bytes.TrimRight(data, "\r\n"), []byte("\n")) + 1
+	e := &Error{Line: min(line, lines), Message: "not valid YAML: " + message}
+	if name, ok := strings.CutPrefix(message, "unknown anchor '"); ok {
+		name, _, _ = strings.Cut(name, "'")
+		if at := bytes.Index(data, []byte("*"+name)); at >= 0 {
+			e.Line = bytes.Count(data[:at], []byte("\n")) + 1
+			e.Column = utf8.RuneCount(data[bytes.LastIndexByte(data[:at], '\n')+1:at]) + 1
+		}
+	}
+	e.Message += syntaxHint(data, e)
+	return e
+}
+
+// syntaxHint explains the two faults that yaml.v3 describes worst.
+func syntaxHint(data []byte, e *Error) string {
+	lines := bytes.SplitN(data, []byte("\n"), e.Line+1)
+	text := string(lines[e.Line-1])
+	indent := text[:len(text)-len(strings.TrimLeft(text, " \t"))]
+	if at := strings.IndexByte(indent, '\t'); at >= 0 {
+		e.Column = at + 1
+		return "; indent with spaces, not tabs"
+	}
+	if strings.Contains(e.Message, "mapping values are not allowed") {
+		return "; look at the indentation, and quote a text that holds \": \""
+	}
+	return ""
+}

@@ -1,0 +1,114 @@
+package spec
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// refStart begins a reference to one of stead's own values. Every other $ is
+// left alone: shells and programs have their own use for it.
+const refStart = "${stead."
+
+// expand replaces the references in the fields that take them.
+func (d *decoder) expand(c *Container, host string) {
+	e := expander{d: d, name: c.Metadata.Name, host: host}
+	s := &c.Spec
+	s.Hostname = e.text("spec.hostname", s.Hostname)
+	for i, word := range s.Command {
+		s.Command[i] = e.text("spec.command["+strconv.Itoa(i)+"]", word)
+	}
+	for i, word := range s.Args {
+		s.Args[i] = e.text("spec.args["+strconv.Itoa(i)+"]", word)
+	}
+	for key, value := range s.Env {
+		if text := e.text(join("spec.env", key), string(value)); text != string(value) {
+			s.Env[key] = Text(text)
+		}
+	}
+	e.mounts(s)
+}
+
+type expander struct {
+	d          *decoder
+	name, host string
+}
+
+// mounts expands sources and targets. Two targets may become the same.
+func (e expander) mounts(s *Spec) {
+	out := make(map[string]Mount, len(s.Mounts))
+	for _, target := range sortedKeys(s.Mounts) {
+		path := join("spec.mounts", target)
+		m := s.Mounts[target]
+		m.Source = e.text(path+".source", m.Source)
+		expanded := e.text(path, target)
+		if expanded != target {
+			e.d.alias(path, join("spec.mounts", expanded))
+		}
+		if _, taken := out[expanded]; taken {
+			e.d.report(path, "is the target %s of another mount", quote(expanded))
+		}
+		out[expanded] = m
+	}
+	s.Mounts = out
+}
+
+// alias makes a path, and all below it, stand where another does.
+func (d *decoder) alias(old, renamed string) {
+	for _, p := range slices.Clone(d.places) {
+		if p.path == old || under(p.path, old) {
+			d.places = append(d.places, place{renamed + p.path[len(old):], p.line, p.column})
+		}
+	}
+}
+
+// text expands one value; a bad reference is reported and left.
+func (e expander) text(path, s string) string {
+	if !strings.Contains(s, refStart) {
+		return s
+	}
+	var out strings.Builder
+	for s != "" {
+		switch {
+		case strings.HasPrefix(s, "$"+refStart):
+			out.WriteString(refStart)
+			s = s[1+len(refStart):]
+		case strings.HasPrefix(s, refStart):
+			key, rest, closed := strings.Cut(s[len(refStart):], "}")
+			value, err := e.value(key, closed)
+			if err != nil {
+				e.d.report(path, "%s", err)
+			}
+			out.WriteString(value)
+			s = rest
+		default:
+			out.WriteByte(s[0])
+			s = s[1:]
+		}
+	}
+	return out.String()
+}
+
+func (e expander) value(key string, closed bool) (string, error) {
+	switch {
+	case !closed:
+		return "", fmt.Errorf("found %s without its }; write $${stead. for a literal one", quote(refStart+shorten(key, 20)))
+	case key == "name":
+		return e.name, nil
+	case key == "host":
+		return e.host, nil
+	case key == "index":
+		return "", fmt.Errorf("${stead.index} is not supported yet")
+	}
+	return "", fmt.Errorf("found ${stead.%s}, want ${stead.name} or ${stead.host}; write $${stead.%s} for a literal one", shorten(key, 40), shorten(key, 40))
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for key := range m {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}

@@ -1,0 +1,3 @@
+package spec
+
+func fieldDoc(field string) string { return "" }

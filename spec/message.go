@@ -1,0 +1,127 @@
+package spec
+
+import (
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"gopkg.in/yaml.v3"
+)
+
+// wants says what a type takes, in the reader's words: no Go type is ever named.
+func wants(t reflect.Type) string {
+	switch t {
+	case bytesType:
+		return wantBytes
+	case cpuType:
+		return wantCPU
+	case durationType:
+		return wantDuration
+	case textType:
+		return "text or a number"
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		return wants(t.Elem())
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int64:
+		return "a whole number"
+	case reflect.Slice:
+		return "a list such as [a, b]"
+	case reflect.Map:
+		if t.Elem().Kind() == reflect.Struct {
+			return "a map by name"
+		}
+		return "a map such as {KEY: value}"
+	case reflect.Struct:
+		names := shapeOf(t).served()
+		if len(names) == 0 {
+			return "{}"
+		}
+		if len(names) > 6 {
+			return "a map of fields"
+		}
+		return "a map of fields (" + strings.Join(names, ", ") + ")"
+	}
+	return "text"
+}
+
+// found names what stands in the file.
+func found(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "a map"
+	case yaml.SequenceNode:
+		return "a list"
+	case yaml.AliasNode:
+		return "an alias"
+	}
+	switch n.ShortTag() {
+	case "!!null":
+		return "nothing (null)"
+	case "!!bool", "!!int", "!!float":
+		return shorten(n.Value, 60)
+	}
+	return quote(n.Value)
+}
+
+// quote prints text in quotes, safe for a terminal and not too long.
+func quote(s string) string { return strconv.Quote(shorten(s, 60)) }
+
+// shorten cuts text to n bytes or less, at a character.
+func shorten(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + "…"
+}
+
+// oneOf lists choices: "a, b or c".
+func oneOf(names []string) string {
+	if len(names) == 1 {
+		return names[0]
+	}
+	return strings.Join(names[:len(names)-1], ", ") + " or " + names[len(names)-1]
+}
+
+// mismatch reports a node of the wrong kind.
+func (d *decoder) mismatch(n *yaml.Node, t reflect.Type, path string) {
+	d.at(n, path, "found %s, want %s%s", found(n), wants(t), mismatchHint(n, t, path))
+}
+
+// nullMessage explains why nothing is no value.
+func nullMessage(t reflect.Type) string {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if s := shapeOf(t); s != nil && len(s.fields) == 0 {
+		return "found nothing (null), want {}"
+	}
+	if t.Kind() == reflect.String {
+		return `found nothing (null), want text; write "" for an empty one`
+	}
+	return fmt.Sprintf("found nothing (null), want %s; give a value or remove the line", wants(t))
+}
+
+// wantField says what a required field takes.
+func wantField(path string, f shapeField) string {
+	switch {
+	case path == "spec.rootfs":
+		return "want host: {} or path: /DIRECTORY below it"
+	case path == "spec.command":
+		return "want a list such as [sh, -c, \"echo hello\"]"
+	case path == "spec.network":
+		return "want mode: none or mode: host below it"
+	case path == "metadata.name":
+		return "want a name such as web"
+	case f.enum != nil:
+		return "want " + oneOf(f.enum)
+	}
+	return "want " + wants(f.typ)
+}

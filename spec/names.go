@@ -1,0 +1,173 @@
+package spec
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// checkName wants a DNS label: it is a directory's, a cgroup's and a host's name.
+func checkName(name string) error {
+	if len(name) > 63 || !isDNSLabel(name) || strings.ToLower(name) != name {
+		return errors.New("want 1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends")
+	}
+	return nil
+}
+
+// isDNSLabel accepts letters of both cases: host names have them.
+func isDNSLabel(s string) bool {
+	if s == "" || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {
+		return false
+	}
+	for i := range len(s) {
+		if !isAlnum(s[i]) && s[i] != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// isHostname is RFC 1123 within the 64 bytes that the kernel keeps.
+func isHostname(s string) bool {
+	if len(s) > 64 {
+		return false
+	}
+	for part := range strings.SplitSeq(s, ".") {
+		if !isDNSLabel(part) {
+			return false
+		}
+	}
+	return true
+}
+
+// checkLabelKey wants a word, with a DNS name and a slash in front if it has one.
+func checkLabelKey(key string) error {
+	prefix, word, found := strings.Cut(key, "/")
+	if !found {
+		prefix, word = "", key
+	}
+	if !labelWord(word) || found && (len(prefix) > 253 || !isDomain(prefix)) {
+		return errors.New("want a key of at most 63 letters, digits, '-', '_' and '.', as in app or example.com/app")
+	}
+	return nil
+}
+
+func isDomain(s string) bool {
+	for part := range strings.SplitSeq(s, ".") {
+		if !isDNSLabel(part) {
+			return false
+		}
+	}
+	return true
+}
+
+func labelWord(s string) bool {
+	if s == "" || len(s) > 63 || !isAlnum(s[0]) || !isAlnum(s[len(s)-1]) {
+		return false
+	}
+	for i := range len(s) {
+		if !isAlnum(s[i]) && !strings.Contains("-_.", s[i:i+1]) {
+			return false
+		}
+	}
+	return true
+}
+
+func isAlnum(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+}
+
+// checkEnvKey wants a name that a shell can use too.
+func checkEnvKey(key string) error {
+	ok := key != "" && (key[0] < '0' || key[0] > '9')
+	for i := range len(key) {
+		ok = ok && (isAlnum(key[i]) || key[i] == '_')
+	}
+	if !ok {
+		return errors.New("want a name of letters, digits and '_' that begins with no digit")
+	}
+	if strings.HasPrefix(key, "STEAD_") {
+		return errors.New("names that begin with STEAD_ are set by stead")
+	}
+	return nil
+}
+
+// checkUser wants USER or USER:GROUP.
+func checkUser(user string) error {
+	name, group, grouped := strings.Cut(user, ":")
+	err := checkID(name)
+	if err == nil && grouped {
+		err = checkID(group)
+	}
+	if err != nil && strings.Count(user, ":") < 2 {
+		return err
+	}
+	if err != nil {
+		return errors.New("want USER or USER:GROUP, each a name or an id")
+	}
+	return nil
+}
+
+// checkID wants the name of a user or group, or an id. What is all digits is an
+// id and never looked up as a name (CVE-2016-3697: a passwd line with a number
+// for a name made one id stand for another).
+func checkID(s string) error {
+	digits, rest := splitNumber(s)
+	if digits != "" && rest == "" {
+		if n, err := strconv.Atoi(s); err != nil || n > maxID || strconv.Itoa(n) != s {
+			return fmt.Errorf("want an id from 0 to %d, without leading zeros", maxID)
+		}
+		return nil
+	}
+	ok := s != "" && digits == "" && len(s) <= 32 && s[0] != '-'
+	for i := range len(s) {
+		last := i == len(s)-1
+		ok = ok && (isAlnum(s[i]) || strings.Contains("_.-", s[i:i+1]) || last && s[i] == '$')
+	}
+	if !ok {
+		return errors.New("want USER or USER:GROUP, each a name or an id")
+	}
+	return nil
+}
+
+// checkSignal wants a signal's name without SIG.
+func checkSignal(name string) error {
+	if isSignal(name) {
+		return nil
+	}
+	upper := strings.TrimPrefix(strings.ToUpper(name), "SIG")
+	if isSignal(upper) {
+		return fmt.Errorf("want the name without SIG, in capitals: %s", upper)
+	}
+	return fmt.Errorf("want a signal such as TERM, INT, QUIT or RTMIN+3%s", didYouMean(upper, signalNames()))
+}
+
+// isSignal knows the names of signal(7), and RTMIN+n and RTMAX-n within the
+// range that C libraries leave to programs (34 to 64).
+func isSignal(name string) bool {
+	for _, base := range []string{"RTMIN+", "RTMAX-"} {
+		if offset, ok := strings.CutPrefix(name, base); ok {
+			n, err := parseWhole(offset)
+			return err == nil && n >= 1 && n <= 30
+		}
+	}
+	return slices.Contains(signalNames(), name)
+}
+
+func signalNames() []string {
+	return strings.Fields("HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN TTOU " +
+		"URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS RTMIN RTMAX")
+}
+
+func ulimitNames() []string {
+	return strings.Fields("as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack")
+}
+
+func capabilityNames() []string {
+	return strings.Fields("ALL AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND BPF CHECKPOINT_RESTORE CHOWN DAC_OVERRIDE DAC_READ_SEARCH " +
+		"FOWNER FSETID IPC_LOCK IPC_OWNER KILL LEASE LINUX_IMMUTABLE MAC_ADMIN MAC_OVERRIDE MKNOD NET_ADMIN NET_BIND_SERVICE " +
+		"NET_BROADCAST NET_RAW PERFMON SETFCAP SETGID SETPCAP SETUID SYSLOG SYS_ADMIN SYS_BOOT SYS_CHROOT SYS_MODULE SYS_NICE " +
+		"SYS_PACCT SYS_PTRACE SYS_RAWIO SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG WAKE_ALARM")
+}
