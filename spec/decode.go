@@ -1,9 +1,9 @@
 package spec
 
 import (
-	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -155,9 +155,10 @@ func (d *decoder) fields(n *yaml.Node, v reflect.Value, path string) {
 		default:
 			given[i] = true
 			d.mark(at, key, val)
-			d.value(val, v.Field(s.fields[i].index), at)
-			if text := v.Field(s.fields[i].index); val.Kind == yaml.ScalarNode && text.Kind() == reflect.String && text.Len() == 0 && !d.isFaulty(at) {
-				d.at(val, at, "found an empty text; give a value or remove the line")
+			field := v.Field(s.fields[i].index)
+			d.value(val, field, at)
+			if field.Kind() == reflect.String && !d.isFaulty(at) {
+				d.choice(val, field.String(), at, s.fields[i].enum)
 			}
 		}
 	})
@@ -165,6 +166,24 @@ func (d *decoder) fields(n *yaml.Node, v reflect.Value, path string) {
 		if f.required && !given[i] {
 			d.report(join(path, f.name), "missing; %s", wantField(join(path, f.name), f))
 		}
+	}
+}
+
+// choice refuses an empty text, which could not be told from an absent one, and
+// what is none of the choices that the field's tag lists.
+func (d *decoder) choice(n *yaml.Node, text, path string, choices []string) {
+	switch {
+	case text == "":
+		d.at(n, path, "found an empty text; give a value or remove the line")
+	case choices == nil || slices.Contains(choices, text):
+	case path == "spec.network.mode" && text == "private":
+		d.at(n, path, "private is not supported yet; want %s", oneOf(choices))
+	default:
+		hint := didYouMean(text, choices)
+		if path == "spec.restart.policy" && hint == "" {
+			hint = "; did you mean " + restartPolicy(text) + "?"
+		}
+		d.at(n, path, "found %s, want %s%s", quote(text), oneOf(choices), hint)
 	}
 }
 
@@ -228,91 +247,4 @@ func (d *decoder) items(n *yaml.Node, v reflect.Value, path string) {
 		d.value(item, out.Index(i), at)
 	}
 	v.Set(out)
-}
-
-// scalar reads a single value.
-func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
-	if n.Kind != yaml.ScalarNode {
-		d.mismatch(n, v.Type(), path)
-		return
-	}
-	if !accepts(v.Type(), n) {
-		d.mismatch(n, v.Type(), path)
-		return
-	}
-	if err := setText(v, n.Value); err != nil {
-		d.at(n, path, "found %s: %s", found(n), err)
-	}
-}
-
-// accepts says whether a scalar is of a kind that the type takes. Quantities
-// take numbers too, and Text keeps a number's text.
-func accepts(t reflect.Type, n *yaml.Node) bool {
-	tag := n.ShortTag()
-	number := tag == "!!int" || tag == "!!float"
-	switch {
-	case t == bytesType, t == cpuType, t == durationType, t == textType:
-		return isText(n) || number
-	case t.Kind() == reflect.Bool:
-		return tag == "!!bool"
-	case t.Kind() == reflect.Int64:
-		return tag == "!!int"
-	}
-	return isText(n)
-}
-
-// setText sets a scalar from its written form. The error says what is wanted.
-func setText(v reflect.Value, s string) error {
-	var n int64
-	var err error
-	switch t := v.Type(); {
-	case t == bytesType:
-		var b Bytes
-		b, err = ParseBytes(s)
-		n = int64(b)
-	case t == cpuType:
-		var c CPU
-		c, err = ParseCPU(s)
-		n = int64(c)
-	case t == durationType:
-		var span Duration
-		span, err = ParseDuration(s)
-		n = int64(span)
-	case t.Kind() == reflect.Int64:
-		n, err = parseWhole(s)
-	case t.Kind() == reflect.Bool:
-		v.SetBool(strings.EqualFold(s, "true"))
-		return nil
-	default:
-		if strings.IndexByte(s, 0) >= 0 {
-			return errors.New("holds a NUL character")
-		}
-		v.SetString(s)
-		return nil
-	}
-	v.SetInt(n)
-	return err
-}
-
-// parseWhole reads a whole number in plain decimal digits.
-func parseWhole(s string) (int64, error) {
-	digits := strings.TrimPrefix(s, "-")
-	if all, rest := splitNumber(digits); all == "" || rest != "" || len(all) > 1 && all[0] == '0' {
-		return 0, errors.New("want a whole number in plain decimal digits, without leading zeros")
-	}
-	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil {
-		return 0, errors.New("too large")
-	}
-	return n, nil
-}
-
-// isText says whether a scalar is text. A plain date is: YAML 1.2 knows no
-// timestamps, yaml.v3 still does. So is a plain << or = that is no key.
-func isText(n *yaml.Node) bool {
-	switch n.ShortTag() {
-	case "!!str", "!!timestamp", "!!merge":
-		return true
-	}
-	return false
 }

@@ -90,7 +90,7 @@ func (p Parser) Parse(file string, data []byte) []Document {
 		if err != nil {
 			e := syntaxError(data, err)
 			e.File = file
-			docs = append(docs, Document{Index: len(docs), Line: max(e.Line, 1), Errors: []*Error{e}})
+			docs = append(docs, Document{Index: len(docs), Line: e.Line, Name: nameBefore(data, e.Line), Errors: []*Error{e}})
 			break
 		}
 		// Templates leave empty documents between their "---": no harm.
@@ -137,6 +137,20 @@ func readName(root *yaml.Node) string {
 		return ""
 	}
 	return name.Value
+}
+
+// nameBefore finds the name of a document that breaks off at a line, in what
+// stands above it.
+func nameBefore(data []byte, line int) string {
+	above := bytes.Join(bytes.SplitAfterN(data, []byte("\n"), line)[:line-1], nil)
+	if at := bytes.LastIndex(above, []byte("\n---")); at >= 0 {
+		above = above[at+1:]
+	}
+	var root yaml.Node
+	if err := yaml.Unmarshal(above, &root); err != nil || len(root.Content) == 0 {
+		return ""
+	}
+	return readName(root.Content[0])
 }
 
 // lookup returns the value of a key, nil if n is no map or has no such key.

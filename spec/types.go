@@ -7,10 +7,16 @@ const APIVersion = "stead/v1"
 // Kind is the one kind of manifest that is served so far.
 const Kind = "Container"
 
+//go:generate go test -run ^TestGenerated$ -update .
+
 // The `effect` tag of a field says what a change of it takes: "live" (done in
 // place) or "restart" (the processes are stopped and started again, the root is
 // kept). A struct's tag holds for all below it unless a field has its own.
 // Fields of type Later are known to the language and refused for now.
+//
+// The `default` tag is what an absent field means, `enum` lists the only choices.
+// A field whose yaml tag lacks omitempty is required. The comments are the
+// manifest reference: after a change run `go generate ./spec`.
 
 // Container is one manifest: what should run on this host under one name.
 type Container struct {
@@ -54,7 +60,7 @@ type Spec struct {
 	EnvFrom Later           `yaml:"envFrom,omitempty" json:"-"`
 	// Working directory inside the root.
 	WorkingDir string `yaml:"workingDir,omitempty" json:"workingDir,omitempty" effect:"restart" default:"/"`
-	// User name or id, optionally `:group`; names are looked up in the root's own /etc/passwd and /etc/group.
+	// User name or id, optionally `:group`. What is all digits is an id, 0 to 65535; names are looked up in the root's own /etc/passwd and /etc/group.
 	User Text `yaml:"user,omitempty" json:"user,omitempty" effect:"restart" default:"0"`
 	// Supplementary groups, names or ids.
 	Groups []Text `yaml:"groups,omitempty" json:"groups,omitempty" effect:"restart"`
@@ -104,15 +110,15 @@ type HostRoot struct{}
 
 // Resources are limits of the whole container. All change live.
 type Resources struct {
-	// Memory, bytes with `Ki`, `Mi`, `Gi`, `Ti`.
+	// Memory, bytes with `Ki`, `Mi`, `Gi`, `Ti`; at least `1Mi`.
 	Memory *Bytes `yaml:"memory,omitempty" json:"memory,omitempty"`
 	// Swap on top of `memory`, which it needs; `0` is no swap.
 	Swap *Bytes `yaml:"swap,omitempty" json:"swap,omitempty"`
-	// CPU time per time: cores (`0.5`, `2`) or thousandths of one (`500m`).
+	// CPU time per time: cores (`0.5`, `2`) or thousandths of one (`500m`); at least `10m`.
 	CPU *CPU `yaml:"cpu,omitempty" json:"cpu,omitempty"`
 	// Share of CPU time when it is scarce, 1 to 10000; 100 where absent.
 	CPUWeight *int64 `yaml:"cpuWeight,omitempty" json:"cpuWeight,omitempty"`
-	// Number of processes and threads.
+	// Number of processes and threads, 1 to 4194304.
 	Pids *int64 `yaml:"pids,omitempty" json:"pids,omitempty"`
 	// CPUs it may run on, as in `0-1,4`.
 	Cpuset string `yaml:"cpuset,omitempty" json:"cpuset,omitempty"`
@@ -194,16 +200,16 @@ type Backoff struct {
 
 // Stop is how a container ends on request.
 type Stop struct {
-	// Signal sent to the command, a name without SIG.
+	// Signal sent to the command, a name without SIG: `TERM`, `QUIT`, `RTMIN+3`.
 	Signal string `yaml:"signal,omitempty" json:"signal,omitempty" default:"TERM"`
-	// How long it has to end before everything in the container is killed.
+	// How long it has to end before everything in the container is killed; more than 0.
 	Timeout Duration `yaml:"timeout,omitempty" json:"timeout,omitempty" default:"10s"`
 }
 
 // Logs is how much output is kept on disk.
 type Logs struct {
-	// Size at which a log file is rotated, bytes with `Ki`, `Mi`, `Gi`.
+	// Size at which a log file is rotated, bytes with `Ki`, `Mi`, `Gi`; at least `64Ki`.
 	MaxSize Bytes `yaml:"maxSize,omitempty" json:"maxSize,omitempty" default:"10Mi"`
-	// Rotated files that are kept besides the current one.
+	// Rotated files that are kept besides the current one, 0 to 100.
 	Keep *int64 `yaml:"keep,omitempty" json:"keep,omitempty" default:"5"`
 }
