@@ -1,0 +1,271 @@
+package source
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// folder is what is remembered of a directory between readings.
+type folder struct {
+	stamp   stamp
+	racy    bool
+	listed  bool
+	entries []*entry // by name
+	err     error    // why not all of it could be read
+}
+
+// entry is one name in a folder: a file or a folder, as it turns out.
+type entry struct {
+	name   string
+	link   bool
+	file   *file
+	folder *folder
+}
+
+// scan is one walk through a manifest directory.
+type scan struct {
+	parser  Parser
+	watch   *watch // nil if not watching
+	renew   bool   // ask for all watches again
+	dir     int
+	root    string // the directory as given
+	now     time.Time
+	changed bool
+	errs    []error
+	above   []stamp // the folders on the way down, against loops of links
+}
+
+// forget makes the next walk list the folder again.
+func (f *folder) forget() {
+	f.listed = false
+	for _, e := range f.entries {
+		if e.folder != nil {
+			e.folder.forget()
+		}
+	}
+}
+
+// walk brings f to what the directory at dirfd/name holds; rel is its path
+// below the root, "" for the root itself, and real its path without links, ""
+// if that is not known.
+func (s *scan) walk(f *folder, dirfd int, name, rel, real string) {
+	var fd int
+	err := retryEINTR(func() (err error) {
+		fd, err = unix.Openat(dirfd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		return err
+	})
+	if err != nil {
+		s.fail(f, rel, err)
+		return
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		s.fail(f, rel, err)
+		return
+	}
+	now := stampOf(&st)
+	if slices.ContainsFunc(s.above, func(a stamp) bool { return a.dev == now.dev && a.ino == now.ino }) {
+		s.fail(f, rel, errors.New("a link to a folder that it stands in"))
+		return
+	}
+	if s.watch != nil && real != "" {
+		s.watch.folder(real, now) // watch, then read
+	}
+	if !f.listed || f.racy || f.stamp != now {
+		lost, err := f.list(fd)
+		if err != nil {
+			s.fail(f, rel, err)
+			return
+		}
+		f.stamp, f.racy, f.listed = now, now.racy(s.now), true
+		s.changed = s.changed || lost // what is new will be seen by the visit
+	}
+	if f.err != nil {
+		f.err, s.changed = nil, true
+	}
+	s.above = append(s.above, now)
+	for _, e := range f.entries {
+		s.visit(f, fd, e, rel, real)
+	}
+	s.above = s.above[:len(s.above)-1]
+}
+
+// path is where rel stands, in the terms of the directory as given.
+func (s *scan) path(rel string) string {
+	if rel == "" {
+		return s.root
+	}
+	return s.root + "/" + rel
+}
+
+// fail notes that a folder can't be read. What it held before counts no more,
+// and since the directory is not healthy nothing of it counts as gone.
+func (s *scan) fail(f *folder, rel string, err error) {
+	if f.err == nil || f.err.Error() != err.Error() || f.entries != nil {
+		s.changed = true
+	}
+	*f = folder{err: err}
+	if rel != "" {
+		err = fmt.Errorf("%s: %w", rel, err)
+	}
+	s.errs = append(s.errs, err)
+}
+
+// list reads the names of a folder, keeping what is known of those that stay.
+// It returns whether any is gone.
+func (f *folder) list(fd int) (lost bool, err error) {
+	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return false, err
+	}
+	d := os.NewFile(uintptr(dup), "")
+	defer d.Close()
+	found, err := d.ReadDir(-1)
+	if err != nil {
+		return false, errors.Unwrap(err)
+	}
+	known := make(map[string]*entry, len(f.entries))
+	for _, e := range f.entries {
+		known[e.name] = e
+	}
+	kept := 0
+	entries := make([]*entry, 0, len(found))
+	for _, d := range found {
+		name, kind := d.Name(), d.Type()
+		link := kind&os.ModeSymlink != 0
+		maybeFolder := kind.IsDir() || link || kind&os.ModeIrregular != 0
+		if ignored(name) || !manifestName(name) && !maybeFolder {
+			continue
+		}
+		if e := known[name]; e != nil && e.link == link {
+			entries = append(entries, e)
+			kept++
+		} else {
+			entries = append(entries, &entry{name: name, link: link})
+		}
+	}
+	slices.SortFunc(entries, func(a, b *entry) int { return cmp.Compare(a.name, b.name) })
+	lost = kept < len(f.entries)
+	f.entries = entries
+	return lost, nil
+}
+
+// visit looks at one name: one fstatat, and no more if nothing is new.
+func (s *scan) visit(in *folder, dirfd int, e *entry, above, real string) {
+	var st unix.Stat_t
+	err := unix.Fstatat(dirfd, e.name, &st, 0)
+	if err != nil {
+		s.gone(in, dirfd, e, above, err)
+		return
+	}
+	if e.file != nil && e.file.current(&st) && (!s.renew || !e.link) {
+		return
+	}
+	rel := e.name
+	if above != "" {
+		rel = above + "/" + e.name
+	}
+	if e.link && s.watch != nil {
+		s.watch.leadTo(s.path(rel))
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		s.subfolder(e, dirfd, rel, real)
+		return
+	}
+	e.folder = nil
+	if !manifestName(e.name) {
+		return // a link to something else
+	}
+	if e.file == nil {
+		e.file = &file{}
+	}
+	if e.file.update(s.parser, dirfd, e.name, &st, s.at(rel), s.now) {
+		s.changed = true
+	}
+}
+
+func (s *scan) at(rel string) File {
+	return File{Path: s.path(rel), Rel: rel, Dir: s.dir}
+}
+
+// subfolder walks a folder below; one named web.yaml is a folder all the same.
+func (s *scan) subfolder(e *entry, dirfd int, rel, real string) {
+	if dropIn(e.name) {
+		if e.file == nil {
+			e.file = &file{}
+		}
+		if e.file.fail(s.at(rel), "drop-in folders are not supported yet") {
+			s.changed = true
+		}
+		return
+	}
+	if e.file != nil {
+		e.file, s.changed = nil, true
+	}
+	if e.folder == nil {
+		e.folder, s.changed = &folder{}, true
+	}
+	s.walk(e.folder, dirfd, e.name, rel, s.real(e, rel, real))
+}
+
+// real is the path without links of a folder below; only watches need it.
+func (s *scan) real(e *entry, rel, above string) string {
+	switch {
+	case s.watch == nil || above == "":
+		return ""
+	case !e.link:
+		return above + "/" + e.name
+	}
+	path, err := filepath.EvalSymlinks(s.path(rel))
+	if err != nil {
+		return "" // gone again: the walk will see
+	}
+	return path
+}
+
+// gone handles a name that can't be looked at: a link that leads nowhere is a
+// broken manifest, a name that was deleted since the listing is none.
+func (s *scan) gone(in *folder, dirfd int, e *entry, above string, err error) {
+	rel := e.name
+	if above != "" {
+		rel = above + "/" + e.name
+	}
+	var st unix.Stat_t
+	if err == unix.ENOENT && unix.Fstatat(dirfd, e.name, &st, unix.AT_SYMLINK_NOFOLLOW) == unix.ENOENT {
+		in.racy = true // list it again next time
+		if e.file != nil || e.folder != nil {
+			e.file, e.folder, s.changed = nil, nil, true
+		}
+		return
+	}
+	if !manifestName(e.name) && e.folder != nil {
+		// It was a folder: what was in it is unknown now, not gone.
+		s.fail(e.folder, rel, err)
+		return
+	}
+	if !manifestName(e.name) {
+		return
+	}
+	if e.link && s.watch != nil {
+		s.watch.leadTo(s.path(rel))
+	}
+	if e.file == nil {
+		e.file = &file{}
+	}
+	message := fmt.Sprintf("can't be read: %v", err)
+	if err == unix.ENOENT {
+		message = "a link that leads nowhere"
+	}
+	e.folder = nil
+	if e.file.fail(s.at(rel), message) {
+		s.changed = true
+	}
+}

@@ -1,0 +1,147 @@
+package source
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/go-multierror"
+	"golang.org/x/sys/unix"
+)
+
+// Read rereads what may have changed. When nothing has, the result is the one
+// of the last time, and all it took is one fstatat a file.
+func (s *Source) Read() *Reading {
+	s.init()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.trees) != len(s.Dirs) {
+		s.trees, s.last = nil, nil
+		for range s.Dirs {
+			s.trees = append(s.trees, &folder{})
+		}
+	}
+	now := time.Now()
+	changed := s.last == nil
+	dirs := make([]Dir, len(s.Dirs))
+	renew := s.watch != nil && s.watch.begin()
+	for i, dir := range s.Dirs {
+		dir = filepath.Clean(dir)
+		c := scan{parser: s.Parser, watch: s.watch, renew: renew, dir: i, root: dir, now: now}
+		real := ""
+		if s.watch != nil {
+			s.watch.leadTo(dir)
+			real, _ = filepath.EvalSymlinks(dir) // "" where it is missing: the walk will see
+		}
+		c.walk(s.trees[i], unix.AT_FDCWD, dir, "", real)
+		dirs[i] = Dir{Path: dir, Err: joined(c.errs)}
+		changed = changed || c.changed || !sameError(dirs[i].Err, s.last.Dirs[i].Err)
+	}
+	var unwatched error
+	if s.watch != nil {
+		unwatched = s.watch.end()
+	}
+	if changed || !sameError(unwatched, s.last.Unwatched) {
+		s.last = gather(dirs, s.trees)
+		s.last.Unwatched = unwatched
+	}
+	if retry := retryAfter(s.last.Files, now); retry != s.last.Retry {
+		next := *s.last // readings are never changed, but the delay grows
+		next.Retry = retry
+		s.last = &next
+	}
+	return s.last
+}
+
+// joined is nil, the one error, or all of them.
+func joined(errs []error) error {
+	if len(errs) == 1 {
+		return errs[0]
+	}
+	all := &multierror.Error{Errors: errs}
+	all.ErrorFormat = inOneLine
+	return all.ErrorOrNil()
+}
+
+func inOneLine(errs []error) string {
+	text := errs[0].Error()
+	for _, e := range errs[1:] {
+		text += "; " + e.Error()
+	}
+	return text
+}
+
+func sameError(a, b error) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Error() == b.Error()
+}
+
+// Missing tells whether a directory's error is that it is not there.
+func (d Dir) Missing() bool { return errors.Is(d.Err, fs.ErrNotExist) }
+
+const (
+	soonest = 10 * time.Millisecond
+	latest  = 5 * time.Second
+)
+
+// retryAfter is a quarter of the time that has been waited already: a writer
+// that is nearly done is hardly waited for, one that never ends costs little.
+// There is no event to wait for: fsnotify has no IN_CLOSE_WRITE in its API.
+func retryAfter(files []*File, now time.Time) time.Duration {
+	var soon time.Duration
+	for _, f := range files {
+		if f.Waiting.IsZero() {
+			continue
+		}
+		after := min(max(now.Sub(f.Waiting)/4, soonest), latest)
+		if soon == 0 || after < soon {
+			soon = after
+		}
+	}
+	return soon
+}
+
+// gather puts the directories together: for each path below them, the last
+// directory that has it counts.
+func gather(dirs []Dir, trees []*folder) *Reading {
+	r := &Reading{Dirs: dirs, Replaced: map[string]*File{}}
+	winner := map[string]*File{} // by path below the directory; nil: masked
+	for i := len(dirs) - 1; i >= 0; i-- {
+		var files []*File
+		trees[i].each("", func(rel string, f *file) {
+			if by, taken := winner[rel]; taken {
+				if f.out != nil {
+					r.Replaced[f.out.Path] = by
+				}
+				return
+			}
+			if len(dirs) > 1 {
+				winner[rel] = f.out
+			}
+			if f.out != nil {
+				files = append(files, f.out)
+			}
+		})
+		r.Files = append(files, r.Files...)
+	}
+	return r
+}
+
+// each calls visit for every file below f, in order of their names.
+func (f *folder) each(rel string, visit func(rel string, f *file)) {
+	for _, e := range f.entries {
+		path := e.name
+		if rel != "" {
+			path = rel + "/" + e.name
+		}
+		if e.file != nil && (e.file.out != nil || e.file.mask) {
+			visit(path, e.file)
+		}
+		if e.folder != nil {
+			e.folder.each(path, visit)
+		}
+	}
+}

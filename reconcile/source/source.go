@@ -1,0 +1,118 @@
+// Package source reads the manifest directories: it watches them, rereads what
+// may have changed, and keeps what each file gave before.
+//
+// An event never says what to do, only that it is time to look again. The
+// package knows files and documents; what they mean for the containers of this
+// host is reconcile's to decide.
+package source
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+
+	"stead/spec"
+)
+
+// Parser turns the bytes of a file into documents.
+type Parser interface {
+	Parse(file string, data []byte) []spec.Document
+}
+
+// Source is the manifest directories of this host, in the order of the search
+// path. Set the fields, call Watch if changes should be noticed, then Read as
+// often as there is a reason to.
+type Source struct {
+	Dirs   []string // absolute paths
+	Parser Parser
+	Log    *slog.Logger
+
+	wake  chan struct{} // holds at most one wake-up
+	once  sync.Once
+	watch *watch // nil unless watching
+
+	mu    sync.Mutex // one Read at a time
+	trees []*folder  // what Dirs held when last read
+	last  *Reading
+}
+
+// Reading is what the directories held at one moment. It is never changed
+// afterwards: two readings that find the same are the same pointer.
+type Reading struct {
+	Dirs []Dir
+	// Files that count, by directory and name: those that a later directory
+	// replaces or masks are not among them.
+	Files []*File
+	// Replaced says, by path, which file stands in for one that is there too but
+	// does not count. A masked file is there with nil.
+	Replaced map[string]*File
+	// Retry is how soon a file should be looked at again whose writer is still
+	// at it; 0 if there is none.
+	Retry time.Duration
+	// Unwatched says why changes are noticed by the resync tick only.
+	Unwatched error
+}
+
+// Dir is one manifest directory.
+type Dir struct {
+	Path string
+	// Err is why not all of it could be read. What is not seen in such a
+	// directory is not known to be gone.
+	Err error
+}
+
+// File is one file of the manifest directories.
+type File struct {
+	Path string // the directory's path as given, and Rel
+	Rel  string // below the directory
+	Dir  int    // index in Reading.Dirs
+	// Documents in the file; while it is waited for, those that it held before.
+	Documents []spec.Document
+	// Err is what keeps the file as a whole from being read; nil for errors of a
+	// document.
+	Err *spec.Error
+	// Waiting is since when somebody has had the file open for writing, so that
+	// it is not read yet; zero if nobody has.
+	Waiting time.Time
+}
+
+// Wake receives when the directories may hold something else than the last
+// reading. It holds at most one wake-up.
+func (s *Source) Wake() <-chan struct{} {
+	s.init()
+	return s.wake
+}
+
+func (s *Source) init() {
+	s.once.Do(func() { s.wake = make(chan struct{}, 1) })
+}
+
+func (s *Source) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// log is the logger, or one that says nothing.
+func (s *Source) log() *slog.Logger {
+	if s.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return s.Log
+}
+
+// Renew forgets what is only a saving of work (which directories are watched,
+// what they listed), so that the next Read builds it again. Called on each
+// resync tick, it heals whatever an event or a file system's odd time stamps
+// may have hidden.
+func (s *Source) Renew() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range s.trees {
+		t.forget()
+	}
+	if s.watch != nil {
+		s.watch.forget()
+	}
+}

@@ -1,0 +1,227 @@
+package source
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/fsnotify/fsnotify"
+	"golang.org/x/sys/unix"
+)
+
+// watch keeps an inotify watch on every directory from which a change could be
+// told. Each Read says anew which they are; those that no Read asks for any more
+// are given up.
+type watch struct {
+	notify *fsnotify.Watcher // nil: inotify can't be had
+	err    error             // why some change will not be noticed
+
+	mu      sync.Mutex
+	watched map[string]*watched // by the directory's path without links
+	failure error               // of this Read
+	renew   bool                // this Read asks for all again, so that what it does not ask for goes
+}
+
+// watched is one directory.
+type watched struct {
+	stamp stamp
+	all   bool                // every event in it counts; else only those of names
+	names map[string]struct{} // entries that a manifest directory's path leads through
+	used  bool                // asked for by this Read
+}
+
+// Watch makes changes of the directories known on Wake until ctx ends. Without
+// inotify it says so, and only Renew and the caller's own reasons remain.
+func (s *Source) Watch(ctx context.Context) {
+	s.init()
+	w := &watch{watched: map[string]*watched{}, renew: true}
+	notify, err := fsnotify.NewWatcher()
+	if err != nil {
+		w.err = fmt.Errorf("watch the manifest directories: %w", exhausted(err))
+		s.log().Warn("changes are noticed by the resync tick only", "error", w.err)
+	} else {
+		w.notify = notify
+		go s.pump(ctx, w)
+	}
+	s.mu.Lock()
+	s.watch = w
+	s.mu.Unlock()
+	s.signal()
+}
+
+// exhausted names the limit, since the error does not.
+func exhausted(err error) error {
+	switch {
+	case strings.Contains(err.Error(), unix.EMFILE.Error()):
+		return fmt.Errorf("%w (raise fs.inotify.max_user_instances)", err)
+	case strings.Contains(err.Error(), unix.ENOSPC.Error()):
+		return fmt.Errorf("no inotify watch is left: %w (raise fs.inotify.max_user_watches)", err)
+	}
+	return err
+}
+
+// pump turns events into wake-ups, and nothing else.
+func (s *Source) pump(ctx context.Context, w *watch) {
+	defer w.notify.Close()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e, open := <-w.notify.Events:
+			if !open {
+				return
+			}
+			if w.counts(e) {
+				s.signal()
+			}
+		case _, open := <-w.notify.Errors:
+			if !open {
+				return
+			}
+			s.signal() // events were lost: look
+		}
+	}
+}
+
+// counts tells whether an event may concern the manifests.
+func (w *watch) counts(e fsnotify.Event) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if self := w.watched[e.Name]; self != nil {
+		if e.Has(fsnotify.Remove) || e.Has(fsnotify.Rename) {
+			delete(w.watched, e.Name) // the watch went with it
+		}
+		return true
+	}
+	name := filepath.Base(e.Name)
+	in := w.watched[filepath.Dir(e.Name)]
+	if in == nil {
+		return true // a directory that is being given up: once more does no harm
+	}
+	if _, leads := in.names[name]; leads {
+		return true
+	}
+	return in.all && !ignored(name)
+}
+
+func (w *watch) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.renew = true
+	for _, d := range w.watched {
+		d.stamp, d.used, d.all = stamp{}, false, false
+	}
+}
+
+// begin starts a Read. It returns whether all is to be asked for again.
+func (w *watch) begin() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.renew {
+		w.failure = nil
+	}
+	return w.renew
+}
+
+// end gives up what is not asked for any more and tells what could not be had.
+func (w *watch) end() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for path, d := range w.watched {
+		if w.renew && !d.used {
+			_ = w.notify.Remove(path)
+			delete(w.watched, path)
+		}
+	}
+	w.renew = false
+	if w.err != nil {
+		return w.err
+	}
+	return w.failure
+}
+
+// folder asks for all events of a directory of manifests, by its path without
+// links: inotify knows one watch per inode, so one directory must have one name.
+func (w *watch) folder(path string, now stamp) {
+	if w.notify != nil {
+		w.add(path, now, "")
+	}
+}
+
+// leadTo asks for the directories in which dir, or a link on the way to it, can
+// be replaced or appear: the parent of each link, and of dir itself; the
+// nearest one that is there if dir is missing.
+func (w *watch) leadTo(dir string) {
+	if w.notify == nil {
+		return
+	}
+	at := "/"
+	rest := strings.Split(strings.Trim(dir, "/"), "/")
+	for links := 0; len(rest) > 0 && links < 40; {
+		name := rest[0]
+		next := filepath.Join(at, name)
+		info, err := os.Lstat(next)
+		isLink := err == nil && info.Mode()&os.ModeSymlink != 0
+		if err != nil || isLink || len(rest) == 1 {
+			w.entry(at, name)
+		}
+		if err != nil {
+			if _, err := os.Lstat(next); err != nil {
+				return
+			}
+			links++
+			continue // it appeared before the watch was there
+		}
+		if !isLink {
+			at, rest = next, rest[1:]
+			continue
+		}
+		target, err := os.Readlink(next)
+		if err != nil {
+			return
+		}
+		if filepath.IsAbs(target) {
+			at = "/"
+		}
+		links++
+		rest = append(strings.Split(strings.Trim(filepath.Clean(target), "/"), "/"), rest[1:]...)
+	}
+}
+
+// entry asks for the events of one name in a directory.
+func (w *watch) entry(dir, name string) {
+	var st unix.Stat_t
+	if unix.Stat(dir, &st) == nil {
+		w.add(dir, stampOf(&st), name)
+	}
+}
+
+// add watches a directory, unless that very directory is watched already.
+func (w *watch) add(path string, now stamp, name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d := w.watched[path]
+	if d == nil || d.stamp.dev != now.dev || d.stamp.ino != now.ino {
+		if d != nil {
+			_ = w.notify.Remove(path) // another directory of that name, or asked for by forget
+		}
+		if err := w.notify.Add(path); err != nil {
+			if !os.IsNotExist(err) {
+				w.failure = fmt.Errorf("watch %s: %w", path, exhausted(err))
+			}
+			delete(w.watched, path)
+			return
+		}
+		d = &watched{names: map[string]struct{}{}}
+		w.watched[path] = d
+	}
+	d.stamp, d.used = now, true
+	if name == "" {
+		d.all = true
+	} else {
+		d.names[name] = struct{}{}
+	}
+}
