@@ -1,0 +1,336 @@
+// Package cgroup keeps a container's limits: groups on cgroup v1, hybrid and
+// v2 hosts, by containerd/cgroups with its faults wrapped (each is named where
+// it is). It knows no manifest and no process but by its id.
+package cgroup
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-multierror"
+	"golang.org/x/sys/unix"
+)
+
+// Host is the layout of cgroups on this host, below one parent group.
+type Host struct {
+	Parent  string            // "/stead"
+	Mode    Mode              //
+	unified string            // mount point of cgroup2, "" if there is none
+	v1      map[string]string // controller → mount point of its v1 hierarchy
+}
+
+// Mode is which hierarchy has the controllers.
+type Mode string
+
+const (
+	V1     Mode = "v1"     // no cgroup2 mount
+	Hybrid Mode = "hybrid" // controllers on v1, a cgroup2 mount besides
+	V2     Mode = "v2"
+)
+
+// controllers are those that every v1 group has; cpuset and blkio join when a
+// limit asks for them: each hierarchy costs time at every start.
+var controllers = []string{"memory", "cpu", "pids"}
+
+// Detect reads the layout from /proc/self/mountinfo. parent is a path below
+// every hierarchy's mount point.
+func Detect(parent string) (*Host, error) {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("read cgroup mounts: %w", err)
+	}
+	defer f.Close()
+	h := &Host{Parent: filepath.Clean("/" + parent), v1: map[string]string{}}
+	if h.Parent == "/" {
+		return nil, errors.New("cgroup parent must not be the root group")
+	}
+	for s := bufio.NewScanner(f); s.Scan(); {
+		h.mountLine(s.Text())
+	}
+	switch {
+	case len(h.v1) == 0 && h.unified == "":
+		return nil, errors.New("no cgroup file system is mounted")
+	case len(h.v1) == 0:
+		h.Mode = V2
+	case h.unified == "":
+		h.Mode = V1
+	default:
+		h.Mode = Hybrid
+	}
+	if h.Mode != V2 {
+		for _, c := range controllers {
+			if h.v1[c] == "" {
+				return nil, fmt.Errorf("cgroup controller %s is not mounted", c)
+			}
+		}
+	}
+	return h, h.prepare()
+}
+
+// mountLine takes one line of mountinfo: … mount point … - type source options
+// (proc_pid_mountinfo(5)).
+func (h *Host) mountLine(line string) {
+	left, right, ok := strings.Cut(line, " - ")
+	fields, kind := strings.Fields(left), strings.Fields(right)
+	if !ok || len(fields) < 5 || len(kind) < 3 {
+		return
+	}
+	point := strings.ReplaceAll(fields[4], `\040`, " ")
+	switch kind[0] {
+	case "cgroup2":
+		if h.unified == "" {
+			h.unified = point
+		}
+	case "cgroup":
+		for _, o := range strings.Split(kind[2], ",") {
+			switch o {
+			case "cpu", "cpuset", "memory", "pids", "blkio", "devices", "freezer":
+				if h.v1[o] == "" {
+					h.v1[o] = point
+				}
+			}
+		}
+	}
+}
+
+// Group is one container's group; it need not exist.
+type Group struct {
+	host *Host
+	path string // "/stead/web.4f1c"
+}
+
+// Group names the group of one start of a container.
+func (h *Host) Group(name string) *Group {
+	return &Group{host: h, path: filepath.Join(h.Parent, name)}
+}
+
+// Controllers says which of memory, cpu, pids, cpuset, io and devices this
+// host can limit.
+func (h *Host) Controllers() map[string]bool {
+	have := map[string]bool{}
+	if h.Mode == V2 {
+		b, _ := os.ReadFile(filepath.Join(h.unified, "cgroup.controllers"))
+		for _, c := range strings.Fields(string(b)) {
+			have[c] = true
+		}
+		have["devices"] = true // by eBPF
+		return have
+	}
+	for c := range h.v1 {
+		have[strings.Replace(c, "blkio", "io", 1)] = true
+	}
+	return have
+}
+
+// Join says how a process gets in: dirs are directories whose cgroup.procs it
+// is written to; into, if not empty, is a v2 directory to clone into instead.
+func (g *Group) Join() (dirs []string, into string) {
+	for _, d := range g.dirs() {
+		if g.host.unified != "" && strings.HasPrefix(d, g.host.unified+"/") {
+			into = d
+			continue
+		}
+		dirs = append(dirs, d)
+	}
+	return dirs, into
+}
+
+// dirs are the group's directories that exist, in all hierarchies.
+func (g *Group) dirs() []string {
+	seen := map[string]bool{}
+	var all []string
+	points := []string{g.host.unified}
+	for _, p := range g.host.v1 {
+		points = append(points, p)
+	}
+	for _, p := range points {
+		d := filepath.Join(p, g.path)
+		if p == "" || seen[d] {
+			continue
+		}
+		seen[d] = true
+		if _, err := os.Stat(d); err == nil {
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
+// Exists says whether all that a running container needs of the group is there.
+func (g *Group) Exists() bool {
+	if g.host.unified != "" {
+		if _, err := os.Stat(g.unifiedFile("")); err != nil {
+			return false
+		}
+	}
+	if g.host.Mode == V2 {
+		return true
+	}
+	for _, c := range controllers {
+		if _, err := os.Stat(g.v1File(c, "")); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+func (g *Group) unifiedFile(name string) string {
+	return filepath.Join(g.host.unified, g.path, name)
+}
+
+func (g *Group) v1File(controller, name string) string {
+	return filepath.Join(g.host.v1[controller], g.path, name)
+}
+
+// Kill sends SIGKILL to every process of the group at once (cgroup.kill, Linux
+// 5.14). On a pure v1 host, which can't, it says so: there the caller kills the
+// pid namespace's init.
+func (g *Group) Kill() error {
+	if g.host.unified == "" {
+		return errors.ErrUnsupported
+	}
+	err := write(g.unifiedFile("cgroup.kill"), "1")
+	if errors.Is(err, os.ErrNotExist) {
+		if _, e := os.Stat(g.unifiedFile("")); e != nil {
+			return nil // no group, no process
+		}
+		return errors.ErrUnsupported // an older kernel
+	}
+	return err
+}
+
+// Pids are the processes in the group.
+func (g *Group) Pids() ([]int, error) {
+	file := g.unifiedFile("cgroup.procs")
+	if g.host.unified == "" {
+		file = g.v1File("pids", "cgroup.procs")
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	var pids []int
+	for _, s := range strings.Fields(string(b)) {
+		if pid, err := strconv.Atoi(s); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
+}
+
+// Remove removes the group from all hierarchies. Its processes must be dead;
+// their last moments are waited for, up to a few seconds. No group is no error.
+func (g *Group) Remove() error {
+	var failed *multierror.Error
+	for _, dir := range g.dirs() {
+		if err := g.removeDir(dir); err != nil {
+			failed = multierror.Append(failed, err)
+		}
+	}
+	return failed.ErrorOrNil()
+}
+
+func (g *Group) removeDir(dir string) error {
+	wait := time.Millisecond
+	for deadline := time.Now().Add(3 * time.Second); ; {
+		err := unix.Rmdir(dir)
+		if err == nil || err == unix.ENOENT {
+			return nil
+		}
+		if err != unix.EBUSY || time.Now().After(deadline) {
+			return &os.PathError{Op: "rmdir", Path: dir, Err: err}
+		}
+		// v1 has no event for "empty"; a killed process leaves its group when
+		// it has given back its memory.
+		time.Sleep(wait)
+		wait = min(2*wait, 50*time.Millisecond)
+	}
+}
+
+// Children are the names of the groups below the parent, in any hierarchy:
+// what recovery compares with the records.
+func (h *Host) Children() ([]string, error) {
+	seen := map[string]bool{}
+	var names []string
+	points := []string{h.unified}
+	for _, p := range h.v1 {
+		points = append(points, p)
+	}
+	for _, p := range points {
+		if p == "" {
+			continue
+		}
+		entries, err := os.ReadDir(filepath.Join(p, h.Parent))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("list cgroups: %w", err)
+		}
+		for _, e := range entries {
+			if e.IsDir() && !seen[e.Name()] {
+				seen[e.Name()] = true
+				names = append(names, e.Name())
+			}
+		}
+	}
+	return names, nil
+}
+
+// RemoveParent removes the parent group where it is empty.
+func (h *Host) RemoveParent() error {
+	g := &Group{host: h, path: h.Parent}
+	for _, d := range g.dirs() {
+		if err := unix.Rmdir(d); err != nil && err != unix.ENOENT && err != unix.EBUSY {
+			return &os.PathError{Op: "rmdir", Path: d, Err: err}
+		}
+	}
+	return nil
+}
+
+// OOMKills counts the processes that the kernel killed at the memory limit.
+func (g *Group) OOMKills() int64 {
+	file := g.v1File("memory", "memory.oom_control")
+	if g.host.Mode == V2 {
+		file = g.unifiedFile("memory.events.local")
+	}
+	return keyed(file, "oom_kill")
+}
+
+// keyed reads one number of a file of "key value" lines; 0 if it isn't there.
+func keyed(file, key string) int64 {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return 0
+	}
+	for _, line := range strings.Split(string(b), "\n") {
+		if k, v, ok := strings.Cut(line, " "); ok && k == key {
+			n, _ := strconv.ParseInt(strings.TrimSpace(v), 10, 64)
+			return n
+		}
+	}
+	return 0
+}
+
+// write writes a control file that must be there: os.WriteFile would try to
+// create a missing one and report "permission denied".
+func write(file, value string) error {
+	f, err := os.OpenFile(file, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = f.WriteString(value)
+	return err
+}
+
+func read(file string) (string, error) {
+	b, err := os.ReadFile(file)
+	return strings.TrimSpace(string(b)), err
+}

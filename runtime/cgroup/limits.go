@@ -1,0 +1,180 @@
+package cgroup
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/containerd/cgroups/v3/cgroup1"
+	"github.com/containerd/cgroups/v3/cgroup2"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// None is a limit that is not set.
+const None = -1
+
+// Limits of a group; None where there is none.
+type Limits struct {
+	Memory    int64 // bytes
+	Swap      int64 // bytes on top of Memory
+	CPU       int64 // millicores
+	CPUWeight int64 // 1–10000
+	Pids      int64
+	Cpuset    string // "" is all
+	IOWeight  int64  // 1–10000
+	Devices   bool   // only the nodes of a default /dev, for containers without a user namespace
+}
+
+// NoLimits has none set.
+func NoLimits() Limits {
+	return Limits{Memory: None, Swap: None, CPU: None, CPUWeight: None, Pids: None, IOWeight: None}
+}
+
+// Refusal is a limit that the kernel did not take: the old value holds.
+type Refusal struct {
+	Field   string // as in the manifest below resources: "memory", "io.weight"
+	Message string
+}
+
+// step is one limit to be set.
+type step struct {
+	field string
+	set   func() error
+}
+
+// Create makes the group with its limits. On an error nothing is left.
+func (g *Group) Create(l Limits) error {
+	err := g.mkdirs(l)
+	if err == nil {
+		if r := g.apply(NoLimits(), l); len(r) > 0 {
+			err = fmt.Errorf("set limit %s: %s", r[0].Field, r[0].Message)
+		}
+	}
+	if err == nil && l.Devices {
+		err = g.limitDevices()
+	}
+	if err != nil {
+		g.Remove()
+		return fmt.Errorf("create cgroup %s: %w", g.path, err)
+	}
+	return nil
+}
+
+// Update changes the limits of a live group from old to what l says. What the
+// kernel refuses is told, and keeps its old value: nothing is ever killed to
+// make a limit fit.
+func (g *Group) Update(old, l Limits) []Refusal { return g.apply(old, l) }
+
+func (g *Group) apply(old, l Limits) []Refusal {
+	var steps []step
+	if g.host.Mode == V2 {
+		steps = g.stepsV2(old, l)
+	} else {
+		steps = g.stepsV1(old, l)
+	}
+	var refused []Refusal
+	for _, s := range steps {
+		if err := s.set(); err != nil {
+			refused = append(refused, Refusal{s.field, explain(err)})
+		}
+	}
+	return refused
+}
+
+func explain(err error) string {
+	if strings.Contains(err.Error(), "device or resource busy") {
+		return "the container uses more than that now"
+	}
+	return err.Error()
+}
+
+// prepare makes the parent group able to limit its children.
+func (h *Host) prepare() error {
+	if h.Mode != V2 {
+		return nil
+	}
+	if os.Geteuid() != 0 {
+		return nil // reading only
+	}
+	m, err := cgroup2.NewManager(h.unified, h.Parent, &cgroup2.Resources{})
+	if err != nil {
+		return fmt.Errorf("make cgroup %s: %w", h.Parent, err)
+	}
+	have, err := m.RootControllers()
+	if err != nil {
+		return fmt.Errorf("read cgroup controllers: %w", err)
+	}
+	var want []string
+	for _, c := range have {
+		switch c {
+		case "memory", "cpu", "pids", "cpuset", "io":
+			want = append(want, c)
+		}
+	}
+	// Writes every level above the group it is called for, so name a child.
+	child, err := cgroup2.Load(filepath.Join(h.Parent, "_"), cgroup2.WithMountpoint(h.unified))
+	if err != nil {
+		return fmt.Errorf("load cgroup: %w", err)
+	}
+	if err := child.ToggleControllers(want, cgroup2.Enable); err != nil {
+		return fmt.Errorf("enable cgroup controllers %v: %w", want, err)
+	}
+	return nil
+}
+
+func (g *Group) mkdirs(l Limits) error {
+	if g.host.unified != "" {
+		if err := os.MkdirAll(g.unifiedFile(""), 0o755); err != nil {
+			return err
+		}
+	}
+	if g.host.Mode == V2 {
+		return nil
+	}
+	_, err := cgroup1.New(cgroup1.StaticPath(g.path), &specs.LinuxResources{}, cgroup1.WithHierarchy(func() ([]cgroup1.Subsystem, error) {
+		return g.subsystems(l)
+	}))
+	return err
+}
+
+// subsystems are the v1 hierarchies that the limits need. The library takes
+// the directory above a hierarchy's mount point; where that is not named after
+// the controller (cpu,cpuacct) there is a link.
+func (g *Group) subsystems(l Limits) ([]cgroup1.Subsystem, error) {
+	at := func(c string) string { return filepath.Dir(g.host.v1[c]) }
+	all := []cgroup1.Subsystem{cgroup1.NewMemory(at("memory")), cgroup1.NewCpu(at("cpu")), cgroup1.NewPids(at("pids"))}
+	if l.Cpuset != "" {
+		if g.host.v1["cpuset"] == "" {
+			return nil, fmt.Errorf("cgroup controller cpuset is not mounted")
+		}
+		all = append(all, cgroup1.NewCpuset(at("cpuset")))
+	}
+	if l.IOWeight != None {
+		if g.host.v1["blkio"] == "" {
+			return nil, fmt.Errorf("cgroup controller blkio is not mounted")
+		}
+		all = append(all, cgroup1.NewBlkio(at("blkio")))
+	}
+	if l.Devices {
+		if g.host.v1["devices"] == "" {
+			return nil, fmt.Errorf("cgroup controller devices is not mounted: security.userns host needs it")
+		}
+		all = append(all, cgroup1.NewDevices(at("devices")))
+	}
+	return all, nil
+}
+
+// shares converts a weight of 1–10000, 100 by default, to v1's cpu.shares of
+// 2 and up, 1024 by default.
+func shares(weight int64) uint64 { return uint64(max(2, weight*1024/100)) }
+
+const period = 100_000 // µs, the kernel's default
+
+func number(v int64, unset string) string {
+	if v == None {
+		return unset
+	}
+	return strconv.FormatInt(v, 10)
+}

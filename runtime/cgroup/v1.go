@@ -1,0 +1,174 @@
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/containerd/cgroups/v3/cgroup1"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// update hands one limit to the library.
+func (g *Group) update(c interface {
+	Update(string, *specs.LinuxResources) error
+}, r *specs.LinuxResources) error {
+	return c.Update(g.path, r)
+}
+
+func (g *Group) stepsV1(old, l Limits) (steps []step) {
+	add := func(field string, set func() error) { steps = append(steps, step{field, set}) }
+	if old.Memory != l.Memory || old.Swap != l.Swap {
+		add("memory", func() error { return g.memoryV1(l) })
+	}
+	if old.CPU != l.CPU {
+		quota := int64(-1)
+		if l.CPU != None {
+			quota = l.CPU * period / 1000
+		}
+		p := uint64(period)
+		add("cpu", func() error {
+			return g.update(cgroup1.NewCpu(dirOf(g.host.v1["cpu"])), &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: &quota, Period: &p}})
+		})
+	}
+	if old.CPUWeight != l.CPUWeight {
+		s := shares(100)
+		if l.CPUWeight != None {
+			s = shares(l.CPUWeight)
+		}
+		add("cpuWeight", func() error {
+			return g.update(cgroup1.NewCpu(dirOf(g.host.v1["cpu"])), &specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: &s}})
+		})
+	}
+	if old.Pids != l.Pids {
+		// The library ignores a limit ≤ 0, so that one taken away would stay.
+		add("pids", func() error { return write(g.v1File("pids", "pids.max"), number(l.Pids, "max")) })
+	}
+	if old.Cpuset != l.Cpuset {
+		add("cpuset", func() error { return g.cpusetV1(l) })
+	}
+	if old.IOWeight != l.IOWeight {
+		add("io.weight", func() error { return g.ioWeightV1(l) })
+	}
+	return steps
+}
+
+func dirOf(point string) string { return point[:strings.LastIndexByte(point, '/')] }
+
+// memoryV1 sets memory and memory+swap, which must never be below memory. The
+// library's Update of both together fails with EINVAL where it raises them, so
+// each goes alone: the upper one first when it grows, last when it shrinks.
+func (g *Group) memoryV1(l Limits) error {
+	both := int64(-1)
+	if l.Swap != None && l.Memory != None {
+		both = l.Memory + l.Swap
+	}
+	limit := l.Memory // None is -1, which v1 reads as unlimited
+	now, err := read(g.v1File("memory", "memory.memsw.limit_in_bytes"))
+	if err != nil { // no swap accounting
+		if l.Swap != None {
+			return fmt.Errorf("this kernel does not count swap (boot with swapaccount=1): %w", errors.ErrUnsupported)
+		}
+		return g.setMemoryV1(specs.LinuxMemory{Limit: &limit})
+	}
+	current, _ := strconv.ParseUint(now, 10, 64)
+	grow := both == -1 || uint64(both) > current
+	if grow {
+		if err := g.setMemoryV1(specs.LinuxMemory{Swap: &both}); err != nil {
+			return err
+		}
+	}
+	if err := g.setMemoryV1(specs.LinuxMemory{Limit: &limit}); err != nil {
+		if grow { // as it was before
+			write(g.v1File("memory", "memory.memsw.limit_in_bytes"), now)
+		}
+		return err
+	}
+	if grow {
+		return nil
+	}
+	return g.setMemoryV1(specs.LinuxMemory{Swap: &both})
+}
+
+func (g *Group) setMemoryV1(m specs.LinuxMemory) error {
+	return g.update(cgroup1.NewMemory(dirOf(g.host.v1["memory"])), &specs.LinuxResources{Memory: &m})
+}
+
+// cpusetV1 also moves the processes into the hierarchy, where the group was
+// made without one: until none is found outside, since they may fork meanwhile.
+func (g *Group) cpusetV1(l Limits) error {
+	if g.host.v1["cpuset"] == "" {
+		return errors.New("cgroup controller cpuset is not mounted")
+	}
+	c := cgroup1.NewCpuset(dirOf(g.host.v1["cpuset"]))
+	if err := c.Create(g.path, &specs.LinuxResources{}); err != nil { // copies the parent's CPUs and memory nodes
+		return err
+	}
+	cpus := l.Cpuset
+	if cpus == "" {
+		var err error
+		if cpus, err = read(strings.TrimSuffix(g.v1File("cpuset", ""), g.path) + "/cpuset.cpus"); err != nil {
+			return err
+		}
+	}
+	if err := write(g.v1File("cpuset", "cpuset.cpus"), cpus); err != nil {
+		return err
+	}
+	return g.gather("cpuset")
+}
+
+func (g *Group) ioWeightV1(l Limits) error {
+	if g.host.v1["blkio"] == "" {
+		return errors.New("cgroup controller blkio is not mounted")
+	}
+	if err := os.MkdirAll(g.v1File("blkio", ""), 0o755); err != nil {
+		return err
+	}
+	// The library writes blkio.weight only, which went with the CFQ scheduler
+	// (Linux 5.0); BFQ's takes 1–1000.
+	weight := int64(100)
+	if l.IOWeight != None {
+		weight = min(max(1, l.IOWeight), 1000)
+	}
+	err := errors.New("this kernel has no weights for block devices (scheduler bfq)")
+	for _, file := range []string{"blkio.bfq.weight", "blkio.weight"} {
+		if _, e := os.Stat(g.v1File("blkio", file)); e == nil {
+			err = write(g.v1File("blkio", file), strconv.FormatInt(weight, 10))
+			break
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return g.gather("blkio")
+}
+
+// gather moves the group's processes into a hierarchy that it joins late.
+func (g *Group) gather(controller string) error {
+	for range 100 {
+		pids, err := g.Pids()
+		if err != nil {
+			return err
+		}
+		in, err := read(g.v1File(controller, "cgroup.procs"))
+		if err != nil {
+			return err
+		}
+		have := " " + strings.Join(strings.Fields(in), " ") + " "
+		missing := 0
+		for _, pid := range pids {
+			if p := strconv.Itoa(pid); !strings.Contains(have, " "+p+" ") {
+				missing++
+				if err := write(g.v1File(controller, "cgroup.procs"), p); err != nil && !gone(err) {
+					return err
+				}
+			}
+		}
+		if missing == 0 {
+			return nil
+		}
+	}
+	return errors.New("processes fork faster than they can be moved")
+}
