@@ -179,7 +179,10 @@ func (d *decoder) choice(n *yaml.Node, text, path string, choices []string) {
 	case path == "spec.network.mode" && text == "private":
 		d.at(n, path, "private is not supported yet; want %s", oneOf(choices))
 	default:
-		hint := didYouMean(text, choices)
+		hint := ""
+		if len(choices) > 1 {
+			hint = didYouMean(text, choices)
+		}
 		if path == "spec.restart.policy" && hint == "" {
 			hint = "; did you mean " + restartPolicy(text) + "?"
 		}
