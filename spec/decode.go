@@ -25,6 +25,9 @@ type decoder struct {
 	// would only repeat it.
 	faulty []string
 	full   bool
+	// written are the paths of mounts as they stand in the file, by the path
+	// that expansion gave them.
+	written map[string]string
 }
 
 // place is where a path stands in the file.
@@ -52,10 +55,13 @@ func (d *decoder) at(n *yaml.Node, path, format string, args ...any) {
 // report tells of a fault of a path that was found without its node; it stands
 // where the path does, or the nearest one above that is in the file.
 func (d *decoder) report(path, format string, args ...any) {
-	if d.isFaulty(path) {
+	if d.full || d.isFaulty(path) {
 		return
 	}
 	for up := path; ; up = parentPath(up) {
+		if as, ok := d.written[up]; ok {
+			up = as
+		}
 		for _, p := range d.places {
 			if p.path == up {
 				d.add(path, p.line, p.column, fmt.Sprintf(format, args...))

@@ -41,29 +41,21 @@ type expander struct {
 // mounts expands sources and targets. Two targets may become the same.
 func (e expander) mounts(s *Spec) {
 	out := make(map[string]Mount, len(s.Mounts))
+	e.d.written = map[string]string{}
 	for _, target := range sortedKeys(s.Mounts) {
 		path := join("spec.mounts", target)
 		m := s.Mounts[target]
 		m.Source = e.text(path+".source", m.Source)
 		expanded := e.text(path, target)
 		if expanded != target {
-			e.d.alias(path, join("spec.mounts", expanded))
+			e.d.written[join("spec.mounts", expanded)] = path
 		}
 		if _, taken := out[expanded]; taken {
-			e.d.report(path, "is the target %s of another mount", quote(expanded))
+			e.d.report(path, "another mount has the target %s too", quote(expanded))
 		}
 		out[expanded] = m
 	}
 	s.Mounts = out
-}
-
-// alias makes a path, and all below it, stand where another does.
-func (d *decoder) alias(old, renamed string) {
-	for _, p := range slices.Clone(d.places) {
-		if p.path == old || under(p.path, old) {
-			d.places = append(d.places, place{renamed + p.path[len(old):], p.line, p.column})
-		}
-	}
 }
 
 // text expands one value; a bad reference is reported and left.

@@ -114,6 +114,10 @@ func addTags(t *testing.T, property *jsonschema.Schema, f shapeField) {
 		one := uint64(1)
 		property.MinLength = &one
 	}
+	if f.typ.Kind() == reflect.Slice && f.required {
+		one := uint64(1)
+		property.MinItems = &one
+	}
 	if f.def == "" {
 		return
 	}

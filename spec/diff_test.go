@@ -1,0 +1,202 @@
+package spec
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// fullManifest sets every field that is served.
+const fullManifest = `apiVersion: stead/v1
+kind: Container
+metadata:
+  name: web
+  labels: {app: web}
+  annotations: {team: shop}
+spec:
+  suspend: true
+  protect: true
+  rootfs: {path: /srv/web, readOnly: true}
+  command: [nginx]
+  args: [-g, daemon off;]
+  env: {TZ: UTC, EMPTY: ""}
+  workingDir: /srv
+  user: www-data:33
+  groups: [adm]
+  hostname: www
+  ulimits: {nofile: 65536}
+  resources: {memory: 256Mi, swap: 0, cpu: 500m, cpuWeight: 100, pids: 128, cpuset: 0-1, io: {weight: 100}}
+  mounts:
+    /data: {source: /srv/data, readOnly: true}
+    /tmp: {tmpfs: {size: 16Mi}}
+  network: {mode: host}
+  security:
+    capabilities: {add: [NET_ADMIN], drop: [MKNOD]}
+    seccomp: unconfined
+    userns: host
+    noNewPrivileges: false
+  restart: {policy: on-failure, backoff: {initial: 2s, max: 1m}, maxRetries: 5}
+  stop: {signal: QUIT, timeout: 30s}
+  logs: {maxSize: 1Mi, keep: 0}
+`
+
+func TestDiff(t *testing.T) {
+	base := head + minimal
+	for _, test := range []struct {
+		summary  string
+		old, new string
+		want     string
+	}{
+		{"nothing", base, base, ""},
+		{"another name is no change of this container", base, strings.Replace(base, "name: web", "name: db", 1) + "  hostname: web\n", ""},
+		{"a limit", base + "  resources: {memory: 128Mi}\n", base + "  resources: {memory: 256Mi}\n", "spec.resources.memory 128Mi → 256Mi (live)"},
+		{"a limit taken away", base + "  resources: {cpu: 2, io: {weight: 50}}\n", base, "spec.resources.cpu 2 → (absent) (live)|spec.resources.io.weight 50 → (absent) (live)"},
+		{"no swap is not the absence of a limit", base + "  resources: {memory: 1Gi}\n", base + "  resources: {memory: 1Gi, swap: 0}\n", "spec.resources.swap (absent) → 0 (live)"},
+		{"env shows no value", base + "  env: {A: secret, B: x, C: same}\n", base + "  env: {A: public, C: same, D: y}\n",
+			"spec.env.A (hidden) → (hidden) (restart)|spec.env.B (hidden) → (absent) (restart)|spec.env.D (absent) → (hidden) (restart)"},
+		{"a command", base, strings.Replace(base, "[sh]", `[sh, -c, "echo hi", ""]`, 1), `spec.command [sh] → [sh, -c, "echo hi", ""] (restart)`},
+		{"another root", base, strings.Replace(base, "host: {}", "path: /srv/web", 1), "spec.rootfs.host {} → (absent) (restart)|spec.rootfs.path (absent) → /srv/web (restart)"},
+		{"a mount", base, base + "  mounts: {/data: {source: /a}, /tmp: {tmpfs: {}}}\n",
+			"spec.mounts[/data].source (absent) → /a (restart)|spec.mounts[/tmp].tmpfs.size (absent) → 64Mi (restart)"},
+		{"labels", strings.Replace(base, "name: web", "name: web, labels: {app: web}", 1), strings.Replace(base, "name: web", `name: web, labels: {app: "", a.b/c: d}`, 1),
+			`metadata.labels.app web → "" (live)|metadata.labels[a.b/c] (absent) → d (live)`},
+		{"suspend and the policy", base, base + "  suspend: true\n  restart: {policy: never, backoff: {max: 1d12h}}\n",
+			"spec.restart.backoff.max 5m → 1d12h (live)|spec.restart.policy always → never (live)|spec.suspend false → true (live)"},
+		{"a long script, from where it differs", base + "  args: [\"" + strings.Repeat("x; ", 100) + "echo old\"]\n", base + "  args: [\"" + strings.Repeat("x; ", 100) + "echo new\"]\n",
+			`spec.args …x; x; x; x; x; echo old"] → …x; x; x; x; x; echo new"] (restart)`},
+	} {
+		t.Run(test.summary, func(t *testing.T) {
+			changes := Diff(valid(t, test.old), valid(t, test.new))
+			if (changes == nil) != (test.want == "") {
+				t.Errorf("got %#v", changes)
+			}
+			var got []string
+			for _, c := range changes {
+				got = append(got, c.String()+" ("+string(c.Effect)+")")
+			}
+			if joined := strings.Join(got, "|"); joined != test.want {
+				t.Errorf("got  %s\nwant %s", joined, test.want)
+			}
+		})
+	}
+}
+
+func TestEveryFieldHasAnEffect(t *testing.T) {
+	identity := []string{"apiVersion", "kind", "metadata", "metadata.name"}
+	for _, f := range Fields() {
+		switch {
+		case f.Doc == "":
+			t.Errorf("%s has no comment in types.go", f.Path)
+		case f.Path == "spec" || slices.Contains(identity, f.Path):
+			if f.Effect != "" {
+				t.Errorf("%s has the effect %s, want none", f.Path, f.Effect)
+			}
+		case f.Effect != Live && f.Effect != NeedsRestart:
+			t.Errorf("%s has the effect %q", f.Path, f.Effect)
+		}
+	}
+}
+
+// Each field of the table, changed alone, is one change of that path with that
+// effect: no field can be forgotten by Diff.
+func TestDiffKnowsEveryField(t *testing.T) {
+	for _, f := range Fields() {
+		if f.Effect == "" {
+			continue
+		}
+		t.Run(f.Path, func(t *testing.T) {
+			old, new := valid(t, fullManifest), valid(t, fullManifest)
+			old.Spec.Rootfs.Host = nil
+			if !alter(reflect.ValueOf(new).Elem(), strings.Split(f.Path, ".")) {
+				return // a struct: its fields have rows of their own
+			}
+			changes := Diff(old, new)
+			if len(changes) != 1 {
+				t.Fatalf("got %v, want one change", changes)
+			}
+			got := changes[0].Path
+			for _, key := range []string{"[/data]", "[/tmp]"} {
+				got = strings.Replace(got, key, ".*", 1)
+			}
+			if got != f.Path && parentPath(got) != f.Path {
+				t.Errorf("got a change of %s", got)
+			}
+			if changes[0].Effect != f.Effect {
+				t.Errorf("got the effect %s, want %s", changes[0].Effect, f.Effect)
+			}
+			if changes[0].Before == changes[0].After && changes[0].Before != hidden {
+				t.Errorf("got %q on both sides", changes[0].Before)
+			}
+		})
+	}
+}
+
+// alter changes the one value at a path; false if a struct with fields is there.
+func alter(v reflect.Value, path []string) bool {
+	if v.Kind() == reflect.Pointer {
+		if v.IsNil() {
+			v.Set(reflect.New(v.Type().Elem()))
+			if len(path) == 0 {
+				return len(shapeOf(v.Type().Elem()).fields) == 0
+			}
+		}
+		return alter(v.Elem(), path)
+	}
+	if len(path) > 0 {
+		if path[0] == "*" {
+			return alterEntries(v, path[1:])
+		}
+		return alter(v.Field(shapeOf(v.Type()).field(path[0]).index), path[1:])
+	}
+	switch v.Kind() {
+	case reflect.Bool:
+		v.SetBool(!v.Bool())
+	case reflect.Int64:
+		v.SetInt(v.Int() + 1)
+	case reflect.String:
+		v.SetString(v.String() + "x")
+	case reflect.Slice:
+		v.Set(reflect.Append(v, reflect.Zero(v.Type().Elem())))
+	case reflect.Map:
+		if v.Type().Elem().Kind() == reflect.Struct {
+			return false
+		}
+		v.SetMapIndex(reflect.ValueOf("new"), reflect.Zero(v.Type().Elem()))
+	default:
+		return false
+	}
+	return true
+}
+
+// alterEntries changes the field in the first mount that has it: /data has a
+// source, /tmp a tmpfs.
+func alterEntries(m reflect.Value, path []string) bool {
+	key := "/data"
+	if path[0] == "tmpfs" {
+		key = "/tmp"
+	}
+	item := reflect.New(m.Type().Elem()).Elem()
+	item.Set(m.MapIndex(reflect.ValueOf(key)))
+	changed := alter(item, path)
+	m.SetMapIndex(reflect.ValueOf(key), item)
+	return changed
+}
+
+func TestReference(t *testing.T) {
+	text := Reference()
+	for _, f := range Fields() {
+		if !strings.Contains(text, "| `"+f.Path+"` |") {
+			t.Errorf("%s is not in the reference", f.Path)
+		}
+	}
+	for _, want := range []string{
+		"| `spec.resources.memory` | a size such as 256Mi |  | live | Memory,",
+		"| `spec.network.mode` | `none`, `host` | required | restarts |",
+		"`spec.mounts.*.volume`",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the reference lacks %s", want)
+		}
+	}
+}
