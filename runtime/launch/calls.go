@@ -10,9 +10,9 @@ import (
 
 // Descriptors of the child, besides 0, 1 and 2.
 const (
-	gateFD = 3 // SOCK_SEQPACKET to the parent
-	ranFD  = 4 // gets one byte right before execve
-	keptFD = 5 // all from here on are closed first
+	gateFD   = 3 // SOCK_SEQPACKET to the parent
+	ranFD    = 4 // gets one byte right before execve
+	targetFD = 5 // in exec: a pidfd of the container's first process
 )
 
 // exitLaunch is the child's exit code when a step fails, as in Podman.

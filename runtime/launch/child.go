@@ -17,8 +17,9 @@ const (
 // of the host's, because mknod(2) is EPERM in a user namespace.
 var devices = []string{"null", "zero", "full", "random", "urandom", "tty"}
 
-// fds are the parent's numbers of what the child keeps as 0, 1, 2, gateFD, ranFD.
-type fds [5]int
+// fds are the parent's numbers of what the child keeps as 0, 1, 2, gateFD,
+// ranFD and, in exec, targetFD.
+type fds []int
 
 // childOf is the program of a container's first process; root is where the
 // parent attaches its tree in the nursery. It is the child's half of start.go.
@@ -52,7 +53,7 @@ func childOf(c *Config, root string, f fds) *program {
 // keepOnly moves the kept descriptors to 0–4 and closes the rest: another
 // start's gate, held open here, would hide its end of file.
 func (p *program) keepOnly(f fds) {
-	var high [len(f)]*int32
+	high := make([]*int32, len(f))
 	for k, fd := range f {
 		high[k] = p.slot()
 		p.do("keep descriptor", unix.SYS_FCNTL, uintptr(fd), unix.F_DUPFD, 64).into = high[k]
@@ -64,7 +65,7 @@ func (p *program) keepOnly(f fds) {
 		}
 		p.do("keep descriptor", unix.SYS_DUP3, 0, uintptr(k), flags).from[0] = high[k]
 	}
-	p.do("close the rest", unix.SYS_CLOSE_RANGE, keptFD, ^uintptr(0)>>32, 0)
+	p.do("close the rest", unix.SYS_CLOSE_RANGE, uintptr(len(f)), ^uintptr(0)>>32, 0)
 	// Never visible to ptrace or /proc/PID/mem from inside while this is still
 	// our memory; execve sets it back. Entering a user namespace doesn't clear it.
 	p.do("clear dumpable", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0)

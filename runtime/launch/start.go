@@ -1,13 +1,9 @@
 package launch
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
-	"strings"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,15 +18,14 @@ var (
 // birth is one start under way, the parent's half of childOf.
 type birth struct {
 	*worker
-	c       *Config
-	program *program
-	root    string // of the container, in the nursery
-	gate    int    // our end
-	pid     int
-	user    int // the child's user namespace, -1 if it is the host's
-	rootFD  int // the root's mount
-	opened  []int
-	sealed  []int // mounts to be made read-only once their targets are there
+	line
+	c      *Config
+	root   string // of the container, in the nursery
+	pid    int
+	user   int // the child's user namespace, -1 if it is the host's
+	rootFD int // the root's mount
+	opened []int
+	sealed []int // mounts to be made read-only once their targets are there
 }
 
 // Start starts a container and returns when its command was executed. born is
@@ -43,7 +38,7 @@ func (l *Launcher) Start(c *Config, born func(pid int) error) error {
 	}
 	var err error
 	l.do(func(w *worker) {
-		b := &birth{worker: w, c: c, root: "/root-" + c.Name + "." + c.Nonce, gate: -1, user: -1, rootFD: -1}
+		b := &birth{worker: w, line: line{gate: -1}, c: c, root: "/root-" + c.Name + "." + c.Nonce, user: -1, rootFD: -1}
 		err = b.start(born)
 	})
 	return err
@@ -78,7 +73,7 @@ func (b *birth) start(born func(int) error) (err error) {
 		b.handOver,
 	} {
 		if err := step(); err != nil {
-			return b.reason(err)
+			return reason(err)
 		}
 	}
 	return nil
@@ -98,6 +93,7 @@ func (b *birth) prepare() (child fds, procs []int, err error) {
 		b.opened = append(b.opened, fd)
 		return fd
 	}
+	child = make(fds, ranFD+1)
 	child[0] = open("/dev/null", unix.O_RDONLY)
 	// Read-write, so that no writer ever gets SIGPIPE while nobody reads.
 	child[1] = open(b.c.Stdout, unix.O_RDWR)
@@ -429,88 +425,4 @@ func (b *birth) clear() {
 	if err := b.enter(b.host); err != nil {
 		panic(fmt.Sprintf("leave nursery: %v", err)) // the next start would look for host paths there
 	}
-}
-
-func (b *birth) tell(what byte) error {
-	if err := unix.Sendto(b.gate, []byte{what}, unix.MSG_NOSIGNAL, nil); err != nil {
-		return b.died(err)
-	}
-	return nil
-}
-
-// died prefers the child's own words to the broken pipe that its end left.
-func (b *birth) died(err error) error {
-	if _, said := b.hear('-'); said != nil {
-		return said
-	}
-	return fmt.Errorf("tell the child: %w", err)
-}
-
-// hear reads one message of the child: the wanted letter with its descriptors,
-// its failure, or end of file, which is `want` 0.
-func (b *birth) hear(want byte) ([]int, error) {
-	var text [64]byte
-	var control [64]byte
-	var n, nc int
-	var err error
-	for {
-		n, nc, _, _, err = unix.Recvmsg(b.gate, text[:], control[:], unix.MSG_CMSG_CLOEXEC)
-		if err != unix.EINTR {
-			break
-		}
-	}
-	switch {
-	case err != nil && err != unix.ECONNRESET:
-		return nil, fmt.Errorf("hear the child: %w", err)
-	case n >= int(unsafe.Sizeof(failure{})) && text[0] == 'e':
-		return nil, b.program.explain(decodeFailure(text[:n]))
-	case n == 0 && want == 0:
-		return nil, nil
-	case n == 0:
-		return nil, fmt.Errorf("start: %w", errKilled)
-	case text[0] != want:
-		return nil, fmt.Errorf("hear the child: %w", unix.EPROTO)
-	}
-	return receivedFDs(control[:nc])
-}
-
-var errKilled = errors.New("the process was killed before its command ran")
-
-func receivedFDs(control []byte) ([]int, error) {
-	messages, err := unix.ParseSocketControlMessage(control)
-	if err != nil || len(messages) == 0 {
-		return nil, err
-	}
-	return unix.ParseUnixRights(&messages[0])
-}
-
-func decodeFailure(b []byte) failure {
-	return failure{mark: b[0], index: int32(binary.NativeEndian.Uint32(b[4:])), errno: int32(binary.NativeEndian.Uint32(b[8:]))}
-}
-
-// reason makes every error a *Error.
-func (b *birth) reason(err error) error {
-	var e *Error
-	if errors.As(err, &e) {
-		return e
-	}
-	if errors.Is(err, errKilled) {
-		return &Error{AtStep, "start", unix.ECANCELED, errKilled.Error()}
-	}
-	errno := errnoOf(err)
-	return &Error{AtStep, strings.TrimSuffix(err.Error(), ": "+errno.Error()), errno, ""}
-}
-
-// ReadRan tells from a ran file's content whether the command was executed
-// (ran), or why execve failed (errno); neither: the child never got there.
-func ReadRan(file string) (ran bool, failed error, err error) {
-	b, err := os.ReadFile(file)
-	if err != nil || len(b) == 0 {
-		return false, nil, err
-	}
-	if len(b) >= int(unsafe.Sizeof(failure{})) && b[0] == 'e' {
-		errno := unix.Errno(decodeFailure(b).errno)
-		return false, &Error{AtCommand, "execute", errno, commandHint(errno)}, nil
-	}
-	return true, nil, nil
 }

@@ -1,0 +1,127 @@
+package keeper
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"unsafe"
+
+	"stead/runtime/launch"
+
+	"golang.org/x/sys/unix"
+)
+
+// adopt takes over the containers that an earlier keeper left running, and puts
+// on record which of them ended meanwhile.
+func (l *loop) adopt() error {
+	records, err := ReadRecords(l.run)
+	if err != nil {
+		l.log.Error("read records", "error", err) // one broken file must not stop the rest
+	}
+	for _, r := range records {
+		if r.State != Running || r.BootID != BootID() {
+			continue
+		}
+		if err := l.adoptOne(r); err != nil {
+			return fmt.Errorf("adopt %s: %w", r.ID(), err)
+		}
+	}
+	return nil
+}
+
+func (l *loop) adoptOne(r *Record) error {
+	e := &entry{rec: r, log: l.logs.Log(r.LogDir, r.LogSize, r.LogKeep), out: [2]int{-1, -1}, pidfd: -1}
+	if err := e.openPipes(l.run); err != nil {
+		return err
+	}
+	pidfd, err := unix.PidfdOpen(r.Pid, 0)
+	if err == nil && !r.Alive() { // checked after it was opened: from then on the pid can't be another's
+		unix.Close(pidfd)
+		err = unix.ESRCH
+	}
+	if errors.Is(err, unix.ESRCH) {
+		l.finish(e, unseen(l.run, r))
+		return nil
+	}
+	if err != nil {
+		return os.NewSyscallError("pidfd_open", err)
+	}
+	e.pidfd = pidfd
+	return l.register(e)
+}
+
+// unseen is the end of a container that ended while no keeper watched: the ran
+// file tells at least whether its command was ever executed.
+func unseen(run string, r *Record) *Ending {
+	ran, failed, err := launch.ReadRan(RanPath(run, r.ID()))
+	switch {
+	case failed != nil:
+		var f *launch.Error
+		errors.As(failed, &f)
+		return &Ending{Code: failedCode(f), Failed: f.Error(), Where: string(f.Where)}
+	case err == nil && !ran:
+		return &Ending{Code: 125, Failed: "the start was interrupted before the command ran", Where: string(launch.AtStep)}
+	}
+	return &Ending{Code: -1, Unknown: true}
+}
+
+// adoptedEnded asks the kernel how a process ended that is not our child. Its
+// exit code can be had only after its parent has reaped it (PIDFD_GET_INFO,
+// Linux 6.15), which the pidfd tells by EPOLLHUP.
+func (l *loop) adoptedEnded(e *entry) {
+	ws, reaped, err := exitInfo(e.pidfd)
+	switch {
+	case err == nil && reaped:
+		l.finish(e, ending(ws))
+	case err == nil:
+		event := unix.EpollEvent{Events: 0, Fd: int32(e.pidfd)} // hang-ups are always told
+		if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_MOD, e.pidfd, &event); err != nil {
+			l.finish(e, &Ending{Code: -1, Unknown: true})
+		}
+	default:
+		l.finish(e, &Ending{Code: -1, Unknown: true})
+	}
+}
+
+// exitInfo is ioctl(PIDFD_GET_INFO) with PIDFD_INFO_EXIT (include/uapi/linux/pidfd.h).
+func exitInfo(pidfd int) (ws unix.WaitStatus, reaped bool, err error) {
+	info := struct {
+		mask, cgroup                                             uint64
+		pid, tgid, ppid, ruid, rgid, euid, egid, suid, sgid, fsu uint32
+		fsgid                                                    uint32
+		exitCode                                                 int32
+		_                                                        [8]byte
+	}{mask: 1 << 3}
+	const size = 72
+	request := uintptr(3<<30 | size<<16 | 0xff<<8 | 11) // _IOWR(0xFF, 11, struct pidfd_info)
+	if unsafe.Sizeof(info) != size {
+		return 0, false, errors.New("struct pidfd_info has another size")
+	}
+	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(pidfd), request, uintptr(unsafe.Pointer(&info))); e != 0 {
+		return 0, false, e
+	}
+	return unix.WaitStatus(info.exitCode), info.mask&(1<<3) != 0, nil
+}
+
+// openPipes opens our ends. Read-write, so that the pipe never hangs up while
+// the container has closed its end.
+func (e *entry) openPipes(run string) error {
+	for s, p := range []string{StdoutPath(run, e.rec.ID()), StderrPath(run, e.rec.ID())} {
+		fd, err := unix.Open(p, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			e.closePipes()
+			return &os.PathError{Op: "open", Path: p, Err: err}
+		}
+		e.out[s] = fd
+	}
+	return nil
+}
+
+func (e *entry) closePipes() {
+	for s, fd := range e.out {
+		if fd >= 0 {
+			unix.Close(fd)
+			e.out[s] = -1
+		}
+	}
+}

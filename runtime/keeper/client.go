@@ -1,0 +1,238 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"stead/runtime/launch"
+
+	"golang.org/x/sys/unix"
+)
+
+// Client speaks to the keeper of one run directory. Each call is a connection
+// of its own, so it needs no state and any number may run at once.
+type Client struct{ Run string }
+
+// ErrNoKeeper: no keeper listens.
+var ErrNoKeeper = errors.New("no keeper runs")
+
+func (k Client) dial() (conn, error) {
+	c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: Socket(k.Run), Net: "unixpacket"})
+	if err != nil {
+		if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT) {
+			err = ErrNoKeeper
+		}
+		return conn{}, fmt.Errorf("reach keeper: %w", err)
+	}
+	return conn{c}, nil
+}
+
+// call is one request and its reply. The end of ctx breaks it off.
+func (k Client) call(ctx context.Context, q request, fds ...int) (reply, error) {
+	var r reply
+	c, err := k.dial()
+	if err != nil {
+		return r, err
+	}
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { c.SetDeadline(time.Now()) })()
+	if err := c.send(q, fds...); err != nil {
+		return r, fmt.Errorf("ask keeper to %s: %w", q.Op, lost(err))
+	}
+	if _, err := c.receive(&r); err != nil {
+		if ctx.Err() != nil {
+			return r, ctx.Err()
+		}
+		return r, fmt.Errorf("ask keeper to %s: %w", q.Op, lost(err))
+	}
+	return r, r.err()
+}
+
+// lost: the keeper died in the middle.
+func lost(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+		return ErrNoKeeper
+	}
+	return err
+}
+
+func (r reply) err() error {
+	switch {
+	case r.Error == "":
+		return nil
+	case r.Missing:
+		return fmt.Errorf("%s: %w", r.Error, ErrMissing)
+	case r.Where != "":
+		return &StartError{Where: launch.Where(r.Where), Message: r.Error}
+	}
+	return errors.New(r.Error)
+}
+
+// StartError is a launch that failed.
+type StartError struct {
+	Where   launch.Where
+	Message string
+}
+
+func (e *StartError) Error() string { return e.Message }
+
+// Start launches the container of the record, which is on disk, as are its
+// pipes. The pid is on record before its command runs.
+func (k Client) Start(ctx context.Context, r *Record, c *launch.Config) (pid int, err error) {
+	b, err := body(startBody{r, c})
+	if err != nil {
+		return 0, fmt.Errorf("encode start: %w", err)
+	}
+	defer b.Close()
+	answer, err := k.call(ctx, request{Op: "start", ID: r.ID()}, int(b.Fd()))
+	return answer.Pid, err
+}
+
+// Signal sends a signal to the command. stopping notes that stead means to end
+// it; the signal 0 only notes.
+func (k Client) Signal(ctx context.Context, id string, signal syscall.Signal, stopping bool) error {
+	_, err := k.call(ctx, request{Op: "signal", ID: id, Signal: int(signal), Stopping: stopping})
+	return err
+}
+
+// Wait returns when the container has ended and that is on record.
+func (k Client) Wait(ctx context.Context, id string) (*Ending, error) {
+	r, err := k.call(ctx, request{Op: "wait", ID: id})
+	return r.Ended, err
+}
+
+// LimitLog changes size and number of the log files of a running container.
+func (k Client) LimitLog(ctx context.Context, id string, size int64, keep int) error {
+	_, err := k.call(ctx, request{Op: "limit", ID: id, LogSize: size, LogKeep: keep})
+	return err
+}
+
+// Ping says which process the keeper is and how many containers it holds.
+func (k Client) Ping(ctx context.Context) (pid, live int, err error) {
+	r, err := k.call(ctx, request{Op: "list"})
+	return r.Pid, r.Live, err
+}
+
+// Quit ends a keeper that holds nothing. No keeper is no error.
+func (k Client) Quit(ctx context.Context) error {
+	_, err := k.call(ctx, request{Op: "quit"})
+	if errors.Is(err, ErrNoKeeper) {
+		return nil
+	}
+	return err
+}
+
+// Watch hands the id of every container that ends to f, until ctx ends or the
+// keeper dies. up is called once the keeper listens: what ended before that is
+// on record.
+func (k Client) Watch(ctx context.Context, up func(pid int), f func(id string)) error {
+	c, err := k.dial()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { c.SetDeadline(time.Now()) })()
+	if err := c.send(request{Op: "watch"}); err != nil {
+		return lost(err)
+	}
+	for first := true; ; first = false {
+		var r reply
+		if _, err := c.receive(&r); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return lost(err)
+		}
+		if first {
+			up(r.Pid)
+			continue
+		}
+		f(r.ID)
+	}
+}
+
+// Ensure makes sure that a keeper runs, starting one from this program's own
+// binary. It returns its pid, and whether it was started now.
+func (k Client) Ensure(ctx context.Context) (pid int, started bool, err error) {
+	pid, _, err = k.Ping(ctx)
+	if err == nil || !errors.Is(err, ErrNoKeeper) {
+		return pid, false, err
+	}
+	if err := k.spawn(); err != nil {
+		// Another process may have been quicker.
+		if pid, _, e := k.Ping(ctx); e == nil {
+			return pid, false, nil
+		}
+		return 0, false, fmt.Errorf("start keeper: %w", err)
+	}
+	pid, _, err = k.Ping(ctx)
+	return pid, true, err
+}
+
+// spawn starts the keeper from a sealed memfd of our own binary: what a
+// container may find under /proc/PID/exe is no file of the host, and replacing
+// the file on disk changes nothing that runs.
+func (k Client) spawn() error {
+	binary, err := sealedSelf()
+	if err != nil {
+		return err
+	}
+	defer binary.Close()
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	errors_, err := os.OpenFile(filepath.Join(k.Run, "keeper.log"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		w.Close()
+		return err
+	}
+	defer errors_.Close()
+	cmd := &exec.Cmd{
+		Path: fmt.Sprintf("/proc/self/fd/%d", binary.Fd()), Args: []string{Argv0, k.Run},
+		Env: []string{"GOTRACEBACK=single"}, Dir: "/", Stdout: errors_, Stderr: errors_,
+		ExtraFiles: []*os.File{w}, SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+	}
+	err = cmd.Start()
+	w.Close()
+	if err != nil {
+		return err
+	}
+	go cmd.Wait() // so that it leaves no zombie if it dies before us
+	said, err := io.ReadAll(io.LimitReader(r, 4096))
+	if err == nil && len(said) != 1 {
+		err = fmt.Errorf("it says: %s", said)
+	}
+	return err
+}
+
+func sealedSelf() (*os.File, error) {
+	self, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return nil, err
+	}
+	defer self.Close()
+	fd, err := unix.MemfdCreate(Argv0, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	f := os.NewFile(uintptr(fd), Argv0)
+	if _, err = io.Copy(f, self); err == nil {
+		const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
+		_, err = unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, seals)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}

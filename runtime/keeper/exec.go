@@ -1,0 +1,167 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"stead/runtime/launch"
+
+	"golang.org/x/sys/unix"
+)
+
+// execBody is the body of exec.
+type execBody struct {
+	UserNS  bool
+	IDBase  uint32
+	Cgroups []string
+	Process launch.Process
+}
+
+// exec starts a process in a container and answers twice: when it runs, and
+// when it ended. It is our child as the container is: its pid 1 does not go
+// away before all in it are reaped by their parents outside, and an exec client
+// that is stopped could hold that up for ever.
+func (s *server) exec(c conn, q *request, fds []int) error {
+	defer closeAll(fds)
+	if len(fds) != 4 {
+		return errors.New("exec needs a body and three descriptors")
+	}
+	body, err := unix.FcntlInt(uintptr(fds[0]), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("dup", err)
+	}
+	var b execBody
+	if err := decodeBody(body, &b); err != nil {
+		return fmt.Errorf("decode exec: %w", err)
+	}
+	pid := 0
+	s.do(func() {
+		if e, ok := s.byID[q.ID]; ok {
+			pid = e.rec.Pid
+		}
+	})
+	if pid == 0 {
+		return fmt.Errorf("exec in %s: %w", q.ID, ErrMissing)
+	}
+	end := make(chan unix.WaitStatus, 1)
+	child := 0
+	err = s.launcher.Exec(&launch.Entry{
+		Pid: pid, UserNS: b.UserNS, Cgroups: b.Cgroups, Process: b.Process, Stdio: [3]int{fds[1], fds[2], fds[3]},
+	}, func(pid int) {
+		child = pid
+		s.do(func() { s.awaitExec(pid, end) })
+	})
+	if err != nil {
+		return err
+	}
+	if err := c.send(reply{Pid: child}); err != nil {
+		unix.Kill(child, unix.SIGKILL)
+		return err
+	}
+	closeAll(fds) // else the client would never read end of file
+	fds = nil
+	s.followExec(c, child, end)
+	return nil
+}
+
+func (l *loop) awaitExec(pid int, end chan unix.WaitStatus) {
+	if ws, ok := l.unclaimed[pid]; ok {
+		delete(l.unclaimed, pid)
+		end <- ws
+		return
+	}
+	l.execs[pid] = end
+}
+
+// followExec passes signals on and ends the process when its client is gone.
+func (s *server) followExec(c conn, pid int, end <-chan unix.WaitStatus) {
+	signals := make(chan int)
+	go func() {
+		defer close(signals)
+		for {
+			var q request
+			fds, err := c.receive(&q)
+			closeAll(fds)
+			if err != nil {
+				return
+			}
+			signals <- q.Signal
+		}
+	}()
+	defer func() { // let the reader go
+		c.Close()
+		for range signals {
+		}
+	}()
+	for {
+		select {
+		case ws := <-end:
+			c.send(reply{Ended: ending(ws)})
+			return
+		case n, ok := <-signals:
+			if !ok {
+				s.signalExec(pid, unix.SIGKILL)
+				return
+			}
+			s.signalExec(pid, unix.Signal(n))
+		}
+	}
+}
+
+// signalExec signals an exec'd process unless it was reaped: then its pid may be
+// another's.
+func (s *server) signalExec(pid int, n unix.Signal) {
+	s.do(func() {
+		if _, ok := s.execs[pid]; ok {
+			unix.Kill(pid, n)
+		}
+	})
+}
+
+// Exec is a process that runs in a container for a client.
+type Exec struct {
+	Pid int
+	c   conn
+}
+
+// Exec starts a process in a running container with the given descriptors as
+// its 0, 1 and 2; the caller may close them. An ended or dropped client kills it.
+func (k Client) Exec(ctx context.Context, id string, idBase uint32, cgroups []string, p launch.Process, stdio [3]*os.File) (*Exec, error) {
+	b, err := body(execBody{UserNS: idBase != 0, IDBase: idBase, Cgroups: cgroups, Process: p})
+	if err != nil {
+		return nil, fmt.Errorf("encode exec: %w", err)
+	}
+	defer b.Close()
+	c, err := k.dial()
+	if err != nil {
+		return nil, err
+	}
+	if err = c.send(request{Op: "exec", ID: id}, int(b.Fd()), int(stdio[0].Fd()), int(stdio[1].Fd()), int(stdio[2].Fd())); err == nil {
+		var r reply
+		if _, err = c.receive(&r); err == nil {
+			if err = r.err(); err == nil {
+				return &Exec{r.Pid, c}, nil
+			}
+		}
+	}
+	c.Close()
+	return nil, lost(err)
+}
+
+// Signal sends a signal to the process.
+func (e *Exec) Signal(n int) error { return e.c.send(request{Op: "signal", Signal: n}) }
+
+// Wait returns its exit code, 128+N for signal N.
+func (e *Exec) Wait() (int, error) {
+	defer e.c.Close()
+	var r reply
+	if _, err := e.c.receive(&r); err != nil {
+		return -1, fmt.Errorf("wait for exec: %w", lost(err))
+	}
+	if r.Ended == nil {
+		return -1, errors.New("wait for exec: the keeper did not tell how it ended")
+	}
+	return r.Ended.Code, nil
+}

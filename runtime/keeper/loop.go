@@ -1,0 +1,288 @@
+package keeper
+
+import (
+	"log/slog"
+	"os"
+	"os/signal"
+	"time"
+
+	"stead/runtime/launch"
+	"stead/runtime/logs"
+
+	"golang.org/x/sys/unix"
+)
+
+// quantum is how much of one pipe is read in a round: no writer starves the rest.
+const quantum = 64 << 10
+
+// loop is the one goroutine that owns all containers: it drains, reaps and
+// writes records. Others hand it work with do.
+type loop struct {
+	run   string
+	log   *slog.Logger
+	epoll int
+	wake  int // eventfd: there is work, or a child ended
+	work  chan func()
+
+	byID      map[string]*entry
+	byPid     map[int]*entry
+	byFD      map[int32]source
+	execs     map[int]chan<- unix.WaitStatus
+	unclaimed map[int]unix.WaitStatus // children that ended before they were registered
+	logs      logs.Set
+	held      map[*entry]struct{} // with the beginning of a line that waits
+	watchers  map[*watcher]struct{}
+	buf       [quantum]byte
+}
+
+// entry is a container that lives, or whose launch is under way.
+type entry struct {
+	rec       *Record
+	log       *logs.Log
+	out       [2]int // its pipes, our ends
+	pidfd     int    // of an adopted one; -1 for our own child
+	launching bool   // the end is not told before the launch is
+	failed    *launch.Error
+	ended     *unix.WaitStatus
+	waiters   []chan<- *Ending
+}
+
+// source is what a descriptor in epoll belongs to.
+type source struct {
+	entry  *entry
+	stream logs.Stream
+	exit   bool // a pidfd
+}
+
+func newLoop(run string, log *slog.Logger) (*loop, error) {
+	l := &loop{
+		run: run, log: log, work: make(chan func(), 64),
+		byID: map[string]*entry{}, byPid: map[int]*entry{}, byFD: map[int32]source{},
+		execs: map[int]chan<- unix.WaitStatus{}, unclaimed: map[int]unix.WaitStatus{},
+		held: map[*entry]struct{}{}, watchers: map[*watcher]struct{}{},
+	}
+	var err error
+	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	if l.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return nil, os.NewSyscallError("eventfd", err)
+	}
+	return l, l.add(l.wake, unix.EPOLLIN)
+}
+
+func (l *loop) add(fd int, events uint32) error {
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)}))
+}
+
+// do runs f on the loop and waits for it.
+func (l *loop) do(f func()) {
+	done := make(chan struct{})
+	l.work <- func() { f(); close(done) }
+	l.poke()
+	<-done
+}
+
+func (l *loop) poke() {
+	one := [8]byte{1}
+	unix.Write(l.wake, one[:]) // a full counter wakes as well
+}
+
+// serve runs until the process ends.
+func (l *loop) serve() {
+	children := make(chan os.Signal, 1)
+	signal.Notify(children, unix.SIGCHLD)
+	go func() {
+		for range children {
+			l.poke()
+		}
+	}()
+	events := make([]unix.EpollEvent, 128)
+	for {
+		n, err := unix.EpollWait(l.epoll, events, l.timeout())
+		if err != nil && err != unix.EINTR {
+			l.log.Error("wait for events", "error", err)
+			os.Exit(1) // the daemon starts another, which adopts
+		}
+		now := time.Now()
+		for _, e := range events[:max(n, 0)] {
+			if int(e.Fd) == l.wake {
+				l.attend()
+				continue
+			}
+			if s, ok := l.byFD[e.Fd]; ok {
+				l.ready(int(e.Fd), s, now)
+			}
+		}
+		l.expire(now)
+	}
+}
+
+// attend does the work that was handed over and reaps children.
+func (l *loop) attend() {
+	var b [8]byte
+	unix.Read(l.wake, b[:])
+	for {
+		select {
+		case f := <-l.work:
+			f()
+			continue
+		default:
+		}
+		break
+	}
+	l.reap()
+}
+
+func (l *loop) timeout() int {
+	if len(l.held) == 0 {
+		return -1
+	}
+	wait := logs.Hold
+	for e := range l.held {
+		if until, ok := e.log.Pending(); ok {
+			wait = min(wait, time.Until(until))
+		}
+	}
+	return max(1, int(wait.Milliseconds())+1)
+}
+
+func (l *loop) expire(now time.Time) {
+	for e := range l.held {
+		e.log.Expire(now)
+		if _, ok := e.log.Pending(); !ok {
+			delete(l.held, e)
+		}
+	}
+}
+
+func (l *loop) ready(fd int, s source, now time.Time) {
+	if s.exit {
+		l.adoptedEnded(s.entry)
+		return
+	}
+	l.drain(s.entry, s.stream, now)
+}
+
+// drain reads one quantum; false when nothing was there.
+func (l *loop) drain(e *entry, s logs.Stream, now time.Time) bool {
+	n, err := unix.Read(e.out[s], l.buf[:])
+	if n <= 0 {
+		if err != nil && err != unix.EAGAIN && err != unix.EINTR {
+			l.log.Error("read output", "container", e.rec.Name, "error", err)
+		}
+		return false
+	}
+	e.log.Write(s, l.buf[:n], now)
+	if _, ok := e.log.Pending(); ok {
+		l.held[e] = struct{}{}
+	}
+	return true
+}
+
+// register takes a container over; from here on its end is noticed.
+func (l *loop) register(e *entry) error {
+	for s, fd := range e.out {
+		l.byFD[int32(fd)] = source{entry: e, stream: logs.Stream(s)}
+		if err := l.add(fd, unix.EPOLLIN); err != nil {
+			return err
+		}
+	}
+	l.byID[e.rec.ID()] = e
+	if e.pidfd >= 0 {
+		l.byFD[int32(e.pidfd)] = source{entry: e, exit: true}
+		return l.add(e.pidfd, unix.EPOLLIN|unix.EPOLLONESHOT)
+	}
+	l.byPid[e.rec.Pid] = e
+	if ws, ok := l.unclaimed[e.rec.Pid]; ok {
+		delete(l.unclaimed, e.rec.Pid)
+		l.ended(e, ws)
+	}
+	return nil
+}
+
+// launched says that a launch is over, with or without success.
+func (l *loop) launched(e *entry, failed *launch.Error) {
+	e.launching, e.failed = false, failed
+	if e.ended != nil {
+		l.finish(e, ending(*e.ended))
+	}
+}
+
+func (l *loop) reap() {
+	for {
+		var ws unix.WaitStatus
+		pid, err := unix.Wait4(-1, &ws, unix.WNOHANG, nil)
+		if pid <= 0 || err != nil {
+			return
+		}
+		if e, ok := l.byPid[pid]; ok {
+			l.ended(e, ws)
+		} else if c, ok := l.execs[pid]; ok {
+			delete(l.execs, pid)
+			c <- ws
+		} else {
+			l.unclaimed[pid] = ws
+		}
+	}
+}
+
+func (l *loop) ended(e *entry, ws unix.WaitStatus) {
+	if e.launching {
+		e.ended = &ws
+		return
+	}
+	l.finish(e, ending(ws))
+}
+
+func ending(ws unix.WaitStatus) *Ending {
+	if ws.Signaled() {
+		return &Ending{Code: 128 + int(ws.Signal()), Signal: int(ws.Signal())}
+	}
+	return &Ending{Code: ws.ExitStatus()}
+}
+
+// finish takes what is left of the output, puts the end on record and tells it.
+func (l *loop) finish(e *entry, end *Ending) {
+	now := time.Now()
+	for s := range e.out {
+		for l.drain(e, logs.Stream(s), now) {
+		}
+	}
+	e.log.End(now)
+	if f := e.failed; f != nil {
+		end = &Ending{Code: failedCode(f), Failed: f.Error(), Where: string(f.Where)}
+	}
+	e.rec.State, e.rec.FinishedAt, e.rec.Ending = Exited, now, end
+	if err := e.rec.Write(l.run); err != nil {
+		l.log.Error("record the end", "container", e.rec.Name, "error", err)
+	}
+	for _, fd := range append([]int{e.pidfd}, e.out[:]...) {
+		if fd >= 0 {
+			delete(l.byFD, int32(fd))
+			unix.Close(fd) // takes it out of epoll
+		}
+	}
+	delete(l.held, e)
+	delete(l.byID, e.rec.ID())
+	if e.pidfd < 0 {
+		delete(l.byPid, e.rec.Pid)
+	}
+	for _, w := range e.waiters {
+		w <- end
+	}
+	for w := range l.watchers {
+		w.tell(e.rec.ID())
+	}
+}
+
+// failedCode is the exit code of a launch that failed, as in Podman.
+func failedCode(f *launch.Error) int {
+	switch {
+	case f.Where != launch.AtCommand:
+		return 125
+	case f.Errno == unix.ENOENT:
+		return 127
+	}
+	return 126
+}

@@ -1,0 +1,132 @@
+package keeper
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+
+	"stead/runtime/launch"
+
+	"golang.org/x/sys/unix"
+)
+
+// Socket is the keeper's socket in the run directory.
+func Socket(run string) string { return filepath.Join(run, "keeper.sock") }
+
+// request is one message to the keeper. Start and exec have their body in a
+// memfd, the first descriptor that comes along.
+type request struct {
+	Op       string `json:"op"` // start, exec, signal, wait, limit, list, watch, quit
+	ID       string `json:"id,omitempty"`
+	Signal   int    `json:"signal,omitempty"`
+	Stopping bool   `json:"stopping,omitempty"`
+	LogSize  int64  `json:"logSize,omitempty"`
+	LogKeep  int    `json:"logKeep,omitempty"`
+}
+
+// reply is one message of the keeper.
+type reply struct {
+	Error   string  `json:"error,omitempty"`
+	Where   string  `json:"where,omitempty"` // launch.Where of a failed launch
+	Missing bool    `json:"missing,omitempty"`
+	Pid     int     `json:"pid,omitempty"`
+	Ended   *Ending `json:"ended,omitempty"`
+	ID      string  `json:"id,omitempty"`
+	Live    int     `json:"live,omitempty"`
+	Build   string  `json:"build,omitempty"`
+}
+
+// startBody is the body of start.
+type startBody struct {
+	Record *Record
+	Config *launch.Config
+}
+
+const maxMessage = 16 << 10
+
+// conn is one end of the socket.
+type conn struct{ *net.UnixConn }
+
+func (c conn) send(v any, fds ...int) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if len(b) > maxMessage {
+		return fmt.Errorf("message of %d bytes is too long", len(b))
+	}
+	var rights []byte
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
+	}
+	_, _, err = c.WriteMsgUnix(b, rights, nil)
+	return err
+}
+
+// receive reads one message; io.EOF when the other end is gone.
+func (c conn) receive(v any) (fds []int, err error) {
+	b, control := make([]byte, maxMessage), make([]byte, unix.CmsgSpace(8*4))
+	n, nc, _, _, err := c.ReadMsgUnix(b, control)
+	if err != nil {
+		if errors.Is(err, unix.ECONNRESET) {
+			err = io.EOF
+		}
+		return nil, err
+	}
+	if n == 0 {
+		return nil, io.EOF
+	}
+	if nc > 0 {
+		messages, err := unix.ParseSocketControlMessage(control[:nc])
+		if err != nil {
+			return nil, err
+		}
+		for i := range messages {
+			if more, err := unix.ParseUnixRights(&messages[i]); err == nil {
+				fds = append(fds, more...)
+			}
+		}
+		for _, fd := range fds {
+			unix.CloseOnExec(fd)
+		}
+	}
+	if err := json.Unmarshal(b[:n], v); err != nil {
+		closeAll(fds)
+		return nil, fmt.Errorf("decode message: %w", err)
+	}
+	return fds, nil
+}
+
+func closeAll(fds []int) {
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+}
+
+// body puts v into a memfd.
+func body(v any) (*os.File, error) {
+	fd, err := unix.MemfdCreate("stead-request", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	f := os.NewFile(uintptr(fd), "request")
+	if err := json.NewEncoder(f).Encode(v); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// decodeBody reads a body and closes it.
+func decodeBody(fd int, v any) error {
+	f := os.NewFile(uintptr(fd), "request")
+	defer f.Close()
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	return json.NewDecoder(f).Decode(v)
+}

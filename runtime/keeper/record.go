@@ -1,0 +1,178 @@
+package keeper
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Record is the boot record of one start of a container: facts of this boot,
+// in RUN/containers/NAME.NONCE.json. The runtime writes it before any kernel
+// object exists; from the clone on the keeper alone does.
+type Record struct {
+	Name   string `json:"name"`
+	Nonce  string `json:"nonce"`
+	BootID string `json:"bootId"`
+	State  State  `json:"state"`
+
+	Pid       int    `json:"pid,omitempty"`       // in the host's pid namespace
+	StartTime uint64 `json:"startTime,omitempty"` // field 22 of /proc/PID/stat: with it a pid is not mistaken for another's
+	IDBase    uint32 `json:"idBase,omitempty"`    // host id of the container's root; 0 is no user namespace
+
+	CreatedAt  time.Time `json:"createdAt"`
+	StartedAt  time.Time `json:"startedAt,omitzero"`
+	FinishedAt time.Time `json:"finishedAt,omitzero"`
+	Ending     *Ending   `json:"ending,omitempty"`
+	Stopping   bool      `json:"stopping,omitempty"` // stead asked it to end
+
+	Restarts int `json:"restarts,omitempty"` // by the restart policy, up to this start
+	Failures int `json:"failures,omitempty"` // runs in a row before this one that failed early
+
+	LogDir  string `json:"logDir"`
+	LogSize int64  `json:"logSize"`
+	LogKeep int    `json:"logKeep"`
+}
+
+// State of a Record.
+type State string
+
+const (
+	Creating State = "creating" // no process yet, or its pid is not on record
+	Running  State = "running"
+	Exited   State = "exited"
+)
+
+// Ending is how a start ended.
+type Ending struct {
+	Code    int    `json:"code"`              // 128+N for signal N, 125 when the launch failed, -1 unknown
+	Signal  int    `json:"signal,omitempty"`  //
+	Unknown bool   `json:"unknown,omitempty"` // nobody saw it end
+	Failed  string `json:"failed,omitempty"`  // the launch failed: why
+	Where   string `json:"where,omitempty"`   // launch.Where of it
+	OOM     bool   `json:"oom,omitempty"`     // the kernel killed at the memory limit
+}
+
+// ID names one start: web.4f1c22a0.
+func (r *Record) ID() string { return r.Name + "." + r.Nonce }
+
+// Paths of a start, below the run directory.
+func path(run, id, suffix string) string { return filepath.Join(run, "containers", id+suffix) }
+
+func RecordPath(run, id string) string { return path(run, id, ".json") }
+func StdoutPath(run, id string) string { return path(run, id, ".stdout") }
+func StderrPath(run, id string) string { return path(run, id, ".stderr") }
+func RanPath(run, id string) string    { return path(run, id, ".ran") }
+
+// Write replaces the record on disk. It is not synced: it has to outlive
+// processes, not the boot.
+func (r *Record) Write(run string) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("encode record %s: %w", r.ID(), err)
+	}
+	file := RecordPath(run, r.ID())
+	if err := os.WriteFile(file+"~", b, 0o600); err != nil {
+		return fmt.Errorf("write record %s: %w", r.ID(), err)
+	}
+	if err := os.Rename(file+"~", file); err != nil {
+		return fmt.Errorf("write record %s: %w", r.ID(), err)
+	}
+	return nil
+}
+
+// ReadRecords are all records of the run directory. One that can't be read is
+// an error besides the others.
+func ReadRecords(run string) ([]*Record, error) {
+	entries, err := os.ReadDir(filepath.Join(run, "containers"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list records: %w", err)
+	}
+	var all []*Record
+	var failed error
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".json") {
+			continue
+		}
+		r, err := ReadRecord(run, strings.TrimSuffix(e.Name(), ".json"))
+		if err != nil {
+			if !errors.Is(err, os.ErrNotExist) {
+				failed = errors.Join(failed, err)
+			}
+			continue
+		}
+		all = append(all, r)
+	}
+	return all, failed
+}
+
+// ReadRecord reads the record of one start.
+func ReadRecord(run, id string) (*Record, error) {
+	b, err := os.ReadFile(RecordPath(run, id))
+	if err != nil {
+		return nil, fmt.Errorf("read record %s: %w", id, err)
+	}
+	r := &Record{}
+	if err := json.Unmarshal(b, r); err != nil {
+		return nil, fmt.Errorf("read record %s: %w", id, err)
+	}
+	if r.ID() != id {
+		return nil, fmt.Errorf("read record %s: it says %s", id, r.ID())
+	}
+	return r, nil
+}
+
+// Forget removes all files of a start.
+func Forget(run, id string) error {
+	var failed error
+	for _, suffix := range []string{".stdout", ".stderr", ".ran", ".json~", ".json"} { // the record last: it names the rest
+		if err := os.Remove(path(run, id, suffix)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			failed = errors.Join(failed, err)
+		}
+	}
+	return failed
+}
+
+// BootID is the kernel's id of this boot.
+var BootID = sync.OnceValue(func() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(b))
+})
+
+// StartTime of a process, in clock ticks since boot: field 22 of
+// /proc/PID/stat (proc_pid_stat(5)). ok is false if there is no such process, or
+// only its zombie.
+func StartTime(pid int) (ticks uint64, ok bool) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, false
+	}
+	// The command's name may hold anything, also ") ".
+	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+	if len(f) < 20 {
+		return 0, false
+	}
+	ticks, err = strconv.ParseUint(string(f[19]), 10, 64)
+	return ticks, err == nil && f[0][0] != 'Z' && f[0][0] != 'X'
+}
+
+// Alive says whether the process of the record still runs.
+func (r *Record) Alive() bool {
+	if r.BootID != BootID() || r.Pid == 0 {
+		return false
+	}
+	t, ok := StartTime(r.Pid)
+	return ok && t == r.StartTime
+}

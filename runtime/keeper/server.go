@@ -1,0 +1,340 @@
+package keeper
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	goruntime "runtime"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"stead/runtime/launch"
+
+	"golang.org/x/sys/unix"
+)
+
+// Argv0 is the name under which this program's binary runs as a keeper:
+// main calls Main when it finds itself called so.
+const Argv0 = "stead-keeper"
+
+// readyFD gets one byte once the keeper listens; the error's text otherwise.
+const readyFD = 3
+
+// server answers requests; each connection has a goroutine.
+type server struct {
+	*loop
+	launcher *launch.Launcher
+	listener *net.UnixListener
+}
+
+// Main is the keeper's main function: stead-keeper RUN-DIR. It returns an exit code.
+func Main(args []string) int {
+	ready := os.NewFile(readyFD, "ready")
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	if len(args) != 2 {
+		fmt.Fprintln(ready, "usage: stead-keeper RUN-DIR")
+		return 2
+	}
+	unix.CloseOnExec(readyFD)
+	s, err := newServer(args[1], log)
+	if err != nil {
+		fmt.Fprint(ready, err)
+		return 1
+	}
+	ready.Write([]byte{0})
+	ready.Close()
+	go s.accept()
+	s.serve()
+	return 0
+}
+
+func newServer(run string, log *slog.Logger) (*server, error) {
+	// A start copies this process: keep it small, and out of sight.
+	debug.SetGCPercent(25)
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return nil, os.NewSyscallError("prctl", err)
+	}
+	os.WriteFile("/proc/self/comm", []byte(Argv0), 0) // else it is called after its memfd
+	unix.Umask(0)                                     // modes are given in full
+	if err := os.Chdir("/"); err != nil {
+		return nil, err
+	}
+	if err := lock(run); err != nil {
+		return nil, err
+	}
+	nursery := filepath.Join(run, "nursery")
+	if err := os.MkdirAll(nursery, 0o700); err != nil {
+		return nil, err
+	}
+	s := &server{}
+	var err error
+	if s.loop, err = newLoop(run, log); err != nil {
+		return nil, err
+	}
+	if s.launcher, err = launch.NewLauncher(nursery, max(2, goruntime.NumCPU())); err != nil {
+		return nil, err
+	}
+	if err := s.adopt(); err != nil {
+		return nil, err
+	}
+	os.Remove(Socket(run)) // of a dead one: we hold the lock
+	addr := &net.UnixAddr{Name: Socket(run), Net: "unixpacket"}
+	if s.listener, err = net.ListenUnix("unixpacket", addr); err != nil {
+		return nil, err
+	}
+	return s, os.Chmod(Socket(run), 0o600)
+}
+
+// lock makes this the only keeper of the run directory, until the process ends.
+func lock(run string) error {
+	fd, err := unix.Open(filepath.Join(run, "keeper.lock"), unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: "keeper.lock", Err: err}
+	}
+	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return fmt.Errorf("another keeper holds %s: %w", run, err)
+	}
+	return nil
+}
+
+func (s *server) accept() {
+	for {
+		c, err := s.listener.AcceptUnix()
+		if err != nil {
+			s.log.Error("accept", "error", err)
+			os.Exit(1) // the daemon starts another, which adopts
+		}
+		go s.answer(conn{c})
+	}
+}
+
+func (s *server) answer(c conn) {
+	defer c.Close()
+	if !fromRoot(c) {
+		return
+	}
+	for {
+		var q request
+		fds, err := c.receive(&q)
+		if err != nil {
+			return
+		}
+		if err := s.dispatch(c, &q, fds); err != nil {
+			if err := c.send(failure(err)); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// fromRoot lets only our own user in (unix(7), SO_PEERCRED).
+func fromRoot(c conn) bool {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return false
+	}
+	ok := false
+	raw.Control(func(fd uintptr) {
+		cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+		ok = err == nil && int(cred.Uid) == os.Geteuid()
+	})
+	return ok
+}
+
+func failure(err error) reply {
+	r := reply{Error: err.Error()}
+	var l *launch.Error
+	if errors.As(err, &l) {
+		r.Where = string(l.Where)
+	}
+	r.Missing = errors.Is(err, ErrMissing)
+	return r
+}
+
+// ErrMissing: the keeper holds no such container, or not any more.
+var ErrMissing = errors.New("not held by the keeper")
+
+func (s *server) dispatch(c conn, q *request, fds []int) error {
+	switch q.Op {
+	case "start":
+		if len(fds) != 1 {
+			closeAll(fds)
+			return errors.New("start needs a body")
+		}
+		return s.start(c, fds[0])
+	case "exec":
+		return s.exec(c, q, fds)
+	}
+	closeAll(fds)
+	switch q.Op {
+	case "signal":
+		return s.signal(c, q)
+	case "wait":
+		return s.waitFor(c, q)
+	case "limit":
+		return s.limit(c, q)
+	case "list":
+		var live int
+		s.do(func() { live = len(s.byID) })
+		return c.send(reply{Live: live, Pid: os.Getpid()})
+	case "watch":
+		return s.watch(c)
+	case "quit":
+		return s.quit(c)
+	}
+	return fmt.Errorf("unknown request %q", q.Op)
+}
+
+// start launches a container. Its record exists; from the clone on it is ours.
+func (s *server) start(c conn, fd int) error {
+	var b startBody
+	if err := decodeBody(fd, &b); err != nil {
+		return fmt.Errorf("decode start: %w", err)
+	}
+	r := b.Record
+	e := &entry{rec: r, log: s.logs.Log(r.LogDir, r.LogSize, r.LogKeep), out: [2]int{-1, -1}, pidfd: -1, launching: true}
+	if err := e.openPipes(s.run); err != nil {
+		return err
+	}
+	born := false
+	err := s.launcher.Start(b.Config, func(pid int) (err error) {
+		born = true
+		r.Pid, r.State, r.StartedAt = pid, Running, time.Now()
+		r.StartTime, _ = StartTime(pid)
+		err = r.Write(s.run) // before the gate opens
+		s.do(func() { err = errors.Join(err, s.register(e)) })
+		return err
+	})
+	var failed *launch.Error
+	if err != nil && !errors.As(err, &failed) {
+		failed = &launch.Error{Where: launch.AtStep, Step: "start", Errno: unix.EIO, Hint: err.Error()}
+	}
+	if !born {
+		e.closePipes()
+		return failed
+	}
+	s.do(func() { s.launched(e, failed) })
+	if failed != nil {
+		return failed
+	}
+	return c.send(reply{Pid: r.Pid})
+}
+
+// signal sends one to the container's command. As it is our child, or held by
+// a pidfd, it can't hit another process.
+func (s *server) signal(c conn, q *request) error {
+	err := fmt.Errorf("signal %s: %w", q.ID, ErrMissing)
+	s.do(func() {
+		e, ok := s.byID[q.ID]
+		if !ok {
+			return
+		}
+		if q.Stopping && !e.rec.Stopping {
+			e.rec.Stopping = true
+			e.rec.Write(s.run) // only colours the reason; the signal matters
+		}
+		if q.Signal == 0 {
+			err = nil
+		} else if e.pidfd >= 0 {
+			err = unix.PidfdSendSignal(e.pidfd, unix.Signal(q.Signal), nil, 0)
+		} else {
+			err = unix.Kill(e.rec.Pid, unix.Signal(q.Signal))
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return c.send(reply{})
+}
+
+// waitFor answers when the container has ended.
+func (s *server) waitFor(c conn, q *request) error {
+	end := make(chan *Ending, 1)
+	held := false
+	s.do(func() {
+		var e *entry
+		if e, held = s.byID[q.ID]; held {
+			e.waiters = append(e.waiters, end)
+		}
+	})
+	if !held {
+		return fmt.Errorf("wait for %s: %w", q.ID, ErrMissing)
+	}
+	return c.send(reply{ID: q.ID, Ended: <-end})
+}
+
+func (s *server) limit(c conn, q *request) error {
+	s.do(func() {
+		if e, ok := s.byID[q.ID]; ok {
+			e.log.Limit(q.LogSize, q.LogKeep)
+			e.rec.LogSize, e.rec.LogKeep = q.LogSize, q.LogKeep
+			e.rec.Write(s.run)
+		}
+	})
+	return c.send(reply{})
+}
+
+// quit ends the keeper if it holds nothing.
+func (s *server) quit(c conn) error {
+	live := 0
+	s.do(func() { live = len(s.byID) + len(s.execs) })
+	if live > 0 {
+		return fmt.Errorf("still holds %d containers", live)
+	}
+	c.send(reply{})
+	os.Remove(Socket(s.run))
+	os.Exit(0)
+	return nil
+}
+
+// watcher is a client that wants to hear of ends. It never blocks the loop.
+type watcher struct {
+	mu   sync.Mutex
+	ids  []string
+	more chan struct{}
+}
+
+func (w *watcher) tell(id string) {
+	w.mu.Lock()
+	w.ids = append(w.ids, id)
+	w.mu.Unlock()
+	select {
+	case w.more <- struct{}{}:
+	default:
+	}
+}
+
+func (s *server) watch(c conn) error {
+	w := &watcher{more: make(chan struct{}, 1)}
+	s.do(func() { s.watchers[w] = struct{}{} })
+	defer s.do(func() { delete(s.watchers, w) })
+	gone := make(chan struct{})
+	go func() { // the client says nothing more: this returns when it is gone
+		var q request
+		c.receive(&q)
+		close(gone)
+	}()
+	if err := c.send(reply{Pid: os.Getpid()}); err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-gone:
+			return nil
+		case <-w.more:
+		}
+		w.mu.Lock()
+		ids := w.ids
+		w.ids = nil
+		w.mu.Unlock()
+		for _, id := range ids {
+			if err := c.send(reply{ID: id}); err != nil {
+				return nil
+			}
+		}
+	}
+}

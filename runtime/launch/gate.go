@@ -1,0 +1,102 @@
+package launch
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// line is the parent's end of the gate to one child.
+type line struct {
+	program *program // of the child, to explain its failure
+	gate    int
+}
+
+func (l *line) tell(what byte) error {
+	if err := unix.Sendto(l.gate, []byte{what}, unix.MSG_NOSIGNAL, nil); err != nil {
+		return l.died(err)
+	}
+	return nil
+}
+
+// died prefers the child's own words to the broken pipe that its end left.
+func (l *line) died(err error) error {
+	if _, said := l.hear('-'); said != nil {
+		return said
+	}
+	return fmt.Errorf("tell the child: %w", err)
+}
+
+// hear reads one message of the child: the wanted letter with its descriptors,
+// its failure, or end of file, which is `want` 0.
+func (l *line) hear(want byte) ([]int, error) {
+	var text [64]byte
+	var control [64]byte
+	var n, nc int
+	var err error
+	for {
+		n, nc, _, _, err = unix.Recvmsg(l.gate, text[:], control[:], unix.MSG_CMSG_CLOEXEC)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	switch {
+	case err != nil && err != unix.ECONNRESET:
+		return nil, fmt.Errorf("hear the child: %w", err)
+	case n >= int(unsafe.Sizeof(failure{})) && text[0] == 'e':
+		return nil, l.program.explain(decodeFailure(text[:n]))
+	case n == 0 && want == 0:
+		return nil, nil
+	case n == 0:
+		return nil, fmt.Errorf("start: %w", errKilled)
+	case text[0] != want:
+		return nil, fmt.Errorf("hear the child: %w", unix.EPROTO)
+	}
+	return receivedFDs(control[:nc])
+}
+
+var errKilled = errors.New("the process was killed before its command ran")
+
+func receivedFDs(control []byte) ([]int, error) {
+	messages, err := unix.ParseSocketControlMessage(control)
+	if err != nil || len(messages) == 0 {
+		return nil, err
+	}
+	return unix.ParseUnixRights(&messages[0])
+}
+
+func decodeFailure(b []byte) failure {
+	return failure{mark: b[0], index: int32(binary.NativeEndian.Uint32(b[4:])), errno: int32(binary.NativeEndian.Uint32(b[8:]))}
+}
+
+// reason makes every error a *Error.
+func reason(err error) error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	if errors.Is(err, errKilled) {
+		return &Error{AtStep, "start", unix.ECANCELED, errKilled.Error()}
+	}
+	errno := errnoOf(err)
+	return &Error{AtStep, strings.TrimSuffix(err.Error(), ": "+errno.Error()), errno, ""}
+}
+
+// ReadRan tells from a ran file's content whether the command was executed
+// (ran), or why execve failed (errno); neither: the child never got there.
+func ReadRan(file string) (ran bool, failed error, err error) {
+	b, err := os.ReadFile(file)
+	if err != nil || len(b) == 0 {
+		return false, nil, err
+	}
+	if len(b) >= int(unsafe.Sizeof(failure{})) && b[0] == 'e' {
+		errno := unix.Errno(decodeFailure(b).errno)
+		return false, &Error{AtCommand, "execute", errno, commandHint(errno)}, nil
+	}
+	return true, nil, nil
+}

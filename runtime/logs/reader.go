@@ -1,0 +1,322 @@
+package logs
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Record is one line of output, or a part of one.
+type Record struct {
+	Time   time.Time
+	Stream string // "stdout" or "stderr"
+	Part   bool   // the line goes on in the next record of this stream
+	Text   string // without the newline
+}
+
+// Options of Read.
+type Options struct {
+	Tail   int       // the last N lines; negative: all
+	Since  time.Time // records at or after it; zero: all
+	Until  time.Time // records before it; zero: all
+	Follow bool      // go on with what is written later, across rotations, until ctx ends
+}
+
+// Read hands the records in dir to emit, oldest first. A log that does not
+// exist yet is empty. It ends with emit's error, or nil; ctx ends a Follow
+// without an error.
+func Read(ctx context.Context, dir string, o Options, emit func(Record) error) error {
+	r := &reader{dir: dir, o: o, emit: emit}
+	var watch *watcher
+	if o.Follow { // watch, then read
+		var err error
+		if watch, err = newWatcher(ctx, dir); err != nil {
+			return err
+		}
+		defer watch.close()
+	}
+	if err := r.existing(); err != nil || !o.Follow {
+		r.close()
+		return err
+	}
+	defer r.close()
+	for {
+		if err := r.follow(); err != nil {
+			return err
+		}
+		if err := watch.wait(); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+type reader struct {
+	dir  string
+	o    Options
+	emit func(Record) error
+
+	file *os.File // the current one, where Follow goes on
+	rest []byte   // of a record that is being written
+}
+
+func (r *reader) close() {
+	if r.file != nil {
+		r.file.Close()
+	}
+}
+
+// existing reads all files there are; the newest stays open.
+func (r *reader) existing() error {
+	var files []*os.File
+	defer func() {
+		for _, f := range files {
+			if f != r.file {
+				f.Close()
+			}
+		}
+	}()
+	names := []string{File}
+	for _, n := range numbers(r.dir) {
+		names = append(names, File+"."+strconv.Itoa(n))
+	}
+	lines := 0
+	var parts [][]Record
+	for _, name := range names { // from the newest back, as far as needed
+		f, err := os.Open(filepath.Join(r.dir, name))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		files = append(files, f)
+		if name == File {
+			r.file = f
+		}
+		if r.o.Tail >= 0 {
+			records, err := r.collect(f, name == File)
+			if err != nil {
+				return err
+			}
+			parts = append(parts, records)
+			if lines += countLines(records); lines >= r.o.Tail {
+				break
+			}
+		}
+	}
+	if r.o.Tail >= 0 {
+		return r.emitTail(parts)
+	}
+	for i := len(files) - 1; i >= 0; i-- {
+		if err := r.scan(files[i], files[i] == r.file, r.emit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *reader) collect(f *os.File, current bool) (all []Record, err error) {
+	err = r.scan(f, current, func(x Record) error { all = append(all, x); return nil })
+	return all, err
+}
+
+func countLines(records []Record) (n int) {
+	for _, x := range records {
+		if !x.Part {
+			n++
+		}
+	}
+	return n
+}
+
+func (r *reader) emitTail(newestFirst [][]Record) error {
+	var all []Record
+	for i := len(newestFirst) - 1; i >= 0; i-- {
+		all = append(all, newestFirst[i]...)
+	}
+	from, lines := len(all), 0
+	for from > 0 {
+		if !all[from-1].Part {
+			if lines == r.o.Tail {
+				break
+			}
+			lines++
+		} else if lines == 0 && r.o.Tail == 0 {
+			break
+		}
+		from--
+	}
+	for _, x := range all[from:] {
+		if err := r.emit(x); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// scan emits the whole records from where f stands. The beginning of one that
+// is just being written is kept for the next scan if the file is current.
+func (r *reader) scan(f *os.File, current bool, emit func(Record) error) error {
+	in := bufio.NewReaderSize(f, 64<<10)
+	for {
+		b, err := in.ReadBytes('\n')
+		if err == io.EOF {
+			if current {
+				r.rest = append(r.rest, b...)
+			}
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read log: %w", err)
+		}
+		if current && len(r.rest) > 0 {
+			b = append(r.rest, b...)
+			r.rest = nil
+		}
+		x, ok := parse(b[:len(b)-1])
+		if !ok || x.Time.Before(r.o.Since) || (!r.o.Until.IsZero() && !x.Time.Before(r.o.Until)) {
+			continue
+		}
+		if err := emit(x); err != nil {
+			return err
+		}
+	}
+}
+
+// follow reads on to the end of the current file, and of those that came after
+// it by rotation.
+func (r *reader) follow() error {
+	for {
+		if r.file != nil {
+			if err := r.scan(r.file, true, r.emit); err != nil {
+				return err
+			}
+		}
+		next, err := r.next()
+		if err != nil || next == nil {
+			return err
+		}
+		if r.file != nil {
+			r.file.Close()
+		}
+		r.file, r.rest = next, nil
+	}
+}
+
+// next is the file that was begun after the current one; nil if there is none.
+// Several rotations may lie between two looks.
+func (r *reader) next() (*os.File, error) {
+	if r.file == nil {
+		f, err := os.Open(filepath.Join(r.dir, File))
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, nil
+		}
+		return f, err
+	}
+	mine, err := r.file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	names := []string{File}
+	for _, n := range numbers(r.dir) {
+		names = append(names, File+"."+strconv.Itoa(n))
+	}
+	var newer *os.File
+	for _, name := range names {
+		f, err := os.Open(filepath.Join(r.dir, name))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		st, err := f.Stat()
+		if err != nil || os.SameFile(st, mine) {
+			f.Close()
+			return newer, err
+		}
+		if newer != nil {
+			newer.Close()
+		}
+		newer = f
+	}
+	return newer, nil // ours is gone already: go on with the oldest there is
+}
+
+// parse takes `TIME STREAM TAG TEXT`; a line that is no record is left out.
+func parse(b []byte) (Record, bool) {
+	f := bytes.SplitN(b, []byte{' '}, 4)
+	if len(f) < 4 || len(f[2]) == 0 {
+		return Record{}, false
+	}
+	t, err := time.Parse(time.RFC3339Nano, string(f[0]))
+	if err != nil {
+		return Record{}, false
+	}
+	return Record{Time: t, Stream: string(f[1]), Part: f[2][0] == 'P', Text: string(f[3])}, true
+}
+
+// numbers are those of the rotated files, the newest (smallest) first.
+func numbers(dir string) []int {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil
+	}
+	defer d.Close()
+	names, _ := d.Readdirnames(-1)
+	var all []int
+	for _, name := range names {
+		if s, ok := strings.CutPrefix(name, File+"."); ok {
+			if n, err := strconv.Atoi(s); err == nil && n > 0 {
+				all = append(all, n)
+			}
+		}
+	}
+	sort.Ints(all)
+	return all
+}
+
+// watcher waits for something to happen in one directory (inotify(7)).
+type watcher struct {
+	file *os.File
+	stop func() bool
+	buf  [4096]byte
+}
+
+func newWatcher(ctx context.Context, dir string) (*watcher, error) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return nil, os.NewSyscallError("inotify_init1", err)
+	}
+	if _, err := unix.InotifyAddWatch(fd, dir, unix.IN_MODIFY|unix.IN_CREATE|unix.IN_MOVED_TO|unix.IN_DELETE_SELF|unix.IN_ONLYDIR); err != nil {
+		unix.Close(fd)
+		return nil, &os.PathError{Op: "watch", Path: dir, Err: err}
+	}
+	w := &watcher{file: os.NewFile(uintptr(fd), "inotify")}
+	w.stop = context.AfterFunc(ctx, func() { w.file.SetReadDeadline(time.Now()) })
+	return w, nil
+}
+
+func (w *watcher) wait() error {
+	_, err := w.file.Read(w.buf[:])
+	return err
+}
+
+func (w *watcher) close() {
+	w.stop()
+	w.file.Close()
+}

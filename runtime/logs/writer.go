@@ -1,0 +1,251 @@
+package logs
+
+import (
+	"bytes"
+	"container/list"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	maxRecord = 16 << 10 // longer lines are split, as the CRI does
+	// Hold is how long the beginning of a line waits for its end before it is
+	// written as a part.
+	Hold = 250 * time.Millisecond
+	// An open file each would be too many at thousands of containers.
+	maxOpen = 256
+)
+
+// Set is the logs of many containers that share a bound on open files. It is
+// for one goroutine.
+type Set struct{ open list.List } // of *Log, the last used in front
+
+// Log is one container's log.
+type Log struct {
+	set     *Set
+	dir     string
+	maxSize int64
+	keep    int
+
+	file    *os.File
+	element *list.Element // in set.open while file is not nil
+	size    int64
+	partial [2]line // stdout, stderr
+	dropped int64   // records that a full disk did not take
+	buf     []byte
+}
+
+// line is the beginning of a line whose end has not come yet.
+type line struct {
+	text []byte
+	at   time.Time
+	part bool // a part of it is written already
+}
+
+// Stream is stdout or stderr.
+type Stream int
+
+const (
+	Stdout Stream = iota
+	Stderr
+)
+
+func (s Stream) String() string { return [...]string{"stdout", "stderr"}[s] }
+
+// Log opens the log in dir, which is made if it is missing. Files are rotated
+// at maxSize bytes; keep rotated ones stay.
+func (s *Set) Log(dir string, maxSize int64, keep int) *Log {
+	return &Log{set: s, dir: dir, maxSize: maxSize, keep: keep}
+}
+
+// Limit changes size and number of files.
+func (l *Log) Limit(maxSize int64, keep int) { l.maxSize, l.keep = maxSize, keep }
+
+// Write takes output as it came out of a pipe. Whole lines are written at once.
+// It never fails: what the disk does not take is dropped and counted, and said
+// in the log as soon as there is room.
+func (l *Log) Write(s Stream, data []byte, now time.Time) {
+	p := &l.partial[s]
+	l.buf = l.buf[:0]
+	for len(data) > 0 {
+		end := bytes.IndexByte(data, '\n')
+		room := maxRecord - len(p.text)
+		switch {
+		case end >= 0 && end <= room:
+			l.record(s, true, p.text, data[:end], now)
+			*p = line{}
+			data = data[end+1:]
+		case len(data) >= room:
+			l.record(s, false, p.text, data[:room], now)
+			*p = line{part: true}
+			data = data[room:]
+		default:
+			if len(p.text) == 0 {
+				p.at = now
+			}
+			p.text = append(p.text, data...)
+			data = nil
+		}
+	}
+	l.flush()
+}
+
+// Pending says whether the beginning of a line waits, and until when at most.
+func (l *Log) Pending() (until time.Time, ok bool) {
+	for _, p := range l.partial {
+		if len(p.text) > 0 && (!ok || p.at.Add(Hold).Before(until)) {
+			until, ok = p.at.Add(Hold), true
+		}
+	}
+	return until, ok
+}
+
+// Expire writes beginnings of lines that waited long enough.
+func (l *Log) Expire(now time.Time) { l.expire(now, false) }
+
+// End writes what waits as a line and closes the file: the container ended.
+func (l *Log) End(now time.Time) {
+	l.expire(now, true)
+	if l.dropped > 0 {
+		l.flush()
+	}
+	l.close()
+}
+
+func (l *Log) expire(now time.Time, end bool) {
+	l.buf = l.buf[:0]
+	for s := range l.partial {
+		p := &l.partial[s]
+		if end && (len(p.text) > 0 || p.part) {
+			l.record(Stream(s), true, p.text, nil, now)
+			*p = line{}
+		} else if len(p.text) > 0 && now.Sub(p.at) >= Hold {
+			l.record(Stream(s), false, p.text, nil, now)
+			*p = line{part: true}
+		}
+	}
+	l.flush()
+}
+
+func (l *Log) record(s Stream, full bool, head, tail []byte, now time.Time) {
+	l.buf = now.UTC().AppendFormat(l.buf, "2006-01-02T15:04:05.000000000Z")
+	l.buf = append(l.buf, ' ')
+	l.buf = append(l.buf, s.String()...)
+	if full {
+		l.buf = append(l.buf, " F "...)
+	} else {
+		l.buf = append(l.buf, " P "...)
+	}
+	l.buf = append(l.buf, head...)
+	l.buf = append(l.buf, tail...)
+	l.buf = append(l.buf, '\n')
+}
+
+// flush writes the buffer, whole records or none of them.
+func (l *Log) flush() {
+	if len(l.buf) == 0 && l.dropped == 0 {
+		return
+	}
+	records := int64(bytes.Count(l.buf, []byte{'\n'}))
+	if l.dropped > 0 {
+		note := fmt.Sprintf("%s stderr F stead: %d lines were dropped here: the disk was full\n", time.Now().UTC().Format("2006-01-02T15:04:05.000000000Z"), l.dropped)
+		l.buf = append([]byte(note), l.buf...)
+	}
+	if err := l.append(l.buf); err != nil {
+		l.dropped += records
+		return
+	}
+	l.dropped = 0
+	if cap(l.buf) > 4*maxRecord {
+		l.buf = nil // a burst's buffer is not kept for each container
+	}
+	if l.size >= l.maxSize {
+		l.rotate()
+	}
+}
+
+func (l *Log) append(data []byte) error {
+	if err := l.ensure(); err != nil {
+		return err
+	}
+	n, err := l.file.Write(data)
+	if err != nil {
+		if n > 0 { // half a record would join the next one
+			err = errors.Join(err, l.file.Truncate(l.size))
+		}
+		return err
+	}
+	l.size += int64(n)
+	return nil
+}
+
+func (l *Log) ensure() error {
+	if l.file != nil {
+		l.set.open.MoveToFront(l.element)
+		return nil
+	}
+	path := filepath.Join(l.dir, File)
+	const flags = os.O_WRONLY | os.O_APPEND | os.O_CREATE | unix.O_NOFOLLOW
+	f, err := os.OpenFile(path, flags, 0o600)
+	if errors.Is(err, os.ErrNotExist) {
+		if err = os.MkdirAll(l.dir, 0o700); err == nil {
+			f, err = os.OpenFile(path, flags, 0o600)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	st, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return err
+	}
+	l.file, l.size = f, st.Size()
+	l.element = l.set.open.PushFront(l)
+	if l.set.open.Len() > maxOpen {
+		l.set.open.Back().Value.(*Log).close()
+	}
+	return nil
+}
+
+func (l *Log) close() {
+	if l.file == nil {
+		return
+	}
+	l.file.Close()
+	l.set.open.Remove(l.element)
+	l.file, l.element = nil, nil
+}
+
+// rotate shifts the files by one; the oldest goes. A crash in between leaves a
+// gap in the numbers, which readers skip and the next rotation closes.
+func (l *Log) rotate() {
+	l.close()
+	path := filepath.Join(l.dir, File)
+	if l.keep == 0 {
+		os.Remove(path)
+		return
+	}
+	l.prune()
+	for n := l.keep - 1; n >= 1; n-- {
+		os.Rename(path+"."+strconv.Itoa(n), path+"."+strconv.Itoa(n+1))
+	}
+	if err := os.Rename(path, path+".1"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		os.Truncate(path, 0) // can't be kept: still bounded
+	}
+}
+
+// prune removes what a lowered keep left behind.
+func (l *Log) prune() {
+	for _, n := range numbers(l.dir) {
+		if n >= l.keep && l.keep > 0 {
+			os.Remove(filepath.Join(l.dir, File+"."+strconv.Itoa(n)))
+		}
+	}
+}
