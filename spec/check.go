@@ -191,13 +191,14 @@ func (d *decoder) checkSecurity(s Security) {
 }
 
 func (d *decoder) checkCapabilities(at string, names []string) {
+	known := capabilityNames()
 	for i, name := range names {
-		if slices.Contains(capabilityNames(), name) {
+		if d.full || slices.Contains(known, name) {
 			continue
 		}
 		upper := strings.TrimPrefix(strings.ToUpper(name), "CAP_")
-		hint := didYouMean(upper, capabilityNames())
-		if slices.Contains(capabilityNames(), upper) {
+		hint := didYouMean(upper, known)
+		if slices.Contains(known, upper) {
 			hint = "; write " + upper
 		}
 		d.report(at+"["+strconv.Itoa(i)+"]", "found %s, want a capability as in capabilities(7), without CAP_, or ALL%s", quote(name), hint)

@@ -15,7 +15,7 @@ import (
 )
 
 // MaxFileSize is the most bytes that one manifest file may have. It bounds the
-// time that a file of any content takes to a fraction of a second.
+// time that a file of any content takes to about a second.
 const MaxFileSize = 1 << 20
 
 // Parser reads manifests. The zero value works; Host is what ${stead.host}

@@ -31,6 +31,16 @@ func (d *decoder) expand(c *Container, host string) {
 		}
 	}
 	e.mounts(s)
+	e.literal("spec.rootfs.path", s.Rootfs.Path)
+	e.literal("spec.workingDir", s.WorkingDir)
+}
+
+// literal refuses a reference where none is expanded: a directory of that very
+// name is not what was meant.
+func (e expander) literal(path, s string) {
+	if strings.Contains(s, refStart) {
+		e.d.report(path, "found %s: references are expanded in env, command, args, mounts and hostname only", quote(s))
+	}
 }
 
 type expander struct {

@@ -139,6 +139,7 @@ var valueRows = []fieldRow{
 	{"no time to stop", "stop: {timeout: 0}", `spec.stop.timeout: found 0, want more than 0; to end it at once write signal: KILL`},
 	{"tiny logs", "logs: {maxSize: 1Ki, keep: 101}", `spec.logs.maxSize: found 1Ki, want at least 64Ki|spec.logs.keep: found 101, want 0 to 100`},
 	{"an unknown reference", "env: {A: \"${stead.id}\"}", `spec.env.A: found ${stead.id}, want ${stead.name} or ${stead.host}; write $${stead.id} for a literal one`},
+	{"a reference where none is expanded", "workingDir: \"/srv/${stead.name}\"", `spec.workingDir: found "/srv/${stead.name}": references are expanded in env, command, args, mounts and hostname only`},
 	{"a reference of a later version", "args: [\"${stead.index}\"]", `spec.args[0]: ${stead.index} is not supported yet`},
 	{"a reference without its end", "args: [\"${stead.name\"]", `spec.args[0]: found "${stead.name" without its }; write $${stead. for a literal one`},
 }

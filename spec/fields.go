@@ -2,6 +2,7 @@ package spec
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -28,8 +29,10 @@ type Field struct {
 }
 
 // Fields lists all fields in the order of a manifest, from the types and tags in
-// types.go. Diff, the reference and the tests use it.
-var Fields = sync.OnceValue(func() []Field {
+// types.go. Diff walks the same tags; the reference and the tests use the table.
+func Fields() []Field { return slices.Clone(fieldTable()) }
+
+var fieldTable = sync.OnceValue(func() []Field {
 	return addFields(nil, reflect.TypeFor[Container](), "", "")
 })
 

@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"gopkg.in/yaml.v3"
 )
 
 // FuzzParse: no input makes Parse panic, and a valid container survives being
@@ -90,6 +92,18 @@ func TestStoredRecords(t *testing.T) {
 			t.Errorf("got %s\nwant %s", asJSON(t, again), asJSON(t, full))
 		}
 	})
+}
+
+// What `inspect -o yaml` prints can be dropped into the directory again.
+func TestYAMLOfAContainerIsAManifest(t *testing.T) {
+	full := valid(t, fullManifest)
+	data, err := yaml.Marshal(full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again := valid(t, string(data)); !reflect.DeepEqual(again, full) {
+		t.Errorf("%s\ngot  %s\nwant %s", data, asJSON(t, again), asJSON(t, full))
+	}
 }
 
 // typical is about as large as manifests are.

@@ -189,7 +189,7 @@ func shellHint(path, command string) string {
 
 // elsewhere finds a field of that name in another part of the manifest.
 func elsewhere(path, name string) string {
-	for _, f := range Fields() {
+	for _, f := range fieldTable() {
 		if strings.HasSuffix(f.Path, "."+name) && !strings.Contains(f.Path, "*") && parentPath(f.Path) != path {
 			return f.Path
 		}
