@@ -192,8 +192,10 @@ func TestLabels(t *testing.T) {
 // must not call right what stead calls wrong.
 func TestSchemaRefusesWhatTheDecoderDoes(t *testing.T) {
 	schema := validator(t)
-	if err := bySchema(t, schema, []byte(head+minimal)); err != nil {
-		t.Fatalf("the schema refuses a sound manifest: %v", err)
+	for _, sound := range []string{head + minimal, typical, fullManifest} {
+		if err := bySchema(t, schema, []byte(sound)); err != nil {
+			t.Fatalf("the schema refuses a sound manifest: %v", err)
+		}
 	}
 	for _, row := range shapeRows {
 		if bySchema(t, schema, []byte(row.manifest())) == nil {

@@ -230,6 +230,10 @@ func TestOneMeaningOneForm(t *testing.T) {
 }
 
 func TestExpansion(t *testing.T) {
+	bad := parseOne(t, head+minimal+"  mounts:\n    /a/${stead.name}:\n      source: srv\n").Errors
+	if got, want := printErrors(bad), "web.yaml:10:15: spec.mounts[/a/web].source: found \"srv\", want an absolute path\n"; got != want {
+		t.Errorf("an error below an expanded target stands elsewhere: %swant %s", got, want)
+	}
 	c := valid(t, strings.Replace(head, "web", "db", 1)+`  rootfs: {host: {}}
   network: {mode: none}
   hostname: ${stead.name}.${stead.host}
