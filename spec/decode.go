@@ -58,10 +58,7 @@ func (d *decoder) report(path, format string, args ...any) {
 	if d.full || d.isFaulty(path) {
 		return
 	}
-	for up := path; ; up = parentPath(up) {
-		if as, ok := d.written[up]; ok {
-			up = as
-		}
+	for up := d.asWritten(path); ; up = parentPath(up) {
 		for _, p := range d.places {
 			if p.path == up {
 				d.add(path, p.line, p.column, fmt.Sprintf(format, args...))
@@ -69,6 +66,16 @@ func (d *decoder) report(path, format string, args ...any) {
 			}
 		}
 	}
+}
+
+// asWritten turns a path that expansion changed back into the file's.
+func (d *decoder) asWritten(path string) string {
+	for up := path; up != ""; up = parentPath(up) {
+		if as, ok := d.written[up]; ok {
+			return as + path[len(up):]
+		}
+	}
+	return path
 }
 
 func (d *decoder) add(path string, line, column int, message string) {
