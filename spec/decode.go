@@ -137,11 +137,11 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 func (d *decoder) plain(n *yaml.Node, path string) bool {
 	switch {
 	case n.Kind == yaml.AliasNode:
-		d.at(n, path, "an alias (*%s) is not supported; write the value out", shorten(n.Value, 40))
+		d.at(n, path, "an alias (*%s) is not supported; write the value out", printable(n.Value, 40))
 	case n.Anchor != "":
-		d.at(n, path, "an anchor (&%s) is not supported; write the value out where it is used", shorten(n.Anchor, 40))
+		d.at(n, path, "an anchor (&%s) is not supported; write the value out where it is used", printable(n.Anchor, 40))
 	case n.Style&yaml.TaggedStyle != 0:
-		d.at(n, path, "a tag (%s) is not supported; quote a value to make it text", shorten(n.Tag, 40))
+		d.at(n, path, "a tag (%s) is not supported; quote a value to make it text", printable(n.Tag, 40))
 	default:
 		return true
 	}

@@ -115,7 +115,7 @@ func (p Parser) document(file string, root *yaml.Node) Document {
 	if e := foreign(root); e != nil {
 		e.File = file
 		d.errs = append(d.errs, e)
-	} else {
+	} else if d.plain(root, "") {
 		d.container(root, c)
 		d.expand(c, p.Host)
 		d.check(c)
@@ -209,7 +209,7 @@ func syntaxError(data []byte, err error) *Error {
 		}
 	}
 	lines := bytes.Count(bytes.TrimRight(data, "\r\n"), []byte("\n")) + 1
-	e := &Error{Line: min(line, lines), Message: "not valid YAML: " + message}
+	e := &Error{Line: min(line, lines), Message: "not valid YAML: " + printable(message, 200)}
 	if name, ok := strings.CutPrefix(message, "unknown anchor '"); ok {
 		name, _, _ = strings.Cut(name, "'")
 		if at := bytes.Index(data, []byte("*"+name)); at >= 0 {

@@ -106,7 +106,7 @@ func (e expander) value(key string, closed bool) (string, error) {
 	case key == "index":
 		return "", fmt.Errorf("${stead.index} is not supported yet")
 	}
-	return "", fmt.Errorf("found ${stead.%s}, want ${stead.name} or ${stead.host}; write $${stead.%s} for a literal one", shorten(key, 40), shorten(key, 40))
+	return "", fmt.Errorf("found ${stead.%s}, want ${stead.name} or ${stead.host}; write $${stead.%s} for a literal one", printable(key, 40), printable(key, 40))
 }
 
 func sortedKeys[V any](m map[string]V) []string {

@@ -145,7 +145,7 @@ func laterHint(path string) string {
 // mismatchHint says how to write a value that came in another tool's form.
 func mismatchHint(n *yaml.Node, t reflect.Type, path string) string {
 	scalar := n.Kind == yaml.ScalarNode
-	word := shorten(n.Value, 40)
+	word := printable(n.Value, 40)
 	switch {
 	case path == "spec.restart" && scalar:
 		return "; write restart: {policy: " + restartPolicy(n.Value) + "}"

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
@@ -80,6 +81,19 @@ func shorten(s string, n int) string {
 		n--
 	}
 	return s[:n] + "…"
+}
+
+// printable is shorten for text that stands without quotes: what a terminal
+// would act on is escaped.
+func printable(s string, n int) string {
+	s = shorten(s, n)
+	for _, r := range s {
+		if !unicode.IsPrint(r) {
+			quoted := strconv.Quote(s)
+			return quoted[1 : len(quoted)-1]
+		}
+	}
+	return s
 }
 
 // oneOf lists choices: "a, b or c".

@@ -81,10 +81,10 @@ func sizeSuffixError(digits, suffix string) error {
 	switch strings.ToLower(suffix[1:]) {
 	case "", "b", "i", "ib":
 		if strings.Contains(unitSuffixes, letter) {
-			return fmt.Errorf("%s means different things in different tools; write %s%si (1024-based)", quote(suffix), digits, letter)
+			return fmt.Errorf("%s means different things in different tools; write %s%si (1024-based)", quote(suffix), shorten(digits, 20), letter)
 		}
 		if letter == "B" && len(suffix) == 1 {
-			return fmt.Errorf("want %s; plain bytes have no suffix: %s", wantBytes, digits)
+			return fmt.Errorf("want %s; plain bytes have no suffix: %s", wantBytes, shorten(digits, 20))
 		}
 	}
 	return fmt.Errorf("want %s (plain bytes, Ki, Mi, Gi or Ti)", wantBytes)
@@ -198,7 +198,7 @@ func ParseDuration(s string) (Duration, error) {
 		return 0, errors.New("want " + wantDuration)
 	}
 	if rest == "" {
-		return 0, fmt.Errorf("a unit is missing; want %s: %ss?", wantDuration, digits)
+		return 0, fmt.Errorf("a unit is missing; want %s: %ss?", wantDuration, shorten(digits, 20))
 	}
 	var span time.Duration
 	if strings.HasPrefix(rest, "d") {

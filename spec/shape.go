@@ -103,7 +103,7 @@ func join(path, name string) string {
 		}
 		return path + "." + name
 	}
-	return path + "[" + shorten(name, 80) + "]"
+	return path + "[" + printable(name, 256) + "]"
 }
 
 // parentPath cuts the last part of a path off; "" above the first.
