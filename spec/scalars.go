@@ -142,7 +142,7 @@ func ParseCPU(s string) (CPU, error) {
 		return 0, errors.New("want " + wantCPU + "; half of one core is 500m, not 50%")
 	}
 	n, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil || n > math.MaxInt64/1000 {
+	if err != nil || rest != "m" && n > math.MaxInt64/1000 {
 		return 0, errors.New("too large")
 	}
 	if rest == "m" {
