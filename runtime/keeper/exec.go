@@ -24,17 +24,17 @@ type execBody struct {
 // away before all in it are reaped by their parents outside, and an exec client
 // that is stopped could hold that up for ever.
 func (s *server) exec(c conn, q *request, fds []int) error {
-	defer closeAll(fds)
+	defer func() { closeAll(fds) }()
 	if len(fds) != 4 {
 		return errors.New("exec needs a body and three descriptors")
 	}
-	body, err := unix.FcntlInt(uintptr(fds[0]), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return os.NewSyscallError("dup", err)
-	}
 	var b execBody
-	if err := decodeBody(body, &b); err != nil {
+	err := decodeBody(fds[0], &b)
+	if fds = fds[1:]; err != nil {
 		return fmt.Errorf("decode exec: %w", err)
+	}
+	for _, fd := range fds {
+		giveAway(fd, b.IDBase)
 	}
 	pid := 0
 	s.do(func() {
@@ -48,7 +48,7 @@ func (s *server) exec(c conn, q *request, fds []int) error {
 	end := make(chan unix.WaitStatus, 1)
 	child := 0
 	err = s.launcher.Exec(&launch.Entry{
-		Pid: pid, UserNS: b.UserNS, Cgroups: b.Cgroups, Process: b.Process, Stdio: [3]int{fds[1], fds[2], fds[3]},
+		Pid: pid, UserNS: b.UserNS, Cgroups: b.Cgroups, Process: b.Process, Stdio: [3]int(fds),
 	}, func(pid int) {
 		child = pid
 		s.do(func() { s.awaitExec(pid, end) })
@@ -64,6 +64,16 @@ func (s *server) exec(c conn, q *request, fds []int) error {
 	fds = nil
 	s.followExec(c, child, end)
 	return nil
+}
+
+// giveAway lets the container open the pipe by its path too, as in
+// `echo x >/dev/stderr`.
+func giveAway(fd int, id uint32) {
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO {
+		unix.Fchown(fd, int(id), int(id))
+		unix.Fchmod(fd, 0o622)
+	}
 }
 
 func (l *loop) awaitExec(pid int, end chan unix.WaitStatus) {

@@ -28,7 +28,9 @@ type loop struct {
 	byPid     map[int]*entry
 	byFD      map[int32]source
 	execs     map[int]chan<- unix.WaitStatus
-	unclaimed map[int]unix.WaitStatus // children that ended before they were registered
+	unclaimed map[int]unix.WaitStatus  // children that ended before they were registered
+	unwanted  map[int]bool             // children whose end interests nobody
+	starting  map[string]chan struct{} // closed when the start under way is over
 	logs      logs.Set
 	held      map[*entry]struct{} // with the beginning of a line that waits
 	watchers  map[*watcher]struct{}
@@ -59,6 +61,7 @@ func newLoop(run string, log *slog.Logger) (*loop, error) {
 		run: run, log: log, work: make(chan func(), 64),
 		byID: map[string]*entry{}, byPid: map[int]*entry{}, byFD: map[int32]source{},
 		execs: map[int]chan<- unix.WaitStatus{}, unclaimed: map[int]unix.WaitStatus{},
+		unwanted: map[int]bool{}, starting: map[string]chan struct{}{},
 		held: map[*entry]struct{}{}, watchers: map[*watcher]struct{}{},
 	}
 	var err error
@@ -221,6 +224,8 @@ func (l *loop) reap() {
 		} else if c, ok := l.execs[pid]; ok {
 			delete(l.execs, pid)
 			c <- ws
+		} else if l.unwanted[pid] {
+			delete(l.unwanted, pid)
 		} else {
 			l.unclaimed[pid] = ws
 		}

@@ -200,9 +200,20 @@ func (s *server) start(c conn, fd int) error {
 	if err := e.openPipes(s.run); err != nil {
 		return err
 	}
+	over := make(chan struct{})
+	s.do(func() { s.starting[r.ID()] = over })
+	defer func() {
+		s.do(func() { delete(s.starting, r.ID()) })
+		close(over)
+	}()
 	born := false
 	err := s.launcher.Start(b.Config, func(pid int) (err error) {
 		born = true
+		if now, err := ReadRecord(s.run, r.ID()); err != nil || now.State != Creating {
+			r = &Record{Name: r.Name, Nonce: r.Nonce}
+			s.do(func() { s.unwanted[pid] = true })
+			return fmt.Errorf("the start of %s was given up", r.ID())
+		}
 		r.Pid, r.State, r.StartedAt = pid, Running, time.Now()
 		r.StartTime, _ = StartTime(pid)
 		err = r.Write(s.run) // before the gate opens
@@ -213,7 +224,7 @@ func (s *server) start(c conn, fd int) error {
 	if err != nil && !errors.As(err, &failed) {
 		failed = &launch.Error{Where: launch.AtStep, Step: "start", Errno: unix.EIO, Hint: err.Error()}
 	}
-	if !born {
+	if !born || r.Pid == 0 {
 		e.closePipes()
 		return failed
 	}
@@ -227,6 +238,11 @@ func (s *server) start(c conn, fd int) error {
 // signal sends one to the container's command. As it is our child, or held by
 // a pidfd, it can't hit another process.
 func (s *server) signal(c conn, q *request) error {
+	var over chan struct{}
+	s.do(func() { over = s.starting[q.ID] })
+	if over != nil && q.Signal == 0 {
+		<-over
+	}
 	err := fmt.Errorf("signal %s: %w", q.ID, ErrMissing)
 	s.do(func() {
 		e, ok := s.byID[q.ID]

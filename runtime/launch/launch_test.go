@@ -157,7 +157,10 @@ func TestStartFails(t *testing.T) {
 		{"command not found", func(c *Config) { c.Process.Paths = []string{"/bin/nope"} }, AtCommand, unix.ENOENT},
 		{"command not executable", func(c *Config) { c.Process.Paths = []string{"/etc", "/nope"} }, AtCommand, unix.EACCES},
 		{"no root", func(c *Config) { c.Root.Path = "/nonexistent" }, AtRoot, unix.ENOENT},
-		{"root without /proc", func(c *Config) { os.Remove(c.Root.Path + "/proc") }, AtRoot, unix.ENOENT},
+		{"/proc is a file", func(c *Config) {
+			os.Remove(c.Root.Path + "/proc")
+			os.WriteFile(c.Root.Path+"/proc", nil, 0o644)
+		}, AtRoot, unix.ENOTDIR},
 		{"/dev is a link", func(c *Config) {
 			os.Remove(c.Root.Path + "/dev")
 			os.Symlink("tmp", c.Root.Path+"/dev")

@@ -70,6 +70,7 @@ func (b *birth) start(born func(int) error) (err error) {
 		func() error { return b.identify(procs) },
 		b.mount,
 		b.attachKernel,
+		b.seal,
 		b.handOver,
 	} {
 		if err := step(); err != nil {
@@ -227,7 +228,11 @@ func (b *birth) mount() error {
 			return err
 		}
 	}
-	// Last, so that missing targets could be made.
+	return nil
+}
+
+// seal makes mounts read-only, last, so that missing targets could be made.
+func (b *birth) seal() error {
 	for _, fd := range b.sealed {
 		if err := setReadOnly(fd); err != nil {
 			return fmt.Errorf("make read-only: %w", err)
@@ -340,11 +345,22 @@ func (b *birth) attachKernel() error {
 	return errors.Join(mask(kernel[0], maskedProc), mask(kernel[1], maskedSys), protect(kernel[0], readOnlyProc))
 }
 
-// kernelTarget is /proc, /sys or /dev of the root: a directory, never a link.
+// kernelTarget is /proc, /sys or /dev of the root: a directory, never a link,
+// made where it is missing.
 func (b *birth) kernelTarget(name string) (int, error) {
 	at, err := beneath(b.rootFD, name, unix.RESOLVE_NO_SYMLINKS)
+	if err == unix.ENOENT {
+		if err = asContainer(b.c.IDBase, func() error { return unix.Mkdirat(b.rootFD, name, 0o755) }); err == nil {
+			at, err = beneath(b.rootFD, name, unix.RESOLVE_NO_SYMLINKS)
+		}
+	}
+	var st unix.Stat_t
 	if err == nil {
-		return at, nil
+		if err = unix.Fstat(at, &st); err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			return at, nil
+		}
+		unix.Close(at)
+		err = errors.Join(err, unix.ENOTDIR)
 	}
 	e := &Error{AtRoot, "find /" + name + " in the root", errnoOf(err), ""}
 	if e.Errno == unix.ELOOP {

@@ -1,0 +1,103 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"stead/runtime/keeper"
+	"stead/spec"
+)
+
+// ExecOptions say what is run in a container besides its command.
+type ExecOptions struct {
+	Argv       []string
+	Env        []string // KEY=VALUE, besides the container's own
+	User       string   // "" is the container's
+	WorkingDir string   // "" is the container's
+}
+
+// Exec runs a command in a running container, as a child of the keeper, with
+// files as its 0, 1 and 2, which the caller may close. It works beside a
+// daemon, and without one.
+func (r *Runtime) Exec(ctx context.Context, name string, o ExecOptions, stdio [3]*os.File) (*keeper.Exec, error) {
+	c, err := r.find(name)
+	if err != nil {
+		return nil, err
+	}
+	f, rec := r.known(c)
+	if rec == nil || rec.State != keeper.Running {
+		return nil, fmt.Errorf("exec in %s: it does not run", name)
+	}
+	m := *f.Manifest
+	m.Spec.Command, m.Spec.Args = o.Argv, nil
+	if o.User != "" {
+		m.Spec.User, m.Spec.Groups = spec.Text(o.User), nil
+	}
+	if o.WorkingDir != "" {
+		m.Spec.WorkingDir = o.WorkingDir
+	}
+	p, err := process(&m, r.rootOf(&m))
+	if err != nil {
+		return nil, fmt.Errorf("exec in %s: %w", name, err)
+	}
+	p.Env = override(p.Env, o.Env)
+	p.Paths = candidates(o.Argv[0], p.Env)
+	dirs, into := r.host.Group(rec.ID()).Join()
+	if into != "" {
+		dirs = append(dirs, into)
+	}
+	if err := r.ensureKeeper(ctx); err != nil {
+		return nil, fmt.Errorf("exec in %s: %w", name, err)
+	}
+	return r.keeper.Exec(ctx, rec.ID(), rec.IDBase, dirs, p, stdio)
+}
+
+// override adds variables, the later ones win.
+func override(env, more []string) []string {
+	key := func(e string) string { k, _, _ := strings.Cut(e, "="); return k }
+	for _, e := range more {
+		env = slices.DeleteFunc(env, func(old string) bool { return key(old) == key(e) })
+		env = append(env, e)
+	}
+	return env
+}
+
+// Root is the container's root directory on the host.
+func (r *Runtime) rootOf(m *spec.Container) string {
+	if m.Spec.Rootfs.Host != nil {
+		return r.dir(m.Metadata.Name) + "/upper"
+	}
+	return m.Spec.Rootfs.Path
+}
+
+// Details are what `inspect` shows besides the status.
+type Details struct {
+	Status  Status
+	Root    string   // directory of the host
+	Cgroups []string // directories of the running container; nil if it does not run
+	IDBase  uint32   // host id of its root; 0 without a user namespace
+	LogDir  string
+	Nonce   string
+}
+
+// Inspect is all that is known about one container.
+func (r *Runtime) Inspect(name string) (Details, error) {
+	c, err := r.find(name)
+	if err != nil {
+		return Details{}, err
+	}
+	f, rec := r.known(c)
+	s, _ := r.Get(name)
+	d := Details{Status: s, Root: r.rootOf(f.Manifest), IDBase: f.IDBase, LogDir: r.LogDir(name)}
+	if rec != nil {
+		d.Nonce, d.IDBase = rec.Nonce, rec.IDBase
+		if rec.State == keeper.Running {
+			dirs, into := r.host.Group(rec.ID()).Join()
+			d.Cgroups = append(dirs, into)
+		}
+	}
+	return d, nil
+}

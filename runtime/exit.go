@@ -1,0 +1,67 @@
+package runtime
+
+import (
+	"fmt"
+
+	"stead/runtime/keeper"
+	"stead/runtime/launch"
+
+	"golang.org/x/sys/unix"
+)
+
+// exitOf says what an ending means.
+func exitOf(e *keeper.Ending, stopping bool) *Exit {
+	if e == nil {
+		return &Exit{Code: -1, Reason: ReasonUnknown}
+	}
+	x := &Exit{Code: e.Code}
+	if e.Signal != 0 {
+		x.Signal = signalName(e.Signal)
+	}
+	switch {
+	case e.Failed != "":
+		x.Reason, x.Message = failedReason(launch.Where(e.Where)), e.Failed
+	case e.Unknown:
+		x.Reason, x.Message = ReasonUnknown, "it ended while no keeper watched"
+	case e.OOM:
+		x.Reason, x.Message = ReasonOOMKilled, "killed at its memory limit"
+	case stopping:
+		x.Reason = ReasonStopped
+	case e.Signal != 0:
+		x.Reason, x.Message = ReasonSignalled, "ended by signal "+x.Signal
+	case e.Code == 0:
+		x.Reason = ReasonCompleted
+	default:
+		x.Reason, x.Message = ReasonError, fmt.Sprintf("exit code %d", e.Code)
+	}
+	return x
+}
+
+func failedReason(w launch.Where) string {
+	switch w {
+	case launch.AtRoot:
+		return ReasonRootfsMissing
+	case launch.AtSource:
+		return ReasonMountSourceMissing
+	case launch.AtTarget:
+		return ReasonMountTarget
+	case launch.AtIDMap:
+		return ReasonIdmapUnsupported
+	case launch.AtCommand:
+		return ReasonCommandNotFound
+	case atUser:
+		return ReasonUserNotFound
+	}
+	return ReasonStartFailed
+}
+
+// signalName is a signal without SIG: "KILL", or "RTMIN+3".
+func signalName(n int) string {
+	if n >= 34 && n <= 64 { // SIGRTMIN as libc counts it
+		return fmt.Sprintf("RTMIN+%d", n-34)
+	}
+	if s := unix.SignalName(unix.Signal(n)); len(s) > 3 {
+		return s[3:]
+	}
+	return fmt.Sprint(n)
+}

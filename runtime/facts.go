@@ -1,0 +1,77 @@
+package runtime
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"stead/spec"
+)
+
+// facts is what is durable about a container: STATE/containers/NAME/container.json.
+// Fields are only ever added; old files stay readable.
+type facts struct {
+	Manifest  *spec.Container `json:"manifest"` // as applied, normalised
+	From      Origin          `json:"from"`
+	CreatedAt time.Time       `json:"createdAt"`
+	IDBase    uint32          `json:"idBase,omitempty"` // of its 65,536 host ids; 0 before its first start with a user namespace
+	StoppedAt *time.Time      `json:"stoppedAt,omitempty"`
+	Unapplied []Unapplied     `json:"unapplied,omitempty"`
+	LastRun   *lastRun        `json:"lastRun,omitempty"`
+}
+
+// lastRun lets a container that must not run twice (restart policies never and
+// on-failure) be known as run after a reboot, too.
+type lastRun struct {
+	StartedAt  time.Time `json:"startedAt"`
+	FinishedAt time.Time `json:"finishedAt,omitzero"`
+	Exit       *Exit     `json:"exit,omitempty"` // nil while it runs: if the host died then, nobody knows
+}
+
+const factsFile = "container.json"
+
+func readFacts(dir string) (*facts, error) {
+	b, err := os.ReadFile(filepath.Join(dir, factsFile))
+	if err != nil {
+		return nil, fmt.Errorf("read facts: %w", err)
+	}
+	f := &facts{}
+	if err := json.Unmarshal(b, f); err != nil {
+		return nil, fmt.Errorf("read facts %s: %w", filepath.Join(dir, factsFile), err)
+	}
+	if f.Manifest == nil {
+		return nil, fmt.Errorf("read facts %s: holds no manifest", filepath.Join(dir, factsFile))
+	}
+	f.Manifest.Default()
+	return f, nil
+}
+
+func (f *facts) write(dir string) error {
+	b, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode facts: %w", err)
+	}
+	return writeDurable(filepath.Join(dir, factsFile), append(b, '\n'))
+}
+
+// writeDurable replaces a file as a whole: temp, fsync, rename.
+func writeDurable(file string, data []byte) error {
+	tmp := file + "~"
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(tmp, file)
+	}
+	if err != nil {
+		os.Remove(tmp)
+		return fmt.Errorf("write %s: %w", file, err)
+	}
+	return nil
+}

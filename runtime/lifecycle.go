@@ -1,0 +1,289 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+
+	"stead/runtime/keeper"
+	"stead/spec"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrMissing: there is no such container.
+var ErrMissing = errors.New("no such container")
+
+func (r *Runtime) find(name string) (*container, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c, ok := r.byName[name]
+	if !ok {
+		return nil, fmt.Errorf("container %s: %w", name, ErrMissing)
+	}
+	return c, nil
+}
+
+// save changes a container's facts, on disk first and then in memory.
+func (r *Runtime) save(c *container, change func(*facts)) error {
+	f, _ := r.known(c)
+	next := *f
+	change(&next)
+	if err := next.write(r.dir(c.name)); err != nil {
+		return fmt.Errorf("container %s: %w", c.name, err)
+	}
+	r.mu.Lock()
+	c.facts = &next
+	r.mu.Unlock()
+	return nil
+}
+
+// Create makes the container's directory and starts it unless it is suspended.
+// A removed one of that name gets its root back; the result says of when. If
+// only the start fails, the container exists and its status says why.
+func (r *Runtime) Create(ctx context.Context, m *spec.Container, from Origin) (broughtBack string, err error) {
+	name := m.Metadata.Name
+	c, err := r.find(name)
+	if err != nil {
+		if broughtBack, err = r.makeDir(name); err != nil {
+			return "", fmt.Errorf("create %s: %w", name, err)
+		}
+		c = &container{name: name, facts: &facts{CreatedAt: time.Now().UTC()}}
+		if err := r.save(c, func(f *facts) { f.Manifest, f.From = m, from }); err != nil {
+			return "", fmt.Errorf("create %s: %w", name, err)
+		}
+		r.mu.Lock()
+		r.byName[name] = c
+		r.mu.Unlock()
+	}
+	if m.Spec.Suspend {
+		return broughtBack, nil
+	}
+	return broughtBack, r.start(ctx, c, 0, 0)
+}
+
+// makeDir makes a container's directory, from the newest removed one if there is one.
+func (r *Runtime) makeDir(name string) (broughtBack string, err error) {
+	dir := r.dir(name)
+	if _, err := os.Lstat(dir); err == nil {
+		return "", nil // of a create that did not get far
+	}
+	removed, err := filepath.Glob(filepath.Join(r.StateDir, "removed", name+"@*"))
+	if err != nil {
+		return "", err
+	}
+	if len(removed) == 0 {
+		return "", os.Mkdir(dir, 0o700)
+	}
+	sort.Strings(removed) // the time in the name sorts
+	newest := removed[len(removed)-1]
+	if err := os.Rename(newest, dir); err != nil {
+		return "", err
+	}
+	_, stamp, _ := strings.Cut(filepath.Base(newest), "@")
+	if t, err := time.Parse(stampFormat, stamp); err == nil {
+		stamp = t.Format(time.DateOnly)
+	}
+	return "root of " + stamp + " brought back", nil
+}
+
+const stampFormat = "20060102T150405Z"
+
+// Start starts a container that does not run, with its applied spec.
+func (r *Runtime) Start(ctx context.Context, name string, byPolicy bool) error {
+	c, err := r.find(name)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	s := c.status()
+	r.mu.Unlock()
+	if s.State == Running {
+		return nil
+	}
+	if byPolicy {
+		return r.start(ctx, c, s.Restarts+1, s.Failures)
+	}
+	return r.start(ctx, c, 0, 0)
+}
+
+// Restart stops the container, applies m and starts it unless m is suspended.
+func (r *Runtime) Restart(ctx context.Context, m *spec.Container, from Origin) error {
+	c, err := r.find(m.Metadata.Name)
+	if err != nil {
+		return err
+	}
+	if err := r.stop(ctx, c); err != nil {
+		return err
+	}
+	if err := r.save(c, func(f *facts) { f.Manifest, f.From, f.Unapplied, f.LastRun = m, from, nil, nil }); err != nil {
+		return err
+	}
+	if f, _ := r.known(c); m.Spec.Suspend || f.StoppedAt != nil {
+		return nil
+	}
+	return r.start(ctx, c, 0, 0)
+}
+
+// Adopt notes that the same meaning now stands elsewhere.
+func (r *Runtime) Adopt(_ context.Context, name string, from Origin) error {
+	c, err := r.find(name)
+	if err != nil {
+		return err
+	}
+	return r.save(c, func(f *facts) { f.From = from })
+}
+
+// SetStopped notes or forgets that an admin stopped the container.
+func (r *Runtime) SetStopped(_ context.Context, name string, stopped bool) error {
+	c, err := r.find(name)
+	if err != nil {
+		return err
+	}
+	return r.save(c, func(f *facts) {
+		f.StoppedAt = nil
+		if stopped {
+			now := time.Now().UTC()
+			f.StoppedAt = &now
+		} else {
+			f.LastRun = nil // asked for by hand: it may run again
+		}
+	})
+}
+
+// Stop ends the processes; the directory stays.
+func (r *Runtime) Stop(ctx context.Context, name string) error {
+	c, err := r.find(name)
+	if err != nil {
+		return err
+	}
+	return r.stop(ctx, c)
+}
+
+func (r *Runtime) stop(ctx context.Context, c *container) error {
+	r.mu.Lock()
+	rec := c.rec
+	c.stopping = rec != nil && rec.State == keeper.Running
+	running := c.stopping
+	timeout := time.Duration(c.facts.Manifest.Spec.Stop.Timeout)
+	name := c.facts.Manifest.Spec.Stop.Signal
+	r.mu.Unlock()
+	if !running {
+		return nil
+	}
+	defer func() {
+		r.mu.Lock()
+		c.stopping = false
+		r.mu.Unlock()
+	}()
+	if err := r.ensureKeeper(ctx); err != nil {
+		return fmt.Errorf("stop %s: %w", c.name, err)
+	}
+	signal, err := signalNumber(name)
+	if err != nil {
+		return fmt.Errorf("stop %s: %w", c.name, err)
+	}
+	if wouldEnd(rec.Pid, signal) {
+		signal = unix.SIGKILL
+	}
+	err = r.keeper.Signal(ctx, rec.ID(), signal, true)
+	if err == nil {
+		patience, cancel := context.WithTimeout(ctx, timeout)
+		_, err = r.keeper.Wait(patience, rec.ID())
+		cancel()
+	}
+	if err != nil && ctx.Err() != nil {
+		return fmt.Errorf("stop %s: %w", c.name, ctx.Err())
+	}
+	if err != nil && !errors.Is(err, keeper.ErrMissing) {
+		if err := r.kill(ctx, rec); err != nil {
+			return fmt.Errorf("stop %s: %w", c.name, err)
+		}
+	}
+	r.settle(rec.ID())
+	return nil
+}
+
+// kill ends everything in the container at once and waits for it.
+func (r *Runtime) kill(ctx context.Context, rec *keeper.Record) error {
+	if err := r.ensureKeeper(ctx); err != nil {
+		return err
+	}
+	// The pid namespace dies with its init on every kernel; the group also has
+	// what an older keeper's exec put there.
+	killed := r.keeper.Signal(ctx, rec.ID(), unix.SIGKILL, true)
+	if err := r.host.Group(rec.ID()).Kill(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		killed = errors.Join(killed, err)
+	}
+	_, err := r.keeper.Wait(ctx, rec.ID())
+	if errors.Is(err, keeper.ErrMissing) {
+		return nil
+	}
+	return errors.Join(killed, err)
+}
+
+// wouldEnd says whether the signal's default action would end the process
+// anywhere but here: the first process of a pid namespace never gets a signal
+// that it has no handler for (pid_namespaces(7)). To wait for it would be in
+// vain. One that ignores or blocks the signal means something by it, and is given its time.
+func wouldEnd(pid int, signal unix.Signal) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return false
+	}
+	var seen uint64
+	for _, line := range strings.Split(string(b), "\n") {
+		key, value, _ := strings.Cut(line, ":")
+		switch key {
+		case "SigBlk", "SigIgn", "SigCgt":
+			var mask uint64
+			fmt.Sscanf(strings.TrimSpace(value), "%x", &mask)
+			seen |= mask
+		}
+	}
+	switch signal {
+	case unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGPIPE, unix.SIGABRT:
+		return seen>>(uint(signal)-1)&1 == 0
+	}
+	return false
+}
+
+// Remove stops the container and moves its directory to removed/.
+func (r *Runtime) Remove(ctx context.Context, name string) error {
+	c, err := r.find(name)
+	if errors.Is(err, ErrMissing) {
+		return nil
+	}
+	if err := r.stop(ctx, c); err != nil {
+		return err
+	}
+	if _, rec := r.known(c); rec != nil {
+		if err := errors.Join(r.host.Group(rec.ID()).Remove(), keeper.Forget(r.RunDir, rec.ID())); err != nil {
+			return fmt.Errorf("remove %s: %w", name, err)
+		}
+	}
+	if err := r.putAway(name); err != nil {
+		return fmt.Errorf("remove %s: %w", name, err)
+	}
+	r.mu.Lock()
+	delete(r.byName, name)
+	r.ids.release(c.facts.IDBase)
+	r.mu.Unlock()
+	return nil
+}
+
+// putAway moves the directory to removed/NAME@TIME. The facts stay with it, for
+// people; a name that comes back starts from its new manifest.
+func (r *Runtime) putAway(name string) error {
+	target := filepath.Join(r.StateDir, "removed", name+"@"+time.Now().UTC().Format(stampFormat))
+	err := os.Rename(r.dir(name), target)
+	for n := 2; errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST); n++ { // twice in one second
+		err = os.Rename(r.dir(name), fmt.Sprintf("%s.%d", target, n))
+	}
+	return err
+}

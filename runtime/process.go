@@ -1,0 +1,217 @@
+package runtime
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"stead/runtime/launch"
+	"stead/runtime/rootfs"
+	"stead/runtime/seccomp"
+	"stead/spec"
+
+	"github.com/moby/sys/capability"
+	"golang.org/x/sys/unix"
+)
+
+// atUser: the user or a group does not exist. Besides launch's own.
+const atUser launch.Where = "user"
+
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// defaultCapabilities are the fourteen of Docker and Podman.
+var defaultCapabilities = []string{
+	"CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID",
+	"SETFCAP", "SETPCAP", "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
+}
+
+// process resolves what a container executes against its root on the host.
+func process(c *spec.Container, root string) (launch.Process, error) {
+	s := &c.Spec
+	groups := make([]string, len(s.Groups))
+	for i, g := range s.Groups {
+		groups[i] = string(g)
+	}
+	who, err := rootfs.LookUp(root, string(s.User), groups)
+	if err != nil {
+		return launch.Process{}, &keeperError{atUser, err.Error()}
+	}
+	env := environment(c, who.Home)
+	p := launch.Process{
+		Argv: append(slices.Clone(s.Command), s.Args...), Env: env, WorkingDir: s.WorkingDir,
+		UID: who.UID, GID: who.GID, Groups: who.Groups,
+		NoNewPrivs: s.Security.NoNewPrivileges == nil || *s.Security.NoNewPrivileges,
+		Rlimits:    rlimits(s.Ulimits),
+	}
+	p.Paths = candidates(p.Argv[0], env)
+	names := capabilities(s.Security.Capabilities)
+	p.Caps = capSets(names, s.Security.Capabilities.Add, who.UID)
+	if s.Security.Seccomp != "unconfined" {
+		if p.Seccomp, err = seccomp.Default(names); err != nil {
+			return launch.Process{}, err
+		}
+	}
+	return p, nil
+}
+
+// environment: the manifest's wins.
+func environment(c *spec.Container, home string) []string {
+	env := map[string]string{"PATH": defaultPath, "HOME": home, "HOSTNAME": c.Spec.Hostname, "container": "stead"}
+	for k, v := range c.Spec.Env {
+		env[k] = string(v)
+	}
+	env["STEAD_NAME"] = c.Metadata.Name
+	all := make([]string, 0, len(env))
+	for k, v := range env {
+		all = append(all, k+"="+v)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// candidates are the paths that execvp(3) would try.
+func candidates(command string, env []string) []string {
+	if strings.Contains(command, "/") {
+		return []string{command}
+	}
+	path := defaultPath
+	for _, e := range env {
+		if v, ok := strings.CutPrefix(e, "PATH="); ok {
+			path = v
+		}
+	}
+	var all []string
+	for _, dir := range strings.Split(path, ":") {
+		if dir == "" {
+			dir = "."
+		}
+		all = append(all, strings.TrimSuffix(dir, "/")+"/"+command)
+	}
+	return all
+}
+
+// capabilities are the names kept, with CAP_, sorted.
+func capabilities(c spec.Capabilities) []string {
+	keep := map[string]bool{}
+	for _, n := range defaultCapabilities {
+		keep[n] = true
+	}
+	all := allCapabilities()
+	if slices.Contains(c.Drop, "ALL") {
+		clear(keep)
+	}
+	if slices.Contains(c.Add, "ALL") {
+		for n := range all {
+			keep[n] = true
+		}
+	}
+	for _, n := range c.Add {
+		keep[n] = true
+	}
+	for _, n := range c.Drop {
+		delete(keep, n)
+	}
+	var names []string
+	for n := range keep {
+		if _, known := all[n]; known {
+			names = append(names, "CAP_"+n)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// allCapabilities are those that the running kernel knows, by name without CAP_.
+var allCapabilities = sync.OnceValue(func() map[string]uint {
+	all := map[string]uint{}
+	last, err := capability.LastCap()
+	if err != nil {
+		last = capability.CAP_CHECKPOINT_RESTORE
+	}
+	for _, c := range capability.ListKnown() {
+		if c <= last {
+			all[strings.ToUpper(c.String())] = uint(c)
+		}
+	}
+	return all
+})
+
+// capSets: root has them all in effect. Another user only has those that the
+// manifest adds, as ambient ones, so that they outlast execve.
+func capSets(names, added []string, uid uint32) launch.Caps {
+	var c launch.Caps
+	all := allCapabilities()
+	for _, n := range names {
+		bit := uint64(1) << all[strings.TrimPrefix(n, "CAP_")]
+		c.Bounding |= bit
+		if uid == 0 {
+			c.Effective |= bit
+		} else if slices.Contains(added, strings.TrimPrefix(n, "CAP_")) || slices.Contains(added, "ALL") {
+			c.Ambient |= bit
+		}
+	}
+	return c
+}
+
+// limitNames are setrlimit(2)'s, in lower case.
+var limitNames = map[string]int{
+	"as": unix.RLIMIT_AS, "core": unix.RLIMIT_CORE, "cpu": unix.RLIMIT_CPU, "data": unix.RLIMIT_DATA,
+	"fsize": unix.RLIMIT_FSIZE, "locks": unix.RLIMIT_LOCKS, "memlock": unix.RLIMIT_MEMLOCK,
+	"msgqueue": unix.RLIMIT_MSGQUEUE, "nice": unix.RLIMIT_NICE, "nofile": unix.RLIMIT_NOFILE,
+	"nproc": unix.RLIMIT_NPROC, "rss": unix.RLIMIT_RSS, "rtprio": unix.RLIMIT_RTPRIO,
+	"rttime": unix.RLIMIT_RTTIME, "sigpending": unix.RLIMIT_SIGPENDING, "stack": unix.RLIMIT_STACK,
+}
+
+// rlimits always says nofile: the keeper's own is a Go program's, raised to
+// the hard limit, and select(2) breaks above 1024.
+func rlimits(limits map[string]int64) []launch.Rlimit {
+	var all []launch.Rlimit
+	for name, v := range limits {
+		if r, ok := limitNames[name]; ok {
+			all = append(all, launch.Rlimit{Name: name, Resource: r, Soft: uint64(v), Hard: uint64(v)})
+		}
+	}
+	if _, ok := limits["nofile"]; !ok {
+		var host unix.Rlimit
+		if unix.Getrlimit(unix.RLIMIT_NOFILE, &host) == nil {
+			all = append(all, launch.Rlimit{Name: "nofile", Resource: unix.RLIMIT_NOFILE, Soft: min(1024, host.Max), Hard: host.Max})
+		}
+	}
+	slices.SortFunc(all, func(a, b launch.Rlimit) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
+// keeperError is a start that failed before the keeper had a part in it.
+type keeperError struct {
+	where   launch.Where
+	message string
+}
+
+func (e *keeperError) Error() string { return e.message }
+
+// signalNumber is the number of a signal's name without SIG.
+func signalNumber(name string) (unix.Signal, error) {
+	if rest, ok := strings.CutPrefix(name, "RTMIN"); ok {
+		var n int
+		if rest != "" {
+			if _, err := fmt.Sscanf(rest, "+%d", &n); err != nil {
+				return 0, fmt.Errorf("unknown signal %s", name)
+			}
+		}
+		return unix.Signal(34 + n), nil
+	}
+	if rest, ok := strings.CutPrefix(name, "RTMAX"); ok {
+		var n int
+		if rest != "" {
+			if _, err := fmt.Sscanf(rest, "-%d", &n); err != nil {
+				return 0, fmt.Errorf("unknown signal %s", name)
+			}
+		}
+		return unix.Signal(64 - n), nil
+	}
+	if s := unix.SignalNum("SIG" + name); s != 0 {
+		return s, nil
+	}
+	return 0, fmt.Errorf("unknown signal %s", name)
+}

@@ -1,0 +1,186 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"stead/runtime/keeper"
+
+	"github.com/hashicorp/go-multierror"
+	"golang.org/x/sys/unix"
+)
+
+// recover finishes or undoes what an earlier process left half-done: starts
+// without a process, ends that nobody noted, records, groups and pipes of no
+// container. It runs under the state directory's lock, before anything else.
+func (r *Runtime) recover(ctx context.Context) error {
+	records, err := keeper.ReadRecords(r.RunDir)
+	if err != nil {
+		r.Log.Error("read boot records", "error", err)
+	}
+	if r.anyAlive(records) {
+		// A keeper that died is replaced: the new one puts on record who ended.
+		if err := r.ensureKeeper(ctx); err != nil {
+			return err
+		}
+	}
+	var failed *multierror.Error
+	known := map[string]bool{keeperGroup: true}
+	for _, rec := range records {
+		keep, err := r.recoverOne(ctx, rec)
+		if err != nil {
+			failed = multierror.Append(failed, fmt.Errorf("container %s: %w", rec.Name, err))
+		}
+		if keep || err != nil {
+			known[rec.ID()] = true
+		}
+	}
+	failed = multierror.Append(failed, r.sweepGroups(known), r.sweepFiles(known))
+	return failed.ErrorOrNil()
+}
+
+func (r *Runtime) anyAlive(records []*keeper.Record) bool {
+	for _, rec := range records {
+		if rec.State == keeper.Running && rec.BootID == keeper.BootID() {
+			return true
+		}
+	}
+	return false
+}
+
+// recoverOne says whether the record is still of use.
+func (r *Runtime) recoverOne(ctx context.Context, rec *keeper.Record) (keep bool, err error) {
+	r.mu.Lock()
+	c := r.byName[rec.Name]
+	mine := c != nil && c.rec != nil && c.rec.ID() == rec.ID()
+	r.mu.Unlock()
+	now, err := keeper.ReadRecord(r.RunDir, rec.ID()) // the keeper may have changed it
+	if err != nil {
+		return false, err
+	}
+	switch {
+	case now.BootID != keeper.BootID():
+		return false, nil
+	case !mine && now.State == keeper.Running && now.Alive():
+		// Superseded by a later start, or its container is gone: it must not live.
+		return false, r.endStray(ctx, now)
+	case !mine:
+		return false, nil
+	case now.State == keeper.Creating:
+		return true, r.undoStart(ctx, c, now)
+	}
+	r.mu.Lock()
+	c.rec = now
+	r.mu.Unlock()
+	if now.State == keeper.Exited {
+		r.settle(now.ID())
+	}
+	return true, nil
+}
+
+// undoStart: the daemon died in the middle of a start. With the keeper asked,
+// there either is a process on record by now, or there never will be one.
+func (r *Runtime) undoStart(ctx context.Context, c *container, rec *keeper.Record) error {
+	err := r.keeper.Signal(ctx, rec.ID(), 0, false) // returns when a start under way is over
+	if now, e := keeper.ReadRecord(r.RunDir, rec.ID()); e == nil && now.State != keeper.Creating {
+		r.mu.Lock()
+		c.rec = now
+		r.mu.Unlock()
+		r.settle(now.ID())
+		return nil
+	}
+	if err != nil && !errors.Is(err, keeper.ErrNoKeeper) && !errors.Is(err, keeper.ErrMissing) {
+		return err
+	}
+	rec.State, rec.Ending = keeper.Exited, &keeper.Ending{Code: 125, Failed: "the start was interrupted before the command ran", Where: "step"}
+	rec.FinishedAt = rec.CreatedAt
+	if err := rec.Write(r.RunDir); err != nil { // first: a keeper that gets to it now finds it over
+		return err
+	}
+	r.mu.Lock()
+	c.rec = rec
+	r.mu.Unlock()
+	r.clearPipes(rec.ID())
+	return r.endGroup(rec.ID())
+}
+
+func (r *Runtime) endStray(ctx context.Context, rec *keeper.Record) error {
+	r.Log.Warn("ending a process that no container claims", "container", rec.Name, "pid", rec.Pid)
+	if err := r.kill(ctx, rec); err != nil {
+		return err
+	}
+	return r.host.Group(rec.ID()).Remove()
+}
+
+// endGroup kills what is in a group and removes it.
+func (r *Runtime) endGroup(id string) error {
+	g := r.host.Group(id)
+	if err := g.Kill(); errors.Is(err, errors.ErrUnsupported) {
+		pids, err := g.Pids()
+		if err != nil {
+			return err
+		}
+		for _, pid := range pids {
+			unix.Kill(pid, unix.SIGKILL)
+		}
+	} else if err != nil {
+		return err
+	}
+	return g.Remove()
+}
+
+// sweepGroups removes groups of starts that no record knows.
+func (r *Runtime) sweepGroups(known map[string]bool) error {
+	names, err := r.host.Children()
+	if err != nil {
+		return err
+	}
+	var failed *multierror.Error
+	for _, id := range names {
+		if !known[id] && strings.Contains(id, ".") { // ours are NAME.NONCE
+			r.Log.Warn("removing a cgroup that no container claims", "cgroup", id)
+			failed = multierror.Append(failed, r.endGroup(id))
+		}
+	}
+	return failed.ErrorOrNil()
+}
+
+// sweepFiles removes records, pipes and ran files of starts that are over.
+func (r *Runtime) sweepFiles(known map[string]bool) error {
+	entries, err := os.ReadDir(r.RunDir + "/containers")
+	if err != nil {
+		return err
+	}
+	var failed *multierror.Error
+	for _, e := range entries {
+		parts := strings.SplitN(e.Name(), ".", 3)
+		if len(parts) < 3 || known[parts[0]+"."+parts[1]] {
+			continue
+		}
+		if err := keeper.Forget(r.RunDir, parts[0]+"."+parts[1]); err != nil {
+			failed = multierror.Append(failed, err)
+		}
+	}
+	return failed.ErrorOrNil()
+}
+
+// waitGone waits for a process that is not our child.
+func waitGone(ctx context.Context, pid int) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fd)
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 100)
+		if n > 0 || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil && err != unix.EINTR {
+			return os.NewSyscallError("poll", err)
+		}
+	}
+}

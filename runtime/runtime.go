@@ -1,0 +1,245 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sort"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"stead/runtime/cgroup"
+	"stead/runtime/keeper"
+	"stead/spec"
+)
+
+// Options of Open.
+type Options struct {
+	StateDir     string // durable facts and data; 0700
+	RunDir       string // facts of this boot; 0700
+	CgroupParent string // group below which all containers' are
+	Log          *slog.Logger
+	// ReadOnly only reads facts: nothing is made, recovered or watched. For
+	// verbs beside a daemon.
+	ReadOnly bool
+}
+
+// Runtime is the containers of one state directory. Its methods may be called
+// at once for different containers; calls for one name must not overlap, but
+// for List.
+type Runtime struct {
+	Options
+	host   *cgroup.Host
+	keeper keeper.Client
+	wake   chan struct{}
+
+	mu     sync.Mutex // guards what follows, and the fields of its containers
+	byName map[string]*container
+	ids    idRanges
+
+	ensure   sync.Mutex // one keeper is started at a time
+	ctx      context.Context
+	cancel   context.CancelFunc
+	watcher  sync.WaitGroup
+	watching atomic.Bool
+}
+
+// container is one container in memory. What is on disk is saved first.
+type container struct {
+	name  string
+	facts *facts
+	rec   *keeper.Record // of the current or last start on this boot; nil if none
+
+	// Below here nothing is saved.
+	starting, stopping bool
+	drift              []string
+	settling           sync.Mutex // the end is told by the keeper and by a stop at once
+}
+
+// Open reads what is known about the containers of a state directory. Unless
+// it only reads, it finishes or undoes what an earlier process left half-done,
+// and watches the keeper, if one runs.
+func Open(ctx context.Context, o Options) (*Runtime, error) {
+	host, err := cgroup.Detect(o.CgroupParent)
+	if err != nil {
+		return nil, err
+	}
+	r := &Runtime{
+		Options: o, host: host, keeper: keeper.Client{Run: o.RunDir},
+		wake: make(chan struct{}, 1), byName: map[string]*container{},
+	}
+	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	if !o.ReadOnly {
+		if err := r.makeDirs(); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.load(); err != nil {
+		return nil, err
+	}
+	if o.ReadOnly {
+		return r, nil
+	}
+	if err := r.recover(ctx); err != nil {
+		return nil, fmt.Errorf("recover: %w", err)
+	}
+	return r, nil
+}
+
+// Close stops watching. Containers and keeper run on.
+func (r *Runtime) Close() {
+	r.cancel()
+	r.watcher.Wait()
+}
+
+func (r *Runtime) makeDirs() error {
+	for _, d := range []string{r.StateDir, r.dir(""), filepath.Join(r.StateDir, "removed"), r.RunDir, filepath.Join(r.RunDir, "containers")} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return fmt.Errorf("make directory: %w", err)
+		}
+	}
+	// Set-user-ID files that a container makes are root's on disk: nobody else
+	// may get at them.
+	for _, d := range []string{r.StateDir, r.RunDir} {
+		if err := os.Chmod(d, 0o700); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dir is a container's directory.
+func (r *Runtime) dir(name string) string { return filepath.Join(r.StateDir, "containers", name) }
+
+// LogDir is where a container's output is.
+func (r *Runtime) LogDir(name string) string { return filepath.Join(r.dir(name), "log") }
+
+// load reads all facts into memory. Facts that can't be read are said and left
+// alone: the container they are about stays as it is.
+func (r *Runtime) load() error {
+	entries, err := os.ReadDir(r.dir(""))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("list containers: %w", err)
+	}
+	for _, e := range entries {
+		f, err := readFacts(r.dir(e.Name()))
+		if errors.Is(err, os.ErrNotExist) {
+			continue // a create that did not get far: it is taken up by the next
+		}
+		if err != nil {
+			r.Log.Error("container is left alone", "container", e.Name(), "error", err)
+			continue
+		}
+		r.byName[e.Name()] = &container{name: e.Name(), facts: f}
+		r.ids.take(f.IDBase)
+	}
+	records, err := keeper.ReadRecords(r.RunDir)
+	if err != nil {
+		r.Log.Error("read boot records", "error", err)
+	}
+	for _, rec := range records {
+		if c := r.byName[rec.Name]; c != nil && rec.BootID == keeper.BootID() && (c.rec == nil || rec.CreatedAt.After(c.rec.CreatedAt)) {
+			c.rec = rec
+		}
+	}
+	return nil
+}
+
+// known are a container's facts and record as of now; neither is ever changed in place.
+func (r *Runtime) known(c *container) (*facts, *keeper.Record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return c.facts, c.rec
+}
+
+// Wake receives after a container changed by itself.
+func (r *Runtime) Wake() <-chan struct{} { return r.wake }
+
+func (r *Runtime) changed() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// List is what is known about every container, by name.
+func (r *Runtime) List() []Status {
+	r.mu.Lock()
+	all := make([]Status, 0, len(r.byName))
+	for _, c := range r.byName {
+		all = append(all, c.status())
+	}
+	r.mu.Unlock()
+	sort.Slice(all, func(i, j int) bool { return all[i].Name < all[j].Name })
+	return all
+}
+
+// Get is what is known about one container.
+func (r *Runtime) Get(name string) (Status, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c, ok := r.byName[name]
+	if !ok {
+		return Status{}, false
+	}
+	return c.status(), true
+}
+
+// status derives; the caller holds the lock.
+func (c *container) status() Status {
+	s := Status{
+		Name: c.name, Applied: c.facts.Manifest, From: c.facts.From, State: Created,
+		CreatedAt: c.facts.CreatedAt, StoppedAt: c.facts.StoppedAt, Unapplied: c.facts.Unapplied, Drift: c.drift,
+	}
+	switch {
+	case c.rec != nil:
+		c.statusOfRecord(&s)
+	case c.facts.LastRun != nil:
+		l := c.facts.LastRun
+		s.State, s.StartedAt, s.FinishedAt, s.Exit = Exited, l.StartedAt, l.FinishedAt, l.Exit
+		if s.Exit == nil {
+			s.Exit = &Exit{Code: -1, Reason: ReasonUnknown, Message: "the host went down while it ran"}
+		}
+	}
+	switch {
+	case c.starting:
+		s.State = Starting
+	case c.stopping && s.State == Running:
+		s.State = Stopping
+	}
+	return s
+}
+
+func (c *container) statusOfRecord(s *Status) {
+	r := c.rec
+	s.StartedAt, s.FinishedAt, s.Restarts, s.Failures = r.StartedAt, r.FinishedAt, r.Restarts, r.Failures
+	switch r.State {
+	case keeper.Running:
+		s.State, s.Pid = Running, r.Pid
+	case keeper.Exited:
+		s.State, s.Exit = Exited, exitOf(r.Ending, r.Stopping)
+		if failedEarly(r, c.facts.Manifest) {
+			s.Failures++
+		} else {
+			s.Failures = 0
+		}
+	default:
+		s.State = Starting
+	}
+}
+
+// failedEarly says whether a run counts for the back-off: it ended sooner than
+// the longest delay, or never began.
+func failedEarly(r *keeper.Record, c *spec.Container) bool {
+	if r.Stopping {
+		return false
+	}
+	if r.Ending != nil && r.Ending.Failed != "" {
+		return true
+	}
+	return r.FinishedAt.Sub(r.StartedAt) < time.Duration(c.Spec.Restart.Backoff.Max)
+}

@@ -1,0 +1,383 @@
+package runtime
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"time"
+
+	"stead/runtime/cgroup"
+	"stead/runtime/keeper"
+	"stead/runtime/launch"
+	"stead/runtime/rootfs"
+	"stead/spec"
+
+	"golang.org/x/sys/unix"
+)
+
+// start starts a container. The order is what makes a crash harmless: record,
+// then kernel objects, then the process. A start that fails for the container's
+// own sake is on record as its end, and is no error here beyond its text.
+func (r *Runtime) start(ctx context.Context, c *container, restarts, failures int) error {
+	r.mu.Lock()
+	c.starting = true
+	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		c.starting = false
+		r.mu.Unlock()
+	}()
+	if err := r.ensureKeeper(ctx); err != nil {
+		return fmt.Errorf("start %s: %w", c.name, err)
+	}
+	if err := r.beforeRun(c); err != nil {
+		return fmt.Errorf("start %s: %w", c.name, err)
+	}
+	f, old := r.known(c)
+	m := f.Manifest
+	rec := &keeper.Record{
+		Name: c.name, Nonce: nonce(), BootID: keeper.BootID(), State: keeper.Creating, CreatedAt: time.Now(),
+		IDBase: f.IDBase, Restarts: restarts, Failures: failures,
+		LogDir: r.LogDir(c.name), LogSize: int64(m.Spec.Logs.MaxSize), LogKeep: logKeep(m),
+	}
+	if m.Spec.Security.Userns == "host" {
+		rec.IDBase = 0
+	}
+	if err := rec.Write(r.RunDir); err != nil {
+		return fmt.Errorf("start %s: %w", c.name, err)
+	}
+	if old != nil {
+		if err := errors.Join(r.host.Group(old.ID()).Remove(), keeper.Forget(r.RunDir, old.ID())); err != nil {
+			r.Log.Error("clean up after the last run", "container", c.name, "error", err)
+		}
+	}
+	err := r.launch(ctx, rec, m)
+	r.noteStart(c, rec, err)
+	if err != nil {
+		return fmt.Errorf("start %s: %w", c.name, err)
+	}
+	return nil
+}
+
+// beforeRun gives the container its ids and notes durably that a run begins
+// where there may never be a second one.
+func (r *Runtime) beforeRun(c *container) error {
+	f, _ := r.known(c)
+	needIDs := f.Manifest.Spec.Security.Userns != "host" && f.IDBase == 0
+	once := f.Manifest.Spec.Restart.Policy != "always"
+	if !needIDs && !once && f.LastRun == nil {
+		return nil
+	}
+	var base uint32
+	if needIDs {
+		r.mu.Lock()
+		var err error
+		base, err = r.ids.next()
+		r.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return r.save(c, func(f *facts) {
+		if needIDs {
+			f.IDBase = base
+		}
+		f.LastRun = nil
+		if once {
+			f.LastRun = &lastRun{StartedAt: time.Now().UTC()}
+		}
+	})
+}
+
+// noteStart takes the outcome into memory. After a success the keeper's record
+// is the truth; after a failure it may be, if there was a process at all.
+func (r *Runtime) noteStart(c *container, rec *keeper.Record, err error) {
+	if err != nil {
+		r.noteFailure(c, rec, err)
+		return
+	}
+	if now, e := keeper.ReadRecord(r.RunDir, rec.ID()); e == nil {
+		rec = now
+	}
+	r.mu.Lock()
+	c.rec = rec
+	r.mu.Unlock()
+	if rec.State == keeper.Exited { // a short run: its end may have been told before we knew of it
+		r.settle(rec.ID())
+	}
+}
+
+func (r *Runtime) noteFailure(c *container, rec *keeper.Record, err error) {
+	var end *keeper.Ending
+	var launched *keeper.StartError
+	var early *keeperError
+	switch {
+	case errors.As(err, &launched):
+		end = &keeper.Ending{Code: 125, Failed: launched.Message, Where: string(launched.Where)}
+		if launched.Where == launch.AtCommand {
+			end.Code = 127
+		}
+		// If it was born, the keeper reaps it and puts the end on record.
+		wait, cancel := context.WithTimeout(r.ctx, 10*time.Second)
+		if e, err := r.keeper.Wait(wait, rec.ID()); err == nil && e != nil {
+			end = e
+		} else if now, err := keeper.ReadRecord(r.RunDir, rec.ID()); err == nil && now.Ending != nil {
+			end = now.Ending
+		}
+		cancel()
+	case errors.As(err, &early):
+		end = &keeper.Ending{Code: 125, Failed: early.message, Where: string(early.where)}
+	default:
+		end = &keeper.Ending{Code: 125, Failed: err.Error(), Where: string(launch.AtStep)}
+	}
+	rec.State, rec.FinishedAt, rec.Ending = keeper.Exited, time.Now(), end
+	if e := rec.Write(r.RunDir); e != nil {
+		r.Log.Error("record a failed start", "container", c.name, "error", e)
+	}
+	if e := r.host.Group(rec.ID()).Remove(); e != nil {
+		r.Log.Error("remove cgroup", "container", c.name, "error", e)
+	}
+	r.clearPipes(rec.ID())
+	r.mu.Lock()
+	c.rec = rec
+	r.mu.Unlock()
+}
+
+// launch makes the kernel objects and has the keeper start the process.
+func (r *Runtime) launch(ctx context.Context, rec *keeper.Record, m *spec.Container) error {
+	root, err := r.prepareRoot(m)
+	if err != nil {
+		return err
+	}
+	p, err := process(m, root.Path)
+	if err != nil {
+		return err
+	}
+	group := r.host.Group(rec.ID())
+	if err := group.Create(limitsOf(m)); err != nil {
+		return err
+	}
+	if err := r.makePipes(rec); err != nil {
+		return err
+	}
+	id := rec.ID()
+	config := &launch.Config{
+		Name: rec.Name, Nonce: rec.Nonce, Root: root, Mounts: mountsOf(m),
+		IDBase: rec.IDBase, HostNetwork: m.Spec.Network.Mode == "host", Hostname: m.Spec.Hostname, Process: p,
+		Stdout: keeper.StdoutPath(r.RunDir, id), Stderr: keeper.StderrPath(r.RunDir, id), Ran: keeper.RanPath(r.RunDir, id),
+	}
+	config.Cgroups, config.CgroupInto = group.Join()
+	_, err = r.keeper.Start(ctx, rec, config)
+	return err
+}
+
+// prepareRoot makes sure that the root is there and that `root` leads to it.
+func (r *Runtime) prepareRoot(m *spec.Container) (launch.Root, error) {
+	dir := r.dir(m.Metadata.Name)
+	root := launch.Root{Path: m.Spec.Rootfs.Path, ReadOnly: m.Spec.Rootfs.ReadOnly}
+	if m.Spec.Rootfs.Host != nil {
+		root.Path, root.Usr = filepath.Join(dir, "upper"), "/usr"
+		if err := rootfs.MakeHost(root.Path, m.Spec.Hostname); err != nil {
+			return root, err
+		}
+	}
+	st, err := os.Stat(root.Path)
+	if err == nil && !st.IsDir() {
+		err = unix.ENOTDIR
+	}
+	if err != nil {
+		return root, &keeperError{launch.AtRoot, fmt.Sprintf("rootfs.path %s: %v", root.Path, reasonOf(err))}
+	}
+	return root, relink(filepath.Join(dir, "root"), root.Path)
+}
+
+func reasonOf(err error) error {
+	var p *os.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
+// relink makes link a symbolic link to target.
+func relink(link, target string) error {
+	if now, err := os.Readlink(link); err == nil && now == target {
+		return nil
+	}
+	tmp := link + "~"
+	os.Remove(tmp)
+	if err := os.Symlink(target, tmp); err != nil {
+		return err
+	}
+	return os.Rename(tmp, link)
+}
+
+// hostRun is the size of a host root's /run.
+const hostRun = 64 << 20
+
+// mountsOf are the manifest's mounts and, for a host root, what it shows of the
+// host's /etc and an empty /run; parents before children.
+func mountsOf(m *spec.Container) []launch.Mount {
+	var all []launch.Mount
+	for target, w := range m.Spec.Mounts {
+		l := launch.Mount{Target: target, Source: w.Source, ReadOnly: w.ReadOnly}
+		if w.Tmpfs != nil {
+			l.Mode = 0o1777
+			if w.Tmpfs.Size != nil {
+				l.Size = int64(*w.Tmpfs.Size)
+			}
+		}
+		all = append(all, l)
+	}
+	if m.Spec.Rootfs.Host != nil {
+		said := func(target string) bool { _, ok := m.Spec.Mounts[target]; return ok }
+		for _, p := range rootfs.HostShares() {
+			if !said(p) {
+				all = append(all, launch.Mount{Target: p, Source: p, ReadOnly: true})
+			}
+		}
+		if !said("/run") {
+			all = append(all, launch.Mount{Target: "/run", Size: hostRun, Mode: 0o755})
+		}
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i].Target < all[j].Target })
+	return all
+}
+
+func (r *Runtime) makePipes(rec *keeper.Record) error {
+	for _, p := range []string{keeper.StdoutPath(r.RunDir, rec.ID()), keeper.StderrPath(r.RunDir, rec.ID())} {
+		if err := unix.Mkfifo(p, 0o600); err != nil {
+			return &os.PathError{Op: "mkfifo", Path: p, Err: err}
+		}
+		// Any user in the container may write to /dev/stdout by its path.
+		if err := errors.Join(os.Chown(p, int(rec.IDBase), int(rec.IDBase)), os.Chmod(p, 0o622)); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(keeper.RanPath(r.RunDir, rec.ID()), nil, 0o600)
+}
+
+func (r *Runtime) clearPipes(id string) {
+	for _, p := range []string{keeper.StdoutPath(r.RunDir, id), keeper.StderrPath(r.RunDir, id), keeper.RanPath(r.RunDir, id)} {
+		if err := os.Remove(p); err != nil && !errors.Is(err, os.ErrNotExist) {
+			r.Log.Error("clean up", "error", err)
+		}
+	}
+}
+
+func limitsOf(m *spec.Container) cgroup.Limits {
+	w, l := m.Spec.Resources, cgroup.NoLimits()
+	if w.Memory != nil {
+		l.Memory = int64(*w.Memory)
+	}
+	if w.Swap != nil {
+		l.Swap = int64(*w.Swap)
+	}
+	if w.CPU != nil {
+		l.CPU = int64(*w.CPU)
+	}
+	if w.CPUWeight != nil {
+		l.CPUWeight = *w.CPUWeight
+	}
+	if w.Pids != nil {
+		l.Pids = *w.Pids
+	}
+	if w.IO != nil && w.IO.Weight != nil {
+		l.IOWeight = *w.IO.Weight
+	}
+	l.Cpuset = w.Cpuset
+	l.Devices = m.Spec.Security.Userns == "host"
+	return l
+}
+
+func logKeep(m *spec.Container) int {
+	if m.Spec.Logs.Keep == nil {
+		return 5
+	}
+	return int(*m.Spec.Logs.Keep)
+}
+
+func nonce() string {
+	var b [4]byte
+	rand.Read(b[:]) // never fails (crypto/rand)
+	return hex.EncodeToString(b[:])
+}
+
+// Update applies m where only live fields differ. What the kernel refuses keeps
+// its old value and is told by the status.
+func (r *Runtime) Update(ctx context.Context, m *spec.Container, from Origin) error {
+	c, err := r.find(m.Metadata.Name)
+	if err != nil {
+		return err
+	}
+	f, rec := r.known(c)
+	var refused []Unapplied
+	if rec != nil && rec.State == keeper.Running {
+		refused = r.updateLive(ctx, rec, f.Manifest, m, f.Unapplied)
+	}
+	return r.save(c, func(f *facts) { f.Manifest, f.From, f.Unapplied = m, from, refused })
+}
+
+// updateLive brings limits from what the kernel has to what m says. Where an
+// earlier change was refused the kernel has an older value than `old` says.
+func (r *Runtime) updateLive(ctx context.Context, rec *keeper.Record, old, m *spec.Container, pending []Unapplied) []Unapplied {
+	have, want := limitsOf(old), limitsOf(m)
+	for _, u := range pending {
+		forget(&have, u.Path)
+	}
+	var refused []Unapplied
+	for _, x := range r.host.Group(rec.ID()).Update(have, want) {
+		path := "spec.resources." + x.Field
+		refused = append(refused, unapplied(path, x.Message, old, m, pending))
+	}
+	if old.Spec.Logs.MaxSize != m.Spec.Logs.MaxSize || logKeep(old) != logKeep(m) {
+		if err := r.keeper.LimitLog(ctx, rec.ID(), int64(m.Spec.Logs.MaxSize), logKeep(m)); err != nil {
+			refused = append(refused, Unapplied{Path: "spec.logs", Message: err.Error()})
+		}
+	}
+	return refused
+}
+
+// forget marks a limit as not known to be what the manifest said.
+func forget(l *cgroup.Limits, path string) {
+	const unknown = -2
+	switch path {
+	case "spec.resources.memory":
+		l.Memory, l.Swap = unknown, unknown
+	case "spec.resources.swap":
+		l.Swap = unknown
+	case "spec.resources.cpu":
+		l.CPU = unknown
+	case "spec.resources.cpuWeight":
+		l.CPUWeight = unknown
+	case "spec.resources.pids":
+		l.Pids = unknown
+	case "spec.resources.cpuset":
+		l.Cpuset = "unknown"
+	case "spec.resources.io.weight":
+		l.IOWeight = unknown
+	}
+}
+
+// unapplied says what the container still has: of an earlier refusal, or old.
+func unapplied(path, message string, old, m *spec.Container, pending []Unapplied) Unapplied {
+	u := Unapplied{Path: path, Message: message}
+	for _, d := range spec.Diff(old, m) {
+		if d.Path == path {
+			u.Have, u.Wanted = d.Before, d.After
+		}
+	}
+	if i := slices.IndexFunc(pending, func(p Unapplied) bool { return p.Path == path }); i >= 0 {
+		u.Have = pending[i].Have
+		if u.Wanted == "" {
+			u.Wanted = pending[i].Wanted
+		}
+	}
+	return u
+}

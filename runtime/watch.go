@@ -1,0 +1,209 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"stead/runtime/cgroup"
+	"stead/runtime/keeper"
+)
+
+// keeperGroup is the keeper's own cgroup leaf; no container's name has a '_'.
+const keeperGroup = "_keeper"
+
+// ensureKeeper makes sure that a keeper runs and is watched.
+func (r *Runtime) ensureKeeper(ctx context.Context) error {
+	r.ensure.Lock()
+	defer r.ensure.Unlock()
+	pid, started, err := r.keeper.Ensure(ctx)
+	if err != nil {
+		return err
+	}
+	if started {
+		r.Log.Info("keeper started", "pid", pid)
+		r.placeKeeper(pid)
+	}
+	return r.watchKeeper()
+}
+
+// placeKeeper puts it into a leaf group of its own: what it uses is not charged
+// to whoever happened to start it.
+func (r *Runtime) placeKeeper(pid int) {
+	g := r.host.Group(keeperGroup)
+	err := g.Create(cgroup.NoLimits())
+	dirs, into := g.Join()
+	if into != "" {
+		dirs = append(dirs, into)
+	}
+	for _, d := range dirs {
+		if e := os.WriteFile(d+"/cgroup.procs", []byte(strconv.Itoa(pid)), 0); e != nil {
+			err = errors.Join(err, e)
+		}
+	}
+	if err != nil {
+		r.Log.Warn("keeper stays in its starter's cgroup", "error", err)
+	}
+}
+
+// watchKeeper has ends told, unless they are already. The caller holds ensure.
+func (r *Runtime) watchKeeper() error {
+	if r.watching.Load() {
+		return nil
+	}
+	up := make(chan struct{})
+	failed := make(chan error, 1)
+	r.watching.Store(true)
+	r.watcher.Add(1)
+	go func() {
+		defer r.watcher.Done()
+		err := r.keeper.Watch(r.ctx, func(int) { close(up) }, func(id string) {
+			r.watcher.Go(func() { r.settle(id) }) // a slow clean-up holds nobody up
+		})
+		r.watching.Store(false)
+		failed <- err
+		if r.ctx.Err() == nil {
+			r.Log.Warn("keeper is gone", "error", err)
+			r.revive()
+		}
+	}()
+	select {
+	case <-up:
+		return nil
+	case err := <-failed:
+		return err
+	}
+}
+
+// revive starts another keeper, which adopts what runs, and takes note of what
+// ended meanwhile.
+func (r *Runtime) revive() {
+	for wait := 100 * time.Millisecond; r.ctx.Err() == nil; wait = min(2*wait, time.Minute) {
+		err := r.ensureKeeper(r.ctx)
+		if err == nil {
+			r.refresh()
+			return
+		}
+		r.Log.Error("start another keeper", "error", err)
+		select {
+		case <-time.After(wait):
+		case <-r.ctx.Done():
+		}
+	}
+}
+
+// refresh reads again the records of all that ran.
+func (r *Runtime) refresh() {
+	r.mu.Lock()
+	var ids []string
+	for _, c := range r.byName {
+		if c.rec != nil && c.rec.State != keeper.Exited && !c.starting {
+			ids = append(ids, c.rec.ID())
+		}
+	}
+	r.mu.Unlock()
+	for _, id := range ids {
+		r.settle(id)
+	}
+}
+
+// settle takes note of a container's end: its record becomes what memory says,
+// OOM kills are counted before the cgroup goes, and what it no longer needs is
+// removed. It is safe to repeat.
+func (r *Runtime) settle(id string) {
+	rec, err := keeper.ReadRecord(r.RunDir, id)
+	if err != nil {
+		return // removed meanwhile
+	}
+	name, _, _ := strings.Cut(id, ".")
+	r.mu.Lock()
+	c := r.byName[name]
+	mine := c != nil && c.rec != nil && c.rec.ID() == id
+	r.mu.Unlock()
+	if !mine {
+		return
+	}
+	if rec.State != keeper.Exited {
+		r.mu.Lock()
+		c.rec = rec
+		r.mu.Unlock()
+		return
+	}
+	c.settling.Lock()
+	defer c.settling.Unlock()
+	group := r.host.Group(id)
+	if group.Exists() {
+		if rec.Ending != nil && !rec.Ending.OOM && group.OOMKills() > 0 && !rec.Stopping && rec.Ending.Code != 0 {
+			rec.Ending.OOM = true
+			if err := rec.Write(r.RunDir); err != nil {
+				r.Log.Error("record OOM kill", "container", name, "error", err)
+			}
+		}
+	}
+	if err := group.Remove(); err != nil {
+		r.Log.Error("remove cgroup", "container", name, "error", err)
+	}
+	r.clearPipes(id)
+	if f, _ := r.known(c); f.LastRun != nil {
+		exit := exitOf(rec.Ending, rec.Stopping)
+		if err := r.save(c, func(f *facts) {
+			f.LastRun = &lastRun{StartedAt: rec.StartedAt.UTC(), FinishedAt: rec.FinishedAt.UTC(), Exit: exit}
+		}); err != nil {
+			r.Log.Error("record the end", "container", name, "error", err)
+		}
+	}
+	r.mu.Lock()
+	c.rec = rec
+	r.mu.Unlock()
+	r.changed()
+}
+
+// Check looks at the keeper's health and tries again what the kernel refused.
+func (r *Runtime) Check(ctx context.Context) error {
+	running, pending := r.unsettled()
+	if running {
+		if err := r.ensureKeeper(ctx); err != nil {
+			return fmt.Errorf("check keeper: %w", err)
+		}
+	}
+	for _, s := range pending {
+		if err := r.Update(ctx, s.Applied, s.From); err != nil {
+			return fmt.Errorf("apply limits of %s: %w", s.Name, err)
+		}
+	}
+	return nil
+}
+
+func (r *Runtime) unsettled() (running bool, pending []Status) {
+	for _, s := range r.List() {
+		if s.State == Running {
+			running = true
+			if len(s.Unapplied) > 0 {
+				pending = append(pending, s)
+			}
+		}
+	}
+	return running, pending
+}
+
+// QuitKeeper ends the keeper if it holds no container; what it leaves behind is
+// removed. Otherwise it stays, and that is no error.
+func (r *Runtime) QuitKeeper(ctx context.Context) error {
+	if running, _ := r.unsettled(); running {
+		return nil
+	}
+	pid, _, err := r.keeper.Ping(ctx)
+	if errors.Is(err, keeper.ErrNoKeeper) {
+		return nil
+	}
+	r.cancel()
+	r.watcher.Wait()
+	if err := r.keeper.Quit(ctx); err != nil {
+		return fmt.Errorf("end keeper: %w", err)
+	}
+	return errors.Join(waitGone(ctx, pid), r.host.Group(keeperGroup).Remove(), r.host.RemoveParent())
+}
