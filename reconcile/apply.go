@@ -1,0 +1,240 @@
+package reconcile
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/go-multierror"
+)
+
+// ApplyOptions are what a person says with an apply.
+type ApplyOptions struct {
+	// Confirm names containers whose removal is meant; "all" is all that no
+	// manifest declares at that moment.
+	Confirm []string `json:"confirm,omitempty"`
+	// Progress receives a line for each action that ended; may be nil. It is
+	// called by one goroutine.
+	Progress func(line string) `json:"-"`
+}
+
+// Result is what an apply, or a verb for named containers, came to.
+type Result struct {
+	// Containers that something was done to, or that are not as declared, by name.
+	Containers []ContainerResult `json:"containers"`
+}
+
+// ContainerResult is what was done to one container and how it stands now.
+type ContainerResult struct {
+	Name    string   `json:"name"`
+	Actions []Verb   `json:"actions"` // done, in order
+	Changes []Change `json:"changes,omitempty"`
+	State   State    `json:"state,omitempty"` // "" once it is removed
+	Sync    Sync     `json:"sync,omitempty"`
+	Reason  string   `json:"reason,omitempty"`
+	Note    string   `json:"note,omitempty"` // as of a root that was brought back
+	Error   string   `json:"error,omitempty"`
+}
+
+// Changed tells whether anything was done.
+func (r Result) Changed() bool {
+	return slices.ContainsFunc(r.Containers, func(c ContainerResult) bool { return len(c.Actions) > 0 })
+}
+
+// Held tells whether a removal waits for a confirmation.
+func (r Result) Held() bool {
+	return slices.ContainsFunc(r.Containers, func(c ContainerResult) bool { return c.Sync == Held })
+}
+
+// Invalid tells whether a manifest has errors.
+func (r Result) Invalid() bool {
+	return slices.ContainsFunc(r.Containers, func(c ContainerResult) bool { return c.Reason == ReasonInvalidManifest })
+}
+
+// Err is all that failed; nil if nothing did. A held removal is no failure.
+func (r Result) Err() error {
+	var all *multierror.Error
+	for _, c := range r.Containers {
+		if c.Error != "" {
+			all = multierror.Append(all, fmt.Errorf("%s: %s", c.Name, c.Error))
+		}
+	}
+	return all.ErrorOrNil()
+}
+
+// manyRounds is more passes than any apply needs to come to rest.
+const manyRounds = 32
+
+// Apply reads the manifests and returns when all is as declared, failed, or held.
+// What failed before is tried again at once. The error is that of the asking (ctx
+// ended); what went wrong with containers is in the result.
+func (e *Engine) Apply(ctx context.Context, o ApplyOptions) (Result, error) {
+	e.init()
+	if err := e.checkAlone(ctx); err != nil {
+		return Result{}, err
+	}
+	done := &doings{by: map[string]*ContainerResult{}, progress: o.Progress}
+	options := passOptions{prompt: true, retry: true, confirm: o.Confirm}
+	for range manyRounds {
+		out := e.runPass(ctx, options)
+		options = passOptions{prompt: true}
+		waited, err := e.await(ctx, out.started, done)
+		if err != nil {
+			return e.result(done), err
+		}
+		if waited {
+			continue
+		}
+		retry, writing := out.writers()
+		if !writing {
+			return e.result(done), nil
+		}
+		if err := pause(ctx, retry); err != nil {
+			return e.result(done), err
+		}
+	}
+	return e.result(done), errors.New("apply: the host does not come to rest; see stead status")
+}
+
+// checkAlone looks at the kernel once for a verb that runs without a daemon.
+func (e *Engine) checkAlone(ctx context.Context) error {
+	e.mu.Lock()
+	alone := e.base == nil
+	e.mu.Unlock()
+	if !alone {
+		return nil
+	}
+	if err := e.Runtime.Check(ctx); err != nil {
+		return fmt.Errorf("check the containers of this host: %w", err)
+	}
+	return nil
+}
+
+// writers tells whether a file's writer is worth waiting for, and for how long.
+func (o *outcome) writers() (time.Duration, bool) {
+	for _, f := range o.desired.waiting {
+		if o.at.Sub(f.Waiting) < waitNoted {
+			return o.desired.Reading.Retry, true
+		}
+	}
+	return 0, false
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// await waits for the actions that a pass started and those that were under way,
+// and tells whether there were any. Starts by the restart policy go on forever
+// and are not waited for.
+func (e *Engine) await(ctx context.Context, started []*job, done *doings) (bool, error) {
+	jobs := e.exec.jobs()
+	for _, j := range started {
+		jobs[j.Name] = j
+	}
+	waited := false
+	for _, name := range sortedKeys(jobs) {
+		j := jobs[name]
+		if j.ByPolicy {
+			continue
+		}
+		waited = true
+		select {
+		case <-j.ended:
+			done.add(j)
+		case <-ctx.Done():
+			return true, ctx.Err()
+		}
+	}
+	return waited, nil
+}
+
+// doings gathers what was done.
+type doings struct {
+	by       map[string]*ContainerResult
+	progress func(string)
+}
+
+func (d *doings) add(j *job) {
+	c := d.by[j.Name]
+	if c == nil {
+		c = &ContainerResult{Name: j.Name}
+		d.by[j.Name] = c
+	}
+	line := j.Action.String()
+	if j.err != nil {
+		c.Error = fmt.Sprintf("%s failed: %v", j.Verb, j.err)
+		line += ": failed: " + j.err.Error()
+	} else {
+		c.Actions, c.Changes, c.Error = append(c.Actions, j.Verb), append(c.Changes, j.Changes...), ""
+		if j.note != "" {
+			c.Note = j.note
+			line += "  (" + j.note + ")"
+		}
+	}
+	if d.progress != nil {
+		d.progress(line)
+	}
+}
+
+// result holds what was done against how everything stands now.
+func (e *Engine) result(done *doings) Result {
+	var r Result
+	seen := map[string]bool{}
+	for _, v := range e.views() {
+		c, acted := done.by[v.Name]
+		bad := v.notAsDeclared()
+		if !acted && !bad {
+			continue
+		}
+		if c == nil {
+			c = &ContainerResult{Name: v.Name}
+		}
+		c.State, c.Sync, c.Reason = v.State, v.Sync, v.Reason
+		if c.Error == "" && bad && v.Sync != Held {
+			c.Error = cmp.Or(v.Why, v.Message, string(v.State))
+		}
+		seen[v.Name] = true
+		r.Containers = append(r.Containers, *c)
+	}
+	for _, name := range sortedKeys(done.by) {
+		if !seen[name] {
+			r.Containers = append(r.Containers, *done.by[name])
+		}
+	}
+	slices.SortStableFunc(r.Containers, func(a, b ContainerResult) int { return cmp.Compare(a.Name, b.Name) })
+	return r
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// notAsDeclared tells what a person should look at.
+func (v *ContainerView) notAsDeclared() bool {
+	return v.State == BackOff || v.State == Failed || v.State == Invalid || v.Sync == SyncError || v.Sync == Held
+}
+
+// Plan says what an apply would do now, and does nothing.
+func (e *Engine) Plan(context.Context) (Plan, error) {
+	e.init()
+	desired, observed, m, now := e.look(true)
+	plan := Diff(desired, observed, m, now)
+	plan.Errors = desired.errorLines()
+	return plan, nil
+}

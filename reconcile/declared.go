@@ -1,0 +1,154 @@
+package reconcile
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"stead/reconcile/source"
+	"stead/spec"
+)
+
+// Declared is what a reading says by itself, before it is held against what
+// runs. It is made once for a reading and never changed.
+type Declared struct {
+	Reading *source.Reading
+
+	single    map[string]*Want   // names that one valid document claims
+	contested map[string][]claim // names that several claim
+	invalid   []claim            // documents with errors
+	broken    []*source.File     // files that can't be read as a whole
+	waiting   []*source.File     // files whose writer is still at it
+	files     map[string]*source.File
+	named     map[string]*spec.Error // the first error of an invalid document, by its name
+}
+
+// claim is a document that says it is a container.
+type claim struct {
+	file *source.File
+	doc  *spec.Document
+}
+
+func (c claim) origin() Origin {
+	return Origin{File: c.file.Path, Document: c.doc.Index}
+}
+
+// place is where a person finds the claim.
+func (c claim) place() string {
+	return fmt.Sprintf("%s:%d", c.file.Path, c.doc.Line)
+}
+
+// Declare sorts out a reading.
+func Declare(r *source.Reading) *Declared {
+	d := &Declared{
+		Reading: r, single: make(map[string]*Want, len(r.Files)), contested: map[string][]claim{},
+		files: make(map[string]*source.File, len(r.Files)), named: map[string]*spec.Error{},
+	}
+	first := make(map[string]claim, len(r.Files))
+	for _, f := range r.Files {
+		d.files[f.Path] = f
+		if f.Err != nil {
+			d.broken = append(d.broken, f)
+		}
+		if !f.Waiting.IsZero() {
+			d.waiting = append(d.waiting, f)
+		}
+		for i := range f.Documents {
+			d.document(claim{f, &f.Documents[i]}, first)
+		}
+	}
+	return d
+}
+
+func (d *Declared) document(c claim, first map[string]claim) {
+	if c.doc.Container == nil {
+		d.invalid = append(d.invalid, c)
+		if c.doc.Name != "" && len(c.doc.Errors) > 0 && d.named[c.doc.Name] == nil {
+			d.named[c.doc.Name] = c.doc.Errors[0]
+		}
+		return
+	}
+	name := c.doc.Container.Metadata.Name
+	before, taken := first[name]
+	if !taken {
+		first[name] = c
+		d.single[name] = &Want{Spec: c.doc.Container, From: c.origin(), Waiting: c.file.Waiting}
+		return
+	}
+	if d.contested[name] == nil {
+		d.contested[name] = []claim{before}
+	}
+	d.contested[name] = append(d.contested[name], c)
+	delete(d.single, name)
+}
+
+// fileOf returns the file that counts for a recorded origin: the one of that
+// path, or the one that replaces it in a later directory. Both results are nil
+// and false if there is none.
+func (d *Declared) fileOf(path string) *source.File {
+	if f := d.files[path]; f != nil {
+		return f
+	}
+	return d.Reading.Replaced[path]
+}
+
+// fault is the first thing wrong with a file, nil if nothing is.
+func fault(f *source.File) error {
+	if f == nil {
+		return nil
+	}
+	if f.Err != nil {
+		return f.Err
+	}
+	for i := range f.Documents {
+		if errs := f.Documents[i].Errors; len(errs) > 0 {
+			return errs[0]
+		}
+	}
+	if !f.Waiting.IsZero() && len(f.Documents) == 0 {
+		return waitingError(f)
+	}
+	return nil
+}
+
+// mayHold is why a file that does not validly declare name may mean to all the
+// same: it can't be read, or a document in it is broken and has that name or no
+// readable one.
+func mayHold(f *source.File, name string) error {
+	if f == nil {
+		return nil
+	}
+	if f.Err != nil {
+		return f.Err
+	}
+	for i := range f.Documents {
+		doc := &f.Documents[i]
+		if len(doc.Errors) > 0 && (doc.Name == name || doc.Name == "") {
+			return doc.Errors[0]
+		}
+	}
+	if !f.Waiting.IsZero() && len(f.Documents) == 0 {
+		return waitingError(f)
+	}
+	return nil
+}
+
+// WaitingError says that a file is not read because somebody still writes it.
+type WaitingError struct {
+	File  string
+	Since time.Time
+}
+
+func (e *WaitingError) Error() string {
+	return e.File + ": somebody has it open for writing; waiting for its writer"
+}
+
+func waitingError(f *source.File) error { return &WaitingError{File: f.Path, Since: f.Waiting} }
+
+// sortClaims puts claims in the order in which a person would read them.
+func sortClaims(claims []claim) {
+	slices.SortFunc(claims, func(a, b claim) int {
+		return cmp.Or(cmp.Compare(a.file.Path, b.file.Path), cmp.Compare(a.doc.Index, b.doc.Index))
+	})
+}

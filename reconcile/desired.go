@@ -1,0 +1,286 @@
+package reconcile
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"stead/reconcile/source"
+	"stead/runtime"
+	"stead/spec"
+)
+
+// Desired is what should be on this host: what the manifests declare, held
+// against what runs, so that bad input never changes or removes anything.
+type Desired struct {
+	*Declared
+	Invalid []InvalidManifest // documents and files that gave no container, by name
+
+	kept map[string]*Want // containers that stay as they are applied, and why
+}
+
+// Want is one container as it should be.
+type Want struct {
+	Spec *spec.Container
+	From Origin
+	// Err is why the manifest can't be followed. Spec is then what is applied:
+	// the container is kept as it is.
+	Err error
+	// Waiting is since when a writer has had the file open; zero if none has.
+	Waiting time.Time
+}
+
+// InvalidManifest is one that never gave a container.
+type InvalidManifest struct {
+	Name string // of the document where that is readable and not in use, otherwise the file's path
+	From Origin
+	Errs []error
+}
+
+// Lookup returns how a container should be, nil if it should not be there.
+func (d *Desired) Lookup(name string) *Want {
+	if w := d.kept[name]; w != nil {
+		return w
+	}
+	return d.single[name]
+}
+
+// Len counts the containers that should be there.
+func (d *Desired) Len() int {
+	n := len(d.single)
+	for name := range d.kept {
+		if d.single[name] == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// each calls visit for every container that should be there, in no order.
+func (d *Desired) each(visit func(name string, w *Want)) {
+	for name, w := range d.single {
+		if d.kept[name] == nil {
+			visit(name, w)
+		}
+	}
+	for name, w := range d.kept {
+		visit(name, w)
+	}
+}
+
+// Combine holds what is declared against what runs. The runtime's records hold
+// the applied manifests and where they came from, so this needs no memory of its
+// own and gives the same after a restart of the daemon.
+func (d *Declared) Combine(observed []runtime.Status) *Desired {
+	out := &Desired{Declared: d, kept: map[string]*Want{}}
+	lost := map[claim]error{}
+	settled := map[string]bool{}
+	for i := range observed {
+		st := &observed[i]
+		w := d.single[st.Name]
+		if w != nil && w.From.File == st.From.File {
+			continue // the common case: the manifest is where it was
+		}
+		claims := d.contested[st.Name]
+		if w != nil {
+			claims = []claim{d.claimOf(w)}
+		}
+		settled[st.Name] = true
+		if kept := d.decide(st, claims, lost); kept != nil {
+			out.kept[st.Name] = kept
+		}
+	}
+	for name, claims := range d.contested {
+		if !settled[name] {
+			for i, c := range claims {
+				lost[c] = contestError(c, claims[(i+1)%len(claims)], "is declared by %s too: one name, one manifest; neither is created until one is renamed or deleted")
+			}
+		}
+	}
+	out.listInvalid(observed, lost)
+	return out
+}
+
+func (d *Declared) claimOf(w *Want) claim {
+	f := d.files[w.From.File]
+	for i := range f.Documents {
+		if f.Documents[i].Index == w.From.Document {
+			return claim{f, &f.Documents[i]}
+		}
+	}
+	return claim{}
+}
+
+// decide says what a container should be whose name is not simply declared
+// where it was: nil leaves it to what is declared. Claims that lose are noted.
+func (d *Declared) decide(st *runtime.Status, claims []claim, lost map[claim]error) *Want {
+	keep := func(err error) *Want { return &Want{Spec: st.Applied, From: st.From, Err: err} }
+	origin := d.fileOf(st.From.File)
+	if len(claims) == 0 {
+		if err := fault(origin); err != nil {
+			return keep(err)
+		}
+		if err := d.named[st.Name]; err != nil {
+			return keep(err) // moved and broken at once
+		}
+		return nil
+	}
+	if c, ok := incumbent(st.From, claims); ok {
+		for _, other := range claims {
+			if other != c {
+				lost[other] = contestError(other, c, "is taken by %s: one name, one manifest; rename or delete one")
+			}
+		}
+		return &Want{Spec: c.doc.Container, From: c.origin(), Waiting: c.file.Waiting}
+	}
+	if err := mayHold(origin, st.Name); err != nil && origin != claims[0].file {
+		for _, c := range claims {
+			lost[c] = contestErrorAt(c, st.From.File, "is taken by %s, which can't be read now; repair or delete one")
+		}
+		return keep(err)
+	}
+	if err := d.overrideGone(st.From, claims[0]); err != nil {
+		return keep(err)
+	}
+	if len(claims) == 1 {
+		return nil // moved to another file
+	}
+	sortClaims(claims)
+	for i, c := range claims {
+		lost[c] = contestError(c, claims[(i+1)%len(claims)], "is declared by %s too: one name, one manifest; rename or delete one")
+	}
+	return keep(lost[claims[0]])
+}
+
+// incumbent finds the claim that the container came from: the same document, or
+// the first of the same file.
+func incumbent(from Origin, claims []claim) (claim, bool) {
+	best, found := claim{}, false
+	for _, c := range claims {
+		if c.origin() == from {
+			return c, true
+		}
+		if c.file.Path == from.File && !found {
+			best, found = c, true
+		}
+	}
+	return best, found
+}
+
+// overrideGone tells that the container came from a directory that can't be
+// read now, and that what is left is the manifest which that one replaced: its
+// directory will come back, the container does not fall back meanwhile.
+func (d *Declared) overrideGone(from Origin, left claim) error {
+	for i, dir := range d.Reading.Dirs {
+		rel, inside := strings.CutPrefix(from.File, dir.Path+"/")
+		if inside && dir.Err != nil && i > left.file.Dir && rel == left.file.Rel {
+			return fmt.Errorf("%s: %w", dir.Path, dir.Err)
+		}
+	}
+	return nil
+}
+
+func contestError(c, other claim, message string) error {
+	return contestErrorAt(c, other.place(), message)
+}
+
+func contestErrorAt(c claim, place, message string) error {
+	return &spec.Error{
+		File: c.file.Path, Line: c.doc.Line, Path: "metadata.name",
+		Message: fmt.Sprintf("%q "+message, c.doc.Container.Metadata.Name, place),
+	}
+}
+
+// listInvalid lists what gave no container. An error of a container that is
+// there stands with that container.
+func (d *Desired) listInvalid(observed []runtime.Status, lost map[claim]error) {
+	if len(d.invalid)+len(d.broken)+len(lost) == 0 {
+		return
+	}
+	exists := make(map[string]bool, len(observed))
+	origins := make(map[string]bool, len(observed))
+	for i := range observed {
+		exists[observed[i].Name] = true
+		origins[observed[i].From.File] = true
+	}
+	for _, f := range d.broken {
+		if !origins[f.Path] {
+			d.Invalid = append(d.Invalid, InvalidManifest{Name: f.Path, From: Origin{File: f.Path}, Errs: []error{f.Err}})
+		}
+	}
+	for _, c := range d.invalid {
+		name := c.doc.Name
+		if w := d.kept[name]; name != "" && w != nil || name == "" && origins[c.file.Path] && d.keeps(c.file) {
+			continue
+		}
+		if name == "" || exists[name] || d.single[name] != nil {
+			name = c.file.Path
+		}
+		d.addInvalid(name, c, errorsOf(c.doc))
+	}
+	for c, err := range lost {
+		name := c.doc.Name
+		if exists[name] {
+			name = c.file.Path
+		}
+		d.addInvalid(name, c, []error{err})
+	}
+	slices.SortFunc(d.Invalid, func(a, b InvalidManifest) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.From.File, b.From.File), cmp.Compare(a.From.Document, b.From.Document))
+	})
+}
+
+func (d *Desired) addInvalid(name string, c claim, errs []error) {
+	d.Invalid = append(d.Invalid, InvalidManifest{Name: name, From: c.origin(), Errs: errs})
+}
+
+// keeps tells whether a container is kept because of this file.
+func (d *Desired) keeps(f *source.File) bool {
+	for _, w := range d.kept {
+		if w.Err != nil && w.From.File == f.Path {
+			return true
+		}
+	}
+	return false
+}
+
+func errorsOf(doc *spec.Document) []error {
+	errs := make([]error, len(doc.Errors))
+	for i, e := range doc.Errors {
+		errs[i] = e
+	}
+	return errs
+}
+
+// Broken lists every error of the manifests by file, in order.
+func (d *Desired) Broken() []FileErrors {
+	by := map[string][]error{}
+	for _, f := range d.broken {
+		by[f.Path] = append(by[f.Path], f.Err)
+	}
+	for _, c := range d.invalid {
+		by[c.file.Path] = append(by[c.file.Path], errorsOf(c.doc)...)
+	}
+	for _, i := range d.Invalid {
+		for _, e := range i.Errs {
+			if !slices.ContainsFunc(by[i.From.File], func(known error) bool { return errors.Is(known, e) }) {
+				by[i.From.File] = append(by[i.From.File], e)
+			}
+		}
+	}
+	out := make([]FileErrors, 0, len(by))
+	for file, errs := range by {
+		out = append(out, FileErrors{File: file, Errs: errs})
+	}
+	slices.SortFunc(out, func(a, b FileErrors) int { return cmp.Compare(a.File, b.File) })
+	return out
+}
+
+// FileErrors is what is wrong with one file.
+type FileErrors struct {
+	File string
+	Errs []error
+}

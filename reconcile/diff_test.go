@@ -1,0 +1,354 @@
+package reconcile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"testing"
+	"time"
+
+	"stead/reconcile/source"
+	"stead/runtime"
+)
+
+func TestPlan(t *testing.T) {
+	stoppedAt := noon.Add(-time.Minute)
+	for _, story := range []struct {
+		summary  string
+		files    map[string]string
+		observed []runtime.Status
+		memory   Memory
+		want     string
+	}{
+		{
+			summary:  "as declared: nothing",
+			files:    map[string]string{"web.yaml": yaml("web")},
+			observed: []runtime.Status{running(t, "web")},
+		},
+		{
+			summary: "new manifests are created, a suspended one too",
+			files:   map[string]string{"web.yaml": yaml("web"), "all.yaml": yaml("a") + "---\n" + yaml("b", "suspend: true")},
+			want: "create a  (manifest all.yaml)\n" +
+				"create b  (manifest all.yaml#2, suspended)\n" +
+				"create web  (manifest web.yaml)\n",
+		},
+		{
+			summary:  "resources change in place",
+			files:    map[string]string{"web.yaml": yaml("web", "resources: {memory: 256Mi}")},
+			observed: []runtime.Status{running(t, "web", "resources: {memory: 128Mi}")},
+			want:     "update web  spec.resources.memory 128Mi → 256Mi  (live)\n",
+		},
+		{
+			summary:  "a command needs a restart",
+			files:    map[string]string{"web.yaml": yaml("web", "command: [sleep, '2']")},
+			observed: []runtime.Status{running(t, "web", "command: [sleep, '1']")},
+			want:     "restart web  spec.command [sleep, 1] → [sleep, 2]  (needs a restart)\n",
+		},
+		{
+			summary:  "live and other fields at once: one restart, and which field asked for it",
+			files:    map[string]string{"web.yaml": yaml("web", "user: '1000'", "resources: {pids: 10}")},
+			observed: []runtime.Status{running(t, "web", "resources: {pids: 9}")},
+			want:     "restart web  spec.resources.pids 9 → 10, spec.user 0 → 1000  (user needs a restart)\n",
+		},
+		{
+			summary: "suspend stops, the opposite starts, with all other changes",
+			files:   map[string]string{"a.yaml": yaml("a", "suspend: true"), "b.yaml": yaml("b")},
+			observed: []runtime.Status{
+				running(t, "a"),
+				ended(t, "b", runtime.Exit{Reason: runtime.ReasonStopped}, time.Hour, "suspend: true"),
+			},
+			want: "stop a  spec.suspend false → true  (suspended)\n" +
+				"start b  spec.suspend true → false  (no longer suspended)\n",
+		},
+		{
+			summary:  "a suspended container takes changes without running",
+			files:    map[string]string{"a.yaml": yaml("a", "suspend: true", "command: [x]"), "b.yaml": yaml("b", "suspend: true", "resources: {pids: 9}")},
+			observed: []runtime.Status{as(runtime.Created, running(t, "a", "suspend: true")), as(runtime.Created, running(t, "b", "suspend: true"))},
+			want: "restart a  spec.command [sleep, infinity] → [x]  (suspended: applied, not started)\n" +
+				"update b  spec.resources.pids (absent) → 9  (live)\n",
+		},
+		{
+			summary: "stopped by an admin: stays stopped, and is stopped if it runs",
+			files:   map[string]string{"a.yaml": yaml("a", "command: [x]"), "b.yaml": yaml("b"), "c.yaml": yaml("c", "resources: {pids: 9}")},
+			observed: []runtime.Status{
+				stoppedBy(stoppedAt, ended(t, "a", runtime.Exit{Reason: runtime.ReasonStopped}, time.Minute)),
+				stoppedBy(stoppedAt, running(t, "b")),
+				stoppedBy(stoppedAt, ended(t, "c", runtime.Exit{Reason: runtime.ReasonStopped}, time.Minute)),
+			},
+			want: "stop b  (stopped by admin)\n" +
+				"update c  spec.resources.pids (absent) → 9  (live)\n",
+		},
+		{
+			summary:  "a manifest in another file is the same manifest",
+			files:    map[string]string{"moved.yaml": yaml("web")},
+			observed: []runtime.Status{running(t, "web")},
+			want:     "adopt web  (manifest now moved.yaml)\n",
+		},
+		{
+			summary:  "moved and changed: the change says it all",
+			files:    map[string]string{"moved.yaml": yaml("web", "resources: {pids: 9}")},
+			observed: []runtime.Status{running(t, "web")},
+			want:     "update web  spec.resources.pids (absent) → 9  (live)\n",
+		},
+		{
+			summary:  "changed by hand: put right",
+			files:    map[string]string{"web.yaml": yaml("web")},
+			observed: []runtime.Status{with(running(t, "web"), func(st *runtime.Status) { st.Drift = []string{"memory.max"} })},
+			want:     "update web  (changed by hand: memory.max)\n",
+		},
+		{
+			summary: "what the kernel refused is tried again",
+			files:   map[string]string{"web.yaml": yaml("web")},
+			observed: []runtime.Status{with(running(t, "web"), func(st *runtime.Status) {
+				st.Unapplied = []runtime.Unapplied{{Path: "spec.resources.memory", Wanted: "64Mi", Have: "128Mi", Message: "100Mi are in use"}}
+			})},
+			want: "update web  (spec.resources.memory still 128Mi: 100Mi are in use)\n",
+		},
+		{
+			summary:  "starting and stopping: they will report",
+			files:    map[string]string{"a.yaml": yaml("a", "command: [x]"), "b.yaml": yaml("b", "command: [x]")},
+			observed: []runtime.Status{as(runtime.Starting, running(t, "a")), as(runtime.Stopping, running(t, "b"))},
+		},
+		{
+			summary:  "busy: skipped",
+			files:    map[string]string{"a.yaml": yaml("a", "command: [x]"), "b.yaml": yaml("b")},
+			observed: []runtime.Status{running(t, "a")},
+			memory:   Memory{Busy: map[string]Verb{"a": Restart, "b": Create}},
+		},
+	} {
+		t.Run(story.summary, func(t *testing.T) {
+			_, plan := planOf(story.files, story.observed, story.memory)
+			if got := plan.String(); got != story.want {
+				t.Errorf("got:\n%swant:\n%s", got, story.want)
+			}
+		})
+	}
+}
+
+func as(s runtime.State, st runtime.Status) runtime.Status {
+	st.State, st.Pid = s, 0
+	return st
+}
+
+func stoppedBy(at time.Time, st runtime.Status) runtime.Status {
+	st.StoppedAt = &at
+	return st
+}
+
+func with(st runtime.Status, change func(*runtime.Status)) runtime.Status {
+	change(&st)
+	return st
+}
+
+func TestRestartPolicies(t *testing.T) {
+	failed := runtime.Exit{Code: 1, Reason: runtime.ReasonError}
+	clean := runtime.Exit{Reason: runtime.ReasonCompleted}
+	unknown := runtime.Exit{Code: -1, Reason: runtime.ReasonUnknown}
+	noRoot := runtime.Exit{Code: 125, Reason: runtime.ReasonRootfsMissing, Message: "root /srv/web is not there"}
+	stopped := runtime.Exit{Code: 143, Reason: runtime.ReasonStopped}
+	for _, story := range []struct {
+		summary  string
+		exit     *runtime.Exit
+		ago      time.Duration
+		failures int
+		policy   string
+		created  bool // State Created: not started on this boot
+		want     string
+	}{
+		{"always starts again after the initial delay", &failed, time.Second, 1, "{policy: always}", false, "start web  (exit code 1, restart 1)\n"},
+		{"and not sooner", &failed, 900 * time.Millisecond, 1, "{policy: always}", false, "at +100ms\n"},
+		{"the delay doubles", &failed, 3 * time.Second, 3, "{policy: always}", false, "at +1s\n"},
+		{"and is capped", &failed, 4 * time.Second, 50, "{policy: always, backoff: {initial: 1s, max: 5s}}", false, "at +1s\n"},
+		{"a clean exit is restarted too, never at once", &clean, 0, 0, "{policy: always}", false, "at +1s\n"},
+		{"on-failure restarts a failure", &failed, time.Minute, 1, "{policy: on-failure}", false, "start web  (exit code 1, restart 1)\n"},
+		{"but no clean exit", &clean, time.Minute, 1, "{policy: on-failure}", false, ""},
+		{"nor one that nobody saw", &unknown, time.Minute, 1, "{policy: on-failure}", false, ""},
+		{"always does", &unknown, time.Minute, 1, "{policy: always}", false, "start web  (exit code unknown, restart 1)\n"},
+		{"never is never", &failed, time.Minute, 1, "{policy: never}", false, ""},
+		{"a start that failed never ran, and is tried again under every policy", &noRoot, time.Minute, 1, "{policy: never}", false, "start web  (root /srv/web is not there, restart 1)\n"},
+		{"with the same delays", &noRoot, time.Second, 2, "{policy: never}", false, "at +1s\n"},
+		{"retries are counted", &failed, time.Hour, 3, "{policy: always, maxRetries: 3}", false, "start web  (exit code 1, restart 1)\n"},
+		{"and end", &failed, time.Hour, 4, "{policy: always, maxRetries: 3}", false, ""},
+		{"a clock that was set back delays nothing", &failed, -time.Hour, 1, "{policy: always}", false, "start web  (exit code 1, restart 1)\n"},
+		{"after a reboot always starts", &failed, time.Hour, 1, "{policy: always}", true, "start web  (host rebooted)\n"},
+		{"what is complete stays so", &clean, time.Hour, 0, "{policy: on-failure}", true, ""},
+		{"what failed is not run again under never", &failed, time.Hour, 1, "{policy: never}", true, ""},
+		{"what never ran is started", nil, 0, 0, "{policy: never}", true, "start web  (never started)\n"},
+		{"what stead stopped was not complete", &stopped, time.Hour, 0, "{policy: never}", false, "start web  (was stopped)\n"},
+	} {
+		t.Run(story.summary, func(t *testing.T) {
+			restart := "restart: " + story.policy
+			st := running(t, "web", restart)
+			st.State, st.Pid, st.Exit, st.Failures = runtime.Exited, 0, story.exit, story.failures
+			if story.exit != nil {
+				st.FinishedAt = noon.Add(-story.ago)
+			}
+			if story.created {
+				st.State = runtime.Created
+			}
+			_, plan := planOf(map[string]string{"web.yaml": yaml("web", restart)}, []runtime.Status{st}, Memory{})
+			got := plan.String()
+			if !plan.Next.IsZero() {
+				got += fmt.Sprintf("at +%v\n", plan.Next.Sub(noon))
+			}
+			if got != story.want {
+				t.Errorf("got %q, want %q", got, story.want)
+			}
+		})
+	}
+}
+
+func TestRemovals(t *testing.T) {
+	several := func(n int) (files map[string]string, list []runtime.Status) {
+		files = map[string]string{}
+		for i := range n {
+			name := fmt.Sprintf("c%d", i)
+			files[name+".yaml"] = yaml(name)
+			list = append(list, running(t, name))
+		}
+		return files, list
+	}
+	without := func(n, gone int) (map[string]string, []runtime.Status) {
+		files, list := several(n)
+		for i := range gone {
+			delete(files, fmt.Sprintf("c%d.yaml", i))
+		}
+		return files, list
+	}
+	long := map[string]time.Time{}
+	for i := range 9 {
+		long[fmt.Sprintf("c%d", i)] = noon.Add(-time.Minute)
+	}
+	settled := Memory{Settle: 5 * time.Second, Absent: long}
+	missing := &fs.PathError{Op: "open", Path: etc, Err: fs.ErrNotExist}
+
+	for _, story := range []struct {
+		summary string
+		n, gone int
+		memory  Memory
+		dirErr  error
+		want    string
+	}{
+		{summary: "first seen now: it settles", n: 3, gone: 1, memory: Memory{Settle: 5 * time.Second}, want: "at +5s\n"},
+		{summary: "absent for a while: it settles", n: 3, gone: 1, memory: Memory{Settle: 5 * time.Second, Absent: map[string]time.Time{"c0": noon.Add(-3 * time.Second)}}, want: "at +2s\n"},
+		{summary: "absent for long enough", n: 3, gone: 1, memory: settled, want: "remove c0  (manifest gone from " + etc + ")\n"},
+		{summary: "an explicit apply does not wait", n: 3, gone: 1, memory: Memory{Settle: 5 * time.Second, Prompt: true}, want: "remove c0  (manifest gone from " + etc + ")\n"},
+		{summary: "the only container may go", n: 1, gone: 1, memory: settled, want: "remove c0  (manifest gone from " + etc + ")\n"},
+		{
+			summary: "all of two", n: 2, gone: 2, memory: settled,
+			want: "hold c0  (would remove all 2 containers; confirm with stead apply --confirm-removal=c0)\n" +
+				"hold c1  (would remove all 2 containers; confirm with stead apply --confirm-removal=c1)\n",
+		},
+		{
+			summary: "confirmed by name, the others stay", n: 2, gone: 2, memory: Memory{Settle: 5 * time.Second, Confirmed: map[string]bool{"c1": true}},
+			want: "remove c1  (manifest gone from " + etc + ", confirmed)\n" +
+				"hold c0  (would remove all 2 containers; confirm with stead apply --confirm-removal=c0)\n",
+		},
+		{summary: "three of four", n: 4, gone: 3, memory: settled, want: strings.Join([]string{
+			"remove c0  (manifest gone from " + etc + ")", "remove c1  (manifest gone from " + etc + ")", "remove c2  (manifest gone from " + etc + ")", "",
+		}, "\n")},
+		{summary: "four of eight is half, not more", n: 8, gone: 4, memory: settled, want: strings.Join([]string{
+			"remove c0  (manifest gone from " + etc + ")", "remove c1  (manifest gone from " + etc + ")",
+			"remove c2  (manifest gone from " + etc + ")", "remove c3  (manifest gone from " + etc + ")", "",
+		}, "\n")},
+		{summary: "four of seven", n: 7, gone: 4, memory: settled, want: strings.Join([]string{
+			"hold c0  (would remove 4 of 7 containers; confirm with stead apply --confirm-removal=c0)",
+			"hold c1  (would remove 4 of 7 containers; confirm with stead apply --confirm-removal=c1)",
+			"hold c2  (would remove 4 of 7 containers; confirm with stead apply --confirm-removal=c2)",
+			"hold c3  (would remove 4 of 7 containers; confirm with stead apply --confirm-removal=c3)", "",
+		}, "\n")},
+		{
+			summary: "the directory vanished", n: 1, memory: settled, dirErr: missing,
+			want: "hold c0  (directory " + etc + " is missing; confirm with stead apply --confirm-removal=c0)\n",
+		},
+		{
+			summary: "the directory can't be read", n: 1, memory: Memory{Prompt: true}, dirErr: errors.New("input/output error"),
+			want: "hold c0  (directory " + etc + " can't be read: input/output error; confirm with stead apply --confirm-removal=c0)\n",
+		},
+	} {
+		t.Run(story.summary, func(t *testing.T) {
+			files, list := without(story.n, story.gone)
+			s := newShelf(files)
+			s.dirs[0].Err = story.dirErr
+			plan := Diff(Declare(s.Read()).Combine(list), list, story.memory, noon)
+			got := plan.String()
+			if !plan.Next.IsZero() {
+				got += fmt.Sprintf("at +%v\n", plan.Next.Sub(noon))
+			}
+			if got != story.want {
+				t.Errorf("got:\n%swant:\n%s", got, story.want)
+			}
+		})
+	}
+
+	t.Run("protected", func(t *testing.T) {
+		list := []runtime.Status{running(t, "db", "protect: true")}
+		_, plan := planOf(nil, list, Memory{Prompt: true})
+		if want := "hold db  (protected; confirm with stead apply --confirm-removal=db)\n"; plan.String() != want {
+			t.Errorf("got %q, want %q", plan.String(), want)
+		}
+	})
+	t.Run("from a directory that is read no more", func(t *testing.T) {
+		st := running(t, "db")
+		st.From.File = "/opt/manifests/db.yaml"
+		_, plan := planOf(nil, []runtime.Status{st}, Memory{Prompt: true})
+		if want := "hold db  (its manifest /opt/manifests/db.yaml is in no directory that is read; confirm with stead apply --confirm-removal=db)\n"; plan.String() != want {
+			t.Errorf("got %q, want %q", plan.String(), want)
+		}
+	})
+	t.Run("what is held or settles is kept running meanwhile", func(t *testing.T) {
+		list := []runtime.Status{ended(t, "db", runtime.Exit{Code: 1, Reason: runtime.ReasonError}, time.Minute, "protect: true")}
+		_, plan := planOf(nil, list, Memory{Prompt: true})
+		if want := "start db  (exit code 1, restart 1)\n"; !strings.HasPrefix(plan.String(), want) {
+			t.Errorf("got %q, want %q first", plan.String(), want)
+		}
+	})
+}
+
+func TestAbsencesCountInHealthyReadingsOnly(t *testing.T) {
+	list := []runtime.Status{running(t, "a"), running(t, "b")}
+	s := newShelf(map[string]string{"b.yaml": yaml("b")})
+	m := Memory{Confirmed: map[string]bool{"a": true, "b": true, "c": true}}
+	m.absences(Declare(s.Read()).Combine(list), list, noon)
+	if !m.Absent["a"].Equal(noon) || len(m.Absent) != 1 {
+		t.Fatalf("absent %v, want a since noon", m.Absent)
+	}
+	if !m.Confirmed["a"] || len(m.Confirmed) != 1 {
+		t.Errorf("confirmed %v: b is declared and c is gone, so only a", m.Confirmed)
+	}
+	m.absences(Declare(s.Read()).Combine(list), list, noon.Add(time.Second))
+	if !m.Absent["a"].Equal(noon) {
+		t.Errorf("absent since %v, want noon still", m.Absent["a"])
+	}
+	s.health(errors.New("input/output error"))
+	m.absences(Declare(s.Read()).Combine(list), list, noon.Add(2*time.Second))
+	if len(m.Absent) != 0 {
+		t.Errorf("absent %v: a directory that can't be read proves nothing", m.Absent)
+	}
+}
+
+func TestFailuresAreRetriedWithPatience(t *testing.T) {
+	files := map[string]string{"web.yaml": yaml("web")}
+	s := newShelf(files)
+	want := Declare(s.Read()).single["web"].Spec
+	failure := Failure{Verb: Create, Message: "no space left", Count: 3, At: noon.Add(-time.Second), spec: want}
+	d := Declare(s.Read()).Combine(nil)
+	plan := Diff(d, nil, Memory{Failures: map[string]Failure{"web": failure}}, noon)
+	if plan.String() != "" || plan.Next.Sub(noon) != 3*time.Second {
+		t.Errorf("got %q at +%v, want nothing before +3s", plan.String(), plan.Next.Sub(noon))
+	}
+	s.put("web.yaml", yaml("web", "resources: {pids: 9}"))
+	d = Declare(s.Read()).Combine(nil)
+	plan = Diff(d, nil, Memory{Failures: map[string]Failure{"web": failure}}, noon)
+	if want := "create web  (manifest web.yaml)\n"; plan.String() != want {
+		t.Errorf("with a changed manifest: got %q, want %q", plan.String(), want)
+	}
+	for count, want := range map[int]time.Duration{1: time.Second, 2: 2 * time.Second, 5: 16 * time.Second, 9: 256 * time.Second, 10: 5 * time.Minute, 1000: 5 * time.Minute} {
+		if got := (Failure{Count: count, At: noon}).Retry().Sub(noon); got != want {
+			t.Errorf("after %d failures: %v, want %v", count, got, want)
+		}
+	}
+}
+
+var _ Manifests = (*source.Source)(nil)

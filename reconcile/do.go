@@ -1,0 +1,147 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"stead/runtime"
+)
+
+// ErrNoContainer is that of a name that no container on this host has.
+var ErrNoContainer = errors.New("no such container")
+
+// Do restarts, stops or starts containers by name, as an admin asked, and waits
+// until that is done. Stop is durable: the container stays stopped, through
+// restarts of the daemon and the host, until Start. What failed is in the result;
+// the error is that of the asking, ErrNoContainer if a name is unknown: then
+// nothing is done at all.
+func (e *Engine) Do(ctx context.Context, verb Verb, names []string) (Result, error) {
+	e.init()
+	if verb != Restart && verb != Stop && verb != Start {
+		return Result{}, fmt.Errorf("%s: want restart, stop or start", verb)
+	}
+	if err := e.checkAlone(ctx); err != nil {
+		return Result{}, err
+	}
+	names = slices.Compact(slices.Sorted(slices.Values(names)))
+	list := e.Runtime.List()
+	for _, name := range names {
+		if find(list, name) == nil {
+			return Result{}, fmt.Errorf("%s %s: %w", verb, name, ErrNoContainer)
+		}
+	}
+	done := &doings{by: map[string]*ContainerResult{}}
+	var jobs []*job
+	for _, name := range names {
+		j, err := e.ask(ctx, verb, name)
+		if err != nil {
+			done.by[name] = &ContainerResult{Name: name, Error: err.Error()}
+			continue
+		}
+		if j != nil {
+			jobs = append(jobs, j)
+		}
+	}
+	for _, j := range jobs {
+		select {
+		case <-j.ended:
+			done.add(j)
+		case <-ctx.Done():
+			return e.named(done, names), ctx.Err()
+		}
+	}
+	signal(e.poke)
+	return e.named(done, names), nil
+}
+
+// ask starts an admin's action once the container is free. It shares the lock
+// with the passes, so that none acts on what was true before.
+func (e *Engine) ask(ctx context.Context, verb Verb, name string) (*job, error) {
+	for {
+		j, started, err := e.tryAsk(ctx, verb, name)
+		if err != nil || started {
+			return j, err
+		}
+		select {
+		case <-j.ended:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (e *Engine) tryAsk(ctx context.Context, verb Verb, name string) (*job, bool, error) {
+	e.pass.Lock()
+	defer e.pass.Unlock()
+	if j := e.exec.jobs()[name]; j != nil {
+		return j, false, nil
+	}
+	desired, observed, _, _ := e.lookLocked(false)
+	st := find(observed, name)
+	if st == nil {
+		return nil, false, ErrNoContainer
+	}
+	a, err := adminAction(verb, st, desired.Lookup(name))
+	if err != nil {
+		return nil, false, err
+	}
+	e.mu.Lock()
+	base := ctx
+	if e.base != nil {
+		base = e.base
+	}
+	e.mu.Unlock()
+	j, started := e.exec.start(base, a)
+	return j, started, nil
+}
+
+// adminAction is what an admin's verb means for a container as it stands. A
+// changed manifest is applied on the way.
+func adminAction(verb Verb, st *runtime.Status, w *Want) (Action, error) {
+	a := Action{Verb: verb, Name: st.Name, Cause: "by admin", ByAdmin: true, From: st.From}
+	s, from := st.Applied, st.From
+	if w != nil && w.Err == nil {
+		s, from = w.Spec, w.From
+	}
+	switch {
+	case verb == Stop:
+	case s.Spec.Suspend:
+		return Action{}, fmt.Errorf("it is suspended by its manifest %s: set suspend: false there", shortName(from))
+	case verb == Restart:
+		a.Spec, a.From = s, from
+	case s != st.Applied:
+		if changes := Compare(st.Applied, s); st.State != runtime.Running && len(changes) > 0 {
+			a.Spec, a.From, a.Changes = s, from, changes
+		}
+	}
+	return a, nil
+}
+
+// named is the result for these containers, however they stand.
+func (e *Engine) named(done *doings, names []string) Result {
+	var r Result
+	views := e.views()
+	for _, name := range names {
+		c := done.by[name]
+		if c == nil {
+			c = &ContainerResult{Name: name}
+		}
+		for _, v := range views {
+			if v.Name == name {
+				c.State, c.Sync, c.Reason = v.State, v.Sync, v.Reason
+			}
+		}
+		r.Containers = append(r.Containers, *c)
+	}
+	return r
+}
+
+func find(list []runtime.Status, name string) *runtime.Status {
+	i := slices.IndexFunc(list, func(st runtime.Status) bool { return st.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &list[i]
+}

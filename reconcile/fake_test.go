@@ -1,0 +1,323 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"stead/reconcile/source"
+	"stead/runtime"
+	"stead/spec"
+)
+
+// fakeRuntime is a host in memory.
+type fakeRuntime struct {
+	mu    sync.Mutex
+	by    map[string]*runtime.Status
+	wake  chan struct{}
+	calls []string
+	pids  int
+
+	fail  map[string]error         // by "verb name"
+	block map[string]chan struct{} // by "verb name": the call waits until it is closed
+}
+
+func newFake(list ...runtime.Status) *fakeRuntime {
+	f := &fakeRuntime{by: map[string]*runtime.Status{}, wake: make(chan struct{}, 1), fail: map[string]error{}, block: map[string]chan struct{}{}}
+	for _, st := range list {
+		f.by[st.Name] = &st
+	}
+	return f
+}
+
+// call notes a call, waits as told and says whether it fails.
+func (f *fakeRuntime) call(ctx context.Context, line string) error {
+	f.mu.Lock()
+	f.calls = append(f.calls, line)
+	gate, err := f.block[line], f.fail[line]
+	f.mu.Unlock()
+	if gate != nil {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return err
+}
+
+func (f *fakeRuntime) said() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.calls)
+}
+
+func (f *fakeRuntime) set(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
+}
+
+func (f *fakeRuntime) status(name string) *runtime.Status {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if st := f.by[name]; st != nil {
+		c := *st
+		return &c
+	}
+	return nil
+}
+
+func (f *fakeRuntime) List() []runtime.Status {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	list := make([]runtime.Status, 0, len(f.by))
+	for _, name := range slices.Sorted(maps.Keys(f.by)) {
+		list = append(list, *f.by[name])
+	}
+	return list
+}
+
+func (f *fakeRuntime) Wake() <-chan struct{}           { return f.wake }
+func (f *fakeRuntime) Check(ctx context.Context) error { return f.call(ctx, "check") }
+
+// run starts the command of a container; the lock is held.
+func (f *fakeRuntime) run(st *runtime.Status) {
+	f.pids++
+	st.State, st.Pid, st.StartedAt, st.FinishedAt, st.Exit = runtime.Running, f.pids, time.Now(), time.Time{}, nil
+}
+
+func (f *fakeRuntime) halt(st *runtime.Status) {
+	if st.State == runtime.Running {
+		st.State, st.Pid, st.FinishedAt = runtime.Exited, 0, time.Now()
+		st.Exit = &runtime.Exit{Code: 143, Signal: "TERM", Reason: runtime.ReasonStopped}
+	}
+}
+
+// exit ends the command of a container by itself.
+func (f *fakeRuntime) exit(name string, code int) {
+	f.mu.Lock()
+	st := f.by[name]
+	st.State, st.Pid, st.FinishedAt = runtime.Exited, 0, time.Now()
+	st.Exit = &runtime.Exit{Code: code, Reason: runtime.ReasonError}
+	if code == 0 {
+		st.Exit.Reason = runtime.ReasonCompleted
+	}
+	st.Failures++
+	if st.FinishedAt.Sub(st.StartedAt) >= time.Duration(st.Applied.Spec.Restart.Backoff.Max) {
+		st.Failures = 0
+	}
+	f.mu.Unlock()
+	signal(f.wake)
+}
+
+func (f *fakeRuntime) Create(ctx context.Context, c *spec.Container, from Origin) (string, error) {
+	if err := f.call(ctx, "create "+c.Metadata.Name); err != nil {
+		return "", err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	st := &runtime.Status{Name: c.Metadata.Name, Applied: c, From: from, State: runtime.Created, CreatedAt: time.Now()}
+	f.by[st.Name] = st
+	if !c.Spec.Suspend {
+		f.run(st)
+	}
+	return "", nil
+}
+
+func (f *fakeRuntime) Start(ctx context.Context, name string, byPolicy bool) error {
+	if err := f.call(ctx, "start "+name); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if byPolicy {
+		f.by[name].Restarts++
+	}
+	f.run(f.by[name])
+	return nil
+}
+
+func (f *fakeRuntime) Update(ctx context.Context, c *spec.Container, from Origin) error {
+	if err := f.call(ctx, "update "+c.Metadata.Name); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	st := f.by[c.Metadata.Name]
+	st.Applied, st.From, st.Drift = c, from, nil
+	return nil
+}
+
+func (f *fakeRuntime) Restart(ctx context.Context, c *spec.Container, from Origin) error {
+	if err := f.call(ctx, "restart "+c.Metadata.Name); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	st := f.by[c.Metadata.Name]
+	f.halt(st)
+	st.Applied, st.From, st.Restarts, st.Failures = c, from, 0, 0
+	if !c.Spec.Suspend {
+		f.run(st)
+	}
+	return nil
+}
+
+func (f *fakeRuntime) Adopt(ctx context.Context, name string, from Origin) error {
+	if err := f.call(ctx, "adopt "+name); err != nil {
+		return err
+	}
+	f.set(func() { f.by[name].From = from })
+	return nil
+}
+
+func (f *fakeRuntime) Stop(ctx context.Context, name string) error {
+	if err := f.call(ctx, "stop "+name); err != nil {
+		return err
+	}
+	f.set(func() { f.halt(f.by[name]) })
+	return nil
+}
+
+func (f *fakeRuntime) Remove(ctx context.Context, name string) error {
+	if err := f.call(ctx, "remove "+name); err != nil {
+		return err
+	}
+	f.set(func() { delete(f.by, name) })
+	return nil
+}
+
+func (f *fakeRuntime) SetStopped(ctx context.Context, name string, stopped bool) error {
+	f.set(func() {
+		f.by[name].StoppedAt = nil
+		if stopped {
+			now := time.Now()
+			f.by[name].StoppedAt = &now
+		}
+	})
+	return nil
+}
+
+// shelf is manifest directories in memory. Unlike real ones it can be used where
+// the clock is not.
+type shelf struct {
+	mu    sync.Mutex
+	dirs  []source.Dir
+	files map[string]*source.File // by path
+	wake  chan struct{}
+	last  *source.Reading
+}
+
+const etc = "/etc/stead/manifests"
+
+func newShelf(files map[string]string) *shelf {
+	s := &shelf{dirs: []source.Dir{{Path: etc}}, files: map[string]*source.File{}, wake: make(chan struct{}, 1)}
+	for name, content := range files {
+		s.put(name, content)
+	}
+	return s
+}
+
+func (s *shelf) put(name, content string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	path := etc + "/" + name
+	s.files[path] = &source.File{Path: path, Rel: name, Documents: spec.Parser{}.Parse(path, []byte(content))}
+	s.last = nil
+	signal(s.wake)
+}
+
+func (s *shelf) remove(names ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range names {
+		delete(s.files, etc+"/"+name)
+	}
+	s.last = nil
+	signal(s.wake)
+}
+
+func (s *shelf) health(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dirs = []source.Dir{{Path: etc, Err: err}}
+	s.last = nil
+	signal(s.wake)
+}
+
+func (s *shelf) Watch(context.Context) {}
+func (s *shelf) Wake() <-chan struct{} { return s.wake }
+func (s *shelf) Renew()                {}
+
+func (s *shelf) Read() *source.Reading {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.last == nil {
+		s.last = &source.Reading{Dirs: s.dirs}
+		for _, path := range slices.Sorted(maps.Keys(s.files)) {
+			if s.dirs[0].Err == nil {
+				s.last.Files = append(s.last.Files, s.files[path])
+			}
+		}
+	}
+	return s.last
+}
+
+// yaml is a valid manifest, with more lines of its spec.
+func yaml(name string, lines ...string) string {
+	text := "apiVersion: stead/v1\nkind: Container\nmetadata: {name: " + name + "}\nspec:\n  rootfs: {host: {}}\n  network: {mode: none}\n"
+	command := "  command: [sleep, infinity]\n"
+	for _, l := range lines {
+		if len(l) > 8 && l[:8] == "command:" {
+			command = ""
+		}
+		text += "  " + l + "\n"
+	}
+	return text + command
+}
+
+// parsed is the container of a manifest.
+func parsed(t testing.TB, content string) *spec.Container {
+	t.Helper()
+	doc := spec.Parser{}.Parse("test.yaml", []byte(content))[0]
+	if doc.Container == nil {
+		t.Fatal(doc.Errors)
+	}
+	return doc.Container
+}
+
+// running is a container that runs, from the file of its name.
+func running(t testing.TB, name string, lines ...string) runtime.Status {
+	return runtime.Status{
+		Name: name, Applied: parsed(t, yaml(name, lines...)), From: Origin{File: etc + "/" + name + ".yaml"},
+		State: runtime.Running, Pid: 100, CreatedAt: noon.Add(-time.Hour), StartedAt: noon.Add(-time.Hour),
+	}
+}
+
+// ended is one whose command has ended.
+func ended(t testing.TB, name string, exit runtime.Exit, ago time.Duration, lines ...string) runtime.Status {
+	st := running(t, name, lines...)
+	st.State, st.Pid, st.FinishedAt, st.Exit = runtime.Exited, 0, noon.Add(-ago), &exit
+	return st
+}
+
+var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+// planOf is what Diff makes of files and containers at noon.
+func planOf(files map[string]string, observed []runtime.Status, m Memory) (*Desired, Plan) {
+	d := Declare(newShelf(files).Read()).Combine(observed)
+	return d, Diff(d, observed, m, noon)
+}
+
+func lines(list []string) string {
+	var text string
+	for _, l := range list {
+		text += fmt.Sprintln(l)
+	}
+	return text
+}

@@ -1,0 +1,213 @@
+package reconcile
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"stead/reconcile/source"
+	"stead/runtime"
+	"stead/spec"
+)
+
+// Manifests is all that the loop asks of the manifest directories.
+type Manifests interface {
+	// Watch makes changes known on Wake until ctx ends.
+	Watch(ctx context.Context)
+	// Wake receives when there may be something new to read.
+	Wake() <-chan struct{}
+	// Read rereads what may have changed; the same pointer if nothing has.
+	Read() *source.Reading
+	// Renew makes the next Read trust no memory of directories.
+	Renew()
+}
+
+// Engine keeps the host at what the manifests declare. Set the fields, then Run
+// it (the daemon), or call Apply, Plan, Do or Status alone (a verb without one).
+type Engine struct {
+	Source  Manifests
+	Runtime Runtime
+	Log     *slog.Logger
+
+	Settle  time.Duration // absent for so long before a removal; 5 s, negative for none
+	Resync  time.Duration // a pass without any event, and a look at the kernel; 1 min
+	Quiet   time.Duration // a pass waits for so long without a file event; 10 ms
+	Limit   time.Duration // but no longer than this after the first one; 200 ms
+	Workers int           // actions at a time; twice the CPUs
+
+	once     sync.Once
+	exec     *executor
+	reported chan struct{} // an action reported; at most one wake-up
+	poke     chan struct{} // somebody asks for a pass; at most one wake-up
+
+	pass sync.Mutex // held for the length of a pass: there is one at a time
+
+	mu        sync.Mutex // guards what follows
+	memory    Memory
+	compared  comparer
+	declared  *Declared
+	last      *outcome // of the last pass
+	did       map[string]deed
+	problems  map[string]string // logged errors, by file
+	held      map[string]string // logged held removals, by container
+	since     time.Time         // Run began; zero without it
+	base      context.Context   // of Run
+	checking  bool
+	checkNote string // logged error of the last check
+}
+
+// outcome is what a pass saw and planned.
+type outcome struct {
+	desired *Desired
+	plan    Plan
+	at      time.Time
+	started []*job
+}
+
+func (e *Engine) init() {
+	e.once.Do(func() {
+		if e.Log == nil {
+			e.Log = slog.New(slog.DiscardHandler)
+		}
+		e.Settle = orDefault(e.Settle, 5*time.Second)
+		e.Resync = orDefault(e.Resync, time.Minute)
+		e.Quiet = orDefault(e.Quiet, 10*time.Millisecond)
+		e.Limit = orDefault(e.Limit, 200*time.Millisecond)
+		e.reported, e.poke = make(chan struct{}, 1), make(chan struct{}, 1)
+		e.exec = newExecutor(e.Runtime, e.Workers, e.report, func() { signal(e.reported) })
+		e.memory = Memory{Settle: e.Settle, Failures: map[string]Failure{}, Confirmed: map[string]bool{}}
+		e.did, e.problems, e.held = map[string]deed{}, map[string]string{}, map[string]string{}
+	})
+}
+
+func orDefault(d, fallback time.Duration) time.Duration {
+	if d == 0 {
+		return fallback
+	}
+	return max(d, 0)
+}
+
+// signal puts one wake-up into a channel that holds at most one.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Run runs passes until ctx ends, then waits for the actions under way to give
+// up. It leaves the containers running.
+func (e *Engine) Run(ctx context.Context) error {
+	e.init()
+	e.mu.Lock()
+	e.base, e.since = ctx, time.Now()
+	e.mu.Unlock()
+	defer e.exec.wg.Wait()
+	e.Source.Watch(ctx)
+	e.check(ctx)
+	pace := pacer{quiet: e.Quiet, limit: e.Limit}
+	pace.other(time.Now())
+	resync := time.NewTicker(e.Resync)
+	defer resync.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-e.Source.Wake():
+			pace.event(time.Now())
+		case <-e.Runtime.Wake():
+			pace.other(time.Now().Add(e.Quiet))
+		case <-e.reported:
+			pace.other(time.Now().Add(e.Quiet))
+		case <-e.poke:
+			pace.event(time.Now())
+		case <-resync.C:
+			e.Source.Renew()
+			e.exec.wg.Go(func() { e.check(ctx) })
+			pace.other(time.Now())
+		case <-timer.C:
+		}
+		now := time.Now()
+		if due := pace.due(); !due.IsZero() && !now.Before(due) {
+			out := e.runPass(ctx, passOptions{})
+			pace.passed(now, time.Now())
+			if again := out.again(); !again.IsZero() {
+				pace.other(again)
+			}
+		}
+		if due := pace.due(); !due.IsZero() {
+			timer.Reset(time.Until(due))
+		}
+	}
+}
+
+// again is when to look again without any event; zero if never.
+func (o *outcome) again() time.Time {
+	at := o.plan.Next
+	if retry := o.desired.Reading.Retry; retry > 0 {
+		at = earlier(at, o.at.Add(retry))
+	}
+	return at
+}
+
+// check looks at the kernel for what changed by hand. A check that takes long is
+// not followed by a second one beside it.
+func (e *Engine) check(ctx context.Context) {
+	e.mu.Lock()
+	if e.checking {
+		e.mu.Unlock()
+		return
+	}
+	e.checking = true
+	e.mu.Unlock()
+	err := e.Runtime.Check(ctx)
+	note := ""
+	if err != nil && ctx.Err() == nil {
+		note = err.Error()
+	}
+	e.mu.Lock()
+	said := e.checkNote
+	e.checking, e.checkNote = false, note
+	e.mu.Unlock()
+	if note != "" && note != said {
+		e.Log.Error("check the containers of this host", "error", note)
+	}
+	signal(e.reported)
+}
+
+// Reload makes the loop look at everything again, now.
+func (e *Engine) Reload(context.Context) error {
+	e.init()
+	e.Source.Renew()
+	signal(e.poke)
+	return nil
+}
+
+// comparer remembers what Compare said about two manifests, which never change:
+// at ten thousand containers, comparing them all again would be most of a pass.
+type comparer map[string]comparison
+
+type comparison struct {
+	old, new *spec.Container
+	changes  []Change
+}
+
+func (c comparer) compare(old, new *spec.Container) []Change {
+	known := c[new.Metadata.Name]
+	if known.old != old || known.new != new {
+		known = comparison{old, new, Compare(old, new)}
+		c[new.Metadata.Name] = known
+	}
+	return known.changes
+}
+
+// trim forgets containers that are gone.
+func (c comparer) trim(observed []runtime.Status) comparer {
+	if len(c) <= 2*len(observed)+64 {
+		return c
+	}
+	return comparer{}
+}

@@ -1,0 +1,64 @@
+package reconcile
+
+import (
+	"fmt"
+	"strings"
+)
+
+// news are the log lines for what is new since the last pass: errors of files and
+// held removals are said once when they appear or change, and once when they are
+// gone.
+func (e *Engine) news(d *Desired, p Plan) []func() {
+	var notes []func()
+	problems := map[string]string{}
+	for _, dir := range d.Reading.Dirs {
+		if dir.Err != nil {
+			problems[dir.Path] = dir.Err.Error()
+		}
+	}
+	for _, f := range d.Broken() {
+		for _, err := range f.Errs {
+			problems[f.File] = strings.TrimPrefix(problems[f.File]+"; "+err.Error(), "; ")
+		}
+	}
+	for file, text := range problems {
+		if e.problems[file] != text {
+			notes = append(notes, func() { e.Log.Error("manifests can't be followed", "file", file, "error", text) })
+		}
+	}
+	for file := range e.problems {
+		if _, still := problems[file]; !still {
+			notes = append(notes, func() { e.Log.Info("manifests are in order again", "file", file) })
+		}
+	}
+	held := map[string]string{}
+	for _, a := range p.Held {
+		held[a.Name] = a.Cause
+		if e.held[a.Name] != a.Cause {
+			notes = append(notes, func() { e.Log.Warn("removal held", "container", a.Name, "action", string(Hold), "cause", a.Cause) })
+		}
+	}
+	for name := range e.held {
+		if _, still := held[name]; !still {
+			notes = append(notes, func() { e.Log.Info("removal no longer held", "container", name) })
+		}
+	}
+	e.problems, e.held = problems, held
+	return notes
+}
+
+// errorLines lists what is wrong with the manifests, a line each.
+func (d *Desired) errorLines() []string {
+	var lines []string
+	for _, dir := range d.Reading.Dirs {
+		if dir.Err != nil {
+			lines = append(lines, fmt.Sprintf("%s: %v", dir.Path, dir.Err))
+		}
+	}
+	for _, f := range d.Broken() {
+		for _, err := range f.Errs {
+			lines = append(lines, err.Error())
+		}
+	}
+	return lines
+}

@@ -1,0 +1,132 @@
+package reconcile
+
+import (
+	"fmt"
+	"time"
+
+	"stead/runtime"
+	"stead/spec"
+)
+
+// next is what the restart policy says of a container that does not run.
+type next string
+
+const (
+	startNow  next = "start"     // the wait is over, or there is none
+	waitUntil next = "wait"      // in back-off
+	giveUp    next = "give up"   // failed, and not started again
+	complete  next = "completed" // ended as it should, and not started again
+)
+
+// verdict is the restart policy's answer.
+type verdict struct {
+	next     next
+	at       time.Time // of the start, for waitUntil
+	cause    string    // one clause: why it does not run, or is started
+	byPolicy bool      // the start counts as a restart
+}
+
+// judge applies the restart policy to a container that does not run and should.
+//
+// The delay before a start is min(initial·2^(failures-1), max) after the end of
+// the last run. A run that lasted max or longer resets the failures; under
+// `always` it is started again after initial, however it ended, so that a
+// command that always ends at once can't spin. A start that failed never ran and
+// is tried again with the same delays under every policy.
+func judge(st *runtime.Status, r spec.Restart, now time.Time) verdict {
+	if st.Exit == nil {
+		return verdict{next: startNow, cause: "never started"}
+	}
+	why := exitClause(st.Exit)
+	if st.Exit.Reason == runtime.ReasonStopped {
+		return verdict{next: startNow, cause: "was stopped"}
+	}
+	if v, over := final(st.Exit, r.Policy, why); over {
+		return v
+	}
+	if r.MaxRetries > 0 && int64(st.Failures) > r.MaxRetries {
+		return verdict{next: giveUp, cause: fmt.Sprintf("%s, given up after %s", why, retries(r.MaxRetries))}
+	}
+	if st.State == runtime.Created && !startFailed(st.Exit) {
+		return verdict{next: startNow, cause: "host rebooted"}
+	}
+	at := st.FinishedAt.Add(backoff(r.Backoff, st.Failures))
+	if now.Before(at) && !now.Before(st.FinishedAt) { // not if the clock was set back
+		return verdict{next: waitUntil, at: at, cause: why}
+	}
+	return verdict{next: startNow, cause: fmt.Sprintf("%s, restart %d", why, st.Restarts+1), byPolicy: true}
+}
+
+// final tells whether a run that ended so was the last one under a policy.
+func final(exit *runtime.Exit, policy, why string) (verdict, bool) {
+	if policy == "always" {
+		return verdict{}, false
+	}
+	switch exit.Reason {
+	case runtime.ReasonCompleted:
+		return verdict{next: complete, cause: why}, true
+	case runtime.ReasonUnknown:
+		// It may have done its work: running it twice would be worse.
+		return verdict{next: giveUp, cause: why + ", not run again"}, true
+	}
+	if policy == "never" && !startFailed(exit) {
+		return verdict{next: giveUp, cause: why + ", restart policy never"}, true
+	}
+	return verdict{}, false
+}
+
+// backoff is the delay after that many failures in a row.
+func backoff(b spec.Backoff, failures int) time.Duration {
+	return doubled(time.Duration(b.Initial), time.Duration(b.Max), failures)
+}
+
+// doubled is initial, doubled for each failure after the first, at most limit.
+func doubled(initial, limit time.Duration, failures int) time.Duration {
+	delay := min(initial, limit)
+	for range failures - 1 {
+		if delay > limit/2 {
+			return limit
+		}
+		delay *= 2
+		if delay == 0 {
+			return 0
+		}
+	}
+	return delay
+}
+
+// startFailed tells that the command never ran.
+func startFailed(e *runtime.Exit) bool {
+	switch e.Reason {
+	case runtime.ReasonCompleted, runtime.ReasonError, runtime.ReasonSignalled, runtime.ReasonOOMKilled,
+		runtime.ReasonUnknown, runtime.ReasonStopped:
+		return false
+	}
+	return true
+}
+
+// exitClause says in a few words how a run ended.
+func exitClause(e *runtime.Exit) string {
+	switch {
+	case startFailed(e) && e.Message != "":
+		return e.Message
+	case startFailed(e):
+		return "start failed: " + e.Reason
+	case e.Reason == runtime.ReasonOOMKilled:
+		return "killed at its memory limit"
+	case e.Reason == runtime.ReasonSignalled && e.Signal != "":
+		return "killed by SIG" + e.Signal
+	case e.Reason == runtime.ReasonUnknown:
+		return "exit code unknown"
+	case e.Reason == runtime.ReasonStopped:
+		return "stopped"
+	}
+	return fmt.Sprintf("exit code %d", e.Code)
+}
+
+func retries(n int64) string {
+	if n == 1 {
+		return "1 retry"
+	}
+	return fmt.Sprintf("%d retries", n)
+}

@@ -1,0 +1,129 @@
+package reconcile
+
+import (
+	"cmp"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"stead/runtime"
+)
+
+// Removals are patient: this file says when a container whose manifest is gone
+// may be removed, and when that needs a person's word.
+
+// removals plans for the containers that no manifest declares.
+func (p *planner) removals() {
+	massive := massRemoval(len(p.absent), p.total)
+	for _, st := range p.absent {
+		dir, dirErr := p.dirOf(st.From.File)
+		a := Action{Name: st.Name, From: st.From}
+		var held string
+		switch {
+		case p.Confirmed[st.Name]:
+		case dirErr != nil:
+			held = dirErr.Error()
+		case massive != "":
+			held = massive
+		case st.Applied.Spec.Protect:
+			held = "protected"
+		}
+		if held != "" {
+			a.Verb, a.Cause = Hold, held+"; confirm with stead apply --confirm-removal="+st.Name
+			p.plan.Held = append(p.plan.Held, a)
+			continue
+		}
+		a.Verb, a.Cause = Remove, "manifest gone from "+cmp.Or(dir, filepath.Dir(st.From.File))
+		if p.Confirmed[st.Name] {
+			a.Cause += ", confirmed"
+		}
+		if until, settled := p.settled(st.Name); !settled {
+			p.plan.later(Wait{Name: st.Name, Verb: Remove, Until: until, Why: a.Cause})
+			continue
+		}
+		p.drop(st.Name)
+		p.do(a)
+	}
+}
+
+// drop takes back what is planned for a container that is to be removed.
+func (p *planner) drop(name string) {
+	for i, a := range p.plan.Actions {
+		if a.Name == name {
+			p.plan.Actions = append(p.plan.Actions[:i], p.plan.Actions[i+1:]...)
+			return
+		}
+	}
+}
+
+// settled tells whether a manifest has been absent for long enough, and if not
+// when it will have been.
+func (p *planner) settled(name string) (time.Time, bool) {
+	if p.Prompt || p.Settle <= 0 || p.Confirmed[name] {
+		return time.Time{}, true
+	}
+	since, noted := p.Absent[name]
+	if !noted {
+		since = p.now // this is the first reading without it
+	}
+	until := since.Add(p.Settle)
+	return until, !p.now.Before(until)
+}
+
+// massRemoval says why removing absent of total containers at once looks like an
+// accident, "" if it does not.
+func massRemoval(absent, total int) string {
+	switch {
+	case absent == total && total >= 2:
+		return fmt.Sprintf("would remove all %d containers", total)
+	case absent > 3 && 2*absent > total:
+		return fmt.Sprintf("would remove %d of %d containers", absent, total)
+	}
+	return ""
+}
+
+// dirOf returns the manifest directory that a file came from, and why an
+// absence from it proves nothing.
+func (p *planner) dirOf(file string) (string, error) {
+	for _, dir := range p.Reading.Dirs {
+		if !strings.HasPrefix(file, dir.Path+"/") {
+			continue
+		}
+		if dir.Missing() {
+			return dir.Path, fmt.Errorf("directory %s is missing", dir.Path)
+		}
+		if dir.Err != nil {
+			return dir.Path, fmt.Errorf("directory %s can't be read: %w", dir.Path, dir.Err)
+		}
+		return dir.Path, nil
+	}
+	return "", fmt.Errorf("its manifest %s is in no directory that is read", file)
+}
+
+// absences brings the memory of absent manifests up to date with a reading: an
+// absence counts from the first of the readings that follow each other, and only
+// in a healthy directory. Confirmations of containers that are gone, or declared
+// again, are forgotten.
+func (m *Memory) absences(d *Desired, observed []runtime.Status, now time.Time) {
+	absent := map[string]time.Time{}
+	confirmed := map[string]bool{}
+	p := planner{Desired: d}
+	for i := range observed {
+		st := &observed[i]
+		if d.Lookup(st.Name) != nil {
+			continue
+		}
+		if m.Confirmed[st.Name] {
+			confirmed[st.Name] = true
+		}
+		if _, err := p.dirOf(st.From.File); err != nil {
+			continue
+		}
+		absent[st.Name] = now
+		if since, noted := m.Absent[st.Name]; noted && !since.After(now) {
+			absent[st.Name] = since
+		}
+	}
+	m.Absent, m.Confirmed = absent, confirmed
+}

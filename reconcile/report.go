@@ -1,0 +1,149 @@
+package reconcile
+
+import (
+	"context"
+	"maps"
+	"time"
+
+	"stead/runtime"
+	"stead/spec"
+)
+
+// Report is how this host stands: the daemon's own facts, and every container.
+type Report struct {
+	Since      time.Time       `json:"since,omitzero"`    // the daemon runs; zero without one
+	LastPass   time.Time       `json:"lastPass,omitzero"` // it looked at everything
+	Sources    []SourceView    `json:"sources"`
+	Watching   string          `json:"watching,omitempty"` // why changes are noticed by the resync tick only
+	Held       []HeldView      `json:"held,omitempty"`
+	Broken     []BrokenView    `json:"broken,omitempty"`
+	Differs    []DiffersView   `json:"differs,omitempty"` // what is not as declared, and why
+	Busy       map[string]Verb `json:"busy,omitempty"`
+	Containers []ContainerView `json:"containers"`
+}
+
+// SourceView is a manifest directory.
+type SourceView struct {
+	Path    string `json:"path"`
+	Healthy bool   `json:"healthy"`
+	Error   string `json:"error,omitempty"`
+	Files   int    `json:"files"`
+}
+
+// HeldView is a removal that waits for a confirmation.
+type HeldView struct {
+	Name string `json:"name"`
+	Why  string `json:"why"`
+}
+
+// BrokenView is a file with errors.
+type BrokenView struct {
+	File   string   `json:"file"`
+	Errors []string `json:"errors"`
+}
+
+// DiffersView is a container that is not as declared.
+type DiffersView struct {
+	Name  string `json:"name"`
+	State State  `json:"state"`
+	Sync  Sync   `json:"sync"`
+	Why   string `json:"why"`
+}
+
+// Status says how this host stands. In a daemon it is what the last pass read,
+// held against the containers as they are now.
+func (e *Engine) Status(context.Context) (Report, error) {
+	e.init()
+	desired, observed, m, now := e.current()
+	r := Report{Busy: m.Busy, Sources: []SourceView{}, Containers: Views(desired, observed, m, now)}
+	e.mu.Lock()
+	r.Since = e.since.UTC()
+	if e.last != nil {
+		r.LastPass = e.last.at.UTC()
+	}
+	e.mu.Unlock()
+	for i, dir := range desired.Reading.Dirs {
+		view := SourceView{Path: dir.Path, Healthy: dir.Err == nil}
+		if dir.Err != nil {
+			view.Error = dir.Err.Error()
+		}
+		for _, f := range desired.Reading.Files {
+			if f.Dir == i {
+				view.Files++
+			}
+		}
+		r.Sources = append(r.Sources, view)
+	}
+	if err := desired.Reading.Unwatched; err != nil {
+		r.Watching = err.Error()
+	}
+	for _, f := range desired.Broken() {
+		view := BrokenView{File: f.File}
+		for _, err := range f.Errs {
+			view.Errors = append(view.Errors, err.Error())
+		}
+		r.Broken = append(r.Broken, view)
+	}
+	for i := range r.Containers {
+		v := &r.Containers[i]
+		if v.Sync == Held {
+			r.Held = append(r.Held, HeldView{Name: v.Name, Why: v.Why})
+		}
+		if v.notAsDeclared() || v.Sync != Synced {
+			r.Differs = append(r.Differs, DiffersView{Name: v.Name, State: v.State, Sync: v.Sync, Why: v.Why})
+		}
+	}
+	return r, nil
+}
+
+// views are the containers as they are now.
+func (e *Engine) views() []ContainerView {
+	desired, observed, m, now := e.current()
+	return Views(desired, observed, m, now)
+}
+
+// current is what the last pass read, held against the containers as they are
+// now; without a pass it reads.
+func (e *Engine) current() (*Desired, []runtime.Status, Memory, time.Time) {
+	e.mu.Lock()
+	passed := e.last != nil
+	e.mu.Unlock()
+	if !passed {
+		return e.look(false)
+	}
+	jobs := e.exec.jobs()
+	observed := e.Runtime.List()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.declared.Combine(observed), observed, e.lent(false, jobs), time.Now()
+}
+
+// look reads and observes, and changes nothing but the memory of files.
+func (e *Engine) look(prompt bool) (*Desired, []runtime.Status, Memory, time.Time) {
+	e.pass.Lock()
+	defer e.pass.Unlock()
+	return e.lookLocked(prompt)
+}
+
+func (e *Engine) lookLocked(prompt bool) (*Desired, []runtime.Status, Memory, time.Time) {
+	jobs := e.exec.jobs()
+	reading := e.Source.Read()
+	observed := e.Runtime.List()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.declare(reading)
+	return e.declared.Combine(observed), observed, e.lent(prompt, jobs), time.Now()
+}
+
+// lent is the memory for use without the lock.
+func (e *Engine) lent(prompt bool, jobs map[string]*job) Memory {
+	m := e.input(prompt, jobs)
+	m.Absent, m.Confirmed, m.Failures = maps.Clone(m.Absent), maps.Clone(m.Confirmed), maps.Clone(m.Failures)
+	compare := m.Compare
+	m.Compare = func(old, new *spec.Container) []Change {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return compare(old, new)
+	}
+	return m
+}
