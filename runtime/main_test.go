@@ -1,0 +1,210 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"stead/runtime/keeper"
+	"stead/runtime/logs"
+	"stead/spec"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestMain(m *testing.M) {
+	if os.Args[0] == keeper.Argv0 { // the test binary is the keeper of its tests
+		os.Exit(keeper.Main(os.Args))
+	}
+	os.Exit(m.Run())
+}
+
+// needRoot skips without root, and fails rather than skips when root was promised.
+func needRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return
+	}
+	if os.Getenv("STEAD_TEST_ROOT") != "" {
+		t.Fatal("not root, but root was asked for")
+	}
+	t.Skip("needs root")
+}
+
+// world is one runtime with directories and a cgroup parent of its own. At the
+// end it takes everything down and fails the test if anything is left.
+type world struct {
+	*Runtime
+	t      testing.TB
+	o      Options
+	before leftovers
+}
+
+func newWorld(t testing.TB) *world {
+	needRoot(t)
+	// Not in /tmp under a long name: socket paths are short.
+	dir, err := os.MkdirTemp("/var/tmp", "stead-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, o: Options{
+		StateDir: dir + "/state", RunDir: dir + "/run", CgroupParent: filepath.Base(dir),
+		Log: slog.New(slog.NewTextHandler(testLog{t}, nil)),
+	}}
+	w.before = w.count()
+	w.open()
+	t.Cleanup(func() { w.takeDown(dir) })
+	return w
+}
+
+type testLog struct{ t testing.TB }
+
+func (l testLog) Write(b []byte) (int, error) {
+	l.t.Log(strings.TrimSpace(string(b)))
+	return len(b), nil
+}
+
+func (w *world) open() {
+	w.t.Helper()
+	r, err := Open(context.Background(), w.o)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.Runtime = r
+}
+
+// reopen is what a daemon's death and restart is to the runtime.
+func (w *world) reopen() {
+	w.Close()
+	w.open()
+}
+
+func (w *world) takeDown(dir string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	for _, s := range w.List() {
+		if err := w.Remove(ctx, s.Name); err != nil {
+			w.t.Errorf("take down: %v", err)
+		}
+	}
+	if err := w.QuitKeeper(ctx); err != nil {
+		w.t.Errorf("take down: %v", err)
+	}
+	w.Close()
+	w.host.Group(keeperGroup).Remove()
+	w.host.RemoveParent()
+	if after := w.count(); after != w.before {
+		w.t.Errorf("left over: %+v, before: %+v", after, w.before)
+	}
+	if entries, _ := os.ReadDir(w.o.RunDir + "/containers"); len(entries) > 0 {
+		w.t.Errorf("left over in the run directory: %v", entries)
+	}
+	os.RemoveAll(dir)
+}
+
+// leftovers are counted before and after.
+type leftovers struct{ mounts, cgroups, processes int }
+
+func (w *world) count() (l leftovers) {
+	b, _ := os.ReadFile("/proc/self/mountinfo")
+	l.mounts = strings.Count(string(b), "\n")
+	groups, _ := filepath.Glob("/sys/fs/cgroup/*/" + w.o.CgroupParent + "/*")
+	l.cgroups = len(groups)
+	procs, _ := filepath.Glob("/proc/[0-9]*/cgroup")
+	for _, p := range procs {
+		if b, _ := os.ReadFile(p); strings.Contains(string(b), "/"+w.o.CgroupParent+"/") {
+			l.processes++
+		}
+	}
+	return l
+}
+
+// parse is one container's manifest, with what every test would repeat.
+func parse(t testing.TB, name, body string) *spec.Container {
+	t.Helper()
+	text := "apiVersion: stead/v1\nkind: Container\nmetadata: {name: " + name + "}\nspec:\n"
+	for _, line := range strings.Split(body, "\n") {
+		text += "  " + strings.TrimPrefix(line, "\t\t") + "\n"
+	}
+	for field, value := range map[string]string{"rootfs:": "{host: {}}", "network:": "{mode: none}"} {
+		if !strings.Contains(text, "\n  "+field) {
+			text += "  " + field + " " + value + "\n"
+		}
+	}
+	d := spec.Parser{Host: "test"}.Parse(name+".yaml", []byte(text))
+	if len(d) != 1 || len(d[0].Errors) > 0 {
+		t.Fatalf("manifest: %v\n%s", d[0].Errors, text)
+	}
+	return d[0].Container
+}
+
+func script(s string) string { return fmt.Sprintf("command: [sh, -c, %q]", s) }
+
+var origin = Origin{File: "/test.yaml"}
+
+// create creates a container; its start may fail if the test says so.
+func (w *world) create(name, body string) Status {
+	w.t.Helper()
+	if _, err := w.Create(context.Background(), parse(w.t, name, body), origin); err != nil {
+		w.t.Fatalf("create %s: %v\n%s", name, err, w.output(name))
+	}
+	s, _ := w.Get(name)
+	return s
+}
+
+// await waits until the container is in a state.
+func (w *world) await(name string, state State) Status {
+	w.t.Helper()
+	deadline := time.After(20 * time.Second)
+	for {
+		s, ok := w.Get(name)
+		if ok && s.State == state {
+			return s
+		}
+		select {
+		case <-w.Wake():
+		case <-time.After(50 * time.Millisecond): // another test's goroutine may have taken the wake-up
+		case <-deadline:
+			w.t.Fatalf("%s is %s (%+v), want %s\n%s", name, s.State, s.Exit, state, w.output(name))
+		}
+	}
+}
+
+// output is all that the container wrote.
+func (w *world) output(name string) string {
+	var out strings.Builder
+	logs.Read(context.Background(), w.LogDir(name), logs.Options{Tail: -1}, func(r logs.Record) error {
+		out.WriteString(r.Text)
+		if !r.Part {
+			out.WriteByte('\n')
+		}
+		return nil
+	})
+	return out.String()
+}
+
+// awaitOutput waits until the container has written something.
+func (w *world) awaitOutput(name, want string) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	os.MkdirAll(w.LogDir(name), 0o700)
+	found := fmt.Errorf("found")
+	err := logs.Read(ctx, w.LogDir(name), logs.Options{Tail: -1, Follow: true}, func(r logs.Record) error {
+		if strings.Contains(r.Text, want) {
+			return found
+		}
+		return nil
+	})
+	if err != found {
+		s, _ := w.Get(name)
+		w.t.Fatalf("%s (%s, %+v) did not write %q (%v):\n%s", name, s.State, s.Exit, want, err, w.output(name))
+	}
+}
+
+func alive(pid int) bool { return unix.Kill(pid, 0) == nil }

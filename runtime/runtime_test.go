@@ -1,0 +1,260 @@
+package runtime
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+
+	"golang.org/x/sys/unix"
+)
+
+var ctx = context.Background()
+
+const forever = `trap "exit 0" TERM; echo up; while :; do sleep 1000 & wait; done`
+
+func TestLife(t *testing.T) {
+	w := newWorld(t)
+	s := w.create("web", script(forever)+"\nresources: {memory: 64Mi, pids: 20}")
+	if s.State != Running || s.Pid == 0 || s.StartedAt.IsZero() {
+		t.Fatalf("created: %+v", s)
+	}
+	w.awaitOutput("web", "up")
+	if b, _ := os.ReadFile("/sys/fs/cgroup/memory/" + w.o.CgroupParent + "/web." + w.byName["web"].rec.Nonce + "/memory.limit_in_bytes"); strings.TrimSpace(string(b)) != "67108864" {
+		t.Errorf("memory limit is %q", b)
+	}
+	t.Run("a daemon's restart changes nothing", func(t *testing.T) {
+		w.reopen()
+		if again, _ := w.Get("web"); again.Pid != s.Pid || again.State != Running {
+			t.Errorf("after: %+v", again)
+		}
+	})
+	t.Run("stop ends it, and its exit is on record", func(t *testing.T) {
+		if err := w.Stop(ctx, "web"); err != nil {
+			t.Fatal(err)
+		}
+		s := w.await("web", Exited)
+		if s.Exit.Code != 0 || s.Exit.Reason != ReasonStopped || alive(w.byName["web"].rec.Pid) {
+			t.Errorf("exit %+v", s.Exit)
+		}
+	})
+	t.Run("start runs it again on the same root", func(t *testing.T) {
+		os.WriteFile(filepath.Join(w.o.StateDir, "containers/web/root/var/kept"), []byte("x"), 0o644)
+		if err := w.Start(ctx, "web", false); err != nil {
+			t.Fatal(err)
+		}
+		w.await("web", Running)
+	})
+	t.Run("remove keeps the data, and create brings it back", func(t *testing.T) {
+		if err := w.Remove(ctx, "web"); err != nil {
+			t.Fatal(err)
+		}
+		if kept, _ := filepath.Glob(w.o.StateDir + "/removed/web@*/upper/var/kept"); len(kept) != 1 {
+			t.Errorf("kept: %v", kept)
+		}
+		back, err := w.Create(ctx, parse(t, "web", script(forever)), origin)
+		if err != nil || !strings.Contains(back, "brought back") {
+			t.Errorf("create: %q %v", back, err)
+		}
+		if _, err := os.Stat(filepath.Join(w.o.StateDir, "containers/web/root/var/kept")); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestEnds(t *testing.T) {
+	w := newWorld(t)
+	tests := []struct {
+		name, body string
+		code       int
+		reason     string
+		output     string
+	}{
+		{"completed", script("echo fine"), 0, ReasonCompleted, "fine\n"},
+		{"failed", script("echo bad >&2; exit 3"), 3, ReasonError, "bad\n"},
+		{"signalled", script("sh -c 'kill -SEGV $$'; exit 139"), 139, ReasonError, ""},
+		{"oom", script("tail /dev/zero") + "\nresources: {memory: 16Mi, swap: 0}", 137, ReasonOOMKilled, ""},
+		{"no-newline", script("printf half"), 0, ReasonCompleted, "half\n"},
+	}
+	for _, tt := range tests {
+		w.create(tt.name, tt.body+"\nrestart: {policy: never}")
+		s := w.await(tt.name, Exited)
+		if s.Exit.Code != tt.code || s.Exit.Reason != tt.reason {
+			t.Errorf("%s: exit %+v, want %d %s", tt.name, s.Exit, tt.code, tt.reason)
+		}
+		if tt.output != "" && w.output(tt.name) != tt.output {
+			t.Errorf("%s: output %q, want %q", tt.name, w.output(tt.name), tt.output)
+		}
+	}
+	t.Run("exit codes outlast the daemon", func(t *testing.T) {
+		w.reopen()
+		if s, _ := w.Get("failed"); s.Exit == nil || s.Exit.Code != 3 {
+			t.Errorf("%+v", s.Exit)
+		}
+	})
+	t.Run("exit codes outlast the boot", func(t *testing.T) {
+		w.Close()
+		os.RemoveAll(w.o.RunDir + "/containers")
+		w.open()
+		if s, _ := w.Get("failed"); s.State != Exited || s.Exit == nil || s.Exit.Code != 3 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestStartFails(t *testing.T) {
+	w := newWorld(t)
+	root := filepath.Join(filepath.Dir(w.o.StateDir), "hostile")
+	os.MkdirAll(root+"/bin", 0o755)
+	os.Symlink("/etc", root+"/out")
+	tests := []struct{ name, body, reason, message string }{
+		{"command", "command: [/bin/nope]", ReasonCommandNotFound, "execute /bin/nope: no such file or directory"},
+		{"rootfs", "command: [sh]\nrootfs: {path: /nonexistent}", ReasonRootfsMissing, "rootfs.path /nonexistent: no such file or directory"},
+		{"user", "command: [sh]\nuser: nosuchuser", ReasonUserNotFound, "user nosuchuser is not in the root's /etc/passwd"},
+		{"group", "command: [sh]\ngroups: [nosuchgroup]", ReasonUserNotFound, "group nosuchgroup is not in the root's /etc/group"},
+		{"source", "command: [sh]\nmounts: {/data: {source: /nonexistent}}", ReasonMountSourceMissing, "open mount source /nonexistent: no such file or directory"},
+		{"target", "command: [sh]\nrootfs: {path: " + root + "}\nmounts: {/out/x: {source: /usr}}", ReasonMountTarget, "a symbolic link there leads out of the root"},
+		{"ulimit", "command: [sh]\nulimits: {nofile: 99999999}", ReasonStartFailed, "more than this host's hard limit"},
+	}
+	for _, tt := range tests {
+		_, err := w.Create(ctx, parse(t, tt.name, tt.body), origin)
+		if err == nil || !strings.Contains(err.Error(), tt.message) {
+			t.Errorf("%s: error %v, want %q", tt.name, err, tt.message)
+		}
+		s, _ := w.Get(tt.name)
+		if s.State != Exited || s.Exit == nil || s.Exit.Reason != tt.reason || !strings.Contains(s.Exit.Message, tt.message) || s.Failures != 1 {
+			t.Errorf("%s: %s %+v failures %d, want %s", tt.name, s.State, s.Exit, s.Failures, tt.reason)
+		}
+	}
+	if groups, _ := filepath.Glob("/sys/fs/cgroup/*/" + w.o.CgroupParent + "/*.????????"); len(groups) > 0 {
+		t.Errorf("cgroups of failed starts are left: %v", groups)
+	}
+}
+
+func TestStops(t *testing.T) {
+	w := newWorld(t)
+	tests := []struct {
+		name, body string
+		code       int
+		within     time.Duration
+	}{
+		{"deaf", "command: [sleep, '1000']\nstop: {timeout: 10s}", 137, 2 * time.Second}, // no handler: would wait in vain
+		{"stubborn", script("trap '' TERM; echo up; while :; do sleep 1; done") + "\nstop: {timeout: 500ms}", 137, 4 * time.Second},
+		{"other-signal", script(`trap "exit 9" USR1; echo up; while :; do sleep 1000 & wait; done`) + "\nstop: {signal: USR1}", 9, 2 * time.Second},
+		{"grandchildren", script(`trap "exit 0" TERM; setsid sleep 1000 & setsid sleep 1000 & echo up; wait; wait`), 0, 2 * time.Second},
+	}
+	for _, tt := range tests {
+		w.create(tt.name, tt.body)
+		if strings.Contains(tt.body, "echo up") {
+			w.awaitOutput(tt.name, "up")
+		}
+		began := time.Now()
+		if err := w.Stop(ctx, tt.name); err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		if took := time.Since(began); took > tt.within {
+			t.Errorf("%s: took %v", tt.name, took)
+		}
+		if s := w.await(tt.name, Exited); s.Exit.Code != tt.code || s.Exit.Reason != ReasonStopped {
+			t.Errorf("%s: exit %+v, want %d", tt.name, s.Exit, tt.code)
+		}
+	}
+}
+
+func TestKeeperDies(t *testing.T) {
+	w := newWorld(t)
+	a := w.create("a", script(forever))
+	b := w.create("b", script(`trap "exit 5" USR1; echo up; while :; do sleep 1000 & wait; done`)+"\nrestart: {policy: never}")
+	w.awaitOutput("b", "up")
+	pid, _, err := w.keeper.Ping(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.Kill(pid, unix.SIGKILL)
+	for {
+		if now, live, err := w.keeper.Ping(ctx); err == nil && now != pid {
+			if live != 2 {
+				t.Errorf("the new keeper holds %d containers", live)
+			}
+			break
+		}
+		time.Sleep(5 * time.Millisecond) // there is no event for "another process listens"
+	}
+	for _, was := range []Status{a, b} {
+		if s, _ := w.Get(was.Name); s.Pid != was.Pid || s.State != Running {
+			t.Errorf("after: %+v", s)
+		}
+	}
+	unix.Kill(b.Pid, unix.SIGUSR1)
+	if s := w.await("b", Exited); s.Exit.Code != 5 && s.Exit.Reason != ReasonUnknown {
+		t.Errorf("exit of the adopted: %+v", s.Exit)
+	} else {
+		t.Logf("exit of the adopted: %+v", s.Exit)
+	}
+	if err := w.Stop(ctx, "a"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestUpdateLive(t *testing.T) {
+	w := newWorld(t)
+	before := w.create("web", script(forever)+"\nresources: {memory: 64Mi, cpu: 500m}")
+	update := func(resources string) Status {
+		t.Helper()
+		if err := w.Update(ctx, parse(t, "web", script(forever)+"\nresources: "+resources), origin); err != nil {
+			t.Fatal(err)
+		}
+		s, _ := w.Get("web")
+		if s.Pid != before.Pid {
+			t.Errorf("it was restarted")
+		}
+		return s
+	}
+	limit := func(controller, file string) string {
+		b, _ := os.ReadFile("/sys/fs/cgroup/" + controller + "/" + w.o.CgroupParent + "/web." + w.byName["web"].rec.Nonce + "/" + file)
+		return strings.TrimSpace(string(b))
+	}
+	for _, tt := range []struct{ resources, controller, file, want string }{
+		{"{memory: 128Mi, cpu: 500m}", "memory", "memory.limit_in_bytes", "134217728"},
+		{"{memory: 128Mi, swap: 0, cpu: 500m}", "memory", "memory.memsw.limit_in_bytes", "134217728"},
+		{"{memory: 256Mi, swap: 0, cpu: 250m}", "memory", "memory.memsw.limit_in_bytes", "268435456"},
+		{"{memory: 256Mi, swap: 0, cpu: 250m}", "cpu", "cpu.cfs_quota_us", "25000"},
+		{"{memory: 32Mi, swap: 0}", "memory", "memory.memsw.limit_in_bytes", "33554432"},
+		{"{}", "memory", "memory.limit_in_bytes", "9223372036854771712"},
+		{"{}", "cpu", "cpu.cfs_quota_us", "-1"},
+		{"{pids: 7, cpuWeight: 200}", "pids", "pids.max", "7"},
+		{"{pids: 7, cpuWeight: 200}", "cpu", "cpu.shares", "2048"},
+		{"{}", "pids", "pids.max", "max"},
+		{"{cpuset: '0'}", "cpuset", "cpuset.cpus", "0"},
+	} {
+		if s := update(tt.resources); len(s.Unapplied) > 0 {
+			t.Errorf("%s: %+v", tt.resources, s.Unapplied)
+		}
+		if got := limit(tt.controller, tt.file); got != tt.want {
+			t.Errorf("%s: %s is %s, want %s", tt.resources, tt.file, got, tt.want)
+		}
+	}
+	s := update("{memory: 1Mi}")
+	if b := limit("memory", "memory.limit_in_bytes"); len(s.Unapplied) == 0 && b != "1048576" {
+		t.Errorf("below use: %+v, limit %s", s.Unapplied, b)
+	}
+}
+
+func TestMemoryBelowUse(t *testing.T) {
+	w := newWorld(t)
+	hog := script(`trap "exit 0" TERM; x=$(head -c 30000000 /dev/zero | tr "\0" x); echo up; while :; do sleep 1000 & wait; done`)
+	before := w.create("hog", hog+"\nresources: {memory: 200Mi, swap: 0}")
+	w.awaitOutput("hog", "up")
+	if err := w.Update(ctx, parse(t, "hog", hog+"\nresources: {memory: 8Mi, swap: 0}"), origin); err != nil {
+		t.Fatal(err)
+	}
+	s, _ := w.Get("hog")
+	if len(s.Unapplied) != 1 || s.Unapplied[0].Have != "200Mi" || s.Unapplied[0].Wanted != "8Mi" || s.State != Running || s.Pid != before.Pid {
+		t.Errorf("after: %+v", s)
+	}
+	t.Logf("%+v", s.Unapplied)
+}
+
