@@ -24,6 +24,9 @@ type Memory struct {
 	Absent map[string]time.Time
 	// Confirmed are removals that a person has confirmed.
 	Confirmed map[string]bool
+	// Massive are removals that are held since they were part of a mass removal,
+	// and why; they stay held when the rest of it is confirmed.
+	Massive map[string]string
 	// Failures are actions that did not succeed, by container.
 	Failures map[string]Failure
 	// Busy are the actions under way, by container.

@@ -42,6 +42,7 @@ func (e *Engine) runPass(ctx context.Context, o passOptions) *outcome {
 	e.memory.absences(desired, observed, now)
 	m := e.input(o.prompt, jobs)
 	plan := Diff(desired, observed, m, now)
+	e.memory.hold(plan)
 	e.forget(plan, jobs)
 	plan = e.withoutEffect(plan, now)
 	out := &outcome{desired: desired, plan: plan, at: now}

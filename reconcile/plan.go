@@ -42,6 +42,8 @@ type Action struct {
 	ByPolicy bool `json:"-"` // a start that the restart policy asked for
 	ByAdmin  bool `json:"-"` // asked for by name: the durable note of a stop is set or taken back
 	Suspend  bool `json:"-"` // Spec is suspended: a restart applies it and starts nothing
+
+	massive string // why it is held, if it is part of a mass removal that has settled
 }
 
 // Change is one field that differs, as spec tells it.

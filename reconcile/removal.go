@@ -15,17 +15,27 @@ import (
 
 // removals plans for the containers that no manifest declares.
 func (p *planner) removals() {
-	massive := massRemoval(len(p.absent), p.total)
+	gone := 0 // what is missing from a directory that can't be read is not taken away
+	for _, st := range p.absent {
+		if _, err := p.dirOf(st.From.File); err == nil {
+			gone++
+		}
+	}
+	massive := massRemoval(gone, p.total)
 	for _, st := range p.absent {
 		dir, dirErr := p.dirOf(st.From.File)
 		a := Action{Name: st.Name, From: st.From}
+		until, settled := p.settled(st.Name)
 		var held string
 		switch {
 		case p.Confirmed[st.Name]:
 		case dirErr != nil:
 			held = dirErr.Error()
-		case massive != "":
-			held = massive
+		case cmp.Or(p.Massive[st.Name], massive) != "":
+			held = cmp.Or(p.Massive[st.Name], massive)
+			if settled {
+				a.massive = held
+			}
 		case st.Applied.Spec.Protect:
 			held = "protected"
 		}
@@ -38,7 +48,7 @@ func (p *planner) removals() {
 		if p.Confirmed[st.Name] {
 			a.Cause += ", confirmed"
 		}
-		if until, settled := p.settled(st.Name); !settled {
+		if !settled {
 			p.plan.later(Wait{Name: st.Name, Verb: Remove, Until: until, Why: a.Cause})
 			continue
 		}
@@ -107,7 +117,7 @@ func (p *planner) dirOf(file string) (string, error) {
 // again, are forgotten.
 func (m *Memory) absences(d *Desired, observed []runtime.Status, now time.Time) {
 	absent := map[string]time.Time{}
-	confirmed := map[string]bool{}
+	confirmed, massive := map[string]bool{}, map[string]string{}
 	p := planner{Desired: d}
 	for i := range observed {
 		st := &observed[i]
@@ -117,6 +127,9 @@ func (m *Memory) absences(d *Desired, observed []runtime.Status, now time.Time) 
 		if m.Confirmed[st.Name] {
 			confirmed[st.Name] = true
 		}
+		if why := m.Massive[st.Name]; why != "" {
+			massive[st.Name] = why
+		}
 		if _, err := p.dirOf(st.From.File); err != nil {
 			continue
 		}
@@ -125,5 +138,16 @@ func (m *Memory) absences(d *Desired, observed []runtime.Status, now time.Time) 
 			absent[st.Name] = since
 		}
 	}
-	m.Absent, m.Confirmed = absent, confirmed
+	m.Absent, m.Confirmed, m.Massive = absent, confirmed, massive
+}
+
+// hold keeps a mass removal held until it is confirmed or the manifests are back:
+// when some of it is confirmed, what is left is no mass any more, and would be
+// removed unasked.
+func (m *Memory) hold(p Plan) {
+	for _, a := range p.Held {
+		if a.massive != "" {
+			m.Massive[a.Name] = a.massive
+		}
+	}
 }

@@ -138,7 +138,8 @@ func (e *Engine) lookLocked(prompt bool) (*Desired, []runtime.Status, Memory, ti
 // lent is the memory for use without the lock.
 func (e *Engine) lent(prompt bool, jobs map[string]*job) Memory {
 	m := e.input(prompt, jobs)
-	m.Absent, m.Confirmed, m.Failures = maps.Clone(m.Absent), maps.Clone(m.Confirmed), maps.Clone(m.Failures)
+	m.Absent, m.Confirmed = maps.Clone(m.Absent), maps.Clone(m.Confirmed)
+	m.Massive, m.Failures = maps.Clone(m.Massive), maps.Clone(m.Failures)
 	compare := m.Compare
 	m.Compare = func(old, new *spec.Container) []Change {
 		e.mu.Lock()
