@@ -113,8 +113,12 @@ type leftovers struct{ mounts, cgroups, processes int }
 func (w *world) count() (l leftovers) {
 	b, _ := os.ReadFile("/proc/self/mountinfo")
 	l.mounts = strings.Count(string(b), "\n")
-	groups, _ := filepath.Glob("/sys/fs/cgroup/*/" + w.o.CgroupParent + "/*")
-	l.cgroups = len(groups)
+	files, _ := filepath.Glob("/sys/fs/cgroup/*/" + w.o.CgroupParent + "/*")
+	for _, f := range files {
+		if st, err := os.Stat(f); err == nil && st.IsDir() {
+			l.cgroups++
+		}
+	}
 	procs, _ := filepath.Glob("/proc/[0-9]*/cgroup")
 	for _, p := range procs {
 		if b, _ := os.ReadFile(p); strings.Contains(string(b), "/"+w.o.CgroupParent+"/") {
@@ -122,6 +126,18 @@ func (w *world) count() (l leftovers) {
 		}
 	}
 	return l
+}
+
+// keeperGroups counts the keeper's own.
+func (w *world) keeperGroups() int { return len(w.host.Group(keeperGroup).Dirs()) }
+
+// cgroupFile is a control file of a running container.
+func (w *world) cgroupFile(name, controller, file string) string {
+	d, err := w.Inspect(name)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return filepath.Join("/sys/fs/cgroup", controller, w.o.CgroupParent, name+"."+d.Nonce, file)
 }
 
 // parse is one container's manifest, with what every test would repeat.

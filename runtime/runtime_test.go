@@ -23,7 +23,7 @@ func TestLife(t *testing.T) {
 		t.Fatalf("created: %+v", s)
 	}
 	w.awaitOutput("web", "up")
-	if b, _ := os.ReadFile("/sys/fs/cgroup/memory/" + w.o.CgroupParent + "/web." + w.byName["web"].rec.Nonce + "/memory.limit_in_bytes"); strings.TrimSpace(string(b)) != "67108864" {
+	if b, _ := os.ReadFile(w.cgroupFile("web", "memory", "memory.limit_in_bytes")); strings.TrimSpace(string(b)) != "67108864" {
 		t.Errorf("memory limit is %q", b)
 	}
 	t.Run("a daemon's restart changes nothing", func(t *testing.T) {
@@ -33,11 +33,12 @@ func TestLife(t *testing.T) {
 		}
 	})
 	t.Run("stop ends it, and its exit is on record", func(t *testing.T) {
+		pid := s.Pid
 		if err := w.Stop(ctx, "web"); err != nil {
 			t.Fatal(err)
 		}
 		s := w.await("web", Exited)
-		if s.Exit.Code != 0 || s.Exit.Reason != ReasonStopped || alive(w.byName["web"].rec.Pid) {
+		if s.Exit.Code != 0 || s.Exit.Reason != ReasonStopped || alive(pid) {
 			t.Errorf("exit %+v", s.Exit)
 		}
 	})
@@ -129,8 +130,8 @@ func TestStartFails(t *testing.T) {
 			t.Errorf("%s: %s %+v failures %d, want %s", tt.name, s.State, s.Exit, s.Failures, tt.reason)
 		}
 	}
-	if groups, _ := filepath.Glob("/sys/fs/cgroup/*/" + w.o.CgroupParent + "/*.????????"); len(groups) > 0 {
-		t.Errorf("cgroups of failed starts are left: %v", groups)
+	if l := w.count(); l.cgroups != w.keeperGroups() {
+		t.Errorf("%d cgroups of failed starts are left", l.cgroups-w.keeperGroups())
 	}
 }
 
@@ -214,7 +215,7 @@ func TestUpdateLive(t *testing.T) {
 		return s
 	}
 	limit := func(controller, file string) string {
-		b, _ := os.ReadFile("/sys/fs/cgroup/" + controller + "/" + w.o.CgroupParent + "/web." + w.byName["web"].rec.Nonce + "/" + file)
+		b, _ := os.ReadFile(w.cgroupFile("web", controller, file))
 		return strings.TrimSpace(string(b))
 	}
 	for _, tt := range []struct{ resources, controller, file, want string }{

@@ -131,7 +131,7 @@ func (h *Host) Controllers() map[string]bool {
 // Join says how a process gets in: dirs are directories whose cgroup.procs it
 // is written to; into, if not empty, is a v2 directory to clone into instead.
 func (g *Group) Join() (dirs []string, into string) {
-	for _, d := range g.dirs() {
+	for _, d := range g.Dirs() {
 		if g.host.unified != "" && strings.HasPrefix(d, g.host.unified+"/") {
 			into = d
 			continue
@@ -141,8 +141,8 @@ func (g *Group) Join() (dirs []string, into string) {
 	return dirs, into
 }
 
-// dirs are the group's directories that exist, in all hierarchies.
-func (g *Group) dirs() []string {
+// Dirs are the group's directories that exist, in all hierarchies.
+func (g *Group) Dirs() []string {
 	seen := map[string]bool{}
 	var all []string
 	points := []string{g.host.unified}
@@ -231,7 +231,7 @@ func (g *Group) Pids() ([]int, error) {
 // their last moments are waited for, up to a few seconds. No group is no error.
 func (g *Group) Remove() error {
 	var failed *multierror.Error
-	for _, dir := range g.dirs() {
+	for _, dir := range g.Dirs() {
 		if err := g.removeDir(dir); err != nil {
 			failed = multierror.Append(failed, err)
 		}
@@ -286,7 +286,7 @@ func (h *Host) Children() ([]string, error) {
 // RemoveParent removes the parent group where it is empty.
 func (h *Host) RemoveParent() error {
 	g := &Group{host: h, path: h.Parent}
-	for _, d := range g.dirs() {
+	for _, d := range g.Dirs() {
 		if err := unix.Rmdir(d); err != nil && err != unix.ENOENT && err != unix.EBUSY {
 			return &os.PathError{Op: "rmdir", Path: d, Err: err}
 		}

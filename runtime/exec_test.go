@@ -1,0 +1,93 @@
+package runtime
+
+import (
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// exec runs a command in a container and gives its code and output.
+func (w *world) exec(name, stdin string, o ExecOptions) (code int, out, errOut string, err error) {
+	w.t.Helper()
+	in, toIn, _ := os.Pipe()
+	fromOut, stdout, _ := os.Pipe()
+	fromErr, stderr, _ := os.Pipe()
+	x, err := w.Exec(ctx, name, o, [3]*os.File{in, stdout, stderr})
+	in.Close()
+	stdout.Close()
+	stderr.Close()
+	defer fromOut.Close()
+	defer fromErr.Close()
+	defer toIn.Close()
+	if err != nil {
+		return -1, "", "", err
+	}
+	io.WriteString(toIn, stdin)
+	toIn.Close()
+	a, _ := io.ReadAll(fromOut)
+	b, _ := io.ReadAll(fromErr)
+	code, err = x.Wait()
+	return code, string(a), string(b), err
+}
+
+func TestExec(t *testing.T) {
+	w := newWorld(t)
+	w.create("web", script(forever)+"\nenv: {COLOR: red}\nhostname: inside\nresources: {pids: 30}")
+	w.awaitOutput("web", "up")
+	sh := func(s string) ExecOptions { return ExecOptions{Argv: []string{"sh", "-c", s}} }
+	tests := []struct {
+		summary, stdin string
+		o              ExecOptions
+		code           int
+		out, errOut    string
+	}{
+		{"output, environment and names of the container", "", sh("id -u; hostname; echo $COLOR; echo e >&2"), 0, "0\ninside\nred\n", "e\n"},
+		{"exit code", "", sh("exit 42"), 42, "", ""},
+		{"killed by a signal", "", sh("kill -KILL $$"), 137, "", ""},
+		{"input", "hello", ExecOptions{Argv: []string{"cat"}}, 0, "hello", ""},
+		{"more environment", "", ExecOptions{Argv: []string{"sh", "-c", "echo $COLOR $X"}, Env: []string{"COLOR=blue", "X=1"}}, 0, "blue 1\n", ""},
+		{"another user and directory", "", ExecOptions{Argv: []string{"sh", "-c", "id -un; pwd"}, User: "nobody", WorkingDir: "/tmp"}, 0, "nobody\n/tmp\n", ""},
+		{"the devices of its output open by path", "", sh("echo o >/dev/stdout; echo e >/dev/stderr"), 0, "o\n", "e\n"},
+		{"as confined as the container", "", sh("grep -E '^(CapBnd|NoNewPrivs|Seccomp):' /proc/self/status | tr -d '\\t'; cut -d: -f3 /proc/self/cgroup | sort -u"), 0, "CapBnd:00000000a80425fb\nNoNewPrivs:1\nSeccomp:2\n/\n", ""},
+	}
+	for _, tt := range tests {
+		code, out, errOut, err := w.exec("web", tt.stdin, tt.o)
+		if err != nil || code != tt.code || out != tt.out || errOut != tt.errOut {
+			t.Errorf("%s: code %d, out %q, err %q, error %v", tt.summary, code, out, errOut, err)
+		}
+	}
+	if _, _, _, err := w.exec("web", "", ExecOptions{Argv: []string{"nope"}}); err == nil || !strings.Contains(err.Error(), "execute nope: no such file") {
+		t.Errorf("a command that is not there: %v", err)
+	}
+	if _, _, _, err := w.exec("web", "", ExecOptions{Argv: []string{"sh"}, User: "nosuch"}); err == nil || !strings.Contains(err.Error(), "user nosuch is not in") {
+		t.Errorf("a user who is not there: %v", err)
+	}
+}
+
+// A stop must not wait for a process that exec put inside, even if its client
+// is stopped.
+func TestExecCannotWedgeStop(t *testing.T) {
+	w := newWorld(t)
+	w.create("web", script(forever))
+	w.awaitOutput("web", "up")
+	in, _, _ := os.Pipe()
+	x, err := w.Exec(ctx, "web", ExecOptions{Argv: []string{"sleep", "1000"}}, [3]*os.File{in, os.Stderr, os.Stderr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.Kill(x.Pid, unix.SIGSTOP)
+	began := time.Now()
+	if err := w.Stop(ctx, "web"); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("the stop took %v", took)
+	}
+	if code, err := x.Wait(); err != nil || code != 137 {
+		t.Errorf("exec ended with %d, %v", code, err)
+	}
+}
