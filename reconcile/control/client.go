@@ -1,0 +1,115 @@
+package control
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"stead/reconcile"
+)
+
+// Client asks a daemon. It holds no connection: each request makes its own.
+type Client struct {
+	path string
+}
+
+// Dial finds the daemon behind a socket. The error wraps os.ErrNotExist or
+// ECONNREFUSED if none is there.
+func Dial(path string) (*Client, error) {
+	c := &Client{path: path}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := c.Ping(ctx); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Ping asks whether the daemon answers.
+func (c *Client) Ping(ctx context.Context) error {
+	return c.ask(ctx, request{Verb: "ping"}, nil, nil)
+}
+
+// Status says how this host stands.
+func (c *Client) Status(ctx context.Context) (r reconcile.Report, err error) {
+	err = c.ask(ctx, request{Verb: "status"}, nil, &r)
+	return r, err
+}
+
+// Plan says what an apply would do, and does nothing.
+func (c *Client) Plan(ctx context.Context) (p reconcile.Plan, err error) {
+	err = c.ask(ctx, request{Verb: "plan"}, nil, &p)
+	return p, err
+}
+
+// Apply returns when all is as declared, failed or held.
+func (c *Client) Apply(ctx context.Context, o reconcile.ApplyOptions) (r reconcile.Result, err error) {
+	err = c.ask(ctx, request{Verb: "apply", Confirm: o.Confirm}, o.Progress, &r)
+	return r, err
+}
+
+// Do restarts, stops or starts containers by name.
+func (c *Client) Do(ctx context.Context, verb reconcile.Verb, names []string) (r reconcile.Result, err error) {
+	err = c.ask(ctx, request{Verb: "do", Do: string(verb), Names: names}, nil, &r)
+	return r, err
+}
+
+// Reload makes the daemon look at everything again, now.
+func (c *Client) Reload(ctx context.Context) error {
+	return c.ask(ctx, request{Verb: "reload"}, nil, nil)
+}
+
+// ask sends a request and waits for its result, for as long as ctx lasts.
+func (c *Client) ask(ctx context.Context, r request, progress func(string), result any) error {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.path)
+	if err != nil {
+		return fmt.Errorf("reach the daemon: %w", err)
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	err = exchange(conn, r, progress, result)
+	if ctx.Err() != nil && err != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+func exchange(conn net.Conn, r request, progress func(string), result any) error {
+	line, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("ask the daemon: %w", err)
+	}
+	if _, err := conn.Write(append(line, '\n')); err != nil {
+		return fmt.Errorf("ask the daemon: %w", err)
+	}
+	in := json.NewDecoder(bufio.NewReader(io.LimitReader(conn, maxAnswer)))
+	for {
+		var a answer
+		if err := in.Decode(&a); errors.Is(err, io.EOF) {
+			return errors.New("the daemon ended before it answered")
+		} else if err != nil {
+			return fmt.Errorf("read the daemon's answer: %w", err)
+		}
+		if a.Progress != "" {
+			if progress != nil {
+				progress(a.Progress)
+			}
+			continue
+		}
+		if result != nil && len(a.Result) > 0 {
+			if err := json.Unmarshal(a.Result, result); err != nil {
+				return fmt.Errorf("read the daemon's answer: %w", err)
+			}
+		}
+		if a.Error != "" {
+			return &remoteError{message: a.Error, is: codes[a.Code]}
+		}
+		return nil
+	}
+}

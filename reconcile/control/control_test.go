@@ -1,0 +1,208 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"stead/reconcile"
+	"stead/spec"
+)
+
+// fake answers as it is told.
+type fake struct {
+	asked chan string
+	hang  bool // Apply waits for its ctx
+}
+
+func (f *fake) Status(context.Context) (reconcile.Report, error) {
+	code := 3
+	return reconcile.Report{
+		Since:      time.Date(2026, 11, 23, 4, 15, 0, 0, time.UTC),
+		Sources:    []reconcile.SourceView{{Path: "/etc/stead/manifests", Healthy: true, Files: 1}},
+		Containers: []reconcile.ContainerView{{Name: "web", State: reconcile.Failed, ExitCode: &code, Labels: map[string]string{"app": "web"}}},
+	}, nil
+}
+
+func (f *fake) Plan(context.Context) (reconcile.Plan, error) {
+	return reconcile.Plan{Actions: []reconcile.Action{{
+		Verb: reconcile.Update, Name: "web", Cause: "live",
+		Changes: []reconcile.Change{{Path: "spec.resources.memory", Before: "128Mi", After: "256Mi", Effect: spec.Live}},
+	}}}, nil
+}
+
+func (f *fake) Apply(ctx context.Context, o reconcile.ApplyOptions) (reconcile.Result, error) {
+	o.Progress("create web  (manifest web.yaml)")
+	if f.hang {
+		f.asked <- "apply"
+		<-ctx.Done()
+		f.asked <- "gone"
+		return reconcile.Result{}, ctx.Err()
+	}
+	o.Progress("confirmed " + strings.Join(o.Confirm, " "))
+	return reconcile.Result{Containers: []reconcile.ContainerResult{{Name: "web", Actions: []reconcile.Verb{reconcile.Create}}}}, nil
+}
+
+func (f *fake) Do(_ context.Context, verb reconcile.Verb, names []string) (reconcile.Result, error) {
+	return reconcile.Result{Containers: []reconcile.ContainerResult{{Name: names[0], Actions: []reconcile.Verb{verb}}}},
+		fmt.Errorf("%s %s: %w", verb, names[0], reconcile.ErrNoContainer)
+}
+
+func (f *fake) Reload(context.Context) error { return nil }
+
+// serving starts a daemon's end and returns the socket's path.
+func serving(t *testing.T, c Controller) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "daemon.sock")
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- Serve(ctx, l, c, nil) }()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(2 * time.Second):
+			t.Error("the server did not end within 2 s")
+		}
+		goleak.VerifyNone(t)
+	})
+	return path
+}
+
+func TestClientSaysWhatTheLoopSays(t *testing.T) {
+	loop := &fake{}
+	path := serving(t, loop)
+	client, err := Dial(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	want, _ := loop.Status(ctx)
+	if got, err := client.Status(ctx); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("status: got %+v, %v, want %+v", got, err, want)
+	}
+	wantPlan, _ := loop.Plan(ctx)
+	if got, err := client.Plan(ctx); err != nil || got.String() != wantPlan.String() || got.String() == "" {
+		t.Errorf("plan: got %q, %v, want %q", got, err, wantPlan)
+	}
+	var lines []string
+	result, err := client.Apply(ctx, reconcile.ApplyOptions{Confirm: []string{"a", "b"}, Progress: func(l string) { lines = append(lines, l) }})
+	if err != nil || !result.Changed() || strings.Join(lines, "; ") != "create web  (manifest web.yaml); confirmed a b" {
+		t.Errorf("apply: got %+v, %v after %q", result, err, lines)
+	}
+	result, err = client.Do(ctx, reconcile.Restart, []string{"web"})
+	if !errors.Is(err, reconcile.ErrNoContainer) || err.Error() != "restart web: no such container" || len(result.Containers) != 1 {
+		t.Errorf("do: got %+v, %v; the error must be the same one", result, err)
+	}
+	if err := client.Reload(ctx); err != nil {
+		t.Errorf("reload: %v", err)
+	}
+}
+
+func TestSocketIsPrivate(t *testing.T) {
+	path := serving(t, &fake{})
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, want 0600", info.Mode().Perm())
+	}
+}
+
+func TestStaleSocketIsReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "daemon.sock")
+	dead, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead.(*net.UnixListener).SetUnlinkOnClose(false)
+	dead.Close()
+	if _, err := Dial(path); err == nil {
+		t.Error("nobody answers, and no error")
+	}
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatalf("with the socket of a dead daemon there: %v", err)
+	}
+	l.Close()
+	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen(path); err == nil {
+		t.Error("a file that is no socket was replaced")
+	}
+	if _, err := Dial(path + ".none"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no daemon: got %v, want one that wraps os.ErrNotExist", err)
+	}
+}
+
+func TestBadClientsHarmNobody(t *testing.T) {
+	path := serving(t, &fake{})
+	for range maxClients / 2 { // that hang
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	for _, bad := range []struct{ request, want string }{
+		{"nonsense\n", "read the request"},
+		{`{"verb":"explode"}` + "\n", `verb \"explode\": want ping`},
+		{strings.Repeat("x", maxRequest+1), "longer than"},
+	} {
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(conn, bad.request)
+		reply, _ := io.ReadAll(conn)
+		conn.Close()
+		if !strings.Contains(string(reply), bad.want) {
+			t.Errorf("got %q, want %q in it", reply, bad.want)
+		}
+	}
+	if _, err := Dial(path); err != nil {
+		t.Errorf("after all that: %v", err)
+	}
+}
+
+func TestClientThatGoesAway(t *testing.T) {
+	loop := &fake{hang: true, asked: make(chan string)}
+	path := serving(t, loop)
+	client, err := Dial(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	answered := make(chan error, 1)
+	go func() {
+		_, err := client.Apply(ctx, reconcile.ApplyOptions{})
+		answered <- err
+	}()
+	<-loop.asked
+	cancel()
+	if err := <-answered; !errors.Is(err, context.Canceled) {
+		t.Errorf("the client's error is %v, want that of its ctx", err)
+	}
+	if said := <-loop.asked; said != "gone" {
+		t.Errorf("the loop was not told that nobody waits any more: %q", said)
+	}
+}
