@@ -53,10 +53,17 @@ func (r *Runtime) Create(ctx context.Context, m *spec.Container, from Origin) (b
 		if broughtBack, err = r.makeDir(name); err != nil {
 			return "", fmt.Errorf("create %s: %w", name, err)
 		}
-		c = &container{name: name, facts: &facts{CreatedAt: time.Now().UTC()}}
-		if err := r.save(c, func(f *facts) { f.Manifest, f.From = m, from }); err != nil {
+		f := &facts{Manifest: m, From: from, CreatedAt: time.Now().UTC()}
+		if !m.Spec.Suspend {
+			err = r.equip(f)
+		}
+		if err == nil {
+			err = f.write(r.dir(name))
+		}
+		if err != nil {
 			return "", fmt.Errorf("create %s: %w", name, err)
 		}
+		c = &container{name: name, facts: f}
 		r.mu.Lock()
 		r.byName[name] = c
 		r.mu.Unlock()

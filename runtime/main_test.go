@@ -52,8 +52,12 @@ func newWorld(t testing.TB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	run, err := os.MkdirTemp("/dev/shm", "stead-test-") // in memory, as /run is
+	if err != nil {
+		t.Fatal(err)
+	}
 	w := &world{t: t, o: Options{
-		StateDir: dir + "/state", RunDir: dir + "/run", CgroupParent: filepath.Base(dir),
+		StateDir: dir + "/state", RunDir: run, CgroupParent: filepath.Base(dir),
 		Log: slog.New(slog.NewTextHandler(testLog{t}, nil)),
 	}}
 	w.before = w.count()
@@ -105,6 +109,7 @@ func (w *world) takeDown(dir string) {
 		w.t.Errorf("left over in the run directory: %v", entries)
 	}
 	os.RemoveAll(dir)
+	os.RemoveAll(w.o.RunDir)
 }
 
 // leftovers are counted before and after.

@@ -65,34 +65,36 @@ func (r *Runtime) start(ctx context.Context, c *container, restarts, failures in
 	return nil
 }
 
-// beforeRun gives the container its ids and notes durably that a run begins
-// where there may never be a second one.
+// beforeRun notes durably what a run needs, unless it is noted already.
 func (r *Runtime) beforeRun(c *container) error {
 	f, _ := r.known(c)
-	needIDs := f.Manifest.Spec.Security.Userns != "host" && f.IDBase == 0
-	once := f.Manifest.Spec.Restart.Policy != "always"
-	if !needIDs && !once && f.LastRun == nil {
+	next := *f
+	if err := r.equip(&next); err != nil {
+		return err
+	}
+	if next.IDBase == f.IDBase && next.LastRun == f.LastRun {
 		return nil
 	}
-	var base uint32
-	if needIDs {
-		r.mu.Lock()
-		var err error
-		base, err = r.ids.next()
-		r.mu.Unlock()
-		if err != nil {
-			return err
-		}
-	}
-	return r.save(c, func(f *facts) {
-		if needIDs {
-			f.IDBase = base
-		}
+	return r.save(c, func(f *facts) { f.IDBase, f.LastRun = next.IDBase, next.LastRun })
+}
+
+// equip gives a container its ids, and says that a run begins where there may
+// never be a second one.
+func (r *Runtime) equip(f *facts) error {
+	switch {
+	case f.Manifest.Spec.Restart.Policy == "always":
 		f.LastRun = nil
-		if once {
-			f.LastRun = &lastRun{StartedAt: time.Now().UTC()}
-		}
-	})
+	case f.LastRun == nil || f.LastRun.Exit != nil:
+		f.LastRun = &lastRun{StartedAt: time.Now().UTC()}
+	}
+	if f.Manifest.Spec.Security.Userns == "host" || f.IDBase != 0 {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var err error
+	f.IDBase, err = r.ids.next()
+	return err
 }
 
 // noteStart takes the outcome into memory. After a success the keeper's record
@@ -209,6 +211,10 @@ func reasonOf(err error) error {
 func relink(link, target string) error {
 	if now, err := os.Readlink(link); err == nil && now == target {
 		return nil
+	}
+	err := os.Symlink(target, link)
+	if !errors.Is(err, os.ErrExist) {
+		return err
 	}
 	tmp := link + "~"
 	os.Remove(tmp)

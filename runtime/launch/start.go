@@ -350,7 +350,8 @@ func (b *birth) attachKernel() error {
 func (b *birth) kernelTarget(name string) (int, error) {
 	at, err := beneath(b.rootFD, name, unix.RESOLVE_NO_SYMLINKS)
 	if err == unix.ENOENT {
-		if err = asContainer(b.c.IDBase, func() error { return unix.Mkdirat(b.rootFD, name, 0o755) }); err == nil {
+		err = asContainer(b.c.IDBase, func() error { return unix.Mkdirat(b.rootFD, name, 0o755) })
+		if err == nil || errors.Is(err, unix.EEXIST) { // another start in this root may have been quicker
 			at, err = beneath(b.rootFD, name, unix.RESOLVE_NO_SYMLINKS)
 		}
 	}

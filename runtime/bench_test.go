@@ -1,0 +1,57 @@
+package runtime
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+)
+
+// BenchmarkCreateToRemoved is what `make bench` reports as ms per container:
+// create, run a static true in a path root with limits, remove.
+func BenchmarkCreateToRemoved(b *testing.B) {
+	for _, userns := range []string{"auto", "host"} {
+		b.Run("userns="+userns, func(b *testing.B) {
+			w := newWorld(b)
+			root := benchRoot(b, w)
+			names := make(chan string)
+			var wait sync.WaitGroup
+			b.ResetTimer()
+			began := time.Now()
+			for range 2 {
+				wait.Go(func() {
+					for name := range names {
+						body := "command: [/bin/true]\nrestart: {policy: never}\nrootfs: {path: " + root + "}\nsecurity: {userns: " + userns + "}\nresources: {memory: 64Mi, cpu: 500m, pids: 64}"
+						if _, err := w.Create(ctx, parse(b, name, body), origin); err != nil {
+							b.Error(err)
+						}
+						if err := w.Remove(ctx, name); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			}
+			for i := range b.N {
+				names <- fmt.Sprintf("c%d", i)
+			}
+			close(names)
+			wait.Wait()
+			b.ReportMetric(float64(time.Since(began).Microseconds())/1000/float64(b.N), "ms/container")
+		})
+	}
+}
+
+// benchRoot is a root with one static program that does nothing.
+func benchRoot(b *testing.B, w *world) string {
+	root := filepath.Join(filepath.Dir(w.o.StateDir), "root")
+	os.MkdirAll(root+"/bin", 0o755)
+	source := filepath.Join(root, "true.c")
+	os.WriteFile(source, []byte("#include <unistd.h>\nint main(void) { _exit(0); }\n"), 0o644)
+	if out, err := exec.Command("gcc", "-O2", "-static", "-o", root+"/bin/true", source).CombinedOutput(); err != nil {
+		b.Skipf("no C compiler: %v %s", err, out)
+	}
+	return root
+}
