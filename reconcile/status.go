@@ -207,7 +207,7 @@ func (v *viewer) sync(c *ContainerView, st *runtime.Status) {
 	case isWaiting && wait.Verb == Remove:
 		c.Sync, c.Reason, c.Why = OutOfSync, ReasonRemovalPending, wait.Why+", removed in "+v.until(wait.Until)
 	case busy:
-		c.Sync = OutOfSync
+		c.Sync, c.Why = OutOfSync, cmp.Or(c.Why, planned.Cause)
 	case isPlanned:
 		c.Sync = OutOfSync
 		if c.Why == "" || planned.Verb != Start {

@@ -1,0 +1,229 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"stead/reconcile/source"
+	"stead/runtime"
+)
+
+func TestApplyWithoutADaemon(t *testing.T) {
+	s := newShelf(map[string]string{
+		"new.yaml": yaml("new"), "web.yaml": yaml("web", "resources: {pids: 9}"), "bad.yaml": strings.Replace(yaml("bad"), "command:", "comand:", 1),
+		"broken.yaml": yaml("broken"), "same.yaml": yaml("same"),
+	})
+	rt := newFake(running(t, "web"), running(t, "old"), running(t, "same"))
+	rt.fail["create broken"] = errors.New("no space left on device")
+	e := &Engine{Source: s, Runtime: rt}
+	var progress []string
+	result, err := e.Apply(t.Context(), ApplyOptions{Progress: func(l string) { progress = append(progress, l) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `create broken  (manifest broken.yaml): failed: no space left on device
+create new  (manifest new.yaml)
+remove old  (manifest gone from /etc/stead/manifests)
+update web  spec.resources.pids (absent) → 9  (live)
+`
+	if got := lines(progress); got != want {
+		t.Errorf("progress:\n%swant:\n%s", got, want)
+	}
+	var told []string
+	for _, c := range result.Containers {
+		line := c.Name
+		for _, a := range c.Actions {
+			line += " " + string(a)
+		}
+		if c.Error != "" {
+			line += ": " + c.Error
+		}
+		told = append(told, line)
+	}
+	want = `bad: bad.yaml:7:3: spec.comand: unknown field; did you mean command?
+broken: create failed: no space left on device
+new create
+old remove
+web update
+`
+	if got := lines(told); got != want {
+		t.Errorf("result:\n%swant:\n%s", got, want)
+	}
+	if !result.Changed() || !result.Invalid() || result.Held() || result.Err() == nil {
+		t.Errorf("changed %v, invalid %v, held %v, err %v", result.Changed(), result.Invalid(), result.Held(), result.Err())
+	}
+	rt.set(func() { delete(rt.fail, "create broken") })
+	s.remove("bad.yaml")
+	if result, err = e.Apply(t.Context(), ApplyOptions{}); err != nil || result.Err() != nil || len(result.Containers) != 1 {
+		t.Errorf("what failed is tried again at once: %+v, %v", result, err)
+	}
+	if result, err = e.Apply(t.Context(), ApplyOptions{}); err != nil || result.Changed() || len(result.Containers) != 0 {
+		t.Errorf("with nothing to do: %+v, %v", result, err)
+	}
+}
+
+func TestApplyConfirmsRemovals(t *testing.T) {
+	rt := newFake(running(t, "a"), running(t, "b"), running(t, "c"))
+	e := &Engine{Source: newShelf(nil), Runtime: rt}
+	result, err := e.Apply(t.Context(), ApplyOptions{})
+	if err != nil || !result.Held() || result.Changed() || result.Err() != nil {
+		t.Errorf("unconfirmed: %+v, %v", result, err)
+	}
+	if result, err = e.Apply(t.Context(), ApplyOptions{Confirm: []string{"b"}}); err != nil || !result.Held() {
+		t.Errorf("one confirmed: %+v, %v", result, err)
+	}
+	wantActed(t, rt, "remove b")
+	if result, err = e.Apply(t.Context(), ApplyOptions{Confirm: []string{"all"}}); err != nil || result.Held() {
+		t.Errorf("all confirmed: %+v, %v", result, err)
+	}
+	wantActed(t, rt, "remove a", "remove b", "remove c")
+}
+
+func TestApplyWaitsForAWriter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, rt := newShelf(nil), newFake()
+		path := etc + "/web.yaml"
+		writing := &source.File{Path: path, Rel: "web.yaml", Waiting: time.Now()}
+		s.files[path] = writing
+		s.last = &source.Reading{Dirs: s.dirs, Files: []*source.File{writing}, Retry: 10 * time.Millisecond}
+		time.AfterFunc(50*time.Millisecond, func() { s.put("web.yaml", yaml("web")) })
+		e := &Engine{Source: s, Runtime: rt}
+		result, err := e.Apply(t.Context(), ApplyOptions{})
+		if err != nil || len(result.Containers) != 1 || rt.status("web") == nil {
+			t.Errorf("%+v, %v: want web, once its writer is done", result, err)
+		}
+	})
+}
+
+func TestApplyTakesNoLongerThanItsCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, rt := newShelf(map[string]string{"web.yaml": yaml("web")}), newFake()
+		rt.block["create web"] = make(chan struct{})
+		e := &Engine{Source: s, Runtime: rt}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := e.Apply(ctx, ApplyOptions{}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		synctest.Wait()
+	})
+}
+
+func TestApplyInADaemonIsNotKeptByACrashLoop(t *testing.T) {
+	story(t, map[string]string{"loop.yaml": yaml("loop")}, nil, func(t *testing.T, s *shelf, rt *fakeRuntime, e *Engine) {
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		defer func() { cancel(); <-ended }()
+		go func() {
+			defer close(ended)
+			for ctx.Err() == nil {
+				time.Sleep(50 * time.Millisecond)
+				if st := rt.status("loop"); st.State == runtime.Running {
+					rt.exit("loop", 1)
+				}
+			}
+		}()
+		time.Sleep(10 * time.Second)
+		s.put("web.yaml", yaml("web"))
+		result, err := e.Apply(t.Context(), ApplyOptions{})
+		if err != nil || rt.status("web") == nil {
+			t.Errorf("%+v, %v", result, err)
+		}
+		if c := result.Containers[0]; c.Name != "loop" || c.State != BackOff || !strings.HasPrefix(c.Error, "exit code 1, next start in ") {
+			t.Errorf("in back-off counts as failed: %+v", c)
+		}
+	})
+}
+
+func TestPlanChangesNothing(t *testing.T) {
+	s, rt := newShelf(map[string]string{"web.yaml": yaml("web"), "bad.yaml": "a: ["}), newFake(running(t, "old"))
+	e := &Engine{Source: s, Runtime: rt}
+	for range 2 {
+		plan, err := e.Plan(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := "remove old  (manifest gone from /etc/stead/manifests)\ncreate web  (manifest web.yaml)\n"
+		if plan.String() != want || len(plan.Errors) != 1 {
+			t.Errorf("got:\n%serrors %q, want:\n%sand one error", plan, plan.Errors, want)
+		}
+	}
+	wantActed(t, rt)
+}
+
+func TestAdminVerbs(t *testing.T) {
+	story(t, map[string]string{"web.yaml": yaml("web"), "off.yaml": yaml("off", "suspend: true"), "job.yaml": yaml("job", "restart: {policy: never}")}, nil,
+		func(t *testing.T, s *shelf, rt *fakeRuntime, e *Engine) {
+			do := func(verb Verb, names ...string) Result {
+				t.Helper()
+				r, err := e.Do(t.Context(), verb, names)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return r
+			}
+			do(Stop, "web")
+			time.Sleep(time.Hour)
+			v := viewOf(t, e, "web")
+			if v.State != Stopped || v.Sync != Synced || !strings.HasPrefix(v.Why, "stopped by admin since 20") {
+				t.Errorf("stopped: %+v", v)
+			}
+			s.put("web.yaml", yaml("web", "command: [x]"))
+			pass()
+			if v := viewOf(t, e, "web"); v.State != Stopped || v.Sync != OutOfSync {
+				t.Errorf("stopped, and the manifest changed: %+v", v)
+			}
+			do(Start, "web")
+			pass()
+			if v := viewOf(t, e, "web"); v.State != Running || v.Sync != Synced || rt.status("web").Applied.Spec.Command[0] != "x" {
+				t.Errorf("started, with what changed: %+v", v)
+			}
+			pid := rt.status("web").Pid
+			do(Restart, "web")
+			if rt.status("web").Pid == pid {
+				t.Error("restarted, and the pid is the same")
+			}
+			rt.exit("job", 0)
+			pass()
+			if v := viewOf(t, e, "job"); v.State != Completed || v.Why != "exit code 0" || *v.ExitCode != 0 || v.Reason != runtime.ReasonCompleted {
+				t.Errorf("completed: %+v", v)
+			}
+			do(Start, "job")
+			if rt.status("job").State != runtime.Running {
+				t.Error("start runs what was complete again")
+			}
+			if r := do(Restart, "off"); r.Err() == nil || !strings.Contains(r.Err().Error(), "suspend: false") {
+				t.Errorf("restart of a suspended one: %v", r.Err())
+			}
+			before := len(rt.said())
+			if _, err := e.Do(t.Context(), Stop, []string{"web", "nobody"}); !errors.Is(err, ErrNoContainer) || len(rt.said()) != before {
+				t.Errorf("an unknown name: %v; nothing may be done", err)
+			}
+			if _, err := e.Do(t.Context(), Remove, []string{"web"}); err == nil {
+				t.Error("remove is no verb of an admin's")
+			}
+		})
+}
+
+func TestAdminWaitsForABusyContainer(t *testing.T) {
+	story(t, nil, nil, func(t *testing.T, s *shelf, rt *fakeRuntime, e *Engine) {
+		gate := make(chan struct{})
+		rt.set(func() { rt.block["update web"] = gate })
+		s.put("web.yaml", yaml("web"))
+		pass()
+		s.put("web.yaml", yaml("web", "resources: {pids: 9}"))
+		pass()
+		time.AfterFunc(time.Second, func() { close(gate) })
+		if _, err := e.Do(t.Context(), Stop, []string{"web"}); err != nil {
+			t.Error(err)
+		}
+		if got := acted(rt); !slices.Equal(got, []string{"create web", "update web", "stop web"}) {
+			t.Errorf("%v", got)
+		}
+	})
+}

@@ -1,0 +1,150 @@
+package reconcile
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"stead/runtime"
+)
+
+func TestViews(t *testing.T) {
+	stoppedAt := noon.Add(-time.Hour)
+	failed := runtime.Exit{Code: 1, Reason: runtime.ReasonError}
+	for _, story := range []struct {
+		summary  string
+		files    map[string]string
+		observed []runtime.Status
+		memory   Memory
+		want     string // name state sync reason: why
+	}{
+		{"as declared", map[string]string{"web.yaml": yaml("web")}, []runtime.Status{running(t, "web")}, Memory{}, "web Running synced : \n"},
+		{"not there yet", map[string]string{"web.yaml": yaml("web")}, nil, Memory{}, "web Pending pending : to be created\n"},
+		{
+			"being created", map[string]string{"web.yaml": yaml("web")}, nil, Memory{Busy: map[string]Verb{"web": Create}},
+			"web Pending pending : being created\n",
+		},
+		{
+			"could not be created", map[string]string{"web.yaml": yaml("web")}, nil,
+			Memory{Failures: map[string]Failure{"web": {Verb: Create, Message: "no space left", Count: 4, At: noon}}},
+			"web BackOff error ActionFailed: create failed: no space left, next try in 8s\n",
+		},
+		{
+			"to be changed", map[string]string{"web.yaml": yaml("web", "command: [x]")}, []runtime.Status{running(t, "web")}, Memory{},
+			"web Running pending : needs a restart\n",
+		},
+		{
+			"in back-off", map[string]string{"web.yaml": yaml("web")},
+			[]runtime.Status{with(ended(t, "web", failed, 0), func(st *runtime.Status) { st.Failures = 4 })}, Memory{},
+			"web BackOff synced Error: exit code 1, next start in 8s\n",
+		},
+		{
+			"failed for good", map[string]string{"web.yaml": yaml("web", "restart: {policy: never}")},
+			[]runtime.Status{ended(t, "web", failed, 0, "restart: {policy: never}")}, Memory{},
+			"web Failed synced Error: exit code 1, restart policy never\n",
+		},
+		{
+			"out of memory", map[string]string{"web.yaml": yaml("web", "restart: {policy: never}")},
+			[]runtime.Status{ended(t, "web", runtime.Exit{Code: 137, Signal: "KILL", Reason: runtime.ReasonOOMKilled}, 0, "restart: {policy: never}")}, Memory{},
+			"web Failed synced OOMKilled: killed at its memory limit, restart policy never\n",
+		},
+		{
+			"suspended", map[string]string{"web.yaml": yaml("web", "suspend: true")},
+			[]runtime.Status{as(runtime.Created, running(t, "web", "suspend: true"))}, Memory{}, "web Stopped synced Suspended: suspended\n",
+		},
+		{
+			"stopped by an admin", map[string]string{"web.yaml": yaml("web")}, []runtime.Status{stoppedBy(stoppedAt, as(runtime.Exited, running(t, "web")))}, Memory{},
+			"web Stopped synced StoppedByAdmin: stopped by admin since 2026-11-23T11:00:00Z\n",
+		},
+		{
+			"stopping, removing", map[string]string{"a.yaml": yaml("a")},
+			[]runtime.Status{as(runtime.Stopping, running(t, "a")), running(t, "b")}, Memory{Busy: map[string]Verb{"a": Stop, "b": Remove}, Prompt: true},
+			"a Stopping pending : \nb Removing pending : manifest gone from /etc/stead/manifests\n",
+		},
+		{
+			"a broken manifest, of one that runs and of one that never did",
+			map[string]string{"web.yaml": strings.Replace(yaml("web"), "command:", "comand:", 1), "new.yaml": strings.Replace(yaml("new"), "command:", "comand:", 1), "x.yaml": ""},
+			[]runtime.Status{running(t, "web")}, Memory{},
+			"/etc/stead/manifests/x.yaml Invalid error InvalidManifest: x.yaml:1: holds no manifest (the file is empty or has only comments)\n" +
+				"new Invalid error InvalidManifest: new.yaml:7:3: spec.comand: unknown field; did you mean command?\n" +
+				"web Running error InvalidManifest: web.yaml:7:3: spec.comand: unknown field; did you mean command?\n",
+		},
+		{
+			"two claims are one row", map[string]string{"a.yaml": yaml("web"), "b.yaml": yaml("web")}, nil, Memory{},
+			"web Invalid error InvalidManifest: a.yaml:1: metadata.name: \"web\" is declared by /etc/stead/manifests/b.yaml:1 too: one name, one manifest; neither is created until one is renamed or deleted\n",
+		},
+		{
+			"held", nil, []runtime.Status{running(t, "db", "protect: true")}, Memory{},
+			"db Running held RemovalHeld: protected; confirm with stead apply --confirm-removal=db\n",
+		},
+		{
+			"refused by the kernel", map[string]string{"web.yaml": yaml("web")},
+			[]runtime.Status{with(running(t, "web"), func(st *runtime.Status) {
+				st.Unapplied = []runtime.Unapplied{{Path: "spec.resources.memory", Have: "128Mi", Message: "100Mi are in use"}}
+			})},
+			Memory{}, "web Running error Unapplied: spec.resources.memory still 128Mi: 100Mi are in use\n",
+		},
+	} {
+		t.Run(story.summary, func(t *testing.T) {
+			d := Declare(newShelf(story.files).Read()).Combine(story.observed)
+			var got strings.Builder
+			for _, v := range Views(d, story.observed, story.memory, noon) {
+				fmt.Fprintf(&got, "%s %s %s %s: %s\n", v.Name, v.State, v.Sync, v.Reason, v.Why)
+				if v.Ready != (v.State == Running) {
+					t.Errorf("%s: ready %v while %s", v.Name, v.Ready, v.State)
+				}
+			}
+			if got.String() != story.want {
+				t.Errorf("got:\n%swant:\n%s", got.String(), story.want)
+			}
+		})
+	}
+}
+
+func TestViewAsJSON(t *testing.T) {
+	st := running(t, "web")
+	st.Applied.Metadata.Labels = map[string]string{"app": "web"}
+	st.From.Document = 1
+	file := map[string]string{"web.yaml": yaml("first") + "---\n" + yaml("web")}
+	list := []runtime.Status{st}
+	d := Declare(newShelf(file).Read()).Combine(list)
+	got, err := json.Marshal(Views(d, list, Memory{Busy: map[string]Verb{}}, noon)[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"name":"web","state":"Running","sync":"pending","ready":true,"pid":100,"restarts":0,"exitCode":null,"reason":"","message":"",` +
+		`"why":"live","manifest":"/etc/stead/manifests/web.yaml#2","createdAt":"2026-11-23T11:00:00Z","startedAt":"2026-11-23T11:00:00Z","labels":{"app":"web"}}`
+	if string(got) != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestReport(t *testing.T) {
+	s := newShelf(map[string]string{"web.yaml": yaml("web"), "bad.yaml": "a: ["})
+	e := &Engine{Source: s, Runtime: newFake(running(t, "web"), running(t, "db", "protect: true"))}
+	r, err := e.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.Since.IsZero() || len(r.Sources) != 1 || !r.Sources[0].Healthy || r.Sources[0].Files != 2 {
+		t.Errorf("sources %+v, since %v", r.Sources, r.Since)
+	}
+	if len(r.Held) != 1 || r.Held[0].Name != "db" || len(r.Broken) != 1 || r.Broken[0].File != etc+"/bad.yaml" {
+		t.Errorf("held %+v, broken %+v", r.Held, r.Broken)
+	}
+	var names []string
+	for _, d := range r.Differs {
+		names = append(names, d.Name)
+	}
+	if strings.Join(names, " ") != etc+"/bad.yaml db" {
+		t.Errorf("differs: %v", names)
+	}
+	s.health(errors.New("input/output error"))
+	r, _ = e.Status(t.Context())
+	if r.Sources[0].Healthy || r.Sources[0].Error != "input/output error" {
+		t.Errorf("sources %+v", r.Sources)
+	}
+}
