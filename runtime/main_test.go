@@ -21,6 +21,9 @@ func TestMain(m *testing.M) {
 	if os.Args[0] == keeper.Argv0 { // the test binary is the keeper of its tests
 		os.Exit(keeper.Main(os.Args))
 	}
+	if os.Getenv("ATTACK") != "" {
+		os.Exit(attack())
+	}
 	os.Exit(m.Run())
 }
 

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-
 	"golang.org/x/sys/unix"
 )
 
@@ -258,4 +257,3 @@ func TestMemoryBelowUse(t *testing.T) {
 	}
 	t.Logf("%+v", s.Unapplied)
 }
-
