@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// app is one call of the program: its streams and what its flags say.
+type app struct {
+	in       io.Reader
+	out, err io.Writer
+
+	stateDir, runDir string
+	manifests        []string // the search path, absolute
+	ownManifests     bool     // the caller named them; else they are the default
+	cgroupParent     string
+	logFormat        string
+
+	begun bool // the command line was understood
+}
+
+// searchPath is where manifests are looked for; of two files with the same
+// relative path the one in the later directory counts.
+var searchPath = []string{"/usr/lib/stead/manifests", "/etc/stead/manifests", "/run/stead/manifests"}
+
+// run carries out a command line and returns the exit code.
+func (a *app) run(ctx context.Context, args []string) int {
+	root := a.command()
+	root.SetArgs(args)
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err != nil && !a.begun {
+		err = usage(cmd, err)
+	}
+	return a.report(err)
+}
+
+func (a *app) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "stead",
+		Short: "Keep this host at the state that a directory of manifests declares",
+		Long: `stead keeps one Linux host at the state that a directory of YAML manifests
+declares: drop a manifest in and a container comes up, edit it and the container
+changes, delete it and the container goes, its data kept.`,
+		SilenceErrors: true, SilenceUsage: true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.prepare(cmd) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return cmd.Help()
+		},
+		Args: cobra.NoArgs,
+	}
+	f := root.PersistentFlags()
+	f.StringVar(&a.stateDir, "state-dir", variable("STEAD_STATE_DIR", "/var/lib/stead"), "directory of durable facts and data (STEAD_STATE_DIR)")
+	f.StringVar(&a.runDir, "run-dir", variable("STEAD_RUN_DIR", "/run/stead"), "directory of facts of this boot, and the sockets (STEAD_RUN_DIR)")
+	f.StringArrayVar(&a.manifests, "manifests", manifestsVariable(), "directory of manifests; repeatable, a later one's files replace an earlier one's (STEAD_MANIFESTS, colon-separated)")
+	f.StringVar(&a.cgroupParent, "cgroup-parent", variable("STEAD_CGROUP_PARENT", "stead"), "cgroup below which all containers' are (STEAD_CGROUP_PARENT)")
+	f.StringVar(&a.logFormat, "log-format", "text", "form of log lines: text or json")
+	root.AddCommand(
+		a.daemonCommand(), a.applyCommand(), a.planCommand(), a.validateCommand(),
+		a.statusCommand(), a.psCommand(), a.inspectCommand(), a.logsCommand(), a.execCommand(),
+		a.restartCommand(), a.stopCommand(), a.startCommand(), a.reloadCommand(), a.waitCommand(),
+		a.schemaCommand(), a.versionCommand(),
+	)
+	return root
+}
+
+func variable(name, fallback string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return fallback
+}
+
+func manifestsVariable() []string {
+	dirs := slices.DeleteFunc(strings.Split(os.Getenv("STEAD_MANIFESTS"), ":"), func(d string) bool { return d == "" })
+	if len(dirs) == 0 {
+		return searchPath
+	}
+	return dirs
+}
+
+// prepare checks the flags that every verb has.
+func (a *app) prepare(cmd *cobra.Command) error {
+	flags := cmd.Root().PersistentFlags()
+	a.ownManifests = flags.Changed("manifests") || os.Getenv("STEAD_MANIFESTS") != ""
+	if a.logFormat != "text" && a.logFormat != "json" {
+		return fmt.Errorf("--log-format %s: want text or json", a.logFormat)
+	}
+	for _, dir := range []*string{&a.stateDir, &a.runDir} {
+		if err := absolute(dir); err != nil {
+			return err
+		}
+	}
+	a.manifests = slices.Clone(a.manifests)
+	for i := range a.manifests {
+		if err := absolute(&a.manifests[i]); err != nil {
+			return err
+		}
+	}
+	if p := filepath.Clean("/" + a.cgroupParent); p == "/" {
+		return fmt.Errorf("--cgroup-parent %q: want the name of a group, such as stead", a.cgroupParent)
+	}
+	a.begun = true
+	return nil
+}
+
+func absolute(dir *string) error {
+	if *dir == "" {
+		return fmt.Errorf("want a directory, found an empty name")
+	}
+	p, err := filepath.Abs(*dir)
+	*dir = p
+	return err
+}
+
+// log is a logger to stderr for what is at least that grave.
+func (a *app) log(level slog.Level) *slog.Logger {
+	o := &slog.HandlerOptions{Level: level}
+	if a.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(a.err, o))
+	}
+	return slog.New(slog.NewTextHandler(a.err, o))
+}

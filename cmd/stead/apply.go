@@ -1,0 +1,164 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"stead/reconcile"
+	"stead/spec"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) applyCommand() *cobra.Command {
+	var o reconcile.ApplyOptions
+	var output string
+	var exitCode bool
+	cmd := &cobra.Command{
+		Use:   "apply",
+		Short: "Make this host as declared now, and wait until it is",
+		Long: `apply reads the manifests, does what has to be done, by the daemon where one
+runs, and returns when all is as declared, failed, or held.
+
+Removals that look like an accident are held until they are confirmed:
+  stead apply --confirm-removal=web,db     these two
+  stead apply --confirm-removal=all        all that no manifest declares now`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := oneOf("output", output, "text", "json"); err != nil {
+				return err
+			}
+			if output == "text" {
+				o.Progress = func(line string) { fmt.Fprintln(a.out, line) }
+			}
+			h, err := a.forChange(cmd.Context())
+			if err != nil {
+				return err
+			}
+			r, err := h.Apply(cmd.Context(), o)
+			if err := errors.Join(err, h.close(cmd.Context())); err != nil {
+				return err
+			}
+			if output == "json" {
+				return errors.Join(printJSON(a.out, resultJSON(r)), quietApply(applyCode(r, exitCode)))
+			}
+			return a.applied(r, applyCode(r, exitCode))
+		},
+	}
+	f := cmd.Flags()
+	f.StringSliceVar(&o.Confirm, "confirm-removal", nil, "containers whose removal is meant, or all")
+	f.StringVarP(&output, "output", "o", "text", "text or json")
+	f.BoolVar(&exitCode, "exit-code", false, "exit with 3 if anything was changed")
+	return cmd
+}
+
+// applied says what an apply came to, besides what its progress said.
+func (a *app) applied(r reconcile.Result, code int) error {
+	for _, c := range r.Containers {
+		switch {
+		case c.Sync == reconcile.Held:
+			fmt.Fprintf(a.err, "stead: %s: removal held; confirm with stead apply --confirm-removal=%s\n", c.Name, c.Name)
+		case c.Error != "":
+			fmt.Fprintf(a.err, "stead: %s: %s\n", c.Name, c.Error)
+		}
+	}
+	if !r.Changed() && code == 0 {
+		fmt.Fprintln(a.out, "all is as declared")
+	}
+	return quietApply(code)
+}
+
+func quietApply(code int) error {
+	if code == 0 {
+		return nil
+	}
+	return quietly(code)
+}
+
+// applyCode is the gravest of what happened.
+func applyCode(r reconcile.Result, exitCode bool) int {
+	failed := false
+	for _, c := range r.Containers {
+		failed = failed || c.Error != "" && c.Reason != reconcile.ReasonInvalidManifest
+	}
+	switch {
+	case failed:
+		return exitFailure
+	case r.Invalid():
+		return exitInvalid
+	case r.Held():
+		return exitHeld
+	case exitCode && r.Changed():
+		return exitDiffers
+	}
+	return 0
+}
+
+// resultView is a result as configuration management wants it.
+type resultView struct {
+	APIVersion string        `json:"apiVersion"`
+	Changed    bool          `json:"changed"`
+	Failed     bool          `json:"failed"`
+	Msg        string        `json:"msg"`
+	Containers []resultEntry `json:"containers"`
+}
+
+type resultEntry struct {
+	Name    string           `json:"name"`
+	Changed bool             `json:"changed"`
+	Failed  bool             `json:"failed"`
+	Msg     string           `json:"msg,omitempty"`
+	Actions []reconcile.Verb `json:"actions"`
+	Diff    textDiff         `json:"diff"`
+	State   reconcile.State  `json:"state,omitempty"`
+	Sync    reconcile.Sync   `json:"sync,omitempty"`
+	Reason  string           `json:"reason,omitempty"`
+}
+
+// textDiff is what differs, a field a line; values that may be secrets are hidden.
+type textDiff struct {
+	Before string `json:"before"`
+	After  string `json:"after"`
+}
+
+func diffOf(changes []reconcile.Change) textDiff {
+	var before, after strings.Builder
+	line := func(w io.Writer, path, value string) {
+		if value != "" {
+			fmt.Fprintf(w, "%s: %s\n", path, value)
+		}
+	}
+	for _, c := range changes {
+		line(&before, c.Path, c.Before)
+		line(&after, c.Path, c.After)
+	}
+	return textDiff{before.String(), after.String()}
+}
+
+func resultJSON(r reconcile.Result) resultView {
+	v := resultView{APIVersion: spec.APIVersion, Changed: r.Changed(), Containers: []resultEntry{}}
+	var notes []string
+	for _, c := range r.Containers {
+		e := resultEntry{
+			Name: c.Name, Changed: len(c.Actions) > 0, Failed: c.Error != "", Actions: c.Actions, Diff: diffOf(c.Changes),
+			State: c.State, Sync: c.Sync, Reason: c.Reason, Msg: c.Note,
+		}
+		if e.Actions == nil {
+			e.Actions = []reconcile.Verb{}
+		}
+		switch {
+		case c.Error != "":
+			e.Msg = c.Error
+			notes = append(notes, c.Name+": "+c.Error)
+		case c.Sync == reconcile.Held:
+			e.Msg = "removal held"
+			notes = append(notes, c.Name+": removal held")
+		}
+		v.Failed = v.Failed || e.Failed
+		v.Containers = append(v.Containers, e)
+	}
+	v.Msg = strings.Join(notes, "; ")
+	return v
+}

@@ -1,0 +1,239 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"stead/reconcile"
+	"stead/reconcile/control"
+	"stead/runtime"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+	"github.com/hashicorp/go-multierror"
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+)
+
+func (a *app) daemonCommand() *cobra.Command {
+	var d daemon
+	cmd := &cobra.Command{
+		Use:   "daemon",
+		Short: "Keep this host as declared until told to end",
+		Long: `daemon watches the manifest directories and keeps this host as they declare.
+
+SIGHUP makes it look at everything again. SIGTERM and SIGINT end it within two
+seconds; the containers run on, and the next daemon takes them over. Under
+systemd it tells when it is ready, what it does, and that it is alive.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			d.app, d.log = a, a.log(slog.LevelInfo)
+			return d.run(cmd.Context())
+		},
+	}
+	cmd.Flags().BoolVar(&d.stopContainers, "stop-containers", false, "stop all containers at the end")
+	return cmd
+}
+
+// daemon is one run of the loop, with its socket and its word to systemd.
+type daemon struct {
+	*app
+	log            *slog.Logger
+	stopContainers bool
+
+	rt     *runtime.Runtime
+	engine *reconcile.Engine
+}
+
+func (d *daemon) run(ctx context.Context) error {
+	unlock, err := runtime.Lock(d.stateDir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	d.log.Info("starting", "version", versionText(), "pid", os.Getpid(), "state", d.stateDir, "run", d.runDir, "manifests", d.manifests)
+	if d.rt, err = d.open(ctx, false, d.log); err != nil {
+		return err
+	}
+	defer d.rt.Close()
+	socket, err := control.Listen(d.daemonSocket())
+	if err != nil {
+		return err
+	}
+	d.engine = &reconcile.Engine{Source: d.source(d.log), Runtime: d.rt, Log: d.log}
+	defer d.limitEnd(ctx)()
+	err = d.serve(ctx, socket)
+	if ctx.Err() != nil {
+		d.notify(sd.SdNotifyStopping)
+	}
+	os.Remove(d.daemonSocket())
+	if d.stopContainers {
+		return d.stopAll(context.WithoutCancel(ctx), err)
+	}
+	d.log.Info("ended; the containers run on")
+	return err
+}
+
+// serve runs the loop and all that stands around it until ctx ends, or one of
+// them fails.
+func (d *daemon) serve(ctx context.Context, socket net.Listener) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var parts sync.WaitGroup
+	part := func(run func(context.Context) error) {
+		parts.Go(func() {
+			if err := run(ctx); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	part(d.engine.Run)
+	part(func(ctx context.Context) error { return control.Serve(ctx, socket, d.engine, d.log) })
+	part(d.reloads)
+	part(d.reports)
+	d.notify(sd.SdNotifyReady)
+	parts.Wait()
+	if err := context.Cause(ctx); err != context.Canceled {
+		return err
+	}
+	return nil
+}
+
+// reloads looks at everything again for each SIGHUP.
+func (d *daemon) reloads(ctx context.Context) error {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hangups:
+		}
+		var now unix.Timespec
+		unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
+		d.notify(fmt.Sprintf("%s\nMONOTONIC_USEC=%d", sd.SdNotifyReloading, now.Nano()/1000))
+		d.log.Info("reloading")
+		if err := d.engine.Reload(ctx); err != nil {
+			d.log.Error("reload", "error", err)
+		}
+		d.notify(sd.SdNotifyReady)
+	}
+}
+
+// reports tells systemd how this host stands, and that the loop still answers: a
+// loop that hangs does not answer, and is started again by the watchdog.
+func (d *daemon) reports(ctx context.Context) error {
+	if os.Getenv("NOTIFY_SOCKET") == "" {
+		return nil
+	}
+	watchdog, err := sd.SdWatchdogEnabled(false)
+	if err != nil {
+		d.log.Warn("no watchdog", "error", err)
+	}
+	every := 30 * time.Second
+	if watchdog > 0 {
+		every = min(every, watchdog/3)
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	said := ""
+	for {
+		r, err := d.engine.Status(ctx)
+		if err == nil {
+			if now := summary(r); now != said {
+				said = now
+				d.notify("STATUS=" + now)
+			}
+			if watchdog > 0 {
+				d.notify(sd.SdNotifyWatchdog)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (d *daemon) notify(state string) {
+	if _, err := sd.SdNotify(false, state); err != nil {
+		d.log.Debug("notify systemd", "error", err)
+	}
+}
+
+// limitEnd keeps the promise to end within two seconds, whatever an action is
+// waiting for: what is half-done is finished at the next start.
+func (d *daemon) limitEnd(ctx context.Context) (ended func()) {
+	if d.stopContainers {
+		return func() {}
+	}
+	done := make(chan struct{})
+	go func() {
+		<-ctx.Done()
+		select {
+		case <-done:
+		case <-time.After(1500 * time.Millisecond):
+			d.log.Warn("ended in the middle of an action; the next start finishes it")
+			os.Exit(0)
+		}
+	}()
+	return func() { close(done) }
+}
+
+// stopAll stops every container, and the keeper. It notes nothing: the next
+// daemon starts them again.
+func (d *daemon) stopAll(ctx context.Context, ended error) error {
+	var failed *multierror.Error
+	failed = multierror.Append(failed, ended)
+	errs := make(chan error)
+	n := 0
+	slots := make(chan struct{}, 32)
+	for _, s := range d.rt.List() {
+		if s.State != runtime.Running && s.State != runtime.Stopping {
+			continue
+		}
+		n++
+		go func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			began := time.Now()
+			err := d.rt.Stop(ctx, s.Name)
+			if err == nil {
+				d.log.Info("done", "container", s.Name, "action", "stop", "cause", "the daemon ends", "took", time.Since(began).Round(time.Millisecond))
+			}
+			errs <- err
+		}()
+	}
+	for range n {
+		failed = multierror.Append(failed, <-errs)
+	}
+	failed = multierror.Append(failed, d.rt.QuitKeeper(ctx))
+	d.log.Info("ended; all containers are stopped")
+	return failed.ErrorOrNil()
+}
+
+// summary is the host in a line.
+func summary(r reconcile.Report) string {
+	running := 0
+	for _, c := range r.Containers {
+		if c.State == reconcile.Running {
+			running++
+		}
+	}
+	s := fmt.Sprintf("%d of %d containers running", running, len(r.Containers))
+	if n := len(r.Differs); n > 0 {
+		s += fmt.Sprintf(", %d not as declared", n)
+	}
+	if n := len(r.Held); n > 0 {
+		s += fmt.Sprintf(", %d removals held", n)
+	}
+	return s
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"stead/reconcile"
+	"stead/runtime"
+
+	"github.com/hashicorp/go-multierror"
+	"github.com/spf13/cobra"
+)
+
+// Exit codes; scripts depend on them.
+const (
+	exitFailure = 1
+	exitUsage   = 2
+	exitDiffers = 3 // plan, apply --exit-code, status
+	exitInvalid = 4 // a manifest has errors
+	exitMissing = 5 // no such container
+	exitLocked  = 6 // another process decides for the state directory
+	exitHeld    = 7 // a removal waits for a confirmation
+	exitTimeout = 8
+	exitExec    = 125 // exec's own: 126 not executable, 127 not found
+)
+
+// exitError is an error with an exit code of its own.
+type exitError struct {
+	code int
+	err  error // nil: all is said already
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// exitWith gives an error an exit code.
+func exitWith(code int, format string, args ...any) error {
+	return &exitError{code, fmt.Errorf(format, args...)}
+}
+
+// quietly ends with a code where all is said already.
+func quietly(code int) error { return &exitError{code: code} }
+
+// usage makes an error one of the command line.
+func usage(cmd *cobra.Command, err error) error {
+	var coded *exitError
+	if errors.As(err, &coded) {
+		return err
+	}
+	code := exitUsage
+	if cmd.Name() == "exec" {
+		code = exitExec
+	}
+	return exitWith(code, "%w; see %s --help", err, cmd.CommandPath())
+}
+
+// report prints an error for people and returns its exit code.
+func (a *app) report(err error) int {
+	if err == nil {
+		return 0
+	}
+	var coded *exitError
+	if errors.As(err, &coded) && coded.err == nil {
+		return coded.code
+	}
+	for _, line := range errorLines(err) {
+		fmt.Fprintln(a.err, "stead: "+line)
+	}
+	return codeOf(err)
+}
+
+func codeOf(err error) int {
+	var coded *exitError
+	var locked *runtime.Locked
+	switch {
+	case errors.As(err, &coded):
+		return coded.code
+	case errors.As(err, &locked):
+		return exitLocked
+	case errors.Is(err, reconcile.ErrNoContainer), errors.Is(err, runtime.ErrMissing):
+		return exitMissing
+	}
+	return exitFailure
+}
+
+// errorLines are an error's lines: one for each that was gathered, and what to
+// do about it where that is known.
+func errorLines(err error) []string {
+	var all *multierror.Error
+	if errors.As(err, &all) {
+		var lines []string
+		for _, e := range all.Errors {
+			lines = append(lines, errorLines(e)...)
+		}
+		return lines
+	}
+	text := strings.ReplaceAll(err.Error(), "\n", "; ")
+	var locked *runtime.Locked
+	switch {
+	case errors.As(err, &locked):
+		text = fmt.Sprintf("another stead (process %d) holds %s; wait for it or end it", locked.Pid, locked.Dir)
+	case errors.Is(err, context.Canceled):
+		text = "interrupted"
+	case errors.Is(err, fs.ErrPermission):
+		text += "; run it as root"
+	case codeOf(err) == exitMissing:
+		text += "; stead ps lists them"
+	}
+	return []string{text}
+}

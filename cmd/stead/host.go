@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"stead/reconcile"
+	"stead/reconcile/control"
+	"stead/reconcile/source"
+	"stead/runtime"
+	"stead/spec"
+
+	"golang.org/x/sys/unix"
+)
+
+// host is who carries out what a verb asks: the daemon, or this process alone.
+type host struct {
+	control.Controller
+	daemon bool
+	close  func(context.Context) error
+}
+
+// parser reads manifests as this host does.
+func parser() spec.Parser {
+	name, _ := os.Hostname()
+	short, _, _ := strings.Cut(name, ".")
+	return spec.Parser{Host: short}
+}
+
+func (a *app) source(log *slog.Logger) *source.Source {
+	return &source.Source{Dirs: a.manifests, Parser: parser(), Log: log}
+}
+
+func (a *app) open(ctx context.Context, readOnly bool, log *slog.Logger) (*runtime.Runtime, error) {
+	return runtime.Open(ctx, runtime.Options{
+		StateDir: a.stateDir, RunDir: a.runDir, CgroupParent: a.cgroupParent, ReadOnly: readOnly, Log: log,
+	})
+}
+
+// dial reaches the daemon; nil without one. A caller who named other manifest
+// directories than the daemon reads means another host state: that is refused.
+func (a *app) dial(ctx context.Context) (*host, error) {
+	c, err := control.Dial(a.daemonSocket())
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	h := &host{Controller: c, daemon: true, close: func(context.Context) error { return nil }}
+	if !a.ownManifests {
+		return h, nil
+	}
+	report, err := c.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var dirs []string
+	for _, s := range report.Sources {
+		dirs = append(dirs, s.Path)
+	}
+	if !slices.Equal(dirs, a.manifests) {
+		return nil, exitWith(exitUsage, "the daemon reads %s, not %s; leave --manifests and STEAD_MANIFESTS out, or name other state and run directories",
+			strings.Join(dirs, ", "), strings.Join(a.manifests, ", "))
+	}
+	return h, nil
+}
+
+func (a *app) daemonSocket() string { return a.runDir + "/daemon.sock" }
+
+// patience is how long a verb waits for a daemon that is just starting or
+// ending, or for another verb.
+const patience = 2 * time.Second
+
+// forChange is who changes this host: the daemon, or this process under the
+// state directory's lock.
+func (a *app) forChange(ctx context.Context) (*host, error) {
+	var unlock func()
+	for began := time.Now(); ; {
+		h, err := a.dial(ctx)
+		if h != nil || err != nil {
+			return h, err
+		}
+		var locked *runtime.Locked
+		if unlock, err = runtime.Lock(a.stateDir); err == nil {
+			break
+		}
+		if !errors.As(err, &locked) || time.Since(began) > patience {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	log := a.log(slog.LevelWarn)
+	rt, err := a.open(ctx, false, log)
+	if err != nil {
+		unlock()
+		return nil, err
+	}
+	// What fails is told by the verb: the loop's own log would say it twice.
+	return &host{Controller: &reconcile.Engine{Source: a.source(nil), Runtime: rt}, close: func(ctx context.Context) error {
+		defer unlock()
+		defer rt.Close()
+		return rt.QuitKeeper(context.WithoutCancel(ctx)) // only if nothing runs
+	}}, nil
+}
+
+// forReading is who knows about this host: the daemon, or the files.
+func (a *app) forReading(ctx context.Context) (*host, error) {
+	h, err := a.dial(ctx)
+	if h != nil || err != nil {
+		return h, err
+	}
+	rt, err := a.open(ctx, true, a.log(slog.LevelWarn))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", a.stateDir, err)
+	}
+	return &host{Controller: &reconcile.Engine{Source: a.source(nil), Runtime: rt}, close: func(context.Context) error {
+		rt.Close()
+		return nil
+	}}, nil
+}
+
+// status is what is known about this host now.
+func (a *app) status(ctx context.Context) (r reconcile.Report, daemon bool, err error) {
+	h, err := a.forReading(ctx)
+	if err != nil {
+		return r, false, err
+	}
+	defer h.close(ctx)
+	r, err = h.Status(ctx)
+	return r, h.daemon, err
+}

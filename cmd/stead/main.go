@@ -1,0 +1,29 @@
+// Command stead keeps one Linux host at the state that a directory of YAML
+// manifests declares. This package only wires: it reads flags, finds who
+// carries a verb out (the daemon, or this process alone) and prints what came
+// of it. One file a verb; what they share is in app.go, host.go, exit.go and print.go.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"stead/runtime/keeper"
+)
+
+// version is set by the Makefile.
+var version = ""
+
+func main() {
+	// The keeper is this same binary under another name, and as small as it can
+	// be: nothing else may come first.
+	if os.Args[0] == keeper.Argv0 {
+		os.Exit(keeper.Main(os.Args))
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr}
+	os.Exit(a.run(ctx, os.Args[1:]))
+}

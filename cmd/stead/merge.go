@@ -1,0 +1,186 @@
+package main
+
+import (
+	"container/heap"
+	"context"
+	"os"
+	"sync"
+	"time"
+
+	"stead/runtime/logs"
+)
+
+const (
+	ahead = 256                   // records that one log may be ahead of the others
+	quiet = 50 * time.Millisecond // following: nothing earlier comes after so long
+)
+
+// merger reads several logs at once and hands out their records in the order of
+// their times: it holds each back until no earlier one can come.
+type merger struct {
+	options logs.Options
+	dirs    []string
+	emit    func(log int, r logs.Record) error
+	flush   func() error // before a wait, so that what is out is seen
+
+	records chan tagged
+	errs    chan error
+	room    []chan struct{} // of each log: full while it is far ahead
+	held    []int           // records of each that are held back
+	ended   []bool
+	heap    byTime
+}
+
+// tagged is a record and whose it is; end says that no more come.
+type tagged struct {
+	log    int
+	number int // in its log
+	record logs.Record
+	end    bool
+}
+
+func (m *merger) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	n := len(m.dirs)
+	m.records, m.errs = make(chan tagged), make(chan error, n)
+	m.room, m.held, m.ended = make([]chan struct{}, n), make([]int, n), make([]bool, n)
+	var readers sync.WaitGroup
+	for i := range m.dirs {
+		m.room[i] = make(chan struct{}, ahead)
+		readers.Go(func() { m.read(ctx, i) })
+	}
+	err := m.collect(ctx)
+	cancel()
+	readers.Wait()
+	if err == nil && len(m.errs) > 0 {
+		err = <-m.errs
+	}
+	return err
+}
+
+func (m *merger) read(ctx context.Context, i int) {
+	number := 0
+	err := readLog(ctx, m.dirs[i], m.options, func(r logs.Record) error {
+		number++
+		if !put(ctx, m.room[i], struct{}{}) || !put(ctx, m.records, tagged{log: i, number: number, record: r}) {
+			return ctx.Err()
+		}
+		return nil
+	})
+	if err != nil && ctx.Err() == nil {
+		m.errs <- err
+	}
+	put(ctx, m.records, tagged{log: i, end: true})
+}
+
+func put[T any](ctx context.Context, c chan<- T, v T) bool {
+	select {
+	case c <- v:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// readLog reads one log. A container that never ran has none yet.
+func readLog(ctx context.Context, dir string, o logs.Options, emit func(logs.Record) error) error {
+	for o.Follow {
+		if _, err := os.Stat(dir); err == nil {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	return logs.Read(ctx, dir, o, emit)
+}
+
+func (m *merger) collect(ctx context.Context) error {
+	for live := len(m.dirs); live > 0; {
+		t, ok := m.next(ctx)
+		switch {
+		case !ok: // a quiet moment, or the end
+			if err := m.drain(true); err != nil || ctx.Err() != nil {
+				return err
+			}
+		case t.end:
+			m.ended[t.log] = true
+			live--
+		default:
+			m.held[t.log]++
+			heap.Push(&m.heap, t)
+		}
+		if err := m.drain(false); err != nil {
+			return err
+		}
+	}
+	return m.drain(true)
+}
+
+// next waits for a record; not for long if it follows and some are held back.
+func (m *merger) next(ctx context.Context) (tagged, bool) {
+	var patience <-chan time.Time
+	if m.options.Follow && len(m.heap) > 0 {
+		timer := time.NewTimer(quiet)
+		defer timer.Stop()
+		patience = timer.C
+	} else if m.options.Follow {
+		_ = m.flush()
+	}
+	select {
+	case t := <-m.records:
+		return t, true
+	case <-patience:
+	case <-ctx.Done():
+	}
+	return tagged{}, false
+}
+
+// drain hands out what is held back: all, or what nothing earlier can precede,
+// as every log that goes on has a later record here.
+func (m *merger) drain(all bool) error {
+	for len(m.heap) > 0 && (all || m.settled()) {
+		t := heap.Pop(&m.heap).(tagged)
+		m.held[t.log]--
+		<-m.room[t.log]
+		if err := m.emit(t.log, t.record); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *merger) settled() bool {
+	for i, n := range m.held {
+		if n == 0 && !m.ended[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// byTime is a heap of records. Those of one log stay in their order whatever the
+// clock did; between logs, the order of the command line breaks ties.
+type byTime []tagged
+
+func (h byTime) Len() int      { return len(h) }
+func (h byTime) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h byTime) Less(i, j int) bool {
+	a, b := h[i], h[j]
+	switch {
+	case a.log == b.log:
+		return a.number < b.number
+	case a.record.Time.Equal(b.record.Time):
+		return a.log < b.log
+	}
+	return a.record.Time.Before(b.record.Time)
+}
+func (h *byTime) Push(x any) { *h = append(*h, x.(tagged)) }
+func (h *byTime) Pop() any {
+	old := *h
+	x := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return x
+}

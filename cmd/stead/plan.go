@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+
+	"stead/reconcile"
+	"stead/runtime"
+	"stead/spec"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) planCommand() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "plan",
+		Short: "Say what an apply would do, and do nothing",
+		Long: `plan says what an apply would do now, and changes nothing. It exits with 3 if
+anything is to be done or held, with 4 if a manifest has errors.
+
+It needs no root. Where it may not read what runs, everything counts as new.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := oneOf("output", output, "text", "json"); err != nil {
+				return err
+			}
+			p, err := a.plan(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.planned(p, output)
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	return cmd
+}
+
+func (a *app) plan(ctx context.Context) (reconcile.Plan, error) {
+	h, err := a.dial(ctx)
+	if h != nil {
+		return h.Plan(ctx)
+	}
+	if err != nil && !errors.Is(err, fs.ErrPermission) {
+		return reconcile.Plan{}, err
+	}
+	e := &reconcile.Engine{Source: a.source(nil), Runtime: nothing{}}
+	rt, err := a.open(ctx, true, a.log(slog.LevelWarn))
+	if err != nil {
+		fmt.Fprintf(a.err, "stead: what runs is not known (%v): everything counts as new\n", err)
+	} else {
+		defer rt.Close()
+		e.Runtime = rt
+	}
+	return e.Plan(ctx)
+}
+
+// planned prints a plan and says by the exit code what it holds.
+func (a *app) planned(p reconcile.Plan, output string) error {
+	if output == "json" {
+		if err := printJSON(a.out, planJSON(p)); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprint(a.out, p)
+		for _, line := range p.Errors {
+			fmt.Fprintln(a.err, "stead: "+line)
+		}
+		if p.Empty() && len(p.Errors) == 0 {
+			fmt.Fprintln(a.out, "all is as declared")
+		}
+	}
+	switch {
+	case len(p.Errors) > 0:
+		return quietly(exitInvalid)
+	case !p.Empty():
+		return quietly(exitDiffers)
+	}
+	return nil
+}
+
+// planView is a plan as configuration management wants it.
+type planView struct {
+	APIVersion string           `json:"apiVersion"`
+	Changed    bool             `json:"changed"`
+	Failed     bool             `json:"failed"`
+	Msg        string           `json:"msg"`
+	Containers []planEntry      `json:"containers"`
+	Errors     []string         `json:"errors"`
+	Waits      []reconcile.Wait `json:"waits"`
+}
+
+type planEntry struct {
+	Name   string         `json:"name"`
+	Action reconcile.Verb `json:"action"`
+	Cause  string         `json:"cause"`
+	Diff   textDiff       `json:"diff"`
+}
+
+func planJSON(p reconcile.Plan) planView {
+	v := planView{APIVersion: spec.APIVersion, Changed: len(p.Actions) > 0, Failed: len(p.Errors) > 0,
+		Containers: []planEntry{}, Errors: append([]string{}, p.Errors...), Waits: append([]reconcile.Wait{}, p.Waits...)}
+	for _, list := range [][]reconcile.Action{p.Actions, p.Held} {
+		for _, action := range list {
+			v.Containers = append(v.Containers, planEntry{action.Name, action.Verb, action.Cause, diffOf(action.Changes)})
+		}
+	}
+	v.Msg = fmt.Sprintf("%d to do, %d held, %d errors", len(p.Actions), len(p.Held), len(p.Errors))
+	return v
+}
+
+// nothing is a host of which nothing is known. It serves plans only.
+type nothing struct{ reconcile.Runtime }
+
+func (nothing) List() []runtime.Status { return nil }

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"stead/reconcile"
+	"stead/runtime/logs"
+	"stead/spec"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "status [NAME…]",
+		Short: "Say how this host stands, and what is not as declared",
+		Long: `status is the first thing to type when something is wrong: whether the daemon
+runs, how its manifest directories are, which removals are held, which files are
+broken, and what is not as declared and why. With names it tells of these
+containers, and shows their last lines of output. It exits with 3 if anything is
+not as declared.`,
+		ValidArgsFunction: a.completeNames,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			if err := oneOf("output", output, "text", "json"); err != nil {
+				return err
+			}
+			r, up, err := a.status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			v := statusView{APIVersion: spec.APIVersion, Daemon: up, Report: r}
+			if len(names) > 0 {
+				return a.statusOf(cmd.Context(), v, names, output)
+			}
+			if output == "json" {
+				err = printJSON(a.out, v)
+			} else {
+				v.print(a.out, time.Now())
+			}
+			if err == nil && v.differs() {
+				return quietly(exitDiffers)
+			}
+			return err
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	return cmd
+}
+
+// statusView is the report of a host, and whether its daemon runs.
+type statusView struct {
+	APIVersion string `json:"apiVersion"`
+	Daemon     bool   `json:"daemon"`
+	reconcile.Report
+}
+
+// differs tells whether a person should look. A directory of the search path that
+// is not there is nothing to look at.
+func (v *statusView) differs() bool {
+	return len(v.Held)+len(v.Broken)+len(v.Differs) > 0 || slices.ContainsFunc(v.Sources, broken)
+}
+
+func broken(s reconcile.SourceView) bool {
+	return !s.Healthy && !(absent(s) && slices.Contains(searchPath, s.Path))
+}
+
+func absent(s reconcile.SourceView) bool {
+	return strings.HasSuffix(s.Error, "no such file or directory")
+}
+
+func (v *statusView) print(w io.Writer, now time.Time) {
+	if v.Daemon {
+		fmt.Fprintf(w, "daemon      running since %s (%s)\n", v.Since.UTC().Format(time.RFC3339), age(now.Sub(v.Since)))
+	} else {
+		fmt.Fprintln(w, "daemon      does not run: changes take effect at the next stead apply")
+	}
+	fmt.Fprintf(w, "containers  %s\n", summary(v.Report))
+	for i, s := range v.Sources {
+		title := "manifests"
+		if i > 0 {
+			title = ""
+		}
+		state := count(s.Files, "file")
+		switch {
+		case absent(s):
+			state = "is not there"
+		case !s.Healthy:
+			state = s.Error
+		}
+		fmt.Fprintf(w, "%-10s  %s: %s\n", title, s.Path, state)
+	}
+	if v.Watching != "" {
+		fmt.Fprintf(w, "watching    by looking every minute only: %s; see stead doctor\n", v.Watching)
+	}
+	v.printWrong(w)
+}
+
+func (v *statusView) printWrong(w io.Writer) {
+	if len(v.Held) > 0 {
+		fmt.Fprintln(w, "\nremovals held:")
+		for _, h := range v.Held {
+			fmt.Fprintf(w, "  %s: %s\n", h.Name, h.Why)
+		}
+	}
+	if len(v.Broken) > 0 {
+		fmt.Fprintln(w, "\nbroken manifests (what ran before runs on):")
+		for _, f := range v.Broken {
+			for _, line := range f.Errors {
+				fmt.Fprintln(w, "  "+line)
+			}
+		}
+	}
+	if len(v.Differs) > 0 {
+		fmt.Fprintln(w, "\nnot as declared:")
+		var rows [][]string
+		for _, d := range v.Differs {
+			rows = append(rows, []string{d.Name, string(d.State), string(d.Sync), d.Why})
+		}
+		_ = table(indented{w}, "NAME STATE SYNC WHY", rows)
+	}
+	if !v.differs() {
+		fmt.Fprintln(w, "\nall is as declared")
+	}
+}
+
+// lastLines of output that status NAME shows.
+const lastLines = 10
+
+func (a *app) statusOf(ctx context.Context, v statusView, names []string, output string) error {
+	views, err := pick(v.Containers, names, "")
+	if err != nil {
+		return err
+	}
+	v.Containers = views
+	listed := func(name string) bool { return slices.Contains(names, name) }
+	v.Held = slices.DeleteFunc(v.Held, func(h reconcile.HeldView) bool { return !listed(h.Name) })
+	v.Differs = slices.DeleteFunc(v.Differs, func(d reconcile.DiffersView) bool { return !listed(d.Name) })
+	v.Broken = slices.DeleteFunc(v.Broken, func(b reconcile.BrokenView) bool {
+		return !slices.ContainsFunc(views, func(c reconcile.ContainerView) bool { return c.Manifest == b.File })
+	})
+	if output == "json" {
+		err = printJSON(a.out, v)
+	} else {
+		err = a.printEach(ctx, views)
+	}
+	if err == nil && len(v.Held)+len(v.Differs)+len(v.Broken) > 0 {
+		return quietly(exitDiffers)
+	}
+	return err
+}
+
+func (a *app) printEach(ctx context.Context, views []reconcile.ContainerView) error {
+	for i, c := range views {
+		if i > 0 {
+			fmt.Fprintln(a.out)
+		}
+		line := func(title, format string, args ...any) {
+			fmt.Fprintf(a.out, "%-9s  %s\n", title, fmt.Sprintf(format, args...))
+		}
+		line("name", "%s", c.Name)
+		line("state", "%s, %s", c.State, c.Sync)
+		if c.Why != "" {
+			line("why", "%s", c.Why)
+		}
+		if c.Message != "" && c.Message != c.Why {
+			line("message", "%s", c.Message)
+		}
+		if !c.StartedAt.IsZero() {
+			line("started", "%s", c.StartedAt.Format(time.RFC3339))
+		}
+		if !c.FinishedAt.IsZero() {
+			line("ended", "%s, exit code %s", c.FinishedAt.Format(time.RFC3339), exitText(c))
+		}
+		if c.Pid != 0 {
+			line("pid", "%d", c.Pid)
+		}
+		line("restarts", "%d", c.Restarts)
+		line("manifest", "%s", c.Manifest)
+		if !c.CreatedAt.IsZero() {
+			fmt.Fprintf(a.out, "output     the last lines; stead logs %s has all\n", c.Name)
+			if err := a.logs(ctx, []string{c.Name}, logs.Options{Tail: lastLines}, true); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
