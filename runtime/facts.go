@@ -49,23 +49,28 @@ func readFacts(dir string) (*facts, error) {
 	return f, nil
 }
 
-func (f *facts) write(dir string) error {
+// write replaces the file as a whole: temp, fsync, rename.
+func (f *facts) write(dir string) error { return f.replace(dir, true) }
+
+// writeSoon is write for what may be lost with the host, but not with us.
+func (f *facts) writeSoon(dir string) error { return f.replace(dir, false) }
+
+func (f *facts) replace(dir string, sync bool) error {
 	b, err := json.MarshalIndent(f, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode facts: %w", err)
 	}
-	return writeDurable(filepath.Join(dir, factsFile), append(b, '\n'))
-}
-
-// writeDurable replaces a file as a whole: temp, fsync, rename.
-func writeDurable(file string, data []byte) error {
+	file := filepath.Join(dir, factsFile)
 	tmp := file + "~"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	out, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
+	_, err = out.Write(append(b, '\n'))
+	if err == nil && sync {
+		err = out.Sync()
+	}
+	err = errors.Join(err, out.Close())
 	if err == nil {
 		err = os.Rename(tmp, file)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sort"
 	"strings"
 	"time"
 
@@ -80,23 +79,31 @@ func (r *Runtime) makeDir(name string) (broughtBack string, err error) {
 	if _, err := os.Lstat(dir); err == nil {
 		return "", nil // of a create that did not get far
 	}
-	removed, err := filepath.Glob(filepath.Join(r.StateDir, "removed", name+"@*"))
+	r.mu.Lock()
+	newest := r.removed[name]
+	delete(r.removed, name)
+	r.mu.Unlock()
+	if newest == "" {
+		return "", os.Mkdir(dir, 0o700)
+	}
+	err = os.Rename(filepath.Join(r.StateDir, "removed", newest), dir)
+	if errors.Is(err, os.ErrNotExist) { // taken away by hand
+		return "", os.Mkdir(dir, 0o700)
+	}
 	if err != nil {
 		return "", err
 	}
-	if len(removed) == 0 {
-		return "", os.Mkdir(dir, 0o700)
-	}
-	sort.Strings(removed) // the time in the name sorts
-	newest := removed[len(removed)-1]
-	if err := os.Rename(newest, dir); err != nil {
-		return "", err
-	}
-	_, stamp, _ := strings.Cut(filepath.Base(newest), "@")
+	return "root of " + removedOn(newest) + " brought back", nil
+}
+
+// removedOn is the date in the name of a removed container's directory.
+func removedOn(entry string) string {
+	_, stamp, _ := strings.Cut(entry, "@")
+	stamp, _, _ = strings.Cut(stamp, ".")
 	if t, err := time.Parse(stampFormat, stamp); err == nil {
-		stamp = t.Format(time.DateOnly)
+		return t.Format(time.DateOnly)
 	}
-	return "root of " + stamp + " brought back", nil
+	return stamp
 }
 
 const stampFormat = "20060102T150405Z"
@@ -287,10 +294,19 @@ func (r *Runtime) Remove(ctx context.Context, name string) error {
 // putAway moves the directory to removed/NAME@TIME. The facts stay with it, for
 // people; a name that comes back starts from its new manifest.
 func (r *Runtime) putAway(name string) error {
-	target := filepath.Join(r.StateDir, "removed", name+"@"+time.Now().UTC().Format(stampFormat))
-	err := os.Rename(r.dir(name), target)
-	for n := 2; errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST); n++ { // twice in one second
-		err = os.Rename(r.dir(name), fmt.Sprintf("%s.%d", target, n))
+	entry := name + "@" + time.Now().UTC().Format(stampFormat)
+	for n := 2; ; n++ {
+		err := os.Rename(r.dir(name), filepath.Join(r.StateDir, "removed", entry))
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) {
+			return err
+		}
+		entry = fmt.Sprintf("%s@%s.%d", name, time.Now().UTC().Format(stampFormat), n) // twice in one second
 	}
-	return err
+	r.mu.Lock()
+	r.removed[name] = entry
+	r.mu.Unlock()
+	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +41,8 @@ type Runtime struct {
 	mu     sync.Mutex // guards what follows, and the fields of its containers
 	byName map[string]*container
 	ids    idRanges
+	// removed is the newest entry in STATE/removed of each name.
+	removed map[string]string
 
 	ensure   sync.Mutex // one keeper is started at a time
 	ctx      context.Context
@@ -70,7 +73,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	}
 	r := &Runtime{
 		Options: o, host: host, keeper: keeper.Client{Run: o.RunDir},
-		wake: make(chan struct{}, 1), byName: map[string]*container{},
+		wake: make(chan struct{}, 1), byName: map[string]*container{}, removed: map[string]string{},
 	}
 	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if !o.ReadOnly {
@@ -137,6 +140,9 @@ func (r *Runtime) load() error {
 		r.byName[e.Name()] = &container{name: e.Name(), facts: f}
 		r.ids.take(f.IDBase)
 	}
+	if err := r.loadRemoved(); err != nil {
+		return err
+	}
 	records, err := keeper.ReadRecords(r.RunDir)
 	if err != nil {
 		r.Log.Error("read boot records", "error", err)
@@ -144,6 +150,19 @@ func (r *Runtime) load() error {
 	for _, rec := range records {
 		if c := r.byName[rec.Name]; c != nil && rec.BootID == keeper.BootID() && (c.rec == nil || rec.CreatedAt.After(c.rec.CreatedAt)) {
 			c.rec = rec
+		}
+	}
+	return nil
+}
+
+func (r *Runtime) loadRemoved() error {
+	entries, err := os.ReadDir(filepath.Join(r.StateDir, "removed")) // sorted, and the time in the name sorts
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("list removed containers: %w", err)
+	}
+	for _, e := range entries {
+		if name, _, ok := strings.Cut(e.Name(), "@"); ok {
+			r.removed[name] = e.Name()
 		}
 	}
 	return nil

@@ -18,6 +18,9 @@ const keeperGroup = "_keeper"
 
 // ensureKeeper makes sure that a keeper runs and is watched.
 func (r *Runtime) ensureKeeper(ctx context.Context) error {
+	if r.watching.Load() { // it would have been told that the keeper is gone
+		return nil
+	}
 	r.ensure.Lock()
 	defer r.ensure.Unlock()
 	pid, started, err := r.keeper.Ensure(ctx)
@@ -57,11 +60,10 @@ func (r *Runtime) watchKeeper() error {
 	}
 	up := make(chan struct{})
 	failed := make(chan error, 1)
-	r.watching.Store(true)
 	r.watcher.Add(1)
 	go func() {
 		defer r.watcher.Done()
-		err := r.keeper.Watch(r.ctx, func(int) { close(up) }, func(id string) {
+		err := r.keeper.Watch(r.ctx, func(int) { r.watching.Store(true); close(up) }, func(id string) {
 			r.watcher.Go(func() { r.settle(id) }) // a slow clean-up holds nobody up
 		})
 		r.watching.Store(false)
@@ -149,12 +151,16 @@ func (r *Runtime) settle(id string) {
 	}
 	r.clearPipes(id)
 	if f, _ := r.known(c); f.LastRun != nil {
-		exit := exitOf(rec.Ending, rec.Stopping)
-		if err := r.save(c, func(f *facts) {
-			f.LastRun = &lastRun{StartedAt: rec.StartedAt.UTC(), FinishedAt: rec.FinishedAt.UTC(), Exit: exit}
-		}); err != nil {
+		// If the host dies before this reaches the disk, the end is unknown: as
+		// it would be had the host died a moment earlier.
+		next := *f
+		next.LastRun = &lastRun{StartedAt: rec.StartedAt.UTC(), FinishedAt: rec.FinishedAt.UTC(), Exit: exitOf(rec.Ending, rec.Stopping)}
+		if err := next.writeSoon(r.dir(name)); err != nil {
 			r.Log.Error("record the end", "container", name, "error", err)
 		}
+		r.mu.Lock()
+		c.facts = &next
+		r.mu.Unlock()
 	}
 	r.mu.Lock()
 	c.rec = rec

@@ -90,7 +90,7 @@ func (h *Host) mountLine(line string) {
 	case "cgroup":
 		for _, o := range strings.Split(kind[2], ",") {
 			switch o {
-			case "cpu", "cpuset", "memory", "pids", "blkio", "devices", "freezer":
+			case "cpu", "cpuset", "memory", "pids", "blkio", "devices":
 				if h.v1[o] == "" {
 					h.v1[o] = point
 				}

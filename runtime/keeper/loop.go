@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync"
 	"time"
 
 	"stead/runtime/launch"
@@ -15,15 +16,15 @@ import (
 // quantum is how much of one pipe is read in a round: no writer starves the rest.
 const quantum = 64 << 10
 
-// loop is the one goroutine that owns all containers: it drains, reaps and
-// writes records. Others hand it work with do.
+// loop holds all containers: it drains, reaps and writes records. What touches
+// its state holds mu, as do does.
 type loop struct {
 	run   string
 	log   *slog.Logger
 	epoll int
-	wake  int // eventfd: there is work, or a child ended
-	work  chan func()
+	wake  int // eventfd: a child ended
 
+	mu        sync.Mutex
 	byID      map[string]*entry
 	byPid     map[int]*entry
 	byFD      map[int32]source
@@ -58,7 +59,7 @@ type source struct {
 
 func newLoop(run string, log *slog.Logger) (*loop, error) {
 	l := &loop{
-		run: run, log: log, work: make(chan func(), 64),
+		run: run, log: log,
 		byID: map[string]*entry{}, byPid: map[int]*entry{}, byFD: map[int32]source{},
 		execs: map[int]chan<- unix.WaitStatus{}, unclaimed: map[int]unix.WaitStatus{},
 		unwanted: map[int]bool{}, starting: map[string]chan struct{}{},
@@ -78,17 +79,11 @@ func (l *loop) add(fd int, events uint32) error {
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)}))
 }
 
-// do runs f on the loop and waits for it.
+// do runs f with the loop's state to itself.
 func (l *loop) do(f func()) {
-	done := make(chan struct{})
-	l.work <- func() { f(); close(done) }
-	l.poke()
-	<-done
-}
-
-func (l *loop) poke() {
-	one := [8]byte{1}
-	unix.Write(l.wake, one[:]) // a full counter wakes as well
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f()
 }
 
 // serve runs until the process ends.
@@ -96,45 +91,37 @@ func (l *loop) serve() {
 	children := make(chan os.Signal, 1)
 	signal.Notify(children, unix.SIGCHLD)
 	go func() {
+		one := [8]byte{1}
 		for range children {
-			l.poke()
+			unix.Write(l.wake, one[:]) // a full counter wakes as well
 		}
 	}()
 	events := make([]unix.EpollEvent, 128)
 	for {
-		n, err := unix.EpollWait(l.epoll, events, l.timeout())
+		wait := 0
+		l.do(func() { wait = l.timeout() })
+		n, err := unix.EpollWait(l.epoll, events, wait)
 		if err != nil && err != unix.EINTR {
 			l.log.Error("wait for events", "error", err)
 			os.Exit(1) // the daemon starts another, which adopts
 		}
-		now := time.Now()
-		for _, e := range events[:max(n, 0)] {
-			if int(e.Fd) == l.wake {
-				l.attend()
-				continue
-			}
-			if s, ok := l.byFD[e.Fd]; ok {
-				l.ready(int(e.Fd), s, now)
-			}
-		}
-		l.expire(now)
+		l.do(func() { l.attend(events[:max(n, 0)], time.Now()) })
 	}
 }
 
-// attend does the work that was handed over and reaps children.
-func (l *loop) attend() {
-	var b [8]byte
-	unix.Read(l.wake, b[:])
-	for {
-		select {
-		case f := <-l.work:
-			f()
-			continue
-		default:
+func (l *loop) attend(events []unix.EpollEvent, now time.Time) {
+	for _, e := range events {
+		if int(e.Fd) == l.wake {
+			var b [8]byte
+			unix.Read(l.wake, b[:])
+			l.reap()
+		} else if s, ok := l.byFD[e.Fd]; ok && s.exit {
+			l.adoptedEnded(s.entry)
+		} else if ok {
+			l.drain(s.entry, s.stream, now)
 		}
-		break
 	}
-	l.reap()
+	l.expire(now)
 }
 
 func (l *loop) timeout() int {
@@ -157,14 +144,6 @@ func (l *loop) expire(now time.Time) {
 			delete(l.held, e)
 		}
 	}
-}
-
-func (l *loop) ready(fd int, s source, now time.Time) {
-	if s.exit {
-		l.adoptedEnded(s.entry)
-		return
-	}
-	l.drain(s.entry, s.stream, now)
 }
 
 // drain reads one quantum; false when nothing was there.

@@ -216,7 +216,9 @@ func (s *server) start(c conn, fd int) error {
 		}
 		r.Pid, r.State, r.StartedAt = pid, Running, time.Now()
 		r.StartTime, _ = StartTime(pid)
-		err = r.Write(s.run) // before the gate opens
+		if err = r.Write(s.run); err != nil { // before the gate opens
+			e.failed = &launch.Error{Where: launch.AtStep, Step: "put the start on record", Errno: unix.EIO, Hint: err.Error()}
+		}
 		s.do(func() { err = errors.Join(err, s.register(e)) })
 		return err
 	})

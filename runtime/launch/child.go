@@ -1,6 +1,10 @@
 package launch
 
 import (
+	"os"
+	"strconv"
+	"strings"
+	"sync"
 	"syscall"
 	"unsafe"
 
@@ -225,9 +229,9 @@ func (p *program) execute(c *Process) {
 	} else {
 		p.seccomp(c) // needs SYS_ADMIN, which goes below
 	}
-	for i := uintptr(0); i < 64; i++ { // needs SETPCAP, so before the ids
+	for i := uintptr(0); i <= lastCap(); i++ { // needs SETPCAP, so before the ids
 		if c.Caps.Bounding>>i&1 == 0 {
-			p.do("drop capability", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, i).tolerate = unix.EINVAL // past the kernel's last
+			p.do("drop capability", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, i)
 		}
 	}
 	p.identity(c)
@@ -244,6 +248,15 @@ func (p *program) execute(c *Process) {
 		p.do("execute "+c.Argv[0], unix.SYS_EXECVE, p.text(path), argv, envp).exec = true
 	}
 }
+
+// lastCap is the highest capability of the running kernel.
+var lastCap = sync.OnceValue(func() uintptr {
+	b, err := os.ReadFile("/proc/sys/kernel/cap_last_cap")
+	if n, e := strconv.Atoi(strings.TrimSpace(string(b))); err == nil && e == nil {
+		return uintptr(n)
+	}
+	return unix.CAP_LAST_CAP
+})
 
 func (p *program) identity(c *Process) {
 	if len(c.Groups) > 0 {

@@ -218,7 +218,7 @@ func (r *reader) follow() error {
 }
 
 // next is the file that was begun after the current one; nil if there is none.
-// Several rotations may lie between two looks.
+// Several rotations may lie between two looks, or happen while we look.
 func (r *reader) next() (*os.File, error) {
 	if r.file == nil {
 		f, err := os.Open(filepath.Join(r.dir, File))
@@ -227,34 +227,50 @@ func (r *reader) next() (*os.File, error) {
 		}
 		return f, err
 	}
-	mine, err := r.file.Stat()
+	for {
+		newer, found, err := r.newerThan(r.file)
+		if err != nil || found {
+			return newer, err
+		}
+		var mine unix.Stat_t
+		if err := unix.Fstat(int(r.file.Fd()), &mine); err != nil || mine.Nlink == 0 {
+			return newer, err // ours was rotated away: go on with the oldest there is
+		}
+		if newer != nil { // it moved on while we looked
+			newer.Close()
+		}
+	}
+}
+
+// newerThan looks through the files from the newest back for the one after mine.
+func (r *reader) newerThan(current *os.File) (newer *os.File, found bool, err error) {
+	mine, err := current.Stat()
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	names := []string{File}
 	for _, n := range numbers(r.dir) {
 		names = append(names, File+"."+strconv.Itoa(n))
 	}
-	var newer *os.File
 	for _, name := range names {
 		f, err := os.Open(filepath.Join(r.dir, name))
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return newer, false, err
 		}
 		st, err := f.Stat()
 		if err != nil || os.SameFile(st, mine) {
 			f.Close()
-			return newer, err
+			return newer, true, err
 		}
 		if newer != nil {
 			newer.Close()
 		}
 		newer = f
 	}
-	return newer, nil // ours is gone already: go on with the oldest there is
+	return newer, false, nil
 }
 
 // parse takes `TIME STREAM TAG TEXT`; a line that is no record is left out.
