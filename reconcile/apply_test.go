@@ -140,6 +140,19 @@ func TestApplyInADaemonIsNotKeptByACrashLoop(t *testing.T) {
 	})
 }
 
+func TestApplyDoesNotWaitForARestartThatHangs(t *testing.T) {
+	story(t, map[string]string{"loop.yaml": yaml("loop")}, nil, func(t *testing.T, s *shelf, rt *fakeRuntime, e *Engine) {
+		rt.set(func() { rt.block["start loop"] = make(chan struct{}) })
+		rt.exit("loop", 1)
+		time.Sleep(2 * time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := e.Apply(ctx, ApplyOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestPlanChangesNothing(t *testing.T) {
 	s, rt := newShelf(map[string]string{"web.yaml": yaml("web"), "bad.yaml": "a: ["}), newFake(running(t, "old"))
 	e := &Engine{Source: s, Runtime: rt}

@@ -297,6 +297,13 @@ func TestRemovals(t *testing.T) {
 			t.Errorf("got %q, want %q", plan.String(), want)
 		}
 	})
+	t.Run("what is to be removed is not started first", func(t *testing.T) {
+		list := []runtime.Status{ended(t, "db", runtime.Exit{Code: 1, Reason: runtime.ReasonError}, time.Minute)}
+		_, plan := planOf(nil, list, Memory{Prompt: true})
+		if want := "remove db  (manifest gone from " + etc + ")\n"; plan.String() != want {
+			t.Errorf("got %q, want %q", plan.String(), want)
+		}
+	})
 	t.Run("what is held or settles is kept running meanwhile", func(t *testing.T) {
 		list := []runtime.Status{ended(t, "db", runtime.Exit{Code: 1, Reason: runtime.ReasonError}, time.Minute, "protect: true")}
 		_, plan := planOf(nil, list, Memory{Prompt: true})

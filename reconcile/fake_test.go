@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -23,11 +24,12 @@ type fakeRuntime struct {
 	pids  int
 
 	fail  map[string]error         // by "verb name"
+	root  map[string]string        // by name: what is wrong with its root, so that starts fail
 	block map[string]chan struct{} // by "verb name": the call waits until it is closed
 }
 
 func newFake(list ...runtime.Status) *fakeRuntime {
-	f := &fakeRuntime{by: map[string]*runtime.Status{}, wake: make(chan struct{}, 1), fail: map[string]error{}, block: map[string]chan struct{}{}}
+	f := &fakeRuntime{by: map[string]*runtime.Status{}, wake: make(chan struct{}, 1), fail: map[string]error{}, root: map[string]string{}, block: map[string]chan struct{}{}}
 	for _, st := range list {
 		f.by[st.Name] = &st
 	}
@@ -86,9 +88,16 @@ func (f *fakeRuntime) Wake() <-chan struct{}           { return f.wake }
 func (f *fakeRuntime) Check(ctx context.Context) error { return f.call(ctx, "check") }
 
 // run starts the command of a container; the lock is held.
-func (f *fakeRuntime) run(st *runtime.Status) {
+func (f *fakeRuntime) run(st *runtime.Status) error {
+	if wrong := f.root[st.Name]; wrong != "" {
+		st.State, st.Pid, st.FinishedAt = runtime.Exited, 0, time.Now()
+		st.Exit = &runtime.Exit{Code: 125, Reason: runtime.ReasonRootfsMissing, Message: wrong}
+		st.Failures++
+		return errors.New(wrong)
+	}
 	f.pids++
 	st.State, st.Pid, st.StartedAt, st.FinishedAt, st.Exit = runtime.Running, f.pids, time.Now(), time.Time{}, nil
+	return nil
 }
 
 func (f *fakeRuntime) halt(st *runtime.Status) {
@@ -123,10 +132,10 @@ func (f *fakeRuntime) Create(ctx context.Context, c *spec.Container, from Origin
 	defer f.mu.Unlock()
 	st := &runtime.Status{Name: c.Metadata.Name, Applied: c, From: from, State: runtime.Created, CreatedAt: time.Now()}
 	f.by[st.Name] = st
-	if !c.Spec.Suspend {
-		f.run(st)
+	if c.Spec.Suspend {
+		return "", nil
 	}
-	return "", nil
+	return "", f.run(st)
 }
 
 func (f *fakeRuntime) Start(ctx context.Context, name string, byPolicy bool) error {
@@ -138,8 +147,7 @@ func (f *fakeRuntime) Start(ctx context.Context, name string, byPolicy bool) err
 	if byPolicy {
 		f.by[name].Restarts++
 	}
-	f.run(f.by[name])
-	return nil
+	return f.run(f.by[name])
 }
 
 func (f *fakeRuntime) Update(ctx context.Context, c *spec.Container, from Origin) error {
@@ -162,10 +170,10 @@ func (f *fakeRuntime) Restart(ctx context.Context, c *spec.Container, from Origi
 	st := f.by[c.Metadata.Name]
 	f.halt(st)
 	st.Applied, st.From, st.Restarts, st.Failures = c, from, 0, 0
-	if !c.Spec.Suspend {
-		f.run(st)
+	if c.Spec.Suspend {
+		return nil
 	}
-	return nil
+	return f.run(st)
 }
 
 func (f *fakeRuntime) Adopt(ctx context.Context, name string, from Origin) error {

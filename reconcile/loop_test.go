@@ -235,6 +235,7 @@ func TestStuckWorkFreesItsSlot(t *testing.T) {
 			rt.set(func() { rt.block[line] = make(chan struct{}) })
 			s.put(fmt.Sprintf("stuck-%d.yaml", i), yaml(fmt.Sprintf("stuck-%d", i)))
 		}
+		pass()
 		s.put("web.yaml", yaml("web"))
 		time.Sleep(4 * patience)
 		synctest.Wait()
@@ -305,30 +306,64 @@ func TestWhatHasNoEffectIsNotRepeatedInAHotLoop(t *testing.T) {
 
 func TestStartFailuresAreLeftToThePolicy(t *testing.T) {
 	story(t, nil, nil, func(t *testing.T, s *shelf, rt *fakeRuntime, e *Engine) {
-		rt.set(func() { rt.fail["start web"] = errors.New("root /srv/web is not there") })
-		broken := runtime.Exit{Code: 125, Reason: runtime.ReasonRootfsMissing, Message: "root /srv/web is not there"}
-		fails := func() {
-			rt.set(func() {
-				now := time.Now()
-				st := runtime.Status{Name: "web", Applied: parsed(t, yaml("web", "restart: {policy: never}")), From: Origin{File: etc + "/web.yaml"}, State: runtime.Exited, Exit: &broken, FinishedAt: now, CreatedAt: now, Failures: 1}
-				if old := rt.by["web"]; old != nil {
-					st.Failures = old.Failures + 1
-				}
-				rt.by["web"] = &st
-			})
-		}
-		fails()
-		s.put("web.yaml", yaml("web", "restart: {policy: never}"))
+		rt.set(func() { rt.root["web"] = "root /srv/web is not there" })
+		s.put("web.yaml", yaml("web", "restart: {policy: never, backoff: {initial: 2s, max: 4s}}"))
+		pass()
 		pass()
 		v := viewOf(t, e, "web")
-		if v.State != BackOff || v.Sync != Synced || v.Reason != runtime.ReasonRootfsMissing || *v.ExitCode != 125 {
+		if v.State != BackOff || v.Sync != Synced || v.Reason != runtime.ReasonRootfsMissing || *v.ExitCode != 125 || v.Why != "root /srv/web is not there, next start in 2s" {
 			t.Errorf("%+v", v)
 		}
 		result, err := e.Apply(t.Context(), ApplyOptions{})
 		if err != nil || result.Err() == nil || !strings.Contains(result.Err().Error(), "root /srv/web is not there") {
 			t.Errorf("apply: %v, %v: in back-off is failed", result, err)
 		}
+		time.Sleep(15 * time.Second) // tries after 2 s, 4 s, 4 s and 4 s
+		synctest.Wait()
+		wantActed(t, rt, "create web", "start web", "start web", "start web", "start web")
+		rt.set(func() { delete(rt.root, "web") })
+		time.Sleep(4 * time.Second)
+		synctest.Wait()
+		if v := viewOf(t, e, "web"); v.State != Running {
+			t.Errorf("with the root in place: %+v", v)
+		}
 	})
+}
+
+func TestWhatChangedWhileBusyIsDoneThen(t *testing.T) {
+	story(t, map[string]string{"web.yaml": yaml("web")}, nil, func(t *testing.T, s *shelf, rt *fakeRuntime, e *Engine) {
+		gate := make(chan struct{})
+		rt.set(func() { rt.block["update web"] = gate })
+		s.put("web.yaml", yaml("web", "resources: {pids: 8}"))
+		pass()
+		s.put("web.yaml", yaml("web", "resources: {pids: 9}"))
+		pass()
+		wantActed(t, rt, "create web", "update web")
+		close(gate)
+		pass()
+		if pids := *rt.status("web").Applied.Spec.Resources.Pids; pids != 9 {
+			t.Errorf("applied pids %d, want what was written while it was busy: 9", pids)
+		}
+	})
+}
+
+func TestExecutorDoesOneThingAtATime(t *testing.T) {
+	rt := newFake(running(t, "web"))
+	rt.block["stop web"] = make(chan struct{})
+	e := newExecutor(rt, 1, func(*job) {}, func() {})
+	first, started := e.start(t.Context(), Action{Verb: Stop, Name: "web"})
+	if !started {
+		t.Fatal("not started")
+	}
+	if second, started := e.start(t.Context(), Action{Verb: Remove, Name: "web"}); started || second != first {
+		t.Error("a second action for a busy container was started")
+	}
+	close(rt.block["stop web"])
+	<-first.ended
+	if _, started := e.start(t.Context(), Action{Verb: Remove, Name: "web"}); !started {
+		t.Error("the container is not free when its action has ended")
+	}
+	e.wg.Wait()
 }
 
 func TestConstantWritesDoNotStarve(t *testing.T) {
@@ -349,7 +384,7 @@ func TestConstantWritesDoNotStarve(t *testing.T) {
 func TestLogSaysThingsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out syncBuffer
-		s, rt := newShelf(map[string]string{"web.yaml": yaml("web"), "bad.yaml": "a: ["}), newFake()
+		s, rt := newShelf(map[string]string{"web.yaml": yaml("web"), "bad.yaml": "a: ["}), newFake(running(t, "db", "protect: true"))
 		logger := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 			if a.Key == slog.TimeKey || a.Key == "took" || a.Key == "error" {
 				return slog.Attr{}
@@ -367,6 +402,7 @@ func TestLogSaysThingsOnce(t *testing.T) {
 		cancel()
 		synctest.Wait()
 		want := `level=ERROR msg="manifests can't be followed" file=/etc/stead/manifests/bad.yaml
+level=WARN msg="removal held" container=db action=hold cause="protected; confirm with stead apply --confirm-removal=db"
 level=INFO msg=done container=web action=create cause="manifest web.yaml"
 level=INFO msg=done container=web action=update cause=live changes="spec.resources.memory (absent) → 64Mi"
 level=INFO msg="manifests are in order again" file=/etc/stead/manifests/bad.yaml

@@ -2,8 +2,10 @@ package source
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -54,7 +56,8 @@ func tree(t testing.TB, root string, files map[string]string) {
 	}
 }
 
-// tell prints a reading: a line per file with its names or its error.
+// tell prints a reading: a line per file with its names or its error, and what
+// is replaced by what.
 func tell(root string, r *Reading) string {
 	var b strings.Builder
 	for _, d := range r.Dirs {
@@ -74,6 +77,13 @@ func tell(root string, r *Reading) string {
 			b.WriteString(" (waiting)")
 		}
 		b.WriteByte('\n')
+	}
+	for _, path := range slices.Sorted(maps.Keys(r.Replaced)) {
+		by := "masked"
+		if f := r.Replaced[path]; f != nil {
+			by = strings.TrimPrefix(f.Path, root+"/")
+		}
+		fmt.Fprintf(&b, "%s < %s\n", strings.TrimPrefix(path, root+"/"), by)
 	}
 	return b.String()
 }
@@ -111,7 +121,7 @@ func TestWhichFilesCount(t *testing.T) {
 				"usr/a.yaml": "a-usr", "usr/b.yaml": "b-usr", "usr/s/c.yaml": "c-usr",
 				"etc/a.yaml": "a-etc", "etc/s/c.yaml": "-> /dev/null", "run/d.yaml": "d-run",
 			},
-			want: "usr/b.yaml: b-usr\netc/a.yaml: a-etc\nrun/d.yaml: d-run\n",
+			want: "usr/b.yaml: b-usr\netc/a.yaml: a-etc\nrun/d.yaml: d-run\nusr/a.yaml < etc/a.yaml\nusr/s/c.yaml < masked\n",
 		},
 		{
 			summary: "links to files and folders are followed, loops and loose ends are told",

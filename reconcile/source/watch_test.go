@@ -68,6 +68,18 @@ func TestChangesWake(t *testing.T) {
 			want: "m/b.yaml: b\nm/c.yaml: c\n",
 		},
 		{
+			summary: "the directory is moved away and back, then changed",
+			before:  map[string]string{"m/a.yaml": "a"},
+			change: func(root string) error {
+				if err := os.Rename(root+"/m", root+"/away"); err != nil {
+					return err
+				}
+				return os.Rename(root+"/away", root+"/m")
+			},
+			then: func(root string) error { return os.WriteFile(root+"/m/b.yaml", []byte("b"), 0o644) },
+			want: "m/a.yaml: a\nm/b.yaml: b\n",
+		},
+		{
 			summary: "the directory appears later, by several steps",
 			before:  map[string]string{"other/x": ""},
 			change:  func(root string) error { return os.MkdirAll(root+"/m", 0o755) },
