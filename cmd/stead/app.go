@@ -69,7 +69,7 @@ changes, delete it and the container goes, its data kept.`,
 		a.daemonCommand(), a.applyCommand(), a.planCommand(), a.validateCommand(),
 		a.statusCommand(), a.psCommand(), a.inspectCommand(), a.logsCommand(), a.execCommand(),
 		a.restartCommand(), a.stopCommand(), a.startCommand(), a.reloadCommand(), a.waitCommand(),
-		a.schemaCommand(), a.versionCommand(),
+		a.doctorCommand(), a.schemaCommand(), a.versionCommand(),
 	)
 	return root
 }

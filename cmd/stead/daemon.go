@@ -83,13 +83,15 @@ func (d *daemon) run(ctx context.Context) error {
 // serve runs the loop and all that stands around it until ctx ends, or one of
 // them fails.
 func (d *daemon) serve(ctx context.Context, socket net.Listener) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var parts sync.WaitGroup
+	failed := make(chan error, 4)
 	part := func(run func(context.Context) error) {
 		parts.Go(func() {
 			if err := run(ctx); err != nil {
-				cancel(err)
+				failed <- err
+				cancel()
 			}
 		})
 	}
@@ -99,10 +101,8 @@ func (d *daemon) serve(ctx context.Context, socket net.Listener) error {
 	part(d.reports)
 	d.notify(sd.SdNotifyReady)
 	parts.Wait()
-	if err := context.Cause(ctx); err != context.Canceled {
-		return err
-	}
-	return nil
+	close(failed)
+	return <-failed // nil if none
 }
 
 // reloads looks at everything again for each SIGHUP.

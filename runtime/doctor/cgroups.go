@@ -1,0 +1,117 @@
+package doctor
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"stead/runtime/cgroup"
+)
+
+func (h *host) cgroups() []Check {
+	c, err := cgroup.Detect(h.CgroupParent)
+	if err != nil {
+		return one("cgroups", Missing, err.Error(), "mount cgroup2 on /sys/fs/cgroup, or boot with systemd, which does")
+	}
+	all := one("cgroups", OK, string(c.Mode), "")
+	have := c.Controllers()
+	var names, lacking []string
+	for _, name := range []string{"memory", "cpu", "pids", "cpuset", "io"} {
+		if have[name] {
+			names = append(names, name)
+		} else {
+			lacking = append(lacking, name)
+		}
+	}
+	found := strings.Join(names, ", ")
+	level, advice := OK, ""
+	if len(lacking) > 0 {
+		level, found = Warning, found+"; not there: "+strings.Join(lacking, ", ")
+		advice = "limits of these can't be had; enable the controllers (cgroup_disable= on the kernel's command line, or cgroup.subtree_control)"
+	}
+	all = append(all, Check{"controllers", level, found, advice})
+	return append(all, h.kill(c.Mode), h.swap(), h.weight())
+}
+
+// kill: cgroup.kill ends everything in a container at once.
+func (h *host) kill(mode cgroup.Mode) Check {
+	major, minor, _ := version()
+	switch {
+	case mode == cgroup.V1:
+		return Check{"cgroup.kill", Warning, "not there on pure cgroup v1", "mount cgroup2 besides (systemd's hybrid layout does); until then a container is ended by its first process"}
+	case !atLeast(major, minor, 5, 14):
+		return Check{"cgroup.kill", Warning, "not there before Linux 5.14", "install a newer kernel; until then a container is ended by its first process"}
+	}
+	return Check{"cgroup.kill", OK, "there", ""}
+}
+
+// swap: without accounting a limit of memory leaves swap unlimited.
+func (h *host) swap() Check {
+	if h.inGroup("memory", "memory.memsw.limit_in_bytes", "memory.swap.max") {
+		return Check{"swap limits", OK, "there", ""}
+	}
+	return Check{"swap limits", Warning, "not there", "resources.swap can't be had; boot with swapaccount=1"}
+}
+
+func (h *host) weight() Check {
+	if h.inGroup("blkio", "blkio.weight", "blkio.bfq.weight", "io.weight", "io.bfq.weight") {
+		return Check{"io weight", OK, "there", ""}
+	}
+	return Check{"io weight", Warning, "not there", "resources.io.weight can't be had; it needs the bfq scheduler or io.cost"}
+}
+
+// inGroup tells whether one of these files is in the mount point of a controller
+// (v1), or of cgroup2, or in one of the groups right below: root groups lack most.
+func (h *host) inGroup(controller string, files ...string) bool {
+	for _, m := range h.mounts() {
+		if m.kind != "cgroup2" && !(m.kind == "cgroup" && slices.Contains(strings.Split(m.options, ","), controller)) {
+			continue
+		}
+		point := h.path(m.point)
+		dirs, _ := os.ReadDir(point)
+		for _, file := range files {
+			if exists(filepath.Join(point, file)) {
+				return true
+			}
+			for _, d := range dirs {
+				if d.IsDir() && exists(filepath.Join(point, d.Name(), file)) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// mount is a line of /proc/self/mounts.
+type mount struct{ point, kind, options string }
+
+func (h *host) mounts() []mount {
+	b, _ := os.ReadFile(h.path("/proc/self/mounts"))
+	var all []mount
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) >= 4 {
+			all = append(all, mount{strings.ReplaceAll(f[1], `\040`, " "), f[2], f[3]})
+		}
+	}
+	return all
+}
+
+func (h *host) number(file string) (int64, error) {
+	b, err := os.ReadFile(h.path(file))
+	if err != nil {
+		return 0, err
+	}
+	var n int64
+	if _, err := fmt.Sscan(string(b), &n); err != nil {
+		return 0, fmt.Errorf("read %s: %w", file, err)
+	}
+	return n, nil
+}
