@@ -188,7 +188,7 @@ func TestAdminVerbs(t *testing.T) {
 			}
 			s.put("web.yaml", yaml("web", "command: [x]"))
 			pass()
-			if v := viewOf(t, e, "web"); v.State != Stopped || v.Sync != OutOfSync {
+			if v := viewOf(t, e, "web"); v.State != Stopped || v.Sync != Synced || rt.status("web").Applied.Spec.Command[0] != "x" {
 				t.Errorf("stopped, and the manifest changed: %+v", v)
 			}
 			do(Start, "web")

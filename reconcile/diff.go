@@ -166,8 +166,10 @@ func (p *planner) stopped(st *runtime.Status, a Action) {
 	case a.Suspend:
 		a.Verb, a.Cause = Restart, "suspended: applied, not started"
 		p.do(a)
+	default:
+		a.Verb, a.Cause = Restart, "stopped by admin: applied, not started"
+		p.do(a)
 	}
-	// Stopped by an admin: a restart would start it; `start` applies the changes.
 }
 
 // ended plans for a container that does not run and should, if its policy says so.

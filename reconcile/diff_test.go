@@ -76,7 +76,8 @@ func TestPlan(t *testing.T) {
 				stoppedBy(stoppedAt, running(t, "b")),
 				stoppedBy(stoppedAt, ended(t, "c", runtime.Exit{Reason: runtime.ReasonStopped}, time.Minute)),
 			},
-			want: "stop b  (stopped by admin)\n" +
+			want: "restart a  spec.command [sleep, infinity] → [x]  (stopped by admin: applied, not started)\n" +
+				"stop b  (stopped by admin)\n" +
 				"update c  spec.resources.pids (absent) → 9  (live)\n",
 		},
 		{
@@ -174,7 +175,7 @@ func TestRestartPolicies(t *testing.T) {
 		{"after a reboot always starts", &failed, time.Hour, 1, "{policy: always}", true, "start web  (host rebooted)\n"},
 		{"what is complete stays so", &clean, time.Hour, 0, "{policy: on-failure}", true, ""},
 		{"what failed is not run again under never", &failed, time.Hour, 1, "{policy: never}", true, ""},
-		{"what never ran is started", nil, 0, 0, "{policy: never}", true, "start web  (never started)\n"},
+		{"what never ran is started", nil, 0, 0, "{policy: never}", true, "start web  (not started on this boot)\n"},
 		{"what stead stopped was not complete", &stopped, time.Hour, 0, "{policy: never}", false, "start web  (was stopped)\n"},
 	} {
 		t.Run(story.summary, func(t *testing.T) {

@@ -170,7 +170,7 @@ func (f *fakeRuntime) Restart(ctx context.Context, c *spec.Container, from Origi
 	st := f.by[c.Metadata.Name]
 	f.halt(st)
 	st.Applied, st.From, st.Restarts, st.Failures = c, from, 0, 0
-	if c.Spec.Suspend {
+	if c.Spec.Suspend || st.StoppedAt != nil {
 		return nil
 	}
 	return f.run(st)

@@ -35,7 +35,7 @@ type verdict struct {
 // is tried again with the same delays under every policy.
 func judge(st *runtime.Status, r spec.Restart, now time.Time) verdict {
 	if st.Exit == nil {
-		return verdict{next: startNow, cause: "never started"}
+		return verdict{next: startNow, cause: "not started on this boot"}
 	}
 	why := exitClause(st.Exit)
 	if st.Exit.Reason == runtime.ReasonStopped {

@@ -13,7 +13,8 @@ import (
 // an error.
 type Runtime interface {
 	// List returns what is known about every container, by name. It is cheap:
-	// no system call per container.
+	// no system call per container, and Applied is the same pointer for as long
+	// as it is the same manifest.
 	List() []runtime.Status
 	// Wake receives after a container changed by itself (its command ended, its
 	// keeper died). It is never closed and holds at most one wake-up.
@@ -30,9 +31,11 @@ type Runtime interface {
 	// byPolicy says that the restart policy asked: it counts as a restart.
 	Start(ctx context.Context, name string, byPolicy bool) error
 	// Update applies c where only live fields differ from what is applied;
-	// changes that the kernel refused are in Status.Unapplied afterwards.
+	// changes that the kernel refused are in Status.Unapplied afterwards. Of a
+	// container that does not run it only notes c.
 	Update(ctx context.Context, c *spec.Container, from Origin) error
-	// Restart stops the container, applies c and starts it unless c is suspended.
+	// Restart stops the container, applies c and starts it unless c is suspended
+	// or an admin stopped it.
 	Restart(ctx context.Context, c *spec.Container, from Origin) error
 	// Adopt notes that the same meaning now stands in another file or document.
 	Adopt(ctx context.Context, name string, from Origin) error

@@ -115,19 +115,9 @@ func (v *viewer) sync(c *ContainerView, st *runtime.Status) {
 		if c.Why == "" || planned.Verb != Start {
 			c.Why = planned.Cause
 		}
-	case w != nil && st.StoppedAt != nil && w.Spec != st.Applied && len(v.compare(st.Applied, w.Spec)) > 0:
-		c.Sync = OutOfSync
-		c.Why += ", the changed manifest is applied at the next start"
 	case w != nil && !w.Waiting.IsZero() && v.now.Sub(w.Waiting) >= waitNoted:
 		c.Sync, c.Reason, c.Why = OutOfSync, ReasonWaitingForWriter, "waiting for the writer of "+v.shortPath(w.From.File)
 	}
-}
-
-func (v *viewer) compare(old, new *spec.Container) []Change {
-	if v.Compare != nil {
-		return v.Compare(old, new)
-	}
-	return Compare(old, new)
 }
 
 // patient takes back the error of a file that is merely being written, which
