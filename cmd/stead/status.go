@@ -116,12 +116,14 @@ func (v *statusView) printWrong(w io.Writer) {
 			}
 		}
 	}
-	if len(v.Differs) > 0 {
-		fmt.Fprintln(w, "\nnot as declared:")
-		var rows [][]string
-		for _, d := range v.Differs {
+	var rows [][]string
+	for _, d := range v.Differs {
+		if d.Sync != reconcile.Held { // listed above
 			rows = append(rows, []string{d.Name, string(d.State), string(d.Sync), d.Why})
 		}
+	}
+	if len(rows) > 0 {
+		fmt.Fprintln(w, "\nnot as declared:")
 		_ = table(indented{w}, "NAME STATE SYNC WHY", rows)
 	}
 	if !v.differs() {

@@ -1,0 +1,32 @@
+# What a developer types. `make build` and everything else needs Go 1.26 and
+# nothing more; `make test` needs a C compiler besides, for the race detector.
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+# Root tests run as root where root can be had without a question: then they
+# fail rather than skip.
+ifeq ($(shell id -u),0)
+ROOT := STEAD_TEST_ROOT=1
+else ifeq ($(shell sudo -n true 2>/dev/null && echo yes),yes)
+ROOT := STEAD_TEST_ROOT=1
+AS_ROOT := -exec 'sudo -n --preserve-env=STEAD_TEST_ROOT'
+endif
+
+.PHONY: build test lint demo generate
+
+build:
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/stead ./cmd/stead
+
+test:
+	$(ROOT) go test -race -timeout 8m $(AS_ROOT) ./...
+
+lint:
+	@bad="$$(gofmt -l cmd reconcile runtime spec)"; if [ -n "$$bad" ]; then echo "not formatted (gofmt -w):"; echo "$$bad"; exit 1; fi
+	go vet ./...
+	go tool -modfile=tools.mod staticcheck ./...
+
+demo: build
+	examples/demo.sh
+
+generate:
+	go generate ./...
