@@ -1,8 +1,6 @@
 package reconcile
 
 import (
-	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,7 +17,8 @@ type Desired struct {
 	*Declared
 	Invalid []InvalidManifest // documents and files that gave no container, by name
 
-	kept map[string]*Want // containers that stay as they are applied, and why
+	kept   map[string]*Want // containers that stay as they are applied, and why
+	missed []bool           // by directory: it can't be read, and that matters
 }
 
 // Want is one container as it should be.
@@ -75,7 +74,7 @@ func (d *Desired) each(visit func(name string, w *Want)) {
 // the applied manifests and where they came from, so this needs no memory of its
 // own and gives the same after a restart of the daemon.
 func (d *Declared) Combine(observed []runtime.Status) *Desired {
-	out := &Desired{Declared: d, kept: map[string]*Want{}}
+	out := &Desired{Declared: d, kept: map[string]*Want{}, missed: d.missedDirs(observed)}
 	lost := map[claim]error{}
 	settled := map[string]bool{}
 	for i := range observed {
@@ -102,6 +101,23 @@ func (d *Declared) Combine(observed []runtime.Status) *Desired {
 	}
 	out.listInvalid(observed, lost)
 	return out
+}
+
+// missedDirs tells which directories can't be read so that it matters. One of a
+// search path that is just not there, and from which nothing came, does not.
+func (d *Declared) missedDirs(observed []runtime.Status) []bool {
+	dirs := d.Reading.Dirs
+	missed := make([]bool, len(dirs))
+	readable := slices.ContainsFunc(dirs, func(dir source.Dir) bool { return dir.Err == nil })
+	for i, dir := range dirs {
+		if dir.Err == nil {
+			continue
+		}
+		missed[i] = !dir.Missing() || !readable || slices.ContainsFunc(observed, func(st runtime.Status) bool {
+			return strings.HasPrefix(st.From.File, dir.Path+"/")
+		})
+	}
+	return missed
 }
 
 func (d *Declared) claimOf(w *Want) claim {
@@ -192,95 +208,4 @@ func contestErrorAt(c claim, place, message string) error {
 		File: c.file.Path, Line: c.doc.Line, Path: "metadata.name",
 		Message: fmt.Sprintf("%q "+message, c.doc.Container.Metadata.Name, place),
 	}
-}
-
-// listInvalid lists what gave no container. An error of a container that is
-// there stands with that container.
-func (d *Desired) listInvalid(observed []runtime.Status, lost map[claim]error) {
-	if len(d.invalid)+len(d.broken)+len(lost) == 0 {
-		return
-	}
-	exists := make(map[string]bool, len(observed))
-	origins := make(map[string]bool, len(observed))
-	for i := range observed {
-		exists[observed[i].Name] = true
-		origins[observed[i].From.File] = true
-	}
-	for _, f := range d.broken {
-		if !origins[f.Path] {
-			d.Invalid = append(d.Invalid, InvalidManifest{Name: f.Path, From: Origin{File: f.Path}, Errs: []error{f.Err}})
-		}
-	}
-	for _, c := range d.invalid {
-		name := c.doc.Name
-		if w := d.kept[name]; name != "" && w != nil || name == "" && origins[c.file.Path] && d.keeps(c.file) {
-			continue
-		}
-		if name == "" || exists[name] || d.single[name] != nil {
-			name = c.file.Path
-		}
-		d.addInvalid(name, c, errorsOf(c.doc))
-	}
-	for c, err := range lost {
-		name := c.doc.Name
-		if exists[name] {
-			name = c.file.Path
-		}
-		d.addInvalid(name, c, []error{err})
-	}
-	slices.SortFunc(d.Invalid, func(a, b InvalidManifest) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.From.File, b.From.File), cmp.Compare(a.From.Document, b.From.Document))
-	})
-}
-
-func (d *Desired) addInvalid(name string, c claim, errs []error) {
-	d.Invalid = append(d.Invalid, InvalidManifest{Name: name, From: c.origin(), Errs: errs})
-}
-
-// keeps tells whether a container is kept because of this file.
-func (d *Desired) keeps(f *source.File) bool {
-	for _, w := range d.kept {
-		if w.Err != nil && w.From.File == f.Path {
-			return true
-		}
-	}
-	return false
-}
-
-func errorsOf(doc *spec.Document) []error {
-	errs := make([]error, len(doc.Errors))
-	for i, e := range doc.Errors {
-		errs[i] = e
-	}
-	return errs
-}
-
-// Broken lists every error of the manifests by file, in order.
-func (d *Desired) Broken() []FileErrors {
-	by := map[string][]error{}
-	for _, f := range d.broken {
-		by[f.Path] = append(by[f.Path], f.Err)
-	}
-	for _, c := range d.invalid {
-		by[c.file.Path] = append(by[c.file.Path], errorsOf(c.doc)...)
-	}
-	for _, i := range d.Invalid {
-		for _, e := range i.Errs {
-			if !slices.ContainsFunc(by[i.From.File], func(known error) bool { return errors.Is(known, e) }) {
-				by[i.From.File] = append(by[i.From.File], e)
-			}
-		}
-	}
-	out := make([]FileErrors, 0, len(by))
-	for file, errs := range by {
-		out = append(out, FileErrors{File: file, Errs: errs})
-	}
-	slices.SortFunc(out, func(a, b FileErrors) int { return cmp.Compare(a.File, b.File) })
-	return out
-}
-
-// FileErrors is what is wrong with one file.
-type FileErrors struct {
-	File string
-	Errs []error
 }

@@ -11,8 +11,8 @@ import (
 func (e *Engine) news(d *Desired, p Plan) []func() {
 	var notes []func()
 	problems := map[string]string{}
-	for _, dir := range d.Reading.Dirs {
-		if dir.Err != nil {
+	for i, dir := range d.Reading.Dirs {
+		if d.missed[i] {
 			problems[dir.Path] = dir.Err.Error()
 		}
 	}
@@ -50,8 +50,8 @@ func (e *Engine) news(d *Desired, p Plan) []func() {
 // errorLines lists what is wrong with the manifests, a line each.
 func (d *Desired) errorLines() []string {
 	var lines []string
-	for _, dir := range d.Reading.Dirs {
-		if dir.Err != nil {
+	for i, dir := range d.Reading.Dirs {
+		if d.missed[i] {
 			lines = append(lines, fmt.Sprintf("%s: %v", dir.Path, dir.Err))
 		}
 	}

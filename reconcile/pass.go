@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -192,9 +193,12 @@ func (e *Engine) report(j *job) {
 		e.memory.Failures[j.Name] = Failure{Verb: j.Verb, Message: j.err.Error(), Count: count, At: now, began: j.since, spec: j.Spec}
 	}
 	e.mu.Unlock()
-	if j.err != nil {
+	switch {
+	case errors.Is(j.err, context.Canceled):
+		e.Log.Info("given up, to be taken up at the next start", attrs...)
+	case j.err != nil:
 		e.Log.Error("failed", append(attrs, "error", j.err)...)
-	} else {
+	default:
 		e.Log.Info("done", attrs...)
 	}
 }

@@ -22,10 +22,12 @@ type Report struct {
 	Containers []ContainerView `json:"containers"`
 }
 
-// SourceView is a manifest directory.
+// SourceView is a manifest directory. One of several that is just not there, and
+// from which no container came, is healthy and missing.
 type SourceView struct {
 	Path    string `json:"path"`
 	Healthy bool   `json:"healthy"`
+	Missing bool   `json:"missing,omitempty"`
 	Error   string `json:"error,omitempty"`
 	Files   int    `json:"files"`
 }
@@ -63,8 +65,8 @@ func (e *Engine) Status(context.Context) (Report, error) {
 	}
 	e.mu.Unlock()
 	for i, dir := range desired.Reading.Dirs {
-		view := SourceView{Path: dir.Path, Healthy: dir.Err == nil}
-		if dir.Err != nil {
+		view := SourceView{Path: dir.Path, Healthy: !desired.missed[i], Missing: dir.Missing()}
+		if desired.missed[i] {
 			view.Error = dir.Err.Error()
 		}
 		for _, f := range desired.Reading.Files {

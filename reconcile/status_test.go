@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"testing"
 	"time"
 
+	"stead/reconcile/source"
 	"stead/runtime"
 )
 
@@ -146,5 +148,36 @@ func TestReport(t *testing.T) {
 	r, _ = e.Status(t.Context())
 	if r.Sources[0].Healthy || r.Sources[0].Error != "input/output error" {
 		t.Errorf("sources %+v", r.Sources)
+	}
+}
+
+func TestSearchPathNeedsNotBeComplete(t *testing.T) {
+	missing := &fs.PathError{Op: "open", Path: "x", Err: fs.ErrNotExist}
+	st := running(t, "web")
+	for _, story := range []struct {
+		summary  string
+		dirs     []source.Dir
+		observed []runtime.Status
+		want     string
+	}{
+		{"one is there", []source.Dir{{Path: "/usr", Err: missing}, {Path: etc}}, nil, "true true"},
+		{"none is", []source.Dir{{Path: "/usr", Err: missing}, {Path: etc, Err: missing}}, nil, "false false"},
+		{"the one that a container came from is not", []source.Dir{{Path: "/usr"}, {Path: etc, Err: missing}}, []runtime.Status{st}, "true false"},
+		{"one that can't be read is not just missing", []source.Dir{{Path: "/usr"}, {Path: etc, Err: fs.ErrPermission}}, nil, "true false"},
+	} {
+		s := newShelf(nil)
+		s.dirs = story.dirs
+		e := &Engine{Source: s, Runtime: newFake(story.observed...)}
+		r, err := e.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(r.Sources[0].Healthy, r.Sources[1].Healthy); got != story.want {
+			t.Errorf("%s: healthy %s, want %s", story.summary, got, story.want)
+		}
+		plan, _ := e.Plan(t.Context())
+		if n := strings.Count(story.want, "false"); len(plan.Errors) != n {
+			t.Errorf("%s: plan says %q, want %d errors", story.summary, plan.Errors, n)
+		}
 	}
 }

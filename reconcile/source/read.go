@@ -42,6 +42,7 @@ func (s *Source) Read() *Reading {
 	if s.watch != nil {
 		unwatched = s.watch.end()
 	}
+	s.tellWatching(unwatched)
 	if changed || !sameError(unwatched, s.last.Unwatched) {
 		s.last = gather(dirs, s.trees)
 		s.last.Unwatched = unwatched
@@ -52,6 +53,22 @@ func (s *Source) Read() *Reading {
 		s.last = &next
 	}
 	return s.last
+}
+
+// tellWatching says once when changes are not noticed any more, and once when
+// they are again.
+func (s *Source) tellWatching(unwatched error) {
+	var before error
+	if s.last != nil {
+		before = s.last.Unwatched
+	}
+	switch {
+	case sameError(unwatched, before):
+	case unwatched == nil:
+		s.log().Info("changes of the manifests are noticed at once again")
+	default:
+		s.log().Warn("changes of some manifests are noticed by the resync tick only", "error", unwatched)
+	}
 }
 
 // joined is nil, the one error, or all of them.

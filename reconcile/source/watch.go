@@ -41,7 +41,6 @@ func (s *Source) Watch(ctx context.Context) {
 	notify, err := fsnotify.NewWatcher()
 	if err != nil {
 		w.err = fmt.Errorf("watch the manifest directories: %w", exhausted(err))
-		s.log().Warn("changes are noticed by the resync tick only", "error", w.err)
 	} else {
 		w.notify = notify
 		go s.pump(ctx, w)

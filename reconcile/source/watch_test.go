@@ -2,12 +2,15 @@ package source
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
 // awaken waits for a wake-up, or fails.
@@ -154,5 +157,23 @@ func TestNoiseDoesNotWake(t *testing.T) {
 	defer s.watch.mu.Unlock()
 	if n := len(s.watch.watched); n != 2 {
 		t.Errorf("%d directories watched, want the directory and its parent", n)
+	}
+}
+
+func TestWithoutInotifyItSaysSoAndReads(t *testing.T) {
+	root := t.TempDir()
+	tree(t, root, map[string]string{"a.yaml": "a"})
+	var out strings.Builder
+	s := &Source{Dirs: []string{root}, Parser: lines{}, Log: slog.New(slog.NewTextHandler(&out, nil))}
+	s.watch = &watch{watched: map[string]*watched{}, err: exhausted(unix.EMFILE)}
+	for range 3 {
+		s.Renew()
+		r := s.Read()
+		if r.Unwatched == nil || tell(root, r) != "a.yaml: a\n" {
+			t.Errorf("unwatched: %v, read:\n%s", r.Unwatched, tell(root, r))
+		}
+	}
+	if n := strings.Count(out.String(), "raise fs.inotify.max_user_instances"); n != 1 {
+		t.Errorf("said %d times, want once:\n%s", n, &out)
 	}
 }
