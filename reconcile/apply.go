@@ -78,7 +78,7 @@ func (e *Engine) Apply(ctx context.Context, o ApplyOptions) (Result, error) {
 	}
 	done := &doings{by: map[string]*ContainerResult{}, progress: o.Progress}
 	options := passOptions{prompt: true, retry: true, confirm: o.Confirm}
-	for range manyRounds {
+	for rounds := 0; rounds < manyRounds; {
 		out := e.runPass(ctx, options)
 		options = passOptions{prompt: true}
 		waited, err := e.await(ctx, out.started, done)
@@ -86,6 +86,7 @@ func (e *Engine) Apply(ctx context.Context, o ApplyOptions) (Result, error) {
 			return e.result(done), err
 		}
 		if waited {
+			rounds++
 			continue
 		}
 		retry, writing := out.writers()
@@ -227,7 +228,8 @@ func sortedKeys[V any](m map[string]V) []string {
 
 // notAsDeclared tells what a person should look at.
 func (v *ContainerView) notAsDeclared() bool {
-	return v.State == BackOff || v.State == Failed || v.State == Invalid || v.Sync == SyncError || v.Sync == Held
+	return v.State == BackOff || v.State == Failed || v.State == Invalid || v.Sync == SyncError || v.Sync == Held ||
+		v.Reason == ReasonWaitingForWriter
 }
 
 // Plan says what an apply would do now, and does nothing.

@@ -3,6 +3,8 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +13,7 @@ import (
 
 	"stead/reconcile/source"
 	"stead/runtime"
+	"stead/spec"
 )
 
 func TestApplyWithoutADaemon(t *testing.T) {
@@ -96,6 +99,26 @@ func TestApplyWaitsForAWriter(t *testing.T) {
 		result, err := e.Apply(t.Context(), ApplyOptions{})
 		if err != nil || len(result.Containers) != 1 || rt.status("web") == nil {
 			t.Errorf("%+v, %v: want web, once its writer is done", result, err)
+		}
+	})
+}
+
+func TestApplyGivesUpOnAWriterThatNeverEnds(t *testing.T) {
+	root := t.TempDir()
+	f, err := os.Create(filepath.Join(root, "web.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	synctest.Test(t, func(t *testing.T) {
+		e := &Engine{Source: &source.Source{Dirs: []string{root}, Parser: spec.Parser{}}, Runtime: newFake()}
+		began := time.Now()
+		result, err := e.Apply(t.Context(), ApplyOptions{})
+		if err != nil || result.Err() == nil || !strings.Contains(result.Err().Error(), "waiting for the writer of web.yaml") {
+			t.Errorf("%+v, %v", result, err)
+		}
+		if took := time.Since(began); took < waitNoted || took > 2*waitNoted {
+			t.Errorf("took %v, want a little over %v", took, waitNoted)
 		}
 	})
 }

@@ -27,7 +27,9 @@ func (s *Source) Read() *Reading {
 	dirs := make([]Dir, len(s.Dirs))
 	renew := s.watch != nil && s.watch.begin()
 	for i, dir := range s.Dirs {
-		dir = filepath.Clean(dir)
+		if abs, err := filepath.Abs(dir); err == nil {
+			dir = abs
+		}
 		c := scan{parser: s.Parser, watch: s.watch, renew: renew, dir: i, root: dir, now: now}
 		real := ""
 		if s.watch != nil {

@@ -23,7 +23,7 @@ type Parser interface {
 // path. Set the fields, call Watch if changes should be noticed, then Read as
 // often as there is a reason to.
 type Source struct {
-	Dirs   []string // absolute paths
+	Dirs   []string
 	Parser Parser
 	Log    *slog.Logger
 

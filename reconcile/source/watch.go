@@ -103,6 +103,9 @@ func (w *watch) counts(e fsnotify.Event) bool {
 	if _, leads := in.names[name]; leads {
 		return true
 	}
+	if e.Op == fsnotify.Write && !manifestName(name) {
+		return false // a log or the like; what is written into is no folder
+	}
 	return in.all && !ignored(name)
 }
 
