@@ -35,7 +35,7 @@ type checked struct {
 func (a *app) validate(args []string) error {
 	c := &checked{names: map[string]string{}}
 	if len(args) == 0 {
-		c.directories(a.manifests, true)
+		c.directories(a.manifests, !a.ownManifests)
 	}
 	var dirs []string
 	for _, arg := range args {

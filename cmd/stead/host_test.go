@@ -1,0 +1,223 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"stead/reconcile"
+)
+
+// needRoot skips without root, and fails rather than skips when root was promised.
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return
+	}
+	if os.Getenv("STEAD_TEST_ROOT") != "" {
+		t.Fatal("not root, but root was asked for")
+	}
+	t.Skip("needs root")
+}
+
+// testHost is a host state fully apart: directories and a cgroup parent of its own. At
+// the end it takes everything down and fails the test if anything is left.
+type testHost struct {
+	t                *testing.T
+	dir, run         string
+	manifests, group string
+	daemon           *exec.Cmd
+	log              bytes.Buffer
+}
+
+func newHost(t *testing.T) *testHost {
+	needRoot(t)
+	dir, err := os.MkdirTemp("/var/tmp", "stead-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run, err := os.MkdirTemp("/dev/shm", "stead-test-") // in memory, as /run is; and socket paths are short
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &testHost{t: t, dir: dir, run: run, manifests: dir + "/m", group: filepath.Base(dir)}
+	t.Cleanup(h.takeDown)
+	if err := os.Mkdir(h.manifests, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// command is stead as a process of its own.
+func (h *testHost) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), asProgram+"=1", "STEAD_STATE_DIR="+h.dir+"/state", "STEAD_RUN_DIR="+h.run,
+		"STEAD_MANIFESTS="+h.manifests, "STEAD_CGROUP_PARENT="+h.group)
+	return cmd
+}
+
+func (h *testHost) stead(args ...string) call { return h.steadWith("", args...) }
+
+func (h *testHost) steadWith(stdin string, args ...string) call {
+	h.t.Helper()
+	var out, err bytes.Buffer
+	cmd := h.command(args...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &err
+	if e := cmd.Run(); cmd.ProcessState == nil {
+		h.t.Fatal(e)
+	}
+	return call{cmd.ProcessState.ExitCode(), out.String(), err.String()}
+}
+
+// ok runs a verb that must succeed.
+func (h *testHost) ok(args ...string) string {
+	h.t.Helper()
+	c := h.stead(args...)
+	if c.code != 0 {
+		h.t.Fatalf("stead %s: code %d\n%s%s", strings.Join(args, " "), c.code, c.out, c.err)
+	}
+	return c.out
+}
+
+// startDaemon starts one and returns when it says that it is ready.
+func (h *testHost) startDaemon(args ...string) {
+	h.t.Helper()
+	socket := h.dir + "/notify"
+	os.Remove(socket)
+	notices, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer notices.Close()
+	h.daemon = h.command(append([]string{"daemon"}, args...)...)
+	h.daemon.Env = append(h.daemon.Env, "NOTIFY_SOCKET="+socket)
+	h.daemon.Stderr = &h.log
+	if err := h.daemon.Start(); err != nil {
+		h.t.Fatal(err)
+	}
+	if err := notices.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		h.t.Fatal(err)
+	}
+	for buffer := make([]byte, 4096); ; {
+		n, err := notices.Read(buffer)
+		if err != nil {
+			h.t.Fatalf("the daemon does not get ready: %v\n%s", err, h.endDaemon(syscall.SIGKILL))
+		}
+		if strings.Contains(string(buffer[:n]), "READY=1") {
+			return
+		}
+	}
+}
+
+// endDaemon signals the daemon, waits for its end and returns its log.
+func (h *testHost) endDaemon(signal syscall.Signal) string {
+	h.t.Helper()
+	if h.daemon == nil {
+		return ""
+	}
+	_ = h.daemon.Process.Signal(signal)
+	_ = h.daemon.Wait()
+	h.daemon = nil
+	return h.log.String()
+}
+
+// write puts a manifest into place as a person's editor does: as a whole.
+func (h *testHost) write(name, text string) {
+	h.t.Helper()
+	writeFile(h.t, h.dir+"/new", text)
+	if err := os.Rename(h.dir+"/new", h.manifests+"/"+name); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *testHost) views() []reconcile.ContainerView {
+	h.t.Helper()
+	var views []reconcile.ContainerView
+	if err := json.Unmarshal([]byte(h.ok("ps", "-o", "json")), &views); err != nil {
+		h.t.Fatal(err)
+	}
+	return views
+}
+
+// until waits for a container to be as told and returns its view.
+func (h *testHost) until(name, what string, is func(reconcile.ContainerView) bool) reconcile.ContainerView {
+	h.t.Helper()
+	var last []reconcile.ContainerView
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		last = h.views()
+		for _, v := range last {
+			if v.Name == name && is(v) {
+				return v
+			}
+		}
+	}
+	h.t.Fatalf("%s: not %s: %+v\n%s", name, what, last, h.endDaemon(syscall.SIGKILL))
+	return reconcile.ContainerView{}
+}
+
+// leftovers are the processes, mounts, cgroups and files of runs that are there.
+func (h *testHost) leftovers() (all []string) {
+	for _, pid := range h.processes() {
+		all = append(all, fmt.Sprintf("process %d", pid))
+	}
+	b, _ := os.ReadFile("/proc/self/mountinfo")
+	for line := range strings.Lines(string(b)) {
+		if strings.Contains(line, " "+h.dir) || strings.Contains(line, " "+h.run) {
+			all = append(all, "mount "+line)
+		}
+	}
+	for _, pattern := range []string{"/sys/fs/cgroup/" + h.group, "/sys/fs/cgroup/*/" + h.group, h.run + "/containers/*", h.dir + "/state/containers/*", h.run + "/keeper.sock"} {
+		files, _ := filepath.Glob(pattern)
+		all = append(all, files...)
+	}
+	return all
+}
+
+// processes are those in the host's cgroups, and its keeper.
+func (h *testHost) processes() (pids []int) {
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		group, _ := os.ReadFile(dir + "/cgroup")
+		line, _ := os.ReadFile(dir + "/cmdline")
+		if strings.Contains(string(group), "/"+h.group) || strings.Contains(string(line), "stead-keeper\x00"+h.run+"\x00") {
+			pid, _ := strconv.Atoi(filepath.Base(dir))
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func (h *testHost) takeDown() {
+	h.endDaemon(syscall.SIGKILL)
+	if h.t.Failed() {
+		h.t.Logf("the daemon's log:\n%s", h.log.String())
+	}
+	files, _ := filepath.Glob(h.manifests + "/*")
+	for _, f := range files {
+		os.Remove(f)
+	}
+	if c := h.stead("apply", "--confirm-removal=all"); c.code != 0 {
+		h.t.Errorf("take down: %+v", c)
+	}
+	left := h.leftovers()
+	for end := time.Now().Add(5 * time.Second); len(left) > 0 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		left = h.leftovers() // init may take a moment to collect what was ours
+	}
+	if len(left) > 0 {
+		h.t.Errorf("left over: %s", strings.Join(left, "\n"))
+	}
+	for _, pid := range h.processes() {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	os.RemoveAll(h.dir)
+	os.RemoveAll(h.run)
+}

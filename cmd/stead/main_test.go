@@ -1,0 +1,54 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"strings"
+	"testing"
+
+	"stead/runtime/keeper"
+)
+
+// asProgram makes the test binary behave as stead itself, for tests that need
+// it as a process of its own.
+const asProgram = "STEAD_TEST_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Args[0] == keeper.Argv0 || os.Getenv(asProgram) != "" {
+		main()
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// call is what one command line came to.
+type call struct {
+	code     int
+	out, err string
+}
+
+// run carries out a command line in this process, on directories that hold
+// nothing unless the test says otherwise.
+func run(t *testing.T, stdin string, args ...string) call {
+	t.Helper()
+	dir := t.TempDir()
+	for name, value := range map[string]string{
+		"STEAD_STATE_DIR": dir + "/state", "STEAD_RUN_DIR": dir + "/run", "STEAD_CGROUP_PARENT": "stead-test-none",
+	} {
+		if os.Getenv(name) == "" {
+			t.Setenv(name, value)
+		}
+	}
+	var out, err bytes.Buffer
+	a := &app{in: strings.NewReader(stdin), out: &out, err: &err}
+	code := a.run(context.Background(), args)
+	return call{code, out.String(), err.String()}
+}
+
+func writeFile(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

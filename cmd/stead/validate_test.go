@@ -1,0 +1,57 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+func TestValidate(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	if err := os.Mkdir("m", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, "source", good) // what Ansible names it
+	writeFile(t, "m/web.yaml", good)
+	writeFile(t, "m/web.yaml~", "leave me alone")
+	writeFile(t, "empty.yaml", "")
+	writeFile(t, "half.yaml", good[:len(good)/2])
+	writeFile(t, "bad.yaml", strings.NewReplacer("command", "comand", "mode: none", "mode: brigde").Replace(good))
+	writeFile(t, "two.yaml", good+"---\n"+good)
+	for _, test := range []struct {
+		summary, stdin string
+		args           []string
+		code           int
+		out, err       string
+	}{
+		{"a file of any name", "", []string{"source"}, 0, "1 file, 1 container: no errors\n", ""},
+		{"stdin", good, []string{"-"}, 0, "1 file, 1 container: no errors\n", ""},
+		{"a directory, as it is read", "", []string{"m"}, 0, "1 file, 1 container: no errors\n", ""},
+		{"all errors at once", "", []string{"bad.yaml"}, 4, "", `bad.yaml:6:3: spec.comand: unknown field; did you mean command?
+bad.yaml:8:19: spec.network.mode: found "brigde", want none or host
+stead: 2 errors in 1 file
+`},
+		{"an empty file", "", []string{"empty.yaml"}, 4, "", `empty.yaml:1: holds no manifest (the file is empty or has only comments)
+stead: 1 error in 1 file
+`},
+		{"stdin has no name", "", []string{"-"}, 4, "", `stdin:1: holds no manifest (the file is empty or has only comments)
+stead: 1 error in 1 file
+`},
+		{"one name twice in a file", "", []string{"two.yaml"}, 4, "", `two.yaml:10: metadata.name: web is declared by two.yaml:1 too
+stead: 1 error in 1 file
+`},
+		{"one name in two files", "", []string{"source", "m"}, 4, "", "DIR/m/web.yaml:1: metadata.name: web is declared by source:1 too\nstead: 1 error in 2 files\n"},
+		{"a directory that isn't there", "", []string{"nonsuch"}, 1, "", "stead: open nonsuch: no such file or directory\n"},
+	} {
+		t.Run(test.summary, func(t *testing.T) {
+			c := run(t, test.stdin, append([]string{"validate"}, test.args...)...)
+			if c.err = strings.ReplaceAll(c.err, dir, "DIR"); c != (call{test.code, test.out, test.err}) {
+				t.Errorf("got %d\n%s%s\nwant %d\n%s%s", c.code, c.out, c.err, test.code, test.out, test.err)
+			}
+		})
+	}
+	if c := run(t, "", "validate", "half.yaml"); c.code != 4 {
+		t.Errorf("half a manifest: %+v", c)
+	}
+}
