@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // BenchmarkCreateToRemoved is what `make bench` reports as ms per container:
@@ -20,6 +22,7 @@ func BenchmarkCreateToRemoved(b *testing.B) {
 			names := make(chan string)
 			var wait sync.WaitGroup
 			b.ResetTimer()
+			start := own(b)
 			began := time.Now()
 			for range 2 {
 				wait.Go(func() {
@@ -39,6 +42,8 @@ func BenchmarkCreateToRemoved(b *testing.B) {
 			}
 			close(names)
 			wait.Wait()
+			b.ReportMetric((own(b)-start)/float64(b.N), "daemon-cpu-ms/container")
+			b.ReportMetric(w.keeperCPU()/float64(b.N), "keeper-cpu-ms/container")
 			b.ReportMetric(float64(time.Since(began).Microseconds())/1000/float64(b.N), "ms/container")
 		})
 	}
@@ -54,4 +59,30 @@ func benchRoot(b *testing.B, w *world) string {
 		b.Skipf("no C compiler: %v %s", err, out)
 	}
 	return root
+}
+
+// own is the CPU time of this process, ms.
+func own(b *testing.B) float64 {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e6
+}
+
+// keeperCPU is the CPU time of the keeper, ms (/proc/PID/task/*/schedstat).
+func (w *world) keeperCPU() float64 {
+	pid, _, err := w.keeper.Ping(ctx)
+	if err != nil {
+		return 0
+	}
+	var total float64
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	for _, task := range tasks {
+		var ns, wait, slices float64
+		text, _ := os.ReadFile(task)
+		fmt.Sscan(string(text), &ns, &wait, &slices)
+		total += ns / 1e6
+	}
+	return total
 }

@@ -1,7 +1,7 @@
 package launch
 
 import (
-	"runtime"
+	"fmt"
 	"syscall"
 	"unsafe"
 
@@ -18,29 +18,32 @@ const (
 // exitLaunch is the child's exit code when a step fails, as in Podman.
 const exitLaunch = 125
 
-// call is one system call of the child.
+// call is one system call of the child. It and all that it points to lie in
+// the program's memory.
 type call struct {
-	step string // what it is for, named in errors; read by the parent only
 	nr   uintptr
 	arg  [6]uintptr
 	from [6]*int32 // where set, the argument is *from: the result of an earlier call
 	into *int32    // where set, gets the result
 	want int32     // the result must be this; any but an error will do if it is `anything`
-
-	tolerate syscall.Errno // this error is none
-	exec     bool          // an execve: the next one is tried when it finds no file
-	ran      bool          // from here on the workload may have run
-	helper   []call        // not a call: run these in a vforked helper with its own mount namespace
+	kind kind
 }
+
+type kind int32
+
+const (
+	plain  kind = iota
+	exec        // an execve: the next one is tried when it finds no file
+	mark        // from here on the workload may have run
+	helper      // no call: the next arg[0] calls are for a vforked helper with its own mount namespace
+)
 
 const anything = -1
 
-// program is all that a child does, and its memory: nothing that the calls
-// point to may be collected or moved while a child is being cloned.
-type program struct {
-	calls  []call
-	slots  []*int32
-	keep   []unsafe.Pointer
+// table is what the child sees: the first thing in the program's memory.
+type table struct {
+	calls  *call
+	n      int32
 	failed failure
 }
 
@@ -49,69 +52,125 @@ type program struct {
 type failure struct {
 	mark  byte // 'e'
 	_     [3]byte
-	index int32 // of the call; a helper's calls count as its own index
+	index int32 // of the call
 	errno int32
 }
 
-func (p *program) add(c call) *call {
-	p.calls = append(p.calls, c)
-	return &p.calls[len(p.calls)-1]
+const (
+	maxCalls  = 320
+	stackSize = 32 << 10
+	tlsSize   = 256
+)
+
+// program is all that a child does. Its memory is the only part of ours that
+// the child gets besides code and static data (see withhold): the table, the
+// calls, what they point to, and the child's stack at the end.
+type program struct {
+	mem   []byte
+	used  uintptr
+	table *table
+	steps []string // what each call is for, named in errors
+	err   error
+}
+
+// newProgram starts a program in mem, which is zeroed as far as it is used.
+func newProgram(mem []byte) *program {
+	p := &program{mem: mem, steps: make([]string, 0, maxCalls)}
+	p.table = (*table)(p.alloc(unsafe.Sizeof(table{})))
+	p.table.calls = (*call)(p.alloc(maxCalls * unsafe.Sizeof(call{})))
+	return p
+}
+
+// alloc is zeroed memory that the child has, too, aligned for anything.
+func (p *program) alloc(size uintptr) unsafe.Pointer {
+	at := (p.used + 15) &^ 15
+	if at+size > uintptr(len(p.mem))-stackSize-tlsSize {
+		p.err = fmt.Errorf("arguments and environment: %w", unix.E2BIG)
+		at = 0 // anything: the program is not run
+		size = min(size, 4096)
+	}
+	clear(p.mem[at : at+size])
+	p.used = max(p.used, at+size)
+	return unsafe.Pointer(&p.mem[at])
+}
+
+func (p *program) call(i int) *call {
+	return (*call)(unsafe.Add(unsafe.Pointer(p.table.calls), uintptr(i)*unsafe.Sizeof(call{})))
 }
 
 // do appends a call whose result doesn't matter beyond being no error.
 func (p *program) do(step string, nr uintptr, arg ...uintptr) *call {
-	c := call{step: step, nr: nr, want: anything}
+	if len(p.steps) == maxCalls {
+		p.err = fmt.Errorf("more than %d steps: %w", maxCalls, unix.E2BIG)
+		p.steps = p.steps[:maxCalls-1]
+	}
+	c := p.call(len(p.steps))
+	*c = call{nr: nr, want: anything}
 	copy(c.arg[:], arg)
-	return p.add(c)
+	p.steps = append(p.steps, step)
+	p.table.n = int32(len(p.steps))
+	return c
 }
 
 // slot is a place for a result, to be used as an argument of later calls.
 func (p *program) slot() *int32 {
-	s := new(int32)
+	s := (*int32)(p.alloc(4))
 	*s = -1
-	p.slots = append(p.slots, s)
 	return s
 }
 
-// text is a C string, kept for as long as the program.
+// text is a C string. Config.check has refused NUL bytes.
 func (p *program) text(s string) uintptr {
-	b, err := unix.BytePtrFromString(s)
-	if err != nil {
-		panic("launch: string with a NUL byte: " + s) // Config.check refuses them
-	}
-	return p.hold(unsafe.Pointer(b))
+	m := p.alloc(uintptr(len(s)) + 1)
+	copy(unsafe.Slice((*byte)(m), len(s)), s)
+	return uintptr(m)
 }
 
-// hold keeps what q points to for as long as the program; q must be heap memory.
-func (p *program) hold(q unsafe.Pointer) uintptr {
-	p.keep = append(p.keep, q)
-	return uintptr(q)
+// texts is a NULL-terminated array of C strings.
+func (p *program) texts(all []string) uintptr {
+	array := unsafe.Slice((*uintptr)(p.alloc(uintptr(len(all)+1)*8)), len(all)+1)
+	for i, s := range all {
+		array[i] = p.text(s)
+	}
+	return uintptr(unsafe.Pointer(&array[0]))
 }
 
-// clone makes the child, which runs the program and never returns. The calling
-// goroutine must be locked to its thread. Signals are blocked around it, so
-// that no handler of the Go runtime ever runs in the child; the child has none
-// left (CLONE_CLEAR_SIGHAND, Linux 5.5) when it unblocks them.
-func (p *program) clone(args *cloneArgs) (pid int, err error) {
-	args.flags |= unix.CLONE_CLEAR_SIGHAND
-	args.exitSignal = uint64(unix.SIGCHLD)
-	full := ^uint64(0)
-	var old uint64
-	if err := sigmask(&full, &old); err != nil {
-		return 0, err
-	}
-	r, errno := p.rawClone(args)
-	sigmask(&old, nil)
-	runtime.KeepAlive(p)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(r), nil
+// data is a copy of v, which must hold no pointers.
+func data[T any](p *program, v T) uintptr {
+	m := (*T)(p.alloc(unsafe.Sizeof(v)))
+	*m = v
+	return uintptr(unsafe.Pointer(m))
 }
 
 // cloneArgs is struct clone_args of clone3(2), version 2.
 type cloneArgs struct {
 	flags, pidfd, childTid, parentTid, exitSignal, stack, stackSize, tls, setTid, setTidSize, cgroup uint64
+}
+
+// clone makes the child, which runs the program and never returns. The calling
+// goroutine must be locked to its thread. Signals are blocked around it and
+// the child has no handlers (CLONE_CLEAR_SIGHAND, Linux 5.5): none of the Go
+// runtime's ever runs there.
+func (p *program) clone(args *cloneArgs) (pid int, err error) {
+	if p.err != nil {
+		return 0, p.err
+	}
+	top := unsafe.Pointer(&p.mem[len(p.mem)-tlsSize])
+	clear(p.mem[len(p.mem)-tlsSize:])
+	args.flags |= unix.CLONE_CLEAR_SIGHAND
+	args.exitSignal = uint64(unix.SIGCHLD)
+	args.stack, args.stackSize = uint64(uintptr(top)-stackSize), stackSize
+	full := ^uint64(0)
+	var old uint64
+	if err := sigmask(&full, &old); err != nil {
+		return 0, err
+	}
+	r := rawClone(args, unsafe.Sizeof(*args), uintptr(top)+tlsSize/2, p.table)
+	sigmask(&old, nil)
+	if e := int(r); e < 0 {
+		return 0, syscall.Errno(-e)
+	}
+	return int(r), nil
 }
 
 func sigmask(set, old *uint64) error {
@@ -122,59 +181,62 @@ func sigmask(set, old *uint64) error {
 	return nil
 }
 
-// From here on: no allocation, no stack growth, no write barrier, no call into
-// the Go runtime. Both sides of the clone run this.
+// The rest runs in the child: no allocation, no stack growth, no write barrier,
+// no call into the Go runtime, no memory but static data and the program's.
 
+// runChild is called by rawClone, on the child's own stack.
+//
 //go:nosplit
 //go:norace
-//go:noinline
-func (p *program) rawClone(args *cloneArgs) (uintptr, syscall.Errno) {
-	pid, _, e := syscall.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(args)), unsafe.Sizeof(*args), 0)
-	if e != 0 || pid != 0 {
-		return pid, e
-	}
-	p.run()
-	return 0, 0
-}
-
-//go:nosplit
-//go:norace
-func (p *program) run() {
+//go:nocheckptr
+func runChild(t *table) {
 	last := syscall.ENOENT
 	ran := false
-	for i := 0; i < len(p.calls); i++ {
-		c := &p.calls[i]
-		if c.helper != nil {
+	for i := int32(0); i < t.n; i++ {
+		c := t.at(i)
+		if c.kind == helper {
+			n := int32(c.arg[0])
 			if rawVfork(unix.CLONE_VM|unix.CLONE_VFORK|unix.CLONE_FILES|unix.CLONE_NEWNS) == 0 {
-				p.assist(c.helper, i)
+				t.assist(i+1, n)
 			}
 			// 0x40000000 is __WALL: the helper ends without a signal.
 			syscall.RawSyscall6(unix.SYS_WAIT4, ^uintptr(0), 0, 0x40000000, 0, 0, 0)
+			i += n
 			continue
 		}
-		ran = ran || c.ran
+		if c.kind == mark {
+			ran = true
+		}
 		e := c.invoke()
 		switch {
 		case e == 0:
-		case c.exec && (e == unix.ENOENT || e == unix.EACCES || e == unix.ENOTDIR || e == unix.ELOOP):
+		case c.kind == exec && (e == unix.ENOENT || e == unix.EACCES || e == unix.ENOTDIR || e == unix.ELOOP):
 			if e == unix.EACCES {
 				last = e // more telling than a later "not found", as in execvp(3)
 			}
 		default:
-			p.fail(i, e, ran)
+			t.fail(i, e, ran)
 		}
 	}
-	p.fail(len(p.calls)-1, last, ran)
+	t.fail(t.n-1, last, ran)
 }
 
-// assist is the helper's part of run. It shares the memory.
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func (t *table) at(i int32) *call {
+	return (*call)(unsafe.Add(unsafe.Pointer(t.calls), uintptr(i)*unsafe.Sizeof(call{})))
+}
+
+// assist is the helper's part. It shares the child's memory.
 //
 //go:nosplit
 //go:norace
-func (p *program) assist(calls []call, index int) {
-	for i := 0; i < len(calls); i++ {
-		if e := calls[i].invoke(); e != 0 {
-			p.fail(index, e, false)
+//go:nocheckptr
+func (t *table) assist(from, n int32) {
+	for i := from; i < from+n; i++ {
+		if e := t.at(i).invoke(); e != 0 {
+			t.fail(i, e, false)
 		}
 	}
 	syscall.RawSyscall(unix.SYS_EXIT, 0, 0, 0)
@@ -182,6 +244,7 @@ func (p *program) assist(calls []call, index int) {
 
 //go:nosplit
 //go:norace
+//go:nocheckptr
 func (c *call) invoke() syscall.Errno {
 	var a [6]uintptr
 	for i := 0; i < 6; i++ {
@@ -192,9 +255,6 @@ func (c *call) invoke() syscall.Errno {
 	}
 	r, _, e := syscall.RawSyscall6(c.nr, a[0], a[1], a[2], a[3], a[4], a[5])
 	if e != 0 {
-		if e == c.tolerate {
-			return 0
-		}
 		return e
 	}
 	if c.want != anything && int32(r) != c.want {
@@ -208,9 +268,10 @@ func (c *call) invoke() syscall.Errno {
 
 //go:nosplit
 //go:norace
-func (p *program) fail(index int, e syscall.Errno, ran bool) {
-	p.failed.mark, p.failed.index, p.failed.errno = 'e', int32(index), int32(e)
-	at, size := uintptr(unsafe.Pointer(&p.failed)), unsafe.Sizeof(p.failed)
+//go:nocheckptr
+func (t *table) fail(index int32, e syscall.Errno, ran bool) {
+	t.failed.mark, t.failed.index, t.failed.errno = 'e', index, int32(e)
+	at, size := uintptr(unsafe.Pointer(&t.failed)), unsafe.Sizeof(t.failed)
 	if ran {
 		syscall.RawSyscall6(unix.SYS_PWRITE64, ranFD, at, size, 0, 0, 0)
 	}

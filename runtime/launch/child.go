@@ -27,8 +27,8 @@ type fds []int
 
 // childOf is the program of a container's first process; root is where the
 // parent attaches its tree in the nursery. It is the child's half of start.go.
-func childOf(c *Config, root string, f fds) *program {
-	p := &program{}
+func childOf(mem []byte, c *Config, root string, f fds) *program {
+	p := newProgram(mem)
 	p.keepOnly(f)
 	p.hearGate("wait for id maps and cgroups")
 	p.do("setsid", unix.SYS_SETSID)
@@ -77,8 +77,7 @@ func (p *program) keepOnly(f fds) {
 
 // hearGate waits for one byte of the parent. End of file: it died or gave up.
 func (p *program) hearGate(step string) {
-	b := new(byte)
-	p.do(step, unix.SYS_READ, gateFD, p.hold(unsafe.Pointer(b)), 1).want = 1
+	p.do(step, unix.SYS_READ, gateFD, data(p, byte(0)), 1).want = 1
 }
 
 // becomeRoot is possible after the maps were written. Without it execve would
@@ -110,19 +109,20 @@ type fdMessage struct {
 // nursery holds a proc and a sysfs. The sysfs of the host's network can't be
 // made by a user namespace: the parent shows its own.
 func (p *program) kernelFilesystems(c *Config) {
-	m := &fdMessage{}
-	h := &program{}
-	h.filesystem("proc", safe, nil, &m.cmsg.fd[0])
-	n := 1
+	m := (*fdMessage)(p.alloc(unsafe.Sizeof(fdMessage{})))
+	var work *call
+	if c.IDBase != 0 {
+		work = p.do("make proc and sysfs", 0)
+		work.kind = helper
+	}
+	before, n := len(p.steps), 1
+	p.filesystem("proc", safe, nil, &m.cmsg.fd[0])
 	if !c.HostNetwork {
-		h.filesystem("sysfs", safe|unix.MOUNT_ATTR_RDONLY, nil, &m.cmsg.fd[1])
+		p.filesystem("sysfs", safe|unix.MOUNT_ATTR_RDONLY, nil, &m.cmsg.fd[1])
 		n = 2
 	}
-	p.keep = append(p.keep, h.keep...)
-	if c.IDBase != 0 {
-		p.add(call{step: "make proc and sysfs", helper: h.calls})
-	} else {
-		p.calls = append(p.calls, h.calls...)
+	if work != nil {
+		work.arg[0] = uintptr(len(p.steps) - before)
 	}
 	m.b[0] = 'f'
 	m.iov.Base, m.iov.Len = &m.b[0], 1
@@ -131,7 +131,7 @@ func (p *program) kernelFilesystems(c *Config) {
 	m.cmsg.SetLen(unix.CmsgLen(4 * n))
 	m.msg.Control = (*byte)(unsafe.Pointer(&m.cmsg))
 	m.msg.SetControllen(unix.CmsgLen(4 * n))
-	p.do("send proc and sysfs", unix.SYS_SENDMSG, gateFD, p.hold(unsafe.Pointer(m)), unix.MSG_NOSIGNAL)
+	p.do("send proc and sysfs", unix.SYS_SENDMSG, gateFD, uintptr(unsafe.Pointer(m)), unix.MSG_NOSIGNAL)
 }
 
 // filesystem makes a new one as a detached mount, into fd. kv are key, value, …
@@ -195,9 +195,9 @@ func (p *program) dev(root *int32) {
 // container's to choose (dev may be a link to /): they are resolved in no other
 // way than this.
 func (p *program) attach(what string, mount, dir *int32, name string) {
-	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS}
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS}
 	at, empty := p.slot(), p.text("")
-	c := p.do("find "+what, unix.SYS_OPENAT2, 0, p.text(name), p.hold(unsafe.Pointer(how)), unsafe.Sizeof(*how))
+	c := p.do("find "+what, unix.SYS_OPENAT2, 0, p.text(name), data(p, how), unsafe.Sizeof(how))
 	c.from[0], c.into = dir, at
 	c = p.do("attach "+what, unix.SYS_MOVE_MOUNT, 0, empty, 0, empty, unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 	c.from[0], c.from[2] = mount, at
@@ -205,7 +205,7 @@ func (p *program) attach(what string, mount, dir *int32, name string) {
 
 // loopback brings lo up (netdevice(7), SIOCSIFFLAGS).
 func (p *program) loopback() {
-	ifr := &struct {
+	ifr := struct {
 		name  [unix.IFNAMSIZ]byte
 		flags uint16
 		_     [22]byte
@@ -213,7 +213,7 @@ func (p *program) loopback() {
 	copy(ifr.name[:], "lo")
 	s := p.slot()
 	p.do("open socket for lo", unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0).into = s
-	p.do("bring lo up", unix.SYS_IOCTL, 0, unix.SIOCSIFFLAGS, p.hold(unsafe.Pointer(ifr))).from[0] = s
+	p.do("bring lo up", unix.SYS_IOCTL, 0, unix.SIOCSIFFLAGS, data(p, ifr)).from[0] = s
 }
 
 // execute gives up everything that the workload must not have, and becomes it.
@@ -221,8 +221,7 @@ func (p *program) execute(c *Process) {
 	p.do("close what is left on exec", unix.SYS_CLOSE_RANGE, gateFD, ^uintptr(0)>>32, unix.CLOSE_RANGE_CLOEXEC)
 	p.do("set umask", unix.SYS_UMASK, rootUmask)
 	for _, l := range c.Rlimits {
-		v := &[2]uint64{l.Soft, l.Hard}
-		p.do("set ulimit "+l.Name, unix.SYS_PRLIMIT64, 0, uintptr(l.Resource), p.hold(unsafe.Pointer(v)), 0)
+		p.do("set ulimit "+l.Name, unix.SYS_PRLIMIT64, 0, uintptr(l.Resource), data(p, [2]uint64{l.Soft, l.Hard}), 0)
 	}
 	if c.NoNewPrivs {
 		p.do("set no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1)
@@ -239,13 +238,12 @@ func (p *program) execute(c *Process) {
 	if c.NoNewPrivs {
 		p.seccomp(c)
 	}
-	none := new(uint64)
-	p.do("unblock signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, p.hold(unsafe.Pointer(none)), 0, 8)
+	p.do("unblock signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, data(p, uint64(0)), 0, 8)
 	x := p.do("note that it runs", unix.SYS_WRITE, ranFD, p.text("x"), 1)
-	x.want, x.ran = 1, true
+	x.want, x.kind = 1, mark
 	argv, envp := p.texts(c.Argv), p.texts(c.Env)
 	for _, path := range c.Paths {
-		p.do("execute "+c.Argv[0], unix.SYS_EXECVE, p.text(path), argv, envp).exec = true
+		p.do("execute "+c.Argv[0], unix.SYS_EXECVE, p.text(path), argv, envp).kind = exec
 	}
 }
 
@@ -260,8 +258,9 @@ var lastCap = sync.OnceValue(func() uintptr {
 
 func (p *program) identity(c *Process) {
 	if len(c.Groups) > 0 {
-		groups := append([]uint32(nil), c.Groups...)
-		p.do("set groups", unix.SYS_SETGROUPS, uintptr(len(groups)), p.hold(unsafe.Pointer(&groups[0])))
+		groups := p.alloc(4 * uintptr(len(c.Groups)))
+		copy(unsafe.Slice((*uint32)(groups), len(c.Groups)), c.Groups)
+		p.do("set groups", unix.SYS_SETGROUPS, uintptr(len(c.Groups)), uintptr(groups))
 	} else {
 		p.do("set groups", unix.SYS_SETGROUPS, 0, 0)
 	}
@@ -271,13 +270,13 @@ func (p *program) identity(c *Process) {
 	p.do("set group", unix.SYS_SETRESGID, uintptr(c.GID), uintptr(c.GID), uintptr(c.GID))
 	p.do("set user", unix.SYS_SETRESUID, uintptr(c.UID), uintptr(c.UID), uintptr(c.UID))
 	type set struct{ effective, permitted, inheritable uint32 }
-	header := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	both := c.Caps.Effective | c.Caps.Ambient
-	data := &[2]set{
+	sets := [2]set{
 		{uint32(both), uint32(both), uint32(c.Caps.Ambient)},
 		{uint32(both >> 32), uint32(both >> 32), uint32(c.Caps.Ambient >> 32)},
 	}
-	p.do("set capabilities", unix.SYS_CAPSET, p.hold(unsafe.Pointer(header)), p.hold(unsafe.Pointer(data)))
+	p.do("set capabilities", unix.SYS_CAPSET, data(p, header), data(p, sets))
 	for i := uintptr(0); i < 64; i++ {
 		if c.Caps.Ambient>>i&1 == 1 {
 			p.do("raise ambient capability", unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, i, 0, 0)
@@ -289,30 +288,22 @@ func (p *program) seccomp(c *Process) {
 	if len(c.Seccomp) == 0 {
 		return
 	}
-	filter := append([]byte(nil), c.Seccomp...)
-	prog := &unix.SockFprog{Len: uint16(len(filter) / 8), Filter: (*unix.SockFilter)(unsafe.Pointer(&filter[0]))}
-	p.do("load seccomp filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, p.hold(unsafe.Pointer(prog)))
-}
-
-// texts is a NULL-terminated array of C strings.
-func (p *program) texts(all []string) uintptr {
-	array := make([]unsafe.Pointer, len(all)+1)
-	for i, s := range all {
-		p.text(s)
-		array[i] = p.keep[len(p.keep)-1]
-	}
-	return p.hold(unsafe.Pointer(&array[0]))
+	filter := p.alloc(uintptr(len(c.Seccomp)))
+	copy(unsafe.Slice((*byte)(filter), len(c.Seccomp)), c.Seccomp)
+	prog := (*unix.SockFprog)(p.alloc(unsafe.Sizeof(unix.SockFprog{})))
+	prog.Len, prog.Filter = uint16(len(c.Seccomp)/8), (*unix.SockFilter)(filter)
+	p.do("load seccomp filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(prog)))
 }
 
 // explain is the error of a child that failed.
 func (p *program) explain(f failure) *Error {
 	e := &Error{Where: AtStep, Errno: syscall.Errno(f.errno), Step: "start"}
-	if f.index < 0 || int(f.index) >= len(p.calls) {
+	if f.index < 0 || int(f.index) >= len(p.steps) {
 		return e
 	}
-	c := p.calls[f.index]
-	e.Step = c.step
-	if c.exec {
+	c := p.call(int(f.index))
+	e.Step = p.steps[f.index]
+	if c.kind == exec {
 		e.Where = AtCommand
 		e.Hint = commandHint(e.Errno)
 	}

@@ -122,3 +122,16 @@ func (c *Config) check() error {
 	}
 	return nil
 }
+
+// size is an upper bound of what the configuration takes in a program's memory.
+func (c *Config) size() int { return c.Process.size() + len(c.Hostname) }
+
+func (p *Process) size() int {
+	n := len(p.Seccomp) + 4*len(p.Groups) + len(p.WorkingDir)
+	for _, list := range [][]string{p.Argv, p.Env, p.Paths} {
+		for _, s := range list {
+			n += len(s) + 32 // alignment, and its place in an array
+		}
+	}
+	return n
+}

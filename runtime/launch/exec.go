@@ -41,7 +41,7 @@ func (w *worker) exec(e *Entry, born func(int)) error {
 		return &Error{AtStep, "make gate", errnoOf(err), ""}
 	}
 	defer unix.Close(pair[0])
-	entry := line{program: joiner(e, fds{e.Stdio[0], e.Stdio[1], e.Stdio[2], pair[1], null, target}), gate: pair[0]}
+	entry := line{program: joiner(w.memory(e.Process.size()), e, fds{e.Stdio[0], e.Stdio[1], e.Stdio[2], pair[1], null, target}), gate: pair[0]}
 	pid, err := w.cloneInto(target, entry.program)
 	unix.Close(pair[1])
 	if err != nil {
@@ -83,8 +83,8 @@ func (w *worker) cloneInto(target int, p *program) (int, error) {
 }
 
 // joiner is the program of an exec's child.
-func joiner(e *Entry, f fds) *program {
-	p := &program{}
+func joiner(mem []byte, e *Entry, f fds) *program {
+	p := newProgram(mem)
 	p.keepOnly(f)
 	p.hearGate("wait for cgroups")
 	ns := uintptr(unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP)

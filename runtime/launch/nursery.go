@@ -2,9 +2,12 @@ package launch
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,16 +21,51 @@ type Launcher struct {
 	top, proc     int // directories: the nursery's root, the host's /proc
 	work          chan func(*worker)
 	wait          sync.WaitGroup
+
+	memMu sync.Mutex
+	mems  map[*worker][]byte
 }
 
 // worker is one thread that goes back and forth between the two namespaces.
 // Each start is done by one worker.
-type worker struct{ *Launcher }
+type worker struct {
+	*Launcher
+	mem    []byte // of the program of the start under way
+	starts int
+}
+
+// programSize is enough for a program with a usual command.
+const programSize = 192 << 10
+
+// memory is where the next program lies, with room for size bytes besides what
+// every program has. The mapping is private: a child keeps its copy, whatever
+// the worker does next.
+func (w *worker) memory(size int) []byte {
+	w.memMu.Lock() // a mapping that mems does not know yet would be withheld
+	defer w.memMu.Unlock()
+	if need := programSize + size; len(w.mem) < need {
+		mem, err := unix.Mmap(-1, 0, (need+0xffff)&^0xffff, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+		if err != nil {
+			return w.mem // too small: the program says so
+		}
+		if w.mem != nil {
+			unix.Munmap(w.mem)
+		}
+		w.mem, w.mems[w] = mem, mem
+	}
+	if canWithhold && w.starts%64 == 0 {
+		withhold(slices.Collect(maps.Values(w.mems))) // an error costs time, nothing else
+	}
+	w.starts++
+	return w.mem
+}
+
+func address(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))) }
 
 // NewLauncher makes the nursery and n threads. dir is an empty directory that
 // is used as a mount point in the nursery only. The caller must be root.
 func NewLauncher(dir string, n int) (*Launcher, error) {
-	l := &Launcher{work: make(chan func(*worker))}
+	l := &Launcher{work: make(chan func(*worker)), mems: map[*worker][]byte{}}
 	var err error
 	if l.host, err = unix.Open("/proc/self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
 		return nil, os.NewSyscallError("open mount namespace", err)
@@ -69,8 +107,9 @@ func (l *Launcher) serve(first bool, dir string, ready chan<- error) {
 	if err != nil {
 		return
 	}
+	w := &worker{Launcher: l}
 	for job := range l.work {
-		job(&worker{l})
+		job(w)
 	}
 }
 

@@ -117,7 +117,7 @@ func (b *birth) prepare() (child fds, procs []int, err error) {
 // clone makes the child, still in the nursery: without CLONE_NEWNS.
 func (b *birth) clone(child fds) error {
 	defer unix.Close(child[gateFD]) // else we would never read end of file
-	b.program = childOf(b.c, b.root, child)
+	b.program = childOf(b.memory(b.c.size()), b.c, b.root, child)
 	args := &cloneArgs{flags: unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC}
 	if !b.c.HostNetwork {
 		args.flags |= unix.CLONE_NEWNET
