@@ -165,7 +165,11 @@ func (p *program) clone(args *cloneArgs) (pid int, err error) {
 	if err := sigmask(&full, &old); err != nil {
 		return 0, err
 	}
-	r := rawClone(args, unsafe.Sizeof(*args), uintptr(top)+tlsSize/2, p.table)
+	tls := uintptr(0) // the thread's own, a copy of which the child has
+	if canWithhold {
+		tls = uintptr(top) + tlsSize/2
+	}
+	r := rawClone(args, unsafe.Sizeof(*args), tls, p.table)
 	sigmask(&old, nil)
 	if e := int(r); e < 0 {
 		return 0, syscall.Errno(-e)

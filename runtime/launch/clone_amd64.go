@@ -2,7 +2,7 @@ package launch
 
 // rawClone is clone3(2) with args of the given size, which name a stack. In
 // the parent it returns the pid or -errno. In the child it makes tls the thread
-// pointer, which Go code reads, and calls runChild(t).
+// pointer, which Go code reads, unless it is 0, and calls runChild(t).
 //
 //go:noescape
 func rawClone(args *cloneArgs, size, tls uintptr, t *table) uintptr

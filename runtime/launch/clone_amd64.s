@@ -13,10 +13,13 @@ TEXT ·rawClone(SB),NOSPLIT,$0-40
 	MOVQ	AX, ret+32(FP)
 	RET
 child:
+	TESTQ	R8, R8
+	JZ	run
 	MOVQ	$0x1002, DI // ARCH_SET_FS
 	MOVQ	R8, SI
 	MOVQ	$158, AX    // SYS_arch_prctl
 	SYSCALL
+run:
 	PUSHQ	$0          // keeps the stack aligned
 	PUSHQ	R9          // the argument
 	CALL	·runChild(SB)
