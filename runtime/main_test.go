@@ -129,7 +129,10 @@ func (w *world) count() (l leftovers) {
 	}
 	procs, _ := filepath.Glob("/proc/[0-9]*/cgroup")
 	for _, p := range procs {
-		if b, _ := os.ReadFile(p); strings.Contains(string(b), "/"+w.o.CgroupParent+"/") {
+		var pid int
+		fmt.Sscanf(p, "/proc/%d/", &pid)
+		_, lives := keeper.StartTime(pid) // a zombie waits for its parent, which may be another
+		if b, _ := os.ReadFile(p); lives && strings.Contains(string(b), "/"+w.o.CgroupParent+"/") {
 			l.processes++
 		}
 	}

@@ -57,7 +57,7 @@ func (r *Runtime) start(ctx context.Context, c *container, restarts, failures in
 			r.Log.Error("clean up after the last run", "container", c.name, "error", err)
 		}
 	}
-	err := r.launch(ctx, rec, m)
+	err := r.launch(ctx, c, rec, m)
 	r.noteStart(c, rec, err)
 	if err != nil {
 		return fmt.Errorf("start %s: %w", c.name, err)
@@ -152,7 +152,7 @@ func (r *Runtime) noteFailure(c *container, rec *keeper.Record, err error) {
 }
 
 // launch makes the kernel objects and has the keeper start the process.
-func (r *Runtime) launch(ctx context.Context, rec *keeper.Record, m *spec.Container) error {
+func (r *Runtime) launch(ctx context.Context, c *container, rec *keeper.Record, m *spec.Container) error {
 	root, err := r.prepareRoot(m)
 	if err != nil {
 		return err
@@ -162,7 +162,7 @@ func (r *Runtime) launch(ctx context.Context, rec *keeper.Record, m *spec.Contai
 		return err
 	}
 	group := r.host.Group(rec.ID())
-	if err := group.Create(limitsOf(m)); err != nil {
+	if err := r.makeGroup(c, group, m); err != nil {
 		return err
 	}
 	if err := r.makePipes(rec); err != nil {
@@ -177,6 +177,24 @@ func (r *Runtime) launch(ctx context.Context, rec *keeper.Record, m *spec.Contai
 	config.Cgroups, config.CgroupInto = group.Join()
 	_, err = r.keeper.Start(ctx, rec, config)
 	return err
+}
+
+// makeGroup makes the cgroup. What this kernel has no means to limit is on
+// record as not applied.
+func (r *Runtime) makeGroup(c *container, group *cgroup.Group, m *spec.Container) error {
+	refused, err := group.Create(limitsOf(m))
+	if err != nil {
+		return err
+	}
+	var not []Unapplied
+	for _, x := range refused {
+		path := "spec.resources." + x.Field
+		not = append(not, unapplied(path, x.Message, &spec.Container{}, m, nil))
+	}
+	if f, _ := r.known(c); len(not) == 0 && len(f.Unapplied) == 0 {
+		return nil
+	}
+	return r.save(c, func(f *facts) { f.Unapplied = not })
 }
 
 // prepareRoot makes sure that the root is there and that `root` leads to it.

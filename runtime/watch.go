@@ -38,7 +38,7 @@ func (r *Runtime) ensureKeeper(ctx context.Context) error {
 // to whoever happened to start it.
 func (r *Runtime) placeKeeper(pid int) {
 	g := r.host.Group(keeperGroup)
-	err := g.Create(cgroup.NoLimits())
+	_, err := g.Create(cgroup.NoLimits())
 	dirs, into := g.Join()
 	if into != "" {
 		dirs = append(dirs, into)

@@ -1,15 +1,16 @@
 package cgroup
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"github.com/containerd/cgroups/v3/cgroup1"
 	"github.com/containerd/cgroups/v3/cgroup2"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // None is a limit that is not set.
@@ -44,12 +45,20 @@ type step struct {
 	set   func() error
 }
 
-// Create makes the group with its limits. On an error nothing is left.
-func (g *Group) Create(l Limits) error {
+// Create makes the group with its limits. On an error nothing is left. Limits
+// that this kernel has no means for are told, and the group is there without
+// them; any other one that can't be set is an error.
+func (g *Group) Create(l Limits) ([]Refusal, error) {
 	err := g.mkdirs(l)
+	var refused []Refusal
 	if err == nil {
-		if r := g.apply(NoLimits(), l); len(r) > 0 {
-			err = fmt.Errorf("set limit %s: %s", r[0].Field, r[0].Message)
+		for _, s := range g.steps(NoLimits(), l) {
+			switch e := s.set(); {
+			case errors.Is(e, errors.ErrUnsupported):
+				refused = append(refused, Refusal{s.field, e.Error()})
+			case e != nil && err == nil:
+				err = fmt.Errorf("set limit %s: %w", s.field, e)
+			}
 		}
 	}
 	if err == nil && l.Devices {
@@ -57,25 +66,17 @@ func (g *Group) Create(l Limits) error {
 	}
 	if err != nil {
 		g.Remove()
-		return fmt.Errorf("create cgroup %s: %w", g.path, err)
+		return nil, fmt.Errorf("create cgroup %s: %w", g.path, err)
 	}
-	return nil
+	return refused, nil
 }
 
 // Update changes the limits of a live group from old to what l says. What the
 // kernel refuses is told, and keeps its old value: nothing is ever killed to
 // make a limit fit.
-func (g *Group) Update(old, l Limits) []Refusal { return g.apply(old, l) }
-
-func (g *Group) apply(old, l Limits) []Refusal {
-	var steps []step
-	if g.host.Mode == V2 {
-		steps = g.stepsV2(old, l)
-	} else {
-		steps = g.stepsV1(old, l)
-	}
+func (g *Group) Update(old, l Limits) []Refusal {
 	var refused []Refusal
-	for _, s := range steps {
+	for _, s := range g.steps(old, l) {
 		if err := s.set(); err != nil {
 			refused = append(refused, Refusal{s.field, explain(err)})
 		}
@@ -83,8 +84,16 @@ func (g *Group) apply(old, l Limits) []Refusal {
 	return refused
 }
 
+// steps are what leads from the old limits to l.
+func (g *Group) steps(old, l Limits) []step {
+	if g.host.Mode == V2 {
+		return g.stepsV2(old, l)
+	}
+	return g.stepsV1(old, l)
+}
+
 func explain(err error) string {
-	if strings.Contains(err.Error(), "device or resource busy") {
+	if errors.Is(err, unix.EBUSY) {
 		return "the container uses more than that now"
 	}
 	return err.Error()
@@ -147,19 +156,16 @@ func (g *Group) subsystems(l Limits) ([]cgroup1.Subsystem, error) {
 	all := []cgroup1.Subsystem{cgroup1.NewMemory(at("memory")), cgroup1.NewCpu(at("cpu")), cgroup1.NewPids(at("pids"))}
 	if l.Cpuset != "" {
 		if g.host.v1["cpuset"] == "" {
-			return nil, fmt.Errorf("cgroup controller cpuset is not mounted")
+			return nil, notMounted("cpuset")
 		}
 		all = append(all, cgroup1.NewCpuset(at("cpuset")))
 	}
-	if l.IOWeight != None {
-		if g.host.v1["blkio"] == "" {
-			return nil, fmt.Errorf("cgroup controller blkio is not mounted")
-		}
+	if l.IOWeight != None && g.host.v1["blkio"] != "" {
 		all = append(all, cgroup1.NewBlkio(at("blkio")))
 	}
 	if l.Devices {
 		if g.host.v1["devices"] == "" {
-			return nil, fmt.Errorf("cgroup controller devices is not mounted: security.userns host needs it")
+			return nil, fmt.Errorf("%w, which security.userns host needs", notMounted("devices"))
 		}
 		all = append(all, cgroup1.NewDevices(at("devices")))
 	}
@@ -177,4 +183,9 @@ func number(v int64, unset string) string {
 		return unset
 	}
 	return strconv.FormatInt(v, 10)
+}
+
+// notMounted is what a limit gets that this host has no controller for.
+func notMounted(controller string) error {
+	return fmt.Errorf("cgroup controller %s is not mounted: %w", controller, errors.ErrUnsupported)
 }

@@ -20,8 +20,17 @@ func (g *Group) update(c interface {
 
 func (g *Group) stepsV1(old, l Limits) (steps []step) {
 	add := func(field string, set func() error) { steps = append(steps, step{field, set}) }
-	if old.Memory != l.Memory || old.Swap != l.Swap {
-		add("memory", func() error { return g.memoryV1(l) })
+	_, err := os.Stat(g.v1File("memory", "memory.memsw.limit_in_bytes"))
+	switch {
+	case err == nil && (old.Memory != l.Memory || old.Swap != l.Swap):
+		add("memory", func() error { return g.memoryAndSwapV1(l) })
+	case old.Memory != l.Memory:
+		add("memory", func() error { return g.setMemoryV1(specs.LinuxMemory{Limit: &l.Memory}) }) // None is -1: unlimited
+	}
+	if err != nil && l.Swap != None {
+		add("swap", func() error {
+			return fmt.Errorf("this kernel does not count swap (boot it with swapaccount=1): %w", errors.ErrUnsupported)
+		})
 	}
 	if old.CPU != l.CPU {
 		quota := int64(-1)
@@ -57,21 +66,18 @@ func (g *Group) stepsV1(old, l Limits) (steps []step) {
 
 func dirOf(point string) string { return point[:strings.LastIndexByte(point, '/')] }
 
-// memoryV1 sets memory and memory+swap, which must never be below memory. The
-// library's Update of both together fails with EINVAL where it raises them, so
-// each goes alone: the upper one first when it grows, last when it shrinks.
-func (g *Group) memoryV1(l Limits) error {
-	both := int64(-1)
+// memoryAndSwapV1 sets memory and memory+swap, which must never be below
+// memory. The library's Update of both together fails with EINVAL where it
+// raises them, so each goes alone: the upper one first when it grows, last when
+// it shrinks.
+func (g *Group) memoryAndSwapV1(l Limits) error {
+	limit, both := l.Memory, int64(-1) // -1 is unlimited
 	if l.Swap != None && l.Memory != None {
 		both = l.Memory + l.Swap
 	}
-	limit := l.Memory // None is -1, which v1 reads as unlimited
 	now, err := read(g.v1File("memory", "memory.memsw.limit_in_bytes"))
-	if err != nil { // no swap accounting
-		if l.Swap != None {
-			return fmt.Errorf("this kernel does not count swap (boot with swapaccount=1): %w", errors.ErrUnsupported)
-		}
-		return g.setMemoryV1(specs.LinuxMemory{Limit: &limit})
+	if err != nil {
+		return err
 	}
 	current, _ := strconv.ParseUint(now, 10, 64)
 	grow := both == -1 || uint64(both) > current
@@ -100,7 +106,7 @@ func (g *Group) setMemoryV1(m specs.LinuxMemory) error {
 // made without one: until none is found outside, since they may fork meanwhile.
 func (g *Group) cpusetV1(l Limits) error {
 	if g.host.v1["cpuset"] == "" {
-		return errors.New("cgroup controller cpuset is not mounted")
+		return notMounted("cpuset")
 	}
 	c := cgroup1.NewCpuset(dirOf(g.host.v1["cpuset"]))
 	if err := c.Create(g.path, &specs.LinuxResources{}); err != nil { // copies the parent's CPUs and memory nodes
@@ -121,7 +127,7 @@ func (g *Group) cpusetV1(l Limits) error {
 
 func (g *Group) ioWeightV1(l Limits) error {
 	if g.host.v1["blkio"] == "" {
-		return errors.New("cgroup controller blkio is not mounted")
+		return notMounted("blkio")
 	}
 	if err := os.MkdirAll(g.v1File("blkio", ""), 0o755); err != nil {
 		return err
@@ -132,7 +138,7 @@ func (g *Group) ioWeightV1(l Limits) error {
 	if l.IOWeight != None {
 		weight = min(max(1, l.IOWeight), 1000)
 	}
-	err := errors.New("this kernel has no weights for block devices (scheduler bfq)")
+	err := fmt.Errorf("this kernel has no weights for block devices (scheduler bfq): %w", errors.ErrUnsupported)
 	for _, file := range []string{"blkio.bfq.weight", "blkio.weight"} {
 		if _, e := os.Stat(g.v1File("blkio", file)); e == nil {
 			err = write(g.v1File("blkio", file), strconv.FormatInt(weight, 10))

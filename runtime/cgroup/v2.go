@@ -67,7 +67,7 @@ func (g *Group) manager(f func(*cgroup2.Manager) error) error {
 func (g *Group) setFile(name, value string) error {
 	err := write(g.unifiedFile(name), value)
 	if errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("this host's cgroups have no %s", name)
+		return fmt.Errorf("this host's cgroups have no %s: %w", name, errors.ErrUnsupported)
 	}
 	return err
 }
@@ -122,7 +122,7 @@ func (g *Group) ioWeightV2(weight int64) error {
 		err = write(g.unifiedFile("io.bfq.weight"), strconv.FormatInt(min(w, 1000), 10))
 	}
 	if errors.Is(err, os.ErrNotExist) {
-		return errors.New("this kernel has no weights for block devices (io.cost or scheduler bfq)")
+		return fmt.Errorf("this kernel has no weights for block devices (io.cost or scheduler bfq): %w", errors.ErrUnsupported)
 	}
 	return err
 }
