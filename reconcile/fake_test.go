@@ -232,12 +232,17 @@ func newShelf(files map[string]string) *shelf {
 }
 
 func (s *shelf) put(name, content string) {
+	s.putQuietly(name, content)
+	signal(s.wake)
+}
+
+// putQuietly is put without an event.
+func (s *shelf) putQuietly(name, content string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	path := etc + "/" + name
 	s.files[path] = &source.File{Path: path, Rel: name, Documents: spec.Parser{}.Parse(path, []byte(content))}
 	s.last = nil
-	signal(s.wake)
 }
 
 func (s *shelf) remove(names ...string) {

@@ -51,6 +51,7 @@ type Engine struct {
 	did       map[string]deed
 	problems  map[string]string // logged errors, by file
 	held      map[string]string // logged held removals, by container
+	writing   map[string]bool   // logged files that wait for their writer
 	since     time.Time         // Run began; zero without it
 	base      context.Context   // of Run
 	checking  bool

@@ -414,6 +414,56 @@ level=INFO msg=done container=bad action=create cause="manifest bad.yaml, suspen
 	})
 }
 
+func TestSlowWriterIsLoggedOnce(t *testing.T) {
+	root := t.TempDir()
+	f, err := os.Create(filepath.Join(root, "web.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		var out syncBuffer
+		e := &Engine{Source: unwatched{&source.Source{Dirs: []string{root}, Parser: spec.Parser{}}}, Runtime: newFake(), Log: slog.New(slog.NewTextHandler(&out, nil))}
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { _ = e.Run(ctx) }()
+		time.Sleep(2 * time.Second)
+		if out.String() != "" {
+			t.Errorf("after 2 s: %s", &out)
+		}
+		time.Sleep(time.Hour)
+		if n := strings.Count(out.String(), "open for writing"); n != 1 {
+			t.Errorf("said %d times in an hour, want once:\n%s", n, &out)
+		}
+		fmt.Fprint(f, yaml("web"))
+		f.Close()
+		time.Sleep(6 * time.Second) // no event tells: the retry does
+		if !strings.Contains(out.String(), "container=web action=create") {
+			t.Errorf("when it is closed:\n%s", &out)
+		}
+		cancel()
+		synctest.Wait()
+	})
+}
+
+// unwatched is a source without inotify, whose reader no bubble can hold.
+type unwatched struct{ *source.Source }
+
+func (unwatched) Watch(context.Context) {}
+
+func TestResyncLooksAtTheKernel(t *testing.T) {
+	story(t, nil, nil, func(t *testing.T, s *shelf, rt *fakeRuntime, e *Engine) {
+		time.Sleep(10*time.Minute + time.Second)
+		synctest.Wait()
+		if n := len(rt.said()); n != 11 {
+			t.Errorf("%d looks in ten minutes, want one at the start and one a minute", n)
+		}
+		// A change that no event told is found by the tick.
+		s.putQuietly("web.yaml", yaml("web"))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		wantActed(t, rt, "create web")
+	})
+}
+
 type syncBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer

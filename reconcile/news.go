@@ -3,13 +3,14 @@ package reconcile
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // news are the log lines for what is new since the last pass: errors of files and
 // held removals are said once when they appear or change, and once when they are
 // gone.
-func (e *Engine) news(d *Desired, p Plan) []func() {
-	var notes []func()
+func (e *Engine) news(d *Desired, p Plan, now time.Time) []func() {
+	notes := e.waitingNews(d, now)
 	problems := map[string]string{}
 	for i, dir := range d.Reading.Dirs {
 		if d.missed[i] {
@@ -44,6 +45,23 @@ func (e *Engine) news(d *Desired, p Plan) []func() {
 		}
 	}
 	e.problems, e.held = problems, held
+	return notes
+}
+
+// waitingNews says once of a file that its writer takes long.
+func (e *Engine) waitingNews(d *Desired, now time.Time) []func() {
+	var notes []func()
+	writing := map[string]bool{}
+	for _, f := range d.waiting {
+		if now.Sub(f.Waiting) < waitNoted {
+			continue
+		}
+		writing[f.Path] = true
+		if !e.writing[f.Path] {
+			notes = append(notes, func() { e.Log.Warn("a manifest is not read while somebody has it open for writing", "file", f.Path) })
+		}
+	}
+	e.writing = writing
 	return notes
 }
 

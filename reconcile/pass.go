@@ -48,7 +48,7 @@ func (e *Engine) runPass(ctx context.Context, o passOptions) *outcome {
 	plan = e.withoutEffect(plan, now)
 	out := &outcome{desired: desired, plan: plan, at: now}
 	e.last = out
-	notes := e.news(desired, plan)
+	notes := e.news(desired, plan, now)
 	base := ctx
 	if e.base != nil {
 		base = e.base // the work outlives whoever asked for it
