@@ -144,7 +144,11 @@ func data[T any](p *program, v T) uintptr {
 
 // cloneArgs is struct clone_args of clone3(2), version 2.
 type cloneArgs struct {
-	flags, pidfd, childTid, parentTid, exitSignal, stack, stackSize, tls, setTid, setTidSize, cgroup uint64
+	flags                        uint64
+	_                            [3]uint64 // pidfd, child_tid, parent_tid
+	exitSignal, stack, stackSize uint64
+	_                            [3]uint64 // tls, set_tid, set_tid_size
+	cgroup                       uint64
 }
 
 // clone makes the child, which runs the program and never returns. The calling
@@ -187,6 +191,8 @@ func sigmask(set, old *uint64) error {
 
 // The rest runs in the child: no allocation, no stack growth, no write barrier,
 // no call into the Go runtime, no memory but static data and the program's.
+
+var _ = runChild // called by assembly
 
 // runChild is called by rawClone, on the child's own stack.
 //
