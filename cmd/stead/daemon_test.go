@@ -40,17 +40,20 @@ func TestDaemon(t *testing.T) {
 	}
 
 	t.Run("a second daemon refuses and names the first", func(t *testing.T) {
+		h.within(t)
 		c := h.stead("daemon")
 		if c.code != exitLocked || !strings.Contains(c.err, fmt.Sprintf("another stead (process %d)", h.daemon.Process.Pid)) {
 			t.Errorf("%+v, want code %d and process %d", c, exitLocked, h.daemon.Process.Pid)
 		}
 	})
 	t.Run("other sources than the daemon's are refused", func(t *testing.T) {
+		h.within(t)
 		if c := h.stead("apply", "--manifests", h.dir); c.code != exitUsage || !strings.Contains(c.err, "the daemon reads "+h.manifests+", not "+h.dir) {
 			t.Errorf("%+v", c)
 		}
 	})
 	t.Run("a limit is edited in place", func(t *testing.T) {
+		h.within(t)
 		h.write("a.yaml", manifest("a", "  resources: {memory: 96Mi}\n"))
 		h.ok("apply")
 		if got := h.limit(t, "a"); got != 96<<20 {
@@ -61,6 +64,7 @@ func TestDaemon(t *testing.T) {
 		}
 	})
 	t.Run("a broken manifest harms nothing", func(t *testing.T) {
+		h.within(t)
 		h.write("a.yaml", manifest("a", "  resources: {memory: 96M}\n"))
 		v := h.until("a", "in error", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.SyncError })
 		if v.Pid != a.Pid || v.Reason != reconcile.ReasonInvalidManifest || !strings.Contains(v.Why, "a.yaml:8:23: spec.resources.memory") {
@@ -76,6 +80,7 @@ func TestDaemon(t *testing.T) {
 		h.until("a", "synced", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.Synced && v.Pid == a.Pid })
 	})
 	t.Run("a deleted manifest takes its container away", func(t *testing.T) {
+		h.within(t)
 		h.write("c.yaml", manifest("c", ""))
 		h.ok("wait", "c")
 		os.Remove(h.manifests + "/c.yaml")
@@ -88,6 +93,7 @@ func TestDaemon(t *testing.T) {
 		}
 	})
 	t.Run("the daemon is killed, and ends", func(t *testing.T) {
+		h.within(t)
 		for _, end := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
 			began := time.Now()
 			h.endDaemon(end)
@@ -107,6 +113,7 @@ func TestDaemon(t *testing.T) {
 		}
 	})
 	t.Run("the removal of all is held", func(t *testing.T) {
+		h.within(t)
 		os.Rename(h.manifests+"/a.yaml", h.dir+"/a.yaml")
 		os.Rename(h.manifests+"/b.yaml", h.dir+"/b.yaml")
 		if c := h.stead("apply"); c.code != exitHeld || !strings.Contains(c.err, "stead apply --confirm-removal=a") {
@@ -120,6 +127,7 @@ func TestDaemon(t *testing.T) {
 		h.ok("apply")
 	})
 	t.Run("the daemon ends and takes the containers down", func(t *testing.T) {
+		h.within(t)
 		h.endDaemon(syscall.SIGKILL)
 		h.startDaemon("--stop-containers")
 		h.ok("apply")
@@ -213,6 +221,7 @@ func TestExec(t *testing.T) {
 		{"all output, however slowly it is read", "", "a", "head -c 300000 /dev/zero | tr '\\0' x", call{0, strings.Repeat("x", 300000), ""}},
 	} {
 		t.Run(test.summary, func(t *testing.T) {
+			h.within(t)
 			args := append([]string{"exec"}, strings.Fields(test.args)...)
 			if got := h.steadWith(test.stdin, append(args, "sh", "-c", test.script)...); got != test.want {
 				t.Errorf("got %d %.200q %q", got.code, got.out, got.err)
@@ -226,6 +235,7 @@ func TestExec(t *testing.T) {
 		t.Errorf("a command that can't be executed: %+v", c)
 	}
 	t.Run("a signal is passed on", func(t *testing.T) {
+		h.within(t)
 		cmd := h.command("exec", "a", "sh", "-c", `trap "echo caught; exit 3" TERM; echo ready; while :; do sleep 0.1; done`)
 		out, err := cmd.StdoutPipe()
 		if err != nil {

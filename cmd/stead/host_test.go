@@ -57,6 +57,13 @@ func newHost(t *testing.T) *testHost {
 	return h
 }
 
+// within makes failures those of a subtest.
+func (h *testHost) within(t *testing.T) {
+	outer := h.t
+	h.t = t
+	t.Cleanup(func() { h.t = outer })
+}
+
 // command is stead as a process of its own.
 func (h *testHost) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], args...)

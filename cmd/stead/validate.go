@@ -113,7 +113,7 @@ func (c *checked) documents(file string, docs []spec.Document) {
 		}
 		name, where := d.Container.Metadata.Name, fmt.Sprintf("%s:%d", file, d.Line)
 		if first, taken := c.names[name]; taken {
-			c.errors = append(c.errors, fmt.Sprintf("%s: metadata.name: %s is declared by %s too", where, name, first))
+			c.errors = append(c.errors, fmt.Sprintf("%s: metadata.name: %q is taken by %s: one name, one manifest; rename or delete one", where, name, first))
 			continue
 		}
 		c.names[name] = where

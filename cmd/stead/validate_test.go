@@ -38,10 +38,12 @@ stead: 1 error in 1 file
 		{"stdin has no name", "", []string{"-"}, 4, "", `stdin:1: holds no manifest (the file is empty or has only comments)
 stead: 1 error in 1 file
 `},
-		{"one name twice in a file", "", []string{"two.yaml"}, 4, "", `two.yaml:10: metadata.name: web is declared by two.yaml:1 too
+		{"one name twice in a file", "", []string{"two.yaml"}, 4, "", `two.yaml:10: metadata.name: "web" is taken by two.yaml:1: one name, one manifest; rename or delete one
 stead: 1 error in 1 file
 `},
-		{"one name in two files", "", []string{"source", "m"}, 4, "", "DIR/m/web.yaml:1: metadata.name: web is declared by source:1 too\nstead: 1 error in 2 files\n"},
+		{"one name in two files", "", []string{"source", "m"}, 4, "", `DIR/m/web.yaml:1: metadata.name: "web" is taken by source:1: one name, one manifest; rename or delete one
+stead: 1 error in 2 files
+`},
 		{"a directory that isn't there", "", []string{"nonsuch"}, 1, "", "stead: open nonsuch: no such file or directory\n"},
 	} {
 		t.Run(test.summary, func(t *testing.T) {
