@@ -50,12 +50,7 @@ func readFacts(dir string) (*facts, error) {
 }
 
 // write replaces the file as a whole: temp, fsync, rename.
-func (f *facts) write(dir string) error { return f.replace(dir, true) }
-
-// writeSoon is write for what may be lost with the host, but not with us.
-func (f *facts) writeSoon(dir string) error { return f.replace(dir, false) }
-
-func (f *facts) replace(dir string, sync bool) error {
+func (f *facts) write(dir string) error {
 	b, err := json.MarshalIndent(f, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode facts: %w", err)
@@ -67,10 +62,7 @@ func (f *facts) replace(dir string, sync bool) error {
 		return err
 	}
 	_, err = out.Write(append(b, '\n'))
-	if err == nil && sync {
-		err = out.Sync()
-	}
-	err = errors.Join(err, out.Close())
+	err = errors.Join(err, out.Sync(), out.Close())
 	if err == nil {
 		err = os.Rename(tmp, file)
 	}
@@ -79,4 +71,42 @@ func (f *facts) replace(dir string, sync bool) error {
 		return fmt.Errorf("write %s: %w", file, err)
 	}
 	return nil
+}
+
+// writeDelay is how long the end of a run may wait to be put on the disk.
+const writeDelay = time.Second
+
+// writeLater puts a container's facts on the disk soon, together with those of
+// others. What memory knows better than the disk until then is the end of a run:
+// it is in the boot record as well, so only a host that dies within this second
+// forgets it, and says that the end is unknown.
+func (r *Runtime) writeLater(c *container) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.unwritten == nil {
+		r.unwritten = map[*container]bool{}
+		r.watcher.Go(func() {
+			select {
+			case <-time.After(writeDelay):
+			case <-r.ctx.Done():
+			}
+			r.writeUnwritten()
+		})
+	}
+	r.unwritten[c] = true
+}
+
+func (r *Runtime) writeUnwritten() {
+	r.mu.Lock()
+	all := r.unwritten
+	r.unwritten = nil
+	r.mu.Unlock()
+	for c := range all {
+		if _, err := r.find(c.name); err != nil {
+			continue // removed meanwhile
+		}
+		if err := r.save(c, func(*facts) {}); err != nil {
+			r.Log.Error("record the end", "container", c.name, "error", err)
+		}
+	}
 }

@@ -41,6 +41,8 @@ type Runtime struct {
 	mu     sync.Mutex // guards what follows, and the fields of its containers
 	byName map[string]*container
 	ids    idRanges
+	// unwritten are containers whose facts the disk doesn't have yet; nil if none.
+	unwritten map[*container]bool
 	// removed is the newest entry in STATE/removed of each name.
 	removed map[string]string
 

@@ -151,16 +151,12 @@ func (r *Runtime) settle(id string) {
 	}
 	r.clearPipes(id)
 	if f, _ := r.known(c); f.LastRun != nil {
-		// If the host dies before this reaches the disk, the end is unknown: as
-		// it would be had the host died a moment earlier.
 		next := *f
 		next.LastRun = &lastRun{StartedAt: rec.StartedAt.UTC(), FinishedAt: rec.FinishedAt.UTC(), Exit: exitOf(rec.Ending, rec.Stopping)}
-		if err := next.writeSoon(r.dir(name)); err != nil {
-			r.Log.Error("record the end", "container", name, "error", err)
-		}
 		r.mu.Lock()
 		c.facts = &next
 		r.mu.Unlock()
+		r.writeLater(c)
 	}
 	r.mu.Lock()
 	c.rec = rec
@@ -168,38 +164,32 @@ func (r *Runtime) settle(id string) {
 	r.changed()
 }
 
-// Check looks at the keeper's health and tries again what the kernel refused.
+// Check makes sure that a keeper holds what runs.
 func (r *Runtime) Check(ctx context.Context) error {
-	running, pending := r.unsettled()
-	if running {
-		if err := r.ensureKeeper(ctx); err != nil {
-			return fmt.Errorf("check keeper: %w", err)
-		}
+	if !r.anyRuns() {
+		return nil
 	}
-	for _, s := range pending {
-		if err := r.Update(ctx, s.Applied, s.From); err != nil {
-			return fmt.Errorf("apply limits of %s: %w", s.Name, err)
-		}
+	if err := r.ensureKeeper(ctx); err != nil {
+		return fmt.Errorf("check keeper: %w", err)
 	}
 	return nil
 }
 
-func (r *Runtime) unsettled() (running bool, pending []Status) {
-	for _, s := range r.List() {
-		if s.State == Running {
-			running = true
-			if len(s.Unapplied) > 0 {
-				pending = append(pending, s)
-			}
+func (r *Runtime) anyRuns() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.byName {
+		if c.rec != nil && c.rec.State == keeper.Running {
+			return true
 		}
 	}
-	return running, pending
+	return false
 }
 
 // QuitKeeper ends the keeper if it holds no container; what it leaves behind is
 // removed. Otherwise it stays, and that is no error.
 func (r *Runtime) QuitKeeper(ctx context.Context) error {
-	if running, _ := r.unsettled(); running {
+	if r.anyRuns() {
 		return nil
 	}
 	pid, _, err := r.keeper.Ping(ctx)
