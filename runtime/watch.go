@@ -31,6 +31,9 @@ func (r *Runtime) ensureKeeper(ctx context.Context) error {
 		r.Log.Info("keeper started", "pid", pid)
 		r.placeKeeper(pid)
 	}
+	if r.ReadOnly { // who decides takes note of ends: our facts may be out of date by then
+		return nil
+	}
 	return r.watchKeeper()
 }
 
