@@ -20,9 +20,9 @@ type ExecOptions struct {
 }
 
 // Exec runs a command in a running container, as a child of the keeper, with
-// files as its 0, 1 and 2, which the caller may close. It works beside a
-// daemon, and without one.
-func (r *Runtime) Exec(ctx context.Context, name string, o ExecOptions, stdio [3]*os.File) (*keeper.Exec, error) {
+// files as its 0, 1 and 2, which the caller may close, or with a terminal of
+// the container's own if there are none. It works beside a daemon, and without one.
+func (r *Runtime) Exec(ctx context.Context, name string, o ExecOptions, stdio ...*os.File) (*keeper.Exec, error) {
 	c, err := r.find(name)
 	if err != nil {
 		return nil, err

@@ -16,7 +16,7 @@ func (w *world) exec(name, stdin string, o ExecOptions) (code int, out, errOut s
 	in, toIn, _ := os.Pipe()
 	fromOut, stdout, _ := os.Pipe()
 	fromErr, stderr, _ := os.Pipe()
-	x, err := w.Exec(ctx, name, o, [3]*os.File{in, stdout, stderr})
+	x, err := w.Exec(ctx, name, o, in, stdout, stderr)
 	in.Close()
 	stdout.Close()
 	stderr.Close()
@@ -75,7 +75,7 @@ func TestExecCannotWedgeStop(t *testing.T) {
 	w.create("web", script(forever))
 	w.awaitOutput("web", "up")
 	in, _, _ := os.Pipe()
-	x, err := w.Exec(ctx, "web", ExecOptions{Argv: []string{"sleep", "1000"}}, [3]*os.File{in, os.Stderr, os.Stderr})
+	x, err := w.Exec(ctx, "web", ExecOptions{Argv: []string{"sleep", "1000"}}, in, os.Stderr, os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,5 +89,30 @@ func TestExecCannotWedgeStop(t *testing.T) {
 	}
 	if code, err := x.Wait(); err != nil || code != 137 {
 		t.Errorf("exec ended with %d, %v", code, err)
+	}
+}
+
+func TestExecTerminal(t *testing.T) {
+	w := newWorld(t)
+	w.create("web", script(forever))
+	w.awaitOutput("web", "up")
+	x, err := w.Exec(ctx, "web", ExecOptions{Argv: []string{"sh", "-c", "tty; stty size; read line; echo got $line; exit 3"}, User: "nobody"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Terminal.Close()
+	if err := unix.IoctlSetWinsize(int(x.Terminal.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 33, Col: 77}); err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(x.Terminal, "hello\n")
+	out, _ := io.ReadAll(x.Terminal) // ends with EIO when the last slave is closed
+	code, err := x.Wait()
+	if err != nil || code != 3 {
+		t.Errorf("code %d, error %v", code, err)
+	}
+	for _, want := range []string{"/dev/pts/0\r\n", "33 77\r\n", "got hello\r\n"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("output lacks %q: %q", want, out)
+		}
 	}
 }

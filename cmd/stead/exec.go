@@ -90,7 +90,7 @@ func (a *app) exec(ctx context.Context, name string, o runtime.ExecOptions, stdi
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	defer signal.Stop(signals)
-	process, err := rt.Exec(ctx, name, o, p.inside)
+	process, err := rt.Exec(ctx, name, o, p.inside[:]...)
 	if err != nil {
 		return 0, err
 	}

@@ -17,6 +17,7 @@ type execBody struct {
 	IDBase  uint32
 	Cgroups []string
 	Process launch.Process
+	TTY     bool
 }
 
 // exec starts a process in a container and answers twice: when it runs, and
@@ -25,13 +26,16 @@ type execBody struct {
 // that is stopped could hold that up for ever.
 func (s *server) exec(c conn, q *request, fds []int) error {
 	defer func() { closeAll(fds) }()
-	if len(fds) != 4 {
-		return errors.New("exec needs a body and three descriptors")
+	if len(fds) == 0 {
+		return errors.New("exec needs a body")
 	}
 	var b execBody
 	err := decodeBody(fds[0], &b)
 	if fds = fds[1:]; err != nil {
 		return fmt.Errorf("decode exec: %w", err)
+	}
+	if want := map[bool]int{true: 0, false: 3}[b.TTY]; len(fds) != want {
+		return fmt.Errorf("exec needs %d descriptors", want)
 	}
 	for _, fd := range fds {
 		giveAway(fd, b.IDBase)
@@ -47,17 +51,22 @@ func (s *server) exec(c conn, q *request, fds []int) error {
 	}
 	end := make(chan unix.WaitStatus, 1)
 	child := 0
-	err = s.launcher.Exec(&launch.Entry{
-		Pid: pid, UserNS: b.UserNS, Cgroups: b.Cgroups, Process: b.Process, Stdio: [3]int(fds),
-	}, func(pid int) {
+	entry := &launch.Entry{Pid: pid, UserNS: b.UserNS, Cgroups: b.Cgroups, Process: b.Process, TTY: b.TTY}
+	copy(entry.Stdio[:], fds)
+	master, err := s.launcher.Exec(entry, func(pid int) {
 		child = pid
 		s.do(func() { s.awaitExec(pid, end) })
 	})
 	if err != nil {
 		return err
 	}
-	if err := c.send(reply{Pid: child}); err != nil {
-		unix.Kill(child, unix.SIGKILL)
+	var out []int
+	if master >= 0 {
+		out = []int{master}
+		defer unix.Close(master)
+	}
+	if err := c.send(reply{Pid: child}, out...); err != nil {
+		s.signalExec(child, unix.SIGKILL)
 		return err
 	}
 	closeAll(fds) // else the client would never read end of file
@@ -132,28 +141,40 @@ func (s *server) signalExec(pid int, n unix.Signal) {
 
 // Exec is a process that runs in a container for a client.
 type Exec struct {
-	Pid int
-	c   conn
+	Pid      int
+	Terminal *os.File // the master, if it has one; the caller closes it
+	c        conn
 }
 
-// Exec starts a process in a running container with the given descriptors as
-// its 0, 1 and 2; the caller may close them. An ended or dropped client kills it.
-func (k Client) Exec(ctx context.Context, id string, idBase uint32, cgroups []string, p launch.Process, stdio [3]*os.File) (*Exec, error) {
-	b, err := body(execBody{UserNS: idBase != 0, IDBase: idBase, Cgroups: cgroups, Process: p})
+// Exec starts a process in a running container with the given files as its 0, 1
+// and 2, which the caller may close; without any it gets a terminal of the
+// container's own. An ended or dropped client kills it.
+func (k Client) Exec(ctx context.Context, id string, idBase uint32, cgroups []string, p launch.Process, stdio []*os.File) (*Exec, error) {
+	b, err := body(execBody{UserNS: idBase != 0, IDBase: idBase, Cgroups: cgroups, Process: p, TTY: len(stdio) == 0})
 	if err != nil {
 		return nil, fmt.Errorf("encode exec: %w", err)
 	}
 	defer b.Close()
+	fds := []int{int(b.Fd())}
+	for _, f := range stdio {
+		fds = append(fds, int(f.Fd()))
+	}
 	c, err := k.dial()
 	if err != nil {
 		return nil, err
 	}
-	if err = c.send(request{Op: "exec", ID: id}, int(b.Fd()), int(stdio[0].Fd()), int(stdio[1].Fd()), int(stdio[2].Fd())); err == nil {
+	if err = c.send(request{Op: "exec", ID: id}, fds...); err == nil {
 		var r reply
-		if _, err = c.receive(&r); err == nil {
+		var got []int
+		if got, err = c.receive(&r); err == nil {
 			if err = r.err(); err == nil {
-				return &Exec{r.Pid, c}, nil
+				x := &Exec{Pid: r.Pid, c: c}
+				if len(got) > 0 {
+					x.Terminal = os.NewFile(uintptr(got[0]), "terminal")
+				}
+				return x, nil
 			}
+			closeAll(got)
 		}
 	}
 	c.Close()

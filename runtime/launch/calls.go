@@ -36,6 +36,7 @@ const (
 	exec        // an execve: the next one is tried when it finds no file
 	mark        // from here on the workload may have run
 	helper      // no call: the next arg[0] calls are for a vforked helper with its own mount namespace
+	reap        // no call: the rest is for a child; we become its reaping parent (init.go)
 )
 
 const anything = -1
@@ -212,6 +213,12 @@ func runChild(t *table) {
 			// 0x40000000 is __WALL: the helper ends without a signal.
 			syscall.RawSyscall6(unix.SYS_WAIT4, ^uintptr(0), 0, 0x40000000, 0, 0, 0)
 			i += n
+			continue
+		}
+		if c.kind == reap {
+			if e := beInit(c); e != 0 {
+				t.fail(i, e, ran)
+			}
 			continue
 		}
 		if c.kind == mark {

@@ -99,6 +99,17 @@ type fdMessage struct {
 	}
 }
 
+// fill makes it carry the letter and n descriptors, from memory of a program.
+func (m *fdMessage) fill(letter byte, n int) {
+	m.b[0] = letter
+	m.iov.Base, m.iov.Len = &m.b[0], 1
+	m.msg.Iov, m.msg.Iovlen = &m.iov, 1
+	m.cmsg.Level, m.cmsg.Type = unix.SOL_SOCKET, unix.SCM_RIGHTS
+	m.cmsg.SetLen(unix.CmsgLen(4 * n))
+	m.msg.Control = (*byte)(unsafe.Pointer(&m.cmsg))
+	m.msg.SetControllen(unix.CmsgLen(4 * n))
+}
+
 // kernelFilesystems makes proc and sysfs and sends them to the parent. They
 // have to be made inside the container's pid, network and user namespace, so
 // not by the parent; but to be locked with their masks they have to be attached
@@ -124,13 +135,7 @@ func (p *program) kernelFilesystems(c *Config) {
 	if work != nil {
 		work.arg[0] = uintptr(len(p.steps) - before)
 	}
-	m.b[0] = 'f'
-	m.iov.Base, m.iov.Len = &m.b[0], 1
-	m.msg.Iov, m.msg.Iovlen = &m.iov, 1
-	m.cmsg.Level, m.cmsg.Type = unix.SOL_SOCKET, unix.SCM_RIGHTS
-	m.cmsg.SetLen(unix.CmsgLen(4 * n))
-	m.msg.Control = (*byte)(unsafe.Pointer(&m.cmsg))
-	m.msg.SetControllen(unix.CmsgLen(4 * n))
+	m.fill('f', n)
 	p.do("send proc and sysfs", unix.SYS_SENDMSG, gateFD, uintptr(unsafe.Pointer(m)), unix.MSG_NOSIGNAL)
 }
 
@@ -237,6 +242,9 @@ func (p *program) execute(c *Process) {
 	p.do("enter working directory "+c.WorkingDir, unix.SYS_CHDIR, p.text(c.WorkingDir))
 	if c.NoNewPrivs {
 		p.seccomp(c)
+	}
+	if c.Init {
+		p.init()
 	}
 	p.do("unblock signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, data(p, uint64(0)), 0, 8)
 	x := p.do("note that it runs", unix.SYS_WRITE, ranFD, p.text("x"), 1)

@@ -42,6 +42,7 @@ type Process struct {
 	NoNewPrivs bool
 	Seccomp    []byte // struct sock_filter array; empty is unconfined
 	Rlimits    []Rlimit
+	Init       bool // a reaping first process before the command
 }
 
 // Caps are sets of capabilities, bit N for capability N.

@@ -1,8 +1,10 @@
 package launch
 
 import (
+	"errors"
 	"os"
 	"strconv"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,55 +15,71 @@ type Entry struct {
 	UserNS  bool
 	Cgroups []string // as in Config
 	Process Process
-	Stdio   [3]int // descriptors of ours for 0, 1 and 2
+	Stdio   [3]int // descriptors of ours for 0, 1 and 2; not used with a TTY
+	TTY     bool   // a pseudo-terminal of the container's own is 0, 1 and 2
 }
 
-// Exec starts it and returns when its command was executed. As in Start, born
-// gets the pid first. setns(2) to a user namespace refuses a process with
+// Exec starts it and returns when its command was executed, with the master of
+// its terminal if it has one, else -1. As in Start, born gets the pid first. setns(2) to a user namespace refuses a process with
 // several threads, so the child joins by itself: it has but one.
-func (l *Launcher) Exec(e *Entry, born func(pid int)) error {
-	var err error
-	l.do(func(w *worker) { err = w.exec(e, born) })
-	return err
+func (l *Launcher) Exec(e *Entry, born func(pid int)) (master int, err error) {
+	l.do(func(w *worker) { master, err = w.exec(e, born) })
+	return master, err
 }
 
-func (w *worker) exec(e *Entry, born func(int)) error {
+func (w *worker) exec(e *Entry, born func(int)) (master int, err error) {
 	target, err := unix.PidfdOpen(e.Pid, 0)
 	if err != nil {
-		return &Error{AtStep, "open container's process", errnoOf(err), ""}
+		return -1, &Error{AtStep, "open container's process", errnoOf(err), ""}
 	}
 	defer unix.Close(target)
 	null, err := unix.Open("/dev/null", unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return &Error{AtStep, "open /dev/null", errnoOf(err), ""}
+		return -1, &Error{AtStep, "open /dev/null", errnoOf(err), ""}
 	}
 	defer unix.Close(null)
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return &Error{AtStep, "make gate", errnoOf(err), ""}
+		return -1, &Error{AtStep, "make gate", errnoOf(err), ""}
 	}
 	defer unix.Close(pair[0])
-	entry := line{program: joiner(w.memory(e.Process.size()), e, fds{e.Stdio[0], e.Stdio[1], e.Stdio[2], pair[1], null, target}), gate: pair[0]}
+	std := e.Stdio
+	if e.TTY {
+		std = [3]int{null, null, null} // until it has its own
+	}
+	entry := line{program: joiner(w.memory(e.Process.size()), e, fds{std[0], std[1], std[2], pair[1], null, target}), gate: pair[0]}
 	pid, err := w.cloneInto(target, entry.program)
 	unix.Close(pair[1])
 	if err != nil {
-		return &Error{AtStep, "clone", errnoOf(err), ""}
+		return -1, &Error{AtStep, "clone", errnoOf(err), ""}
 	}
 	born(pid)
 	for _, dir := range e.Cgroups {
 		if err := writeAt(unix.AT_FDCWD, dir+"/cgroup.procs", strconv.Itoa(pid)); err != nil {
 			unix.Kill(pid, unix.SIGKILL)
-			return &Error{AtStep, "join cgroup " + dir, errnoOf(err), ""}
+			return -1, &Error{AtStep, "join cgroup " + dir, errnoOf(err), ""}
 		}
 	}
 	if err := entry.tell('m'); err != nil {
 		unix.Kill(pid, unix.SIGKILL)
-		return reason(err)
+		return -1, reason(err)
+	}
+	master = -1
+	if e.TTY {
+		fd, err := entry.hear('p')
+		if err != nil || len(fd) != 1 {
+			unix.Kill(pid, unix.SIGKILL)
+			return -1, reason(errors.Join(err, unix.EPROTO))
+		}
+		master = fd[0]
 	}
 	if _, err := entry.hear(0); err != nil {
-		return reason(err)
+		if master >= 0 {
+			unix.Close(master)
+		}
+		return -1, reason(err)
 	}
-	return nil
+	return master, nil
 }
 
 // cloneInto makes a child in the target's pid namespace: only children enter
@@ -94,6 +112,32 @@ func joiner(mem []byte, e *Entry, f fds) *program {
 	p.do("join namespaces", unix.SYS_SETNS, targetFD, ns)
 	p.do("setsid", unix.SYS_SETSID)
 	p.becomeRoot()
+	if e.TTY {
+		p.terminal(e.Process.UID)
+	}
 	p.execute(&e.Process)
 	return p
+}
+
+// terminal opens a pseudo-terminal from the container's own devpts, sends its
+// master to the parent and makes its slave the controlling terminal. The slave
+// is had from the master (TIOCGPTPEER, Linux 4.13), not by a path, which would
+// be the container's to choose; and it is not the admin's own terminal, into
+// which the container could type.
+func (p *program) terminal(uid uint32) {
+	slave := p.slot()
+	m := (*fdMessage)(p.alloc(unsafe.Sizeof(fdMessage{})))
+	m.fill('p', 1)
+	master := &m.cmsg.fd[0]
+	how := unix.OpenHow{Flags: unix.O_RDWR | unix.O_NOCTTY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS}
+	p.do("open /dev/pts/ptmx", unix.SYS_OPENAT2, cwd, p.text("/dev/pts/ptmx"), data(p, how), unsafe.Sizeof(how)).into = master
+	p.do("unlock terminal", unix.SYS_IOCTL, 0, unix.TIOCSPTLCK, data(p, int32(0))).from[0] = master
+	c := p.do("open terminal", unix.SYS_IOCTL, 0, unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
+	c.from[0], c.into = master, slave
+	p.do("give terminal to the user", unix.SYS_FCHOWN, 0, uintptr(uid), ^uintptr(0)).from[0] = slave
+	p.do("send terminal", unix.SYS_SENDMSG, gateFD, uintptr(unsafe.Pointer(m)), unix.MSG_NOSIGNAL)
+	for fd := range uintptr(3) {
+		p.do("use terminal", unix.SYS_DUP3, 0, fd, 0).from[0] = slave
+	}
+	p.do("make it the controlling terminal", unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 0)
 }

@@ -262,3 +262,32 @@ func BenchmarkStart(b *testing.B) {
 	}
 	b.ReportMetric(float64(time.Since(start).Microseconds())/1000/float64(b.N), "ms/container")
 }
+
+func TestInit(t *testing.T) {
+	b := newBench(t)
+	tests := []struct {
+		summary, script string
+		code            int
+		out             string
+	}{
+		{"the command is not pid 1, pid 1 is init", "[ $$ != 1 ] && cat /proc/1/comm; cat /proc/1/exe 2>&1 | head -c 40", 0, "stead-init\ncat: /proc/1/exe: Permission denied\n"},
+		{"exit code", "exit 42", 42, ""},
+		{"death by signal", "kill -SEGV $$", 139, ""},
+		{"orphans are reaped", "sh -c 'sh -c \"exit 3\" & exit 0'; sleep 0.1; ps -o stat= -e | grep -c Z; true", 0, "0\n"},
+		{"signals reach the command", "trap 'echo got; exit 5' TERM; kill -TERM 1; sleep 5 & wait", 5, "got\n"},
+	}
+	for _, tt := range tests {
+		c := b.config(tt.script)
+		c.Process.Init = true
+		code, out, errOut, err := b.run(c)
+		if err != nil || code != tt.code || out != tt.out {
+			t.Errorf("%s: code %d, out %q, err %q, error %v", tt.summary, code, out, errOut, err)
+		}
+	}
+	c := b.config("true")
+	c.Process.Init, c.Process.Paths = true, []string{"/bin/nope"}
+	var e *Error
+	if _, _, _, err := b.run(c); !errors.As(err, &e) || e.Where != AtCommand {
+		t.Errorf("a command that is not there: %v", err)
+	}
+}
