@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"container/heap"
 	"context"
 	"os"
@@ -34,7 +35,8 @@ type merger struct {
 // tagged is a record and whose it is; end says that no more come.
 type tagged struct {
 	log    int
-	number int // in its log
+	number int       // in its log
+	at     time.Time // the record's time, but never before that of the one before it
 	record logs.Record
 	end    bool
 }
@@ -59,10 +61,14 @@ func (m *merger) run(ctx context.Context) error {
 }
 
 func (m *merger) read(ctx context.Context, i int) {
-	number := 0
+	var number int
+	var at time.Time
 	err := readLog(ctx, m.dirs[i], m.options, func(r logs.Record) error {
 		number++
-		if !put(ctx, m.room[i], struct{}{}) || !put(ctx, m.records, tagged{log: i, number: number, record: r}) {
+		if at.Before(r.Time) { // else the clock was set back: the log's own order holds
+			at = r.Time
+		}
+		if !put(ctx, m.room[i], struct{}{}) || !put(ctx, m.records, tagged{log: i, number: number, at: at, record: r}) {
 			return ctx.Err()
 		}
 		return nil
@@ -161,22 +167,16 @@ func (m *merger) settled() bool {
 	return true
 }
 
-// byTime is a heap of records. Those of one log stay in their order whatever the
-// clock did; between logs, the order of the command line breaks ties.
+// byTime is a heap of records; the order of the command line breaks ties.
 type byTime []tagged
 
 func (h byTime) Len() int      { return len(h) }
 func (h byTime) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
 func (h byTime) Less(i, j int) bool {
 	a, b := h[i], h[j]
-	switch {
-	case a.log == b.log:
-		return a.number < b.number
-	case a.record.Time.Equal(b.record.Time):
-		return a.log < b.log
-	}
-	return a.record.Time.Before(b.record.Time)
+	return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.log, b.log), cmp.Compare(a.number, b.number)) < 0
 }
+
 func (h *byTime) Push(x any) { *h = append(*h, x.(tagged)) }
 func (h *byTime) Pop() any {
 	old := *h
