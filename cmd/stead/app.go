@@ -110,9 +110,15 @@ func (a *app) prepare(cmd *cobra.Command) error {
 	if p := filepath.Clean("/" + a.cgroupParent); p == "/" {
 		return fmt.Errorf("--cgroup-parent %q: want the name of a group, such as stead", a.cgroupParent)
 	}
+	if spare := longestSocket - len(a.daemonSocket()); spare < 0 {
+		return fmt.Errorf("--run-dir %s: too long by %s for the sockets in it", a.runDir, count(-spare, "character"))
+	}
 	a.begun = true
 	return nil
 }
+
+// longestSocket is the longest path that a socket can have (unix(7)).
+const longestSocket = 107
 
 func absolute(dir *string) error {
 	if *dir == "" {

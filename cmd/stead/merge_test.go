@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"container/heap"
 	"context"
 	"fmt"
 	"os"
@@ -100,5 +101,21 @@ func TestMergeFollows(t *testing.T) {
 	})
 	if want := "0  a\n1  b\n0  c\n"; got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// One order of records, whatever their number and times.
+func TestOrder(t *testing.T) {
+	want := []tagged{{log: 0, number: 1, at: noon}, {log: 0, number: 2, at: noon}, {log: 1, number: 1, at: noon}, {log: 0, number: 3, at: noon.Add(1)}}
+	for _, order := range [][]int{{0, 1, 2, 3}, {3, 2, 1, 0}, {1, 3, 0, 2}, {2, 0, 3, 1}} {
+		var h byTime
+		for _, i := range order {
+			heap.Push(&h, want[i])
+		}
+		for i := range want {
+			if got := heap.Pop(&h).(tagged); got != want[i] {
+				t.Errorf("pushed as %v: record %d is %+v, want %+v", order, i, got, want[i])
+			}
+		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"stead/reconcile"
@@ -60,18 +59,10 @@ type statusView struct {
 	reconcile.Report
 }
 
-// differs tells whether a person should look. A directory of the search path that
-// is not there is nothing to look at.
+// differs tells whether a person should look.
 func (v *statusView) differs() bool {
-	return len(v.Held)+len(v.Broken)+len(v.Differs) > 0 || slices.ContainsFunc(v.Sources, broken)
-}
-
-func broken(s reconcile.SourceView) bool {
-	return !s.Healthy && !(absent(s) && slices.Contains(searchPath, s.Path))
-}
-
-func absent(s reconcile.SourceView) bool {
-	return strings.HasSuffix(s.Error, "no such file or directory")
+	ill := func(s reconcile.SourceView) bool { return !s.Healthy }
+	return len(v.Held)+len(v.Broken)+len(v.Differs) > 0 || slices.ContainsFunc(v.Sources, ill)
 }
 
 func (v *statusView) print(w io.Writer, now time.Time) {
@@ -88,7 +79,7 @@ func (v *statusView) print(w io.Writer, now time.Time) {
 		}
 		state := count(s.Files, "file")
 		switch {
-		case absent(s):
+		case s.Missing:
 			state = "is not there"
 		case !s.Healthy:
 			state = s.Error

@@ -33,6 +33,7 @@ func TestExitCodes(t *testing.T) {
 		{"a log format that isn't there", "ps --log-format xml", 2, "--log-format xml: want text or json"},
 		{"the root group as parent", "ps --cgroup-parent /", 2, "--cgroup-parent"},
 		{"an empty directory name", "ps --state-dir=", 2, "want a directory"},
+		{"a directory too deep for sockets", "ps --run-dir /" + strings.Repeat("x", 100), 2, "too long by 6 characters"},
 		{"an argument too many", "daemon now", 2, "unknown command"},
 		{"a name too few", "restart", 2, "want the names of containers"},
 		{"a selector that says nothing", "ps -l app=web,", 2, "--selector"},

@@ -1,0 +1,328 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"stead/reconcile"
+	"stead/runtime"
+)
+
+// badInput is a host on which every container is well, to begin with; each row
+// of the tests breaks one thing and must find all others as they were.
+type badInput struct {
+	*testHost
+	before map[string]reconcile.ContainerView
+	logged []logLine // what the daemon's log must have at the end
+}
+
+// logLine is what the log must tell: about a file, or about a container.
+type logLine struct{ about, error string }
+
+// newBadInput starts a daemon whose manifest directory is not there; that is the
+// first fault of all. The directory comes as a whole, then all is well.
+func newBadInput(t *testing.T, manifests map[string]string) *badInput {
+	h := &badInput{testHost: newHost(t), before: map[string]reconcile.ContainerView{}}
+	for name, text := range manifests {
+		h.write(name+".yaml", strings.ReplaceAll(text, "HOST", h.dir))
+	}
+	if err := os.Rename(h.manifests, h.dir+"/away"); err != nil {
+		t.Fatal(err)
+	}
+	h.startDaemon("--log-format", "json")
+	missing := h.manifests + ": no such file or directory"
+	if c := h.stead("validate"); c.code != exitInvalid || !strings.HasPrefix(c.err, missing+"\n") {
+		t.Errorf("no directory, validate: %+v", c)
+	}
+	if c := h.stead("status"); c.code != exitDiffers || !strings.Contains(c.out, h.manifests+": is not there\n") {
+		t.Errorf("no directory, status: %+v", c)
+	}
+	h.logged = append(h.logged, logLine{h.manifests, "no such file or directory"})
+	if err := os.Rename(h.dir+"/away", h.manifests); err != nil {
+		t.Fatal(err)
+	}
+	for name := range manifests {
+		h.before[name] = h.until(name, "running as declared", well)
+	}
+	return h
+}
+
+func well(v reconcile.ContainerView) bool {
+	return v.State == reconcile.Running && v.Sync == reconcile.Synced
+}
+
+// othersRunOn fails for each container but these that is not as it was.
+func (h *badInput) othersRunOn(but ...string) {
+	h.t.Helper()
+	now := map[string]reconcile.ContainerView{}
+	for _, v := range h.views() {
+		now[v.Name] = v
+	}
+	for _, name := range but {
+		delete(now, name)
+	}
+	for name, before := range h.before {
+		if v, there := now[name]; there && (!well(v) || v.Pid != before.Pid || v.Restarts != 0) {
+			h.t.Errorf("%s was touched: process %d, now %+v", name, before.Pid, v)
+		}
+		delete(now, name)
+	}
+	for name, v := range now {
+		h.t.Errorf("nobody asked for %s: %+v", name, v)
+	}
+}
+
+// cut shortens a file in place, as a full disk or a crash leaves it.
+func (h *badInput) cut(file string, size int) {
+	h.t.Helper()
+	if err := os.Truncate(h.manifests+"/"+file, int64(size)); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// endAndReadLog ends the daemon and looks for each line that is due.
+func (h *badInput) endAndReadLog() {
+	h.t.Helper()
+	log := h.endDaemon(syscall.SIGTERM)
+	have := map[logLine]bool{}
+	for line := range strings.Lines(log) {
+		var l struct{ Msg, File, Container, Error, Cause string }
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			h.t.Errorf("a line of the log is no JSON: %q: %v", line, err)
+		}
+		have[logLine{l.File + l.Container, l.Error + l.Cause}] = true
+		have[logLine{l.File + l.Container, l.Msg}] = true
+	}
+	for _, want := range h.logged {
+		if !have[want] {
+			h.t.Errorf("the log does not tell %+v\n%s", want, log)
+		}
+	}
+}
+
+// wellName and wellAgain: what is in order, and means the same in other words.
+const wellAgain = "# mended\n"
+
+// What is wrong with a manifest is told with its place in ps, in validate and in
+// the log; its container runs on with the same process, and so do all others. It
+// is as declared again once the manifest means again what it meant.
+func TestBadManifests(t *testing.T) {
+	const more = "  resources: {memory: 64Mi}\n"
+	replace := func(old, new string) func(*badInput, string, string) {
+		return func(h *badInput, file, good string) { h.write(file, strings.Replace(good, old, new, 1)) }
+	}
+	rows := []struct {
+		summary string
+		name    string // of the container, and of its file
+		harm    func(h *badInput, file, good string)
+		want    string // the error, behind the file's name
+	}{
+		{"an unknown field", "field", replace("network:", "netwrok:"),
+			":7:3: spec.netwrok: unknown field; did you mean network?"},
+		{"no name", "nameless", replace("name: nameless, ", ""),
+			":3:1: metadata.name: missing, want the container's name (lower-case letters, digits and -, 63 at most)"},
+		{"a bad quantity", "quantity", replace("64Mi", "64M"), `:8:23: spec.resources.memory: found "64M"`},
+		{"a file cut to nothing", "empty", func(h *badInput, file, _ string) { h.cut(file, 0) },
+			":1: holds no manifest (the file is empty or has only comments)"},
+		{"a file cut to half", "half", func(h *badInput, file, good string) { h.cut(file, len(good)/2) }, ":6:"},
+	}
+	manifests := map[string]string{"bystander": manifest("bystander", ""), "held": manifest("held", more), "slow": manifest("slow", more)}
+	for _, row := range rows {
+		manifests[row.name] = manifest(row.name, more)
+	}
+	h := newBadInput(t, manifests)
+	for _, row := range rows {
+		t.Run(row.summary, func(t *testing.T) {
+			h.within(t)
+			file, path := row.name+".yaml", h.manifests+"/"+row.name+".yaml"
+			row.harm(h, file, manifests[row.name])
+			v := h.until(row.name, "in error", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.SyncError })
+			if v.Message != path+row.want || v.Why != file+row.want {
+				t.Errorf("message %q\nwhy %q\nwant %q", v.Message, v.Why, path+row.want)
+			}
+			if v.State != reconcile.Running || v.Pid != h.before[row.name].Pid || v.Reason != reconcile.ReasonInvalidManifest {
+				t.Errorf("it does not run on as process %d: %+v", h.before[row.name].Pid, v)
+			}
+			if c := h.stead("validate", path); c.code != exitInvalid || !strings.HasPrefix(c.err, path+row.want+"\n") {
+				t.Errorf("validate: %+v", c)
+			}
+			h.othersRunOn(row.name)
+			h.logged = append(h.logged, logLine{path, path + row.want}, logLine{path, "manifests are in order again"})
+			h.write(file, wellAgain+manifests[row.name])
+			h.until(row.name, "as declared again", func(v reconcile.ContainerView) bool { return well(v) && v.Pid == h.before[row.name].Pid })
+			h.othersRunOn()
+		})
+	}
+	t.Run("a name that a container has", func(t *testing.T) {
+		h.within(t)
+		thief, held := h.manifests+"/a-thief.yaml", h.manifests+"/held.yaml"
+		want := thief + `:1: metadata.name: "held" is taken by ` + held + ":1: one name, one manifest; rename or delete one"
+		h.write("a-thief.yaml", manifest("held", ""))
+		v := h.until(thief, "refused", func(v reconcile.ContainerView) bool { return v.State == reconcile.Invalid })
+		if v.Message != want || v.Sync != reconcile.SyncError || v.Reason != reconcile.ReasonInvalidManifest || v.Pid != 0 {
+			t.Errorf("want %q, got %+v", want, v)
+		}
+		// Who was first is the daemon's to know: validate tells of the second one.
+		want2 := held + `:1: metadata.name: "held" is taken by ` + thief + ":1: one name, one manifest; rename or delete one\n"
+		if c := h.stead("validate", thief, held); c.code != exitInvalid || !strings.HasPrefix(c.err, want2) {
+			t.Errorf("validate: %+v", c)
+		}
+		h.othersRunOn(thief)
+		h.logged = append(h.logged, logLine{thief, want}, logLine{thief, "manifests are in order again"})
+		os.Remove(thief)
+		h.until("held", "as declared", well)
+		h.gone(thief)
+		h.othersRunOn()
+	})
+	t.Run("a name that two new manifests claim", func(t *testing.T) {
+		h.within(t)
+		if err := os.Mkdir(h.dir+"/twins", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		writeFile(t, h.dir+"/twins/a.yaml", manifest("twin", ""))
+		writeFile(t, h.dir+"/twins/b.yaml", manifest("twin", ""))
+		if err := os.Rename(h.dir+"/twins", h.manifests+"/twins"); err != nil { // both at once
+			t.Fatal(err)
+		}
+		a, b := h.manifests+"/twins/a.yaml", h.manifests+"/twins/b.yaml"
+		want := a + `:1: metadata.name: "twin" is declared by ` + b + ":1 too: one name, one manifest; neither is created until one is renamed or deleted"
+		v := h.until("twin", "refused", func(v reconcile.ContainerView) bool { return v.State == reconcile.Invalid })
+		if v.Message != want || v.Sync != reconcile.SyncError || v.Reason != reconcile.ReasonInvalidManifest || v.Pid != 0 {
+			t.Errorf("want %q, got %+v", want, v)
+		}
+		if c := h.stead("validate", h.manifests+"/twins"); c.code != exitInvalid || !strings.HasPrefix(c.err, b+`:1: metadata.name: "twin" is taken by `+a+":1: ") {
+			t.Errorf("validate: %+v", c)
+		}
+		h.othersRunOn("twin")
+		h.logged = append(h.logged, logLine{a, want}, logLine{b, "manifests are in order again"})
+		os.Remove(b)
+		h.before["twin"] = h.until("twin", "running", well)
+		h.othersRunOn()
+	})
+	t.Run("a slow writer", func(t *testing.T) {
+		h.within(t)
+		path := h.manifests + "/slow.yaml"
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		better := strings.Replace(manifests["slow"], "64Mi", "80Mi", 1)
+		dribble := strings.NewReader(better)
+		v := h.until("slow", "waiting for the writer", func(v reconcile.ContainerView) bool {
+			if _, err := fmt.Fprintf(f, "%c", must(dribble.ReadByte())); err != nil {
+				t.Fatal(err)
+			}
+			if v.Pid != h.before["slow"].Pid || v.State != reconcile.Running {
+				t.Fatalf("it does not run on: %+v", v)
+			}
+			return v.Sync == reconcile.SyncError
+		})
+		if v.Reason != reconcile.ReasonWaitingForWriter || v.Why != "waiting for the writer of slow.yaml" || v.Message != path+": somebody has it open for writing; waiting for its writer" {
+			t.Errorf("%+v", v)
+		}
+		if c := h.stead("validate"); c.code != exitInvalid || !strings.Contains(c.err, path+": somebody has it open for writing\n") {
+			t.Errorf("validate: %+v", c)
+		}
+		h.othersRunOn("slow")
+		h.logged = append(h.logged, logLine{path, "a manifest is not read while somebody has it open for writing"})
+		if _, err := dribble.WriteTo(f); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		h.until("slow", "as declared, with the new limit", func(v reconcile.ContainerView) bool {
+			return well(v) && v.Pid == h.before["slow"].Pid && h.limit(t, "slow") == 80<<20
+		})
+		h.othersRunOn()
+	})
+	t.Run("the directory vanishes", func(t *testing.T) {
+		h.within(t)
+		if err := os.Rename(h.manifests, h.dir+"/away"); err != nil {
+			t.Fatal(err)
+		}
+		for name, before := range h.before {
+			v := h.until(name, "held", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.Held })
+			if v.State != reconcile.Running || v.Pid != before.Pid || v.Reason != reconcile.ReasonRemovalHeld ||
+				!strings.HasPrefix(v.Message, "directory "+h.manifests+" is missing") {
+				t.Errorf("it does not run on as process %d: %+v", before.Pid, v)
+			}
+			h.logged = append(h.logged, logLine{name, v.Message}, logLine{name, "removal no longer held"})
+		}
+		if c := h.stead("validate"); c.code != exitInvalid || !strings.HasPrefix(c.err, h.manifests+": no such file or directory\n") {
+			t.Errorf("validate: %+v", c)
+		}
+		h.logged = append(h.logged, logLine{h.manifests, "no such file or directory"}, logLine{h.manifests, "manifests are in order again"})
+		if err := os.Rename(h.dir+"/away", h.manifests); err != nil {
+			t.Fatal(err)
+		}
+		for name := range h.before {
+			h.until(name, "as declared again", well)
+		}
+		h.othersRunOn()
+	})
+	h.endAndReadLog()
+}
+
+// must is a value that can't be missing.
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// gone waits until ps lists nothing of that name.
+func (h *badInput) gone(name string) {
+	h.t.Helper()
+	for range 1500 {
+		there := false
+		for _, v := range h.views() {
+			there = there || v.Name == name
+		}
+		if !there {
+			return
+		}
+	}
+	h.t.Errorf("%s is still listed", name)
+}
+
+// What only a start can tell is told in ps and in the log as soon as a manifest
+// asks for it; all others run on, and once it is mended it is as declared again.
+func TestBadStarts(t *testing.T) {
+	// A root of its own in which the host's programs run.
+	own := func(name, more string) string {
+		return strings.Replace(manifest(name, "  mounts:\n    /usr: {source: /usr, readOnly: true}\n"+more), "host: {}", "path: HOST/"+name, 1)
+	}
+	rows := []struct {
+		summary string
+		name    string
+		good    string
+		old     string // in the good manifest
+		new     string
+		reason  string
+		want    string
+	}{
+		{"a command that is not in the root", "command", manifest("command", ""), "[sh,", "[nonsuch,",
+			runtime.ReasonCommandNotFound, "execute nonsuch: no such file or directory (not in the container's root, or its interpreter is not)"},
+		{"a root that is not there", "root", own("root", ""), "path: HOST/root", "path: HOST/nonsuch",
+			runtime.ReasonRootfsMissing, "rootfs.path HOST/nonsuch: no such file or directory"},
+		{"a user that does not exist", "user", manifest("user", "  user: nobody\n"), "user: nobody", "user: nonsuch",
+			runtime.ReasonUserNotFound, "user nonsuch is not in the root's /etc/passwd"},
+		{"a mount whose source is missing", "source", own("source", "    /mnt: {source: HOST/data}\n"), "HOST/data", "HOST/nonsuch",
+			runtime.ReasonMountSourceMissing, "open mount source HOST/nonsuch: no such file or directory"},
+		{"a mount target that leads out of the root", "target", own("target", "    /mnt: {source: HOST/data}\n"), "/mnt:", "/out/mnt:",
+			runtime.ReasonMountTarget, "find mount target /out/mnt: invalid cross-device link"},
+	}
+	manifests := map[string]string{"bystander": manifest("bystander", "")}
+	for _, row := range rows {
+		manifests[row.name] = row.good
+	}
+	h := newBadInput(t, manifests)
+	_ = h
+}
