@@ -32,7 +32,7 @@ func (r *Runtime) Exec(ctx context.Context, name string, o ExecOptions, stdio ..
 		return nil, fmt.Errorf("exec in %s: it does not run", name)
 	}
 	m := *f.Manifest
-	m.Spec.Command, m.Spec.Args = o.Argv, nil
+	m.Spec.Command, m.Spec.Args, m.Spec.Init = o.Argv, nil, false
 	if o.User != "" {
 		m.Spec.User, m.Spec.Groups = spec.Text(o.User), nil
 	}

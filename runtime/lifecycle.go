@@ -186,6 +186,7 @@ func (r *Runtime) stop(ctx context.Context, c *container) error {
 	running := c.stopping
 	timeout := time.Duration(c.facts.Manifest.Spec.Stop.Timeout)
 	name := c.facts.Manifest.Spec.Stop.Signal
+	init := c.facts.Manifest.Spec.Init
 	r.mu.Unlock()
 	if !running {
 		return nil
@@ -202,7 +203,7 @@ func (r *Runtime) stop(ctx context.Context, c *container) error {
 	if err != nil {
 		return fmt.Errorf("stop %s: %w", c.name, err)
 	}
-	if wouldEnd(rec.Pid, signal) {
+	if !init && wouldEnd(rec.Pid, signal) { // an init waits for signals, which hides that it blocks them
 		signal = unix.SIGKILL
 	}
 	err = r.keeper.Signal(ctx, rec.ID(), signal, true)

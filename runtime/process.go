@@ -43,6 +43,7 @@ func process(c *spec.Container, root string) (launch.Process, error) {
 		UID: who.UID, GID: who.GID, Groups: who.Groups,
 		NoNewPrivs: s.Security.NoNewPrivileges == nil || *s.Security.NoNewPrivileges,
 		Rlimits:    rlimits(s.Ulimits),
+		Init:       s.Init,
 	}
 	p.Paths = candidates(p.Argv[0], env)
 	names := capabilities(s.Security.Capabilities)

@@ -96,13 +96,31 @@ func TestEnds(t *testing.T) {
 		}
 	})
 	t.Run("exit codes outlast the boot", func(t *testing.T) {
+		w.create("per-boot", script("exit 4")+"\nrestart: {policy: never}\nrunOnce: boot")
+		w.await("per-boot", Exited)
 		w.Close()
 		os.RemoveAll(w.o.RunDir + "/containers")
 		w.open()
 		if s, _ := w.Get("failed"); s.State != Exited || s.Exit == nil || s.Exit.Code != 3 {
 			t.Errorf("%+v", s)
 		}
+		if s, _ := w.Get("per-boot"); s.State != Created {
+			t.Errorf("once per boot: %+v", s)
+		}
 	})
+}
+
+// init: the command is a child, its end is the container's, TERM reaches it.
+func TestInit(t *testing.T) {
+	w := newWorld(t)
+	w.create("a", script(`trap "echo asked; exit 6" TERM; echo "pid $$"; while :; do sleep 1000 & wait; done`)+"\ninit: true")
+	w.awaitOutput("a", "pid")
+	if err := w.Stop(ctx, "a"); err != nil {
+		t.Fatal(err)
+	}
+	if s := w.await("a", Exited); s.Exit.Code != 6 || strings.Contains(w.output("a"), "pid 1\n") || !strings.Contains(w.output("a"), "asked") {
+		t.Errorf("%+v %q", s.Exit, w.output("a"))
+	}
 }
 
 func TestStartFails(t *testing.T) {

@@ -82,7 +82,7 @@ func (r *Runtime) beforeRun(c *container) error {
 // never be a second one.
 func (r *Runtime) equip(f *facts) error {
 	switch {
-	case f.Manifest.Spec.Restart.Policy == "always":
+	case f.Manifest.Spec.Restart.Policy == "always" || f.Manifest.Spec.RunOnce == "boot":
 		f.LastRun = nil
 	case f.LastRun == nil || f.LastRun.Exit != nil:
 		f.LastRun = &lastRun{StartedAt: time.Now().UTC()}

@@ -212,6 +212,9 @@ func (d *decoder) checkRestart(s *Spec) {
 	} else if b.Max < b.Initial && !d.isFaulty(at+".backoff.initial") {
 		d.report(at+".backoff.max", "found %s, want at least the initial delay, %s", b.Max, b.Initial)
 	}
+	if s.RunOnce == "boot" && s.Restart.Policy == "always" {
+		d.report("spec.runOnce", "found %q, which needs restart.policy never or on-failure: always runs at every boot", s.RunOnce)
+	}
 	if s.Restart.MaxRetries < 0 {
 		d.report(at+".maxRetries", "found %d, want 0 or more; 0 is no limit", s.Restart.MaxRetries)
 	}

@@ -39,6 +39,8 @@ func fieldDoc(field string) string {
 		return "Supplementary groups, names or ids."
 	case "Spec.Hostname":
 		return "Host name inside the container; the container's name if absent."
+	case "Spec.Init":
+		return "A reaping first process before the command: it collects orphans, passes signals on and ends as the command does."
 	case "Spec.Ulimits":
 		return "Resource limits of processes by their setrlimit(2) name in lower case (nofile, nproc, memlock, …); soft and hard limit alike."
 	case "Spec.Resources":
@@ -53,6 +55,8 @@ func fieldDoc(field string) string {
 		return "What happens when the command ends."
 	case "Spec.Stop":
 		return "How the command is asked to end."
+	case "Spec.RunOnce":
+		return "With restart policy `never` or `on-failure`: whether a container that has run is done for good (`spec`) or until the next boot (`boot`). A change that needs a restart runs it again."
 	case "Spec.Logs":
 		return "How much output is kept."
 	case "Rootfs.Host":

@@ -187,6 +187,7 @@ func TestDefaults(t *testing.T) {
 			Security: Security{Seccomp: "default", Userns: "auto", NoNewPrivileges: &yes},
 			Restart:  Restart{Policy: "always", Backoff: Backoff{Initial: 1e9, Max: 300e9}},
 			Stop:     Stop{Signal: "TERM", Timeout: 10e9},
+			RunOnce:  "spec",
 			Logs:     Logs{MaxSize: 10 << 20, Keep: &five},
 		},
 	}

@@ -66,7 +66,8 @@ type Spec struct {
 	Groups []Text `yaml:"groups,omitempty" json:"groups,omitempty" effect:"restart"`
 	// Host name inside the container; the container's name if absent.
 	Hostname string `yaml:"hostname,omitempty" json:"hostname,omitempty" effect:"restart" default:"${stead.name}"`
-	Init     Later  `yaml:"init,omitempty" json:"-"`
+	// A reaping first process before the command: it collects orphans, passes signals on and ends as the command does.
+	Init bool `yaml:"init,omitempty" json:"init,omitempty" effect:"restart"`
 	// Resource limits of processes by their setrlimit(2) name in lower case (nofile, nproc, memlock, …); soft and hard limit alike.
 	Ulimits map[string]int64 `yaml:"ulimits,omitempty" json:"ulimits,omitempty" effect:"restart"`
 	// Limits of the container as a whole, kept by its cgroup. An absent one is no limit.
@@ -85,10 +86,11 @@ type Spec struct {
 	Stop      Stop  `yaml:"stop,omitempty" json:"stop,omitempty" effect:"live"`
 	Health    Later `yaml:"health,omitempty" json:"-"`
 	DependsOn Later `yaml:"dependsOn,omitempty" json:"-"`
-	UpdatePol Later `yaml:"update,omitempty" json:"-"`
+	Update    Later `yaml:"update,omitempty" json:"-"`
 	Schedule  Later `yaml:"schedule,omitempty" json:"-"`
-	RunOnce   Later `yaml:"runOnce,omitempty" json:"-"`
-	Backup    Later `yaml:"backup,omitempty" json:"-"`
+	// With restart policy `never` or `on-failure`: whether a container that has run is done for good (`spec`) or until the next boot (`boot`). A change that needs a restart runs it again.
+	RunOnce string `yaml:"runOnce,omitempty" json:"runOnce,omitempty" enum:"spec|boot" default:"spec" effect:"live"`
+	Backup  Later  `yaml:"backup,omitempty" json:"-"`
 	// How much output is kept.
 	Logs Logs `yaml:"logs,omitempty" json:"logs,omitempty" effect:"live"`
 }
