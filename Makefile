@@ -29,4 +29,4 @@ demo: build
 	examples/demo.sh
 
 generate:
-	go generate ./...
+	go generate ./spec ./cmd/... # in this order: the README holds what spec generates
