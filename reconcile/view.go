@@ -117,6 +117,7 @@ func (v *viewer) sync(c *ContainerView, st *runtime.Status) {
 		}
 	case w != nil && !w.Waiting.IsZero() && v.now.Sub(w.Waiting) >= waitNoted:
 		c.Sync, c.Reason, c.Why = OutOfSync, ReasonWaitingForWriter, "waiting for the writer of "+v.shortPath(w.From.File)
+		c.Message = c.Why
 	}
 }
 
