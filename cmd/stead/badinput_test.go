@@ -2,8 +2,8 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,34 +21,59 @@ type badInput struct {
 }
 
 // logLine is what the log must tell: about a file, or about a container.
-type logLine struct{ about, error string }
+type logLine struct{ about, text string }
 
-// newBadInput starts a daemon whose manifest directory is not there; that is the
-// first fault of all. The directory comes as a whole, then all is well.
-func newBadInput(t *testing.T, manifests map[string]string) *badInput {
-	h := &badInput{testHost: newHost(t), before: map[string]reconcile.ContainerView{}}
+func newBadInput(t *testing.T) *badInput {
+	return &badInput{testHost: newHost(t), before: map[string]reconcile.ContainerView{}}
+}
+
+// begin starts a daemon whose manifest directory is not there: the first fault of
+// all. The directory comes as a whole, and all in it comes up.
+func (h *badInput) begin(manifests map[string]string) {
+	h.t.Helper()
 	for name, text := range manifests {
-		h.write(name+".yaml", strings.ReplaceAll(text, "HOST", h.dir))
+		h.write(name+".yaml", text)
 	}
 	if err := os.Rename(h.manifests, h.dir+"/away"); err != nil {
-		t.Fatal(err)
+		h.t.Fatal(err)
 	}
 	h.startDaemon("--log-format", "json")
-	missing := h.manifests + ": no such file or directory"
-	if c := h.stead("validate"); c.code != exitInvalid || !strings.HasPrefix(c.err, missing+"\n") {
-		t.Errorf("no directory, validate: %+v", c)
+	h.t.Run("no directory at the start", func(t *testing.T) {
+		h.within(t)
+		if views := h.views(); len(views) != 0 {
+			t.Errorf("ps lists %+v", views)
+		}
+		if c := h.stead("validate"); c.code != exitInvalid || !strings.HasPrefix(c.err, h.manifests+": no such file or directory\n") {
+			t.Errorf("validate: %+v", c)
+		}
+		if c := h.stead("status"); c.code != exitDiffers || !strings.Contains(c.out, h.manifests+": is not there\n") {
+			t.Errorf("status: %+v", c)
+		}
+		h.logged = append(h.logged, logLine{h.manifests, "no such file or directory"}, logLine{h.manifests, "manifests are in order again"})
+		if err := os.Rename(h.dir+"/away", h.manifests); err != nil {
+			t.Fatal(err)
+		}
+		for name := range manifests {
+			h.before[name] = h.until(name, "running as declared", well)
+		}
+	})
+}
+
+// row begins a row. One that failed has ended the daemon, to show its log.
+func (h *badInput) row(t *testing.T) {
+	h.within(t)
+	if h.daemon == nil {
+		h.startDaemon("--log-format", "json")
 	}
-	if c := h.stead("status"); c.code != exitDiffers || !strings.Contains(c.out, h.manifests+": is not there\n") {
-		t.Errorf("no directory, status: %+v", c)
+}
+
+// mend waits for a container to be as declared again, and for its old process.
+func (h *badInput) mend(name string) {
+	h.t.Helper()
+	if v := h.until(name, "as declared again", well); v.Pid != h.before[name].Pid {
+		h.t.Errorf("%s: process %d became %d", name, h.before[name].Pid, v.Pid)
+		h.before[name] = v
 	}
-	h.logged = append(h.logged, logLine{h.manifests, "no such file or directory"})
-	if err := os.Rename(h.dir+"/away", h.manifests); err != nil {
-		t.Fatal(err)
-	}
-	for name := range manifests {
-		h.before[name] = h.until(name, "running as declared", well)
-	}
-	return h
 }
 
 func well(v reconcile.ContainerView) bool {
@@ -88,24 +113,23 @@ func (h *badInput) cut(file string, size int) {
 func (h *badInput) endAndReadLog() {
 	h.t.Helper()
 	log := h.endDaemon(syscall.SIGTERM)
-	have := map[logLine]bool{}
+	var have []logLine
 	for line := range strings.Lines(log) {
 		var l struct{ Msg, File, Container, Error, Cause string }
 		if err := json.Unmarshal([]byte(line), &l); err != nil {
 			h.t.Errorf("a line of the log is no JSON: %q: %v", line, err)
 		}
-		have[logLine{l.File + l.Container, l.Error + l.Cause}] = true
-		have[logLine{l.File + l.Container, l.Msg}] = true
+		have = append(have, logLine{l.File + l.Container, strings.Join([]string{l.Msg, l.Cause, l.Error}, "\n")})
 	}
 	for _, want := range h.logged {
-		if !have[want] {
+		if !slices.ContainsFunc(have, func(l logLine) bool { return l.about == want.about && strings.Contains(l.text, want.text) }) {
 			h.t.Errorf("the log does not tell %+v\n%s", want, log)
 		}
 	}
 }
 
-// wellName and wellAgain: what is in order, and means the same in other words.
-const wellAgain = "# mended\n"
+// mended is put before a manifest that means again what it meant.
+const mended = "# mended\n"
 
 // What is wrong with a manifest is told with its place in ps, in validate and in
 // the log; its container runs on with the same process, and so do all others. It
@@ -124,20 +148,21 @@ func TestBadManifests(t *testing.T) {
 		{"an unknown field", "field", replace("network:", "netwrok:"),
 			":7:3: spec.netwrok: unknown field; did you mean network?"},
 		{"no name", "nameless", replace("name: nameless, ", ""),
-			":3:1: metadata.name: missing, want the container's name (lower-case letters, digits and -, 63 at most)"},
-		{"a bad quantity", "quantity", replace("64Mi", "64M"), `:8:23: spec.resources.memory: found "64M"`},
+			":3:1: metadata.name: missing; want a name such as web"},
+		{"a bad quantity", "quantity", replace("64Mi", "64M"), `:8:23: spec.resources.memory: found "64M": "M" means different things in different tools; write 64Mi (1024-based)`},
 		{"a file cut to nothing", "empty", func(h *badInput, file, _ string) { h.cut(file, 0) },
 			":1: holds no manifest (the file is empty or has only comments)"},
-		{"a file cut to half", "half", func(h *badInput, file, good string) { h.cut(file, len(good)/2) }, ":6:"},
+		{"a file cut to half", "half", func(h *badInput, file, good string) { h.cut(file, len(good)/2) }, ":6: not valid YAML: found unexpected end of stream"},
 	}
 	manifests := map[string]string{"bystander": manifest("bystander", ""), "held": manifest("held", more), "slow": manifest("slow", more)}
 	for _, row := range rows {
 		manifests[row.name] = manifest(row.name, more)
 	}
-	h := newBadInput(t, manifests)
+	h := newBadInput(t)
+	h.begin(manifests)
 	for _, row := range rows {
 		t.Run(row.summary, func(t *testing.T) {
-			h.within(t)
+			h.row(t)
 			file, path := row.name+".yaml", h.manifests+"/"+row.name+".yaml"
 			row.harm(h, file, manifests[row.name])
 			v := h.until(row.name, "in error", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.SyncError })
@@ -152,13 +177,13 @@ func TestBadManifests(t *testing.T) {
 			}
 			h.othersRunOn(row.name)
 			h.logged = append(h.logged, logLine{path, path + row.want}, logLine{path, "manifests are in order again"})
-			h.write(file, wellAgain+manifests[row.name])
-			h.until(row.name, "as declared again", func(v reconcile.ContainerView) bool { return well(v) && v.Pid == h.before[row.name].Pid })
+			h.write(file, mended+manifests[row.name])
+			h.mend(row.name)
 			h.othersRunOn()
 		})
 	}
 	t.Run("a name that a container has", func(t *testing.T) {
-		h.within(t)
+		h.row(t)
 		thief, held := h.manifests+"/a-thief.yaml", h.manifests+"/held.yaml"
 		want := thief + `:1: metadata.name: "held" is taken by ` + held + ":1: one name, one manifest; rename or delete one"
 		h.write("a-thief.yaml", manifest("held", ""))
@@ -174,12 +199,12 @@ func TestBadManifests(t *testing.T) {
 		h.othersRunOn(thief)
 		h.logged = append(h.logged, logLine{thief, want}, logLine{thief, "manifests are in order again"})
 		os.Remove(thief)
-		h.until("held", "as declared", well)
+		h.mend("held")
 		h.gone(thief)
 		h.othersRunOn()
 	})
 	t.Run("a name that two new manifests claim", func(t *testing.T) {
-		h.within(t)
+		h.row(t)
 		if err := os.Mkdir(h.dir+"/twins", 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -188,6 +213,7 @@ func TestBadManifests(t *testing.T) {
 		if err := os.Rename(h.dir+"/twins", h.manifests+"/twins"); err != nil { // both at once
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { os.RemoveAll(h.manifests + "/twins") }) // the host clears one level
 		a, b := h.manifests+"/twins/a.yaml", h.manifests+"/twins/b.yaml"
 		want := a + `:1: metadata.name: "twin" is declared by ` + b + ":1 too: one name, one manifest; neither is created until one is renamed or deleted"
 		v := h.until("twin", "refused", func(v reconcile.ContainerView) bool { return v.State == reconcile.Invalid })
@@ -200,11 +226,14 @@ func TestBadManifests(t *testing.T) {
 		h.othersRunOn("twin")
 		h.logged = append(h.logged, logLine{a, want}, logLine{b, "manifests are in order again"})
 		os.Remove(b)
-		h.before["twin"] = h.until("twin", "running", well)
+		h.until("twin", "running", well)
+		h.othersRunOn("twin")
+		os.RemoveAll(h.manifests + "/twins")
+		h.ok("apply")
 		h.othersRunOn()
 	})
 	t.Run("a slow writer", func(t *testing.T) {
-		h.within(t)
+		h.row(t)
 		path := h.manifests + "/slow.yaml"
 		f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
 		if err != nil {
@@ -212,17 +241,17 @@ func TestBadManifests(t *testing.T) {
 		}
 		defer f.Close()
 		better := strings.Replace(manifests["slow"], "64Mi", "80Mi", 1)
-		dribble := strings.NewReader(better)
 		v := h.until("slow", "waiting for the writer", func(v reconcile.ContainerView) bool {
-			if _, err := fmt.Fprintf(f, "%c", must(dribble.ReadByte())); err != nil {
-				t.Fatal(err)
-			}
 			if v.Pid != h.before["slow"].Pid || v.State != reconcile.Running {
 				t.Fatalf("it does not run on: %+v", v)
 			}
-			return v.Sync == reconcile.SyncError
+			if len(better) > 1 { // drop by drop
+				write(t, f, better[:1])
+				better = better[1:]
+			}
+			return v.Reason == reconcile.ReasonWaitingForWriter
 		})
-		if v.Reason != reconcile.ReasonWaitingForWriter || v.Why != "waiting for the writer of slow.yaml" || v.Message != path+": somebody has it open for writing; waiting for its writer" {
+		if v.Sync != reconcile.OutOfSync || v.Why != "waiting for the writer of slow.yaml" || v.Message != v.Why {
 			t.Errorf("%+v", v)
 		}
 		if c := h.stead("validate"); c.code != exitInvalid || !strings.Contains(c.err, path+": somebody has it open for writing\n") {
@@ -230,9 +259,7 @@ func TestBadManifests(t *testing.T) {
 		}
 		h.othersRunOn("slow")
 		h.logged = append(h.logged, logLine{path, "a manifest is not read while somebody has it open for writing"})
-		if _, err := dribble.WriteTo(f); err != nil {
-			t.Fatal(err)
-		}
+		write(t, f, better)
 		if err := f.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -242,7 +269,7 @@ func TestBadManifests(t *testing.T) {
 		h.othersRunOn()
 	})
 	t.Run("the directory vanishes", func(t *testing.T) {
-		h.within(t)
+		h.row(t)
 		if err := os.Rename(h.manifests, h.dir+"/away"); err != nil {
 			t.Fatal(err)
 		}
@@ -262,19 +289,18 @@ func TestBadManifests(t *testing.T) {
 			t.Fatal(err)
 		}
 		for name := range h.before {
-			h.until(name, "as declared again", well)
+			h.mend(name)
 		}
 		h.othersRunOn()
 	})
 	h.endAndReadLog()
 }
 
-// must is a value that can't be missing.
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
+func write(t *testing.T, f *os.File, text string) {
+	t.Helper()
+	if _, err := f.WriteString(text); err != nil {
+		t.Fatal(err)
 	}
-	return v
 }
 
 // gone waits until ps lists nothing of that name.
@@ -293,36 +319,73 @@ func (h *badInput) gone(name string) {
 }
 
 // What only a start can tell is told in ps and in the log as soon as a manifest
-// asks for it; all others run on, and once it is mended it is as declared again.
+// asks for it, and tried again; all others run on, and once it is mended it is as
+// declared again. What ran is not held to run on here: a restart stops it before
+// it is known whether the new manifest can start.
 func TestBadStarts(t *testing.T) {
-	// A root of its own in which the host's programs run.
+	h := newBadInput(t)
+	// A root of its own, in which the host's programs run.
 	own := func(name, more string) string {
-		return strings.Replace(manifest(name, "  mounts:\n    /usr: {source: /usr, readOnly: true}\n"+more), "host: {}", "path: HOST/"+name, 1)
+		root := h.dir + "/" + name
+		for _, dir := range []string{"", "/usr", "/mnt"} {
+			if err := os.Mkdir(root+dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for link, to := range map[string]string{"bin": "usr/bin", "lib": "usr/lib", "lib64": "usr/lib64", "out": "../../../../../../tmp"} {
+			if err := os.Symlink(to, root+"/"+link); err != nil {
+				t.Fatal(err)
+			}
+		}
+		text := manifest(name, "  mounts:\n    /usr: {source: /usr, readOnly: true}\n"+more)
+		return strings.Replace(text, "host: {}", "path: "+root, 1)
 	}
+	if err := os.Mkdir(h.dir+"/data", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	gone := h.dir + "/nonsuch"
 	rows := []struct {
-		summary string
-		name    string
-		good    string
-		old     string // in the good manifest
-		new     string
-		reason  string
-		want    string
+		summary, name, good string
+		old, new            string // the edit
+		reason, want        string
 	}{
 		{"a command that is not in the root", "command", manifest("command", ""), "[sh,", "[nonsuch,",
 			runtime.ReasonCommandNotFound, "execute nonsuch: no such file or directory (not in the container's root, or its interpreter is not)"},
-		{"a root that is not there", "root", own("root", ""), "path: HOST/root", "path: HOST/nonsuch",
-			runtime.ReasonRootfsMissing, "rootfs.path HOST/nonsuch: no such file or directory"},
+		{"a root that is not there", "root", own("root", ""), h.dir + "/root", gone,
+			runtime.ReasonRootfsMissing, "rootfs.path " + gone + ": no such file or directory"},
 		{"a user that does not exist", "user", manifest("user", "  user: nobody\n"), "user: nobody", "user: nonsuch",
 			runtime.ReasonUserNotFound, "user nonsuch is not in the root's /etc/passwd"},
-		{"a mount whose source is missing", "source", own("source", "    /mnt: {source: HOST/data}\n"), "HOST/data", "HOST/nonsuch",
-			runtime.ReasonMountSourceMissing, "open mount source HOST/nonsuch: no such file or directory"},
-		{"a mount target that leads out of the root", "target", own("target", "    /mnt: {source: HOST/data}\n"), "/mnt:", "/out/mnt:",
-			runtime.ReasonMountTarget, "find mount target /out/mnt: invalid cross-device link"},
+		{"a mount whose source is missing", "source", own("source", "    /mnt: {source: "+h.dir+"/data}\n"), h.dir + "/data", gone,
+			runtime.ReasonMountSourceMissing, "open mount source " + gone + ": no such file or directory"},
+		{"a mount target that leads out of the root", "target", own("target", "    /mnt: {source: "+h.dir+"/data}\n"), "/mnt:", "/out/mnt:",
+			runtime.ReasonMountTarget, "mount at /out/mnt: invalid cross-device link (a symbolic link there leads out of the root"},
 	}
 	manifests := map[string]string{"bystander": manifest("bystander", "")}
 	for _, row := range rows {
 		manifests[row.name] = row.good
 	}
-	h := newBadInput(t, manifests)
-	_ = h
+	h.begin(manifests)
+	for _, row := range rows {
+		t.Run(row.summary, func(t *testing.T) {
+			h.row(t)
+			file, path := row.name+".yaml", h.manifests+"/"+row.name+".yaml"
+			h.write(file, strings.Replace(row.good, row.old, row.new, 1))
+			v := h.until(row.name, "refused: "+row.reason, func(v reconcile.ContainerView) bool { return v.Reason == row.reason })
+			if v.State != reconcile.BackOff || !strings.HasPrefix(v.Message, row.want) || !strings.HasPrefix(v.Why, v.Message+", next start in ") {
+				t.Errorf("want %q, got %+v", row.want, v)
+			}
+			if c := h.stead("validate", path); c.code != 0 {
+				t.Errorf("what only a start can tell is no error of a manifest: %+v", c)
+			}
+			h.othersRunOn(row.name)
+			h.logged = append(h.logged, logLine{row.name, "start " + row.name + ": " + row.want})
+			h.write(file, mended+row.good)
+			h.before[row.name] = h.until(row.name, "as declared again", well)
+			h.othersRunOn()
+		})
+	}
+	if left, err := os.ReadDir(h.dir + "/data"); err != nil || len(left) != 0 {
+		t.Errorf("data: %v, %v", left, err)
+	}
+	h.endAndReadLog()
 }
