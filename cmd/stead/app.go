@@ -57,7 +57,8 @@ changes, delete it and the container goes, its data kept.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
 		},
-		Args: cobra.NoArgs,
+		Args:                       knownVerb,
+		SuggestionsMinimumDistance: 2, // letters that may be wrong
 	}
 	f := root.PersistentFlags()
 	f.StringVar(&a.stateDir, "state-dir", variable("STEAD_STATE_DIR", "/var/lib/stead"), "directory of durable facts and data (STEAD_STATE_DIR)")
@@ -72,6 +73,17 @@ changes, delete it and the container goes, its data kept.`,
 		a.doctorCommand(), a.schemaCommand(), a.versionCommand(),
 	)
 	return root
+}
+
+// knownVerb refuses what is left where a verb was wanted.
+func knownVerb(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+		return fmt.Errorf("unknown command %q; did you mean %s?", args[0], strings.Join(like, " or "))
+	}
+	return fmt.Errorf("unknown command %q", args[0])
 }
 
 func variable(name, fallback string) string {

@@ -46,6 +46,9 @@ With -f it goes on, through restarts of the container, until it is interrupted.`
 				for _, v := range views {
 					args = append(args, v.Name)
 				}
+				if len(args) == 0 {
+					return exitWith(exitMissing, "no container has the labels %s", selector)
+				}
 			}
 			return a.logs(cmd.Context(), args, o, stamps)
 		},

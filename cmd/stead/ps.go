@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -132,12 +133,16 @@ func missing(name string) error {
 	return fmt.Errorf("%s: %w", name, reconcile.ErrNoContainer)
 }
 
+// conditionForm tells a condition from what selects in other tools, such as
+// "app in (web)": as a key, that would match nothing, and negated everything.
+var conditionForm = regexp.MustCompile(`^!?[^\s!=(),]+$|^[^\s!=(),]+(!=|==?)[^\s!=(),]*$`)
+
 // parseSelector reads label conditions, all of which must hold.
 func parseSelector(s string) (func(map[string]string) bool, error) {
 	var conditions []func(map[string]string) bool
 	for _, part := range strings.Split(s, ",") {
 		part = strings.TrimSpace(part)
-		if part == "" {
+		if !conditionForm.MatchString(part) {
 			if s != "" {
 				return nil, exitWith(exitUsage, "--selector %q: want conditions such as app=web,tier!=db", s)
 			}

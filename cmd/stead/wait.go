@@ -120,7 +120,7 @@ func (w *waiter) one(name string, v *reconcile.ContainerView) (string, error) {
 		return "", nil
 	case v.State == reconcile.Failed, v.State == reconcile.Completed, v.State == reconcile.Stopped && w.goal != "completed":
 		if v.Sync == reconcile.Synced {
-			return "", fmt.Errorf("%s will not be %s by itself: it is %s", name, w.goal, stands(v))
+			return "", fmt.Errorf("%s, and will not be %s by itself", stands(v), w.goal)
 		}
 	}
 	return stands(v), nil
