@@ -38,25 +38,22 @@ func (h *badInput) begin(manifests map[string]string) {
 		h.t.Fatal(err)
 	}
 	h.startDaemon("--log-format", "json")
-	h.t.Run("no directory at the start", func(t *testing.T) {
-		h.within(t)
-		if views := h.views(); len(views) != 0 {
-			t.Errorf("ps lists %+v", views)
-		}
-		if c := h.stead("validate"); c.code != exitInvalid || !strings.HasPrefix(c.err, h.manifests+": no such file or directory\n") {
-			t.Errorf("validate: %+v", c)
-		}
-		if c := h.stead("status"); c.code != exitDiffers || !strings.Contains(c.out, h.manifests+": is not there\n") {
-			t.Errorf("status: %+v", c)
-		}
-		h.logged = append(h.logged, logLine{h.manifests, "no such file or directory"}, logLine{h.manifests, "manifests are in order again"})
-		if err := os.Rename(h.dir+"/away", h.manifests); err != nil {
-			t.Fatal(err)
-		}
-		for name := range manifests {
-			h.before[name] = h.until(name, "running as declared", well)
-		}
-	})
+	if views := h.views(); len(views) != 0 {
+		h.t.Errorf("no directory, ps lists %+v", views)
+	}
+	if c := h.stead("validate"); c.code != exitInvalid || !strings.HasPrefix(c.err, h.manifests+": no such file or directory\n") {
+		h.t.Errorf("no directory, validate: %+v", c)
+	}
+	if c := h.stead("status"); c.code != exitDiffers || !strings.Contains(c.out, h.manifests+": is not there\n") {
+		h.t.Errorf("no directory, status: %+v", c)
+	}
+	h.logged = append(h.logged, logLine{h.manifests, "no such file or directory"}, logLine{h.manifests, "manifests are in order again"})
+	if err := os.Rename(h.dir+"/away", h.manifests); err != nil {
+		h.t.Fatal(err)
+	}
+	for name := range manifests {
+		h.before[name] = h.until(name, "running as declared", well)
+	}
 }
 
 // row begins a row. One that failed has ended the daemon, to show its log.
