@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -52,7 +53,7 @@ type daemon struct {
 }
 
 func (d *daemon) run(ctx context.Context) error {
-	unlock, err := runtime.Lock(d.stateDir)
+	unlock, err := d.lock(ctx)
 	if err != nil {
 		return err
 	}
@@ -78,6 +79,25 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 	d.log.Info("ended; the containers run on")
 	return err
+}
+
+// lastBreath is how long a daemon that was killed may hold its lock after that.
+const lastBreath = 500 * time.Millisecond
+
+// lock takes the state directory, from a daemon that is just dying too.
+func (d *daemon) lock(ctx context.Context) (unlock func(), err error) {
+	for began := time.Now(); ; {
+		var locked *runtime.Locked
+		unlock, err = runtime.Lock(d.stateDir)
+		if !errors.As(err, &locked) || time.Since(began) > lastBreath {
+			return unlock, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // serve runs the loop and all that stands around it until ctx ends, or one of
