@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"stead/runtime/keeper"
 	"stead/spec"
 )
 
@@ -26,9 +27,16 @@ type facts struct {
 // lastRun lets a container that must not run twice (restart policies never and
 // on-failure) be known as run after a reboot, too.
 type lastRun struct {
+	BootID     string    `json:"bootId"`
 	StartedAt  time.Time `json:"startedAt"`
 	FinishedAt time.Time `json:"finishedAt,omitzero"`
 	Exit       *Exit     `json:"exit,omitempty"` // nil while it runs: if the host died then, nobody knows
+}
+
+// began says whether there was such a run. One that was announced on this boot
+// and has no boot record was never launched: the daemon died in between.
+func (l *lastRun) began() bool {
+	return l != nil && (l.Exit != nil || l.BootID != keeper.BootID())
 }
 
 const factsFile = "container.json"

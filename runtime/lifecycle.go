@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"stead/runtime/fault"
 	"stead/runtime/keeper"
 	"stead/spec"
 
@@ -52,6 +53,7 @@ func (r *Runtime) Create(ctx context.Context, m *spec.Container, from Origin) (b
 		if broughtBack, err = r.makeDir(name); err != nil {
 			return "", fmt.Errorf("create %s: %w", name, err)
 		}
+		fault.Point("create-dir-made")
 		f := &facts{Manifest: m, From: from, CreatedAt: time.Now().UTC()}
 		if !m.Spec.Suspend {
 			err = r.equip(f)
@@ -62,6 +64,7 @@ func (r *Runtime) Create(ctx context.Context, m *spec.Container, from Origin) (b
 		if err != nil {
 			return "", fmt.Errorf("create %s: %w", name, err)
 		}
+		fault.Point("create-facts-written")
 		c = &container{name: name, facts: f}
 		r.mu.Lock()
 		r.byName[name] = c
@@ -135,9 +138,11 @@ func (r *Runtime) Restart(ctx context.Context, m *spec.Container, from Origin) e
 	if err := r.stop(ctx, c); err != nil {
 		return err
 	}
+	fault.Point("restart-stopped")
 	if err := r.save(c, func(f *facts) { f.Manifest, f.From, f.Unapplied, f.LastRun = m, from, nil, nil }); err != nil {
 		return err
 	}
+	fault.Point("restart-facts-written")
 	if f, _ := r.known(c); m.Spec.Suspend || f.StoppedAt != nil {
 		return nil
 	}
@@ -206,22 +211,36 @@ func (r *Runtime) stop(ctx context.Context, c *container) error {
 	if !init && wouldEnd(rec.Pid, signal) { // an init waits for signals, which hides that it blocks them
 		signal = unix.SIGKILL
 	}
-	err = r.keeper.Signal(ctx, rec.ID(), signal, true)
-	if err == nil {
-		patience, cancel := context.WithTimeout(ctx, timeout)
-		_, err = r.keeper.Wait(patience, rec.ID())
-		cancel()
-	}
+	fault.Point("stop-begun")
+	err = r.await(ctx, rec, signal, timeout)
 	if err != nil && ctx.Err() != nil {
 		return fmt.Errorf("stop %s: %w", c.name, ctx.Err())
+	}
+	if errors.Is(err, keeper.ErrNoKeeper) { // it died: the next one holds the container, with its patience begun anew
+		if err = r.newKeeper(ctx); err == nil {
+			err = r.await(ctx, rec, signal, timeout)
+		}
 	}
 	if err != nil && !errors.Is(err, keeper.ErrMissing) {
 		if err := r.kill(ctx, rec); err != nil {
 			return fmt.Errorf("stop %s: %w", c.name, err)
 		}
 	}
+	fault.Point("stop-ended")
 	r.settle(rec.ID())
 	return nil
+}
+
+// await asks the container to end and gives it its time.
+func (r *Runtime) await(ctx context.Context, rec *keeper.Record, signal unix.Signal, timeout time.Duration) error {
+	if err := r.keeper.Signal(ctx, rec.ID(), signal, true); err != nil {
+		return err
+	}
+	fault.Point("stop-signalled")
+	patience, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	_, err := r.keeper.Wait(patience, rec.ID())
+	return err
 }
 
 // kill ends everything in the container at once and waits for it.
@@ -277,13 +296,22 @@ func (r *Runtime) Remove(ctx context.Context, name string) error {
 	if err := r.stop(ctx, c); err != nil {
 		return err
 	}
-	if _, rec := r.known(c); rec != nil {
-		if err := errors.Join(r.host.Group(rec.ID()).Remove(), keeper.Forget(r.RunDir, rec.ID())); err != nil {
+	fault.Point("remove-stopped")
+	_, rec := r.known(c)
+	if rec != nil {
+		if err := r.host.Group(rec.ID()).Remove(); err != nil {
 			return fmt.Errorf("remove %s: %w", name, err)
 		}
 	}
+	fault.Point("remove-cgroup-gone")
 	if err := r.putAway(name); err != nil {
 		return fmt.Errorf("remove %s: %w", name, err)
+	}
+	fault.Point("remove-put-away")
+	if rec != nil { // last: a container without a record of its run would be run again
+		if err := keeper.Forget(r.RunDir, rec.ID()); err != nil {
+			r.Log.Error("clean up", "container", name, "error", err)
+		}
 	}
 	r.mu.Lock()
 	delete(r.byName, name)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"stead/runtime/cgroup"
+	"stead/runtime/fault"
 	"stead/runtime/keeper"
 	"stead/spec"
 )
@@ -77,6 +78,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		Options: o, host: host, keeper: keeper.Client{Run: o.RunDir},
 		wake: make(chan struct{}, 1), byName: map[string]*container{}, removed: map[string]string{},
 	}
+	fault.Dir(o.RunDir)
 	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if !o.ReadOnly {
 		if err := r.makeDirs(); err != nil {
@@ -219,7 +221,7 @@ func (c *container) status() Status {
 	switch {
 	case c.rec != nil:
 		c.statusOfRecord(&s)
-	case c.facts.LastRun != nil:
+	case c.facts.LastRun.began():
 		l := c.facts.LastRun
 		s.State, s.StartedAt, s.FinishedAt, s.Exit = Exited, l.StartedAt, l.FinishedAt, l.Exit
 		if s.Exit == nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"stead/runtime/cgroup"
+	"stead/runtime/fault"
 	"stead/runtime/keeper"
 	"stead/runtime/launch"
 	"stead/runtime/rootfs"
@@ -52,13 +53,22 @@ func (r *Runtime) start(ctx context.Context, c *container, restarts, failures in
 	if err := rec.Write(r.RunDir); err != nil {
 		return fmt.Errorf("start %s: %w", c.name, err)
 	}
+	r.mu.Lock()
+	c.rec = rec // from here on its end is ours, however soon it comes
+	r.mu.Unlock()
+	fault.Point("start-recorded")
 	if old != nil {
 		if err := errors.Join(r.host.Group(old.ID()).Remove(), keeper.Forget(r.RunDir, old.ID())); err != nil {
 			r.Log.Error("clean up after the last run", "container", c.name, "error", err)
 		}
 	}
+	fault.Point("start-old-forgotten")
 	err := r.launch(ctx, c, rec, m)
-	r.noteStart(c, rec, err)
+	if errors.Is(err, keeper.ErrNoKeeper) {
+		err = r.afterKeeper(ctx, c, rec)
+	} else {
+		r.noteStart(c, rec, err)
+	}
 	if err != nil {
 		return fmt.Errorf("start %s: %w", c.name, err)
 	}
@@ -85,7 +95,7 @@ func (r *Runtime) equip(f *facts) error {
 	case f.Manifest.Spec.Restart.Policy == "always" || f.Manifest.Spec.RunOnce == "boot":
 		f.LastRun = nil
 	case f.LastRun == nil || f.LastRun.Exit != nil:
-		f.LastRun = &lastRun{StartedAt: time.Now().UTC()}
+		f.LastRun = &lastRun{BootID: keeper.BootID(), StartedAt: time.Now().UTC()}
 	}
 	if f.Manifest.Spec.Security.Userns == "host" || f.IDBase != 0 {
 		return nil
@@ -104,15 +114,28 @@ func (r *Runtime) noteStart(c *container, rec *keeper.Record, err error) {
 		r.noteFailure(c, rec, err)
 		return
 	}
-	if now, e := keeper.ReadRecord(r.RunDir, rec.ID()); e == nil {
-		rec = now
+	r.settle(rec.ID()) // reads the keeper's record, in which it runs, or has ended already
+}
+
+// afterKeeper: the keeper died in the middle of a start. The next one finds out
+// whether there is a process on record; without one none will ever run, as the
+// child ends with the gate.
+func (r *Runtime) afterKeeper(ctx context.Context, c *container, rec *keeper.Record) error {
+	if err := r.newKeeper(ctx); err != nil {
+		return err
+	}
+	now, err := keeper.ReadRecord(r.RunDir, rec.ID())
+	if err != nil {
+		return err
+	}
+	if now.State == keeper.Creating {
+		return errors.Join(errors.New("the keeper died in the middle of it"), r.undoStart(ctx, c, now))
 	}
 	r.mu.Lock()
-	c.rec = rec
+	c.rec = now
 	r.mu.Unlock()
-	if rec.State == keeper.Exited { // a short run: its end may have been told before we knew of it
-		r.settle(rec.ID())
-	}
+	r.settle(now.ID())
+	return nil
 }
 
 func (r *Runtime) noteFailure(c *container, rec *keeper.Record, err error) {
@@ -165,9 +188,11 @@ func (r *Runtime) launch(ctx context.Context, c *container, rec *keeper.Record, 
 	if err := r.makeGroup(c, group, m); err != nil {
 		return err
 	}
+	fault.Point("start-cgroup-made")
 	if err := r.makePipes(rec); err != nil {
 		return err
 	}
+	fault.Point("start-pipes-made")
 	id := rec.ID()
 	config := &launch.Config{
 		Name: rec.Name, Nonce: rec.Nonce, Root: root, Mounts: mountsOf(m),
@@ -176,6 +201,7 @@ func (r *Runtime) launch(ctx context.Context, c *container, rec *keeper.Record, 
 	}
 	config.Cgroups, config.CgroupInto = group.Join()
 	_, err = r.keeper.Start(ctx, rec, config)
+	fault.Point("start-launched")
 	return err
 }
 
@@ -345,6 +371,7 @@ func (r *Runtime) Update(ctx context.Context, m *spec.Container, from Origin) er
 	if rec != nil && rec.State == keeper.Running {
 		refused = r.updateLive(ctx, rec, f.Manifest, m, f.Unapplied)
 	}
+	fault.Point("update-limits-set")
 	return r.save(c, func(f *facts) { f.Manifest, f.From, f.Unapplied = m, from, refused })
 }
 

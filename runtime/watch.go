@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"stead/runtime/cgroup"
+	"stead/runtime/fault"
 	"stead/runtime/keeper"
 )
 
@@ -21,6 +22,11 @@ func (r *Runtime) ensureKeeper(ctx context.Context) error {
 	if r.watching.Load() { // it would have been told that the keeper is gone
 		return nil
 	}
+	return r.newKeeper(ctx)
+}
+
+// newKeeper is ensureKeeper for who has just seen that none answers.
+func (r *Runtime) newKeeper(ctx context.Context) error {
 	r.ensure.Lock()
 	defer r.ensure.Unlock()
 	pid, started, err := r.keeper.Ensure(ctx)
@@ -140,6 +146,7 @@ func (r *Runtime) settle(id string) {
 	}
 	c.settling.Lock()
 	defer c.settling.Unlock()
+	fault.Point("settle-begun")
 	group := r.host.Group(id)
 	if group.Exists() {
 		if rec.Ending != nil && !rec.Ending.OOM && group.OOMKills() > 0 && !rec.Stopping && rec.Ending.Code != 0 {
@@ -152,10 +159,12 @@ func (r *Runtime) settle(id string) {
 	if err := group.Remove(); err != nil {
 		r.Log.Error("remove cgroup", "container", name, "error", err)
 	}
+	fault.Point("settle-cgroup-removed")
 	r.clearPipes(id)
+	fault.Point("settle-pipes-removed")
 	if f, _ := r.known(c); f.LastRun != nil {
 		next := *f
-		next.LastRun = &lastRun{StartedAt: rec.StartedAt.UTC(), FinishedAt: rec.FinishedAt.UTC(), Exit: exitOf(rec.Ending, rec.Stopping)}
+		next.LastRun = &lastRun{BootID: rec.BootID, StartedAt: rec.StartedAt.UTC(), FinishedAt: rec.FinishedAt.UTC(), Exit: exitOf(rec.Ending, rec.Stopping)}
 		r.mu.Lock()
 		c.facts = &next
 		r.mu.Unlock()

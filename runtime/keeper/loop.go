@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"stead/runtime/fault"
 	"stead/runtime/launch"
 	"stead/runtime/logs"
 
@@ -233,14 +234,17 @@ func (l *loop) finish(e *entry, end *Ending) {
 		for l.drain(e, logs.Stream(s), now) {
 		}
 	}
+	fault.Point("keeper-end-drained")
 	e.log.End(now)
 	if f := e.failed; f != nil {
 		end = &Ending{Code: failedCode(f), Failed: f.Error(), Where: string(f.Where)}
 	}
 	e.rec.State, e.rec.FinishedAt, e.rec.Ending = Exited, now, end
+	fault.Point("keeper-end-logged")
 	if err := e.rec.Write(l.run); err != nil {
 		l.log.Error("record the end", "container", e.rec.Name, "error", err)
 	}
+	fault.Point("keeper-end-recorded")
 	for _, fd := range append([]int{e.pidfd}, e.out[:]...) {
 		if fd >= 0 {
 			delete(l.byFD, int32(fd))

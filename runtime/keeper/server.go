@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"stead/runtime/fault"
 	"stead/runtime/launch"
 
 	"golang.org/x/sys/unix"
@@ -66,6 +67,7 @@ func newServer(run string, log *slog.Logger) (*server, error) {
 	if err := lock(run); err != nil {
 		return nil, err
 	}
+	fault.Dir(run)
 	nursery := filepath.Join(run, "nursery")
 	if err := os.MkdirAll(nursery, 0o700); err != nil {
 		return nil, err
@@ -95,11 +97,24 @@ func lock(run string) error {
 	if err != nil {
 		return &os.PathError{Op: "open", Path: "keeper.lock", Err: err}
 	}
-	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return fmt.Errorf("another keeper holds %s: %w", run, err)
+	// One that was just killed holds it until it is quite gone, and so does a
+	// child that it was about to launch. Neither listens any more.
+	for end := time.Now().Add(lockPatience); ; time.Sleep(5 * time.Millisecond) {
+		err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return nil
+		}
+		if c, e := (Client{run}).dial(); e == nil {
+			c.Close()
+			return fmt.Errorf("another keeper runs for %s: %w", run, err)
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("another keeper holds %s: %w", run, err)
+		}
 	}
-	return nil
 }
+
+const lockPatience = 10 * time.Second
 
 func (s *server) accept() {
 	for {
@@ -200,6 +215,7 @@ func (s *server) start(c conn, fd int) error {
 	if err := e.openPipes(s.run); err != nil {
 		return err
 	}
+	fault.Point("keeper-start-received")
 	over := make(chan struct{})
 	s.do(func() { s.starting[r.ID()] = over })
 	defer func() {
@@ -216,9 +232,11 @@ func (s *server) start(c conn, fd int) error {
 		}
 		r.Pid, r.State, r.StartedAt = pid, Running, time.Now()
 		r.StartTime, _ = StartTime(pid)
+		fault.Point("keeper-born")
 		if err = r.Write(s.run); err != nil { // before the gate opens
 			e.failed = &launch.Error{Where: launch.AtStep, Step: "put the start on record", Errno: unix.EIO, Hint: err.Error()}
 		}
+		fault.Point("keeper-born-recorded")
 		s.do(func() { err = errors.Join(err, s.register(e)) })
 		return err
 	})
@@ -230,6 +248,7 @@ func (s *server) start(c conn, fd int) error {
 		e.closePipes()
 		return failed
 	}
+	fault.Point("keeper-launched")
 	s.do(func() { s.launched(e, failed) })
 	if failed != nil {
 		return failed

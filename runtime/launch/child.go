@@ -243,6 +243,11 @@ func (p *program) execute(c *Process) {
 	if c.NoNewPrivs {
 		p.seccomp(c)
 	}
+	for n := range uintptr(64) { // an ignored signal stays so through clone and execve
+		if ignoredSignals()>>n&1 == 1 {
+			p.do("reset signal", unix.SYS_RT_SIGACTION, n+1, data(p, [4]uintptr{}), 0, 8)
+		}
+	}
 	if c.Init {
 		p.init()
 	}
@@ -254,6 +259,18 @@ func (p *program) execute(c *Process) {
 		p.do("execute "+c.Argv[0], unix.SYS_EXECVE, p.text(path), argv, envp).kind = exec
 	}
 }
+
+// ignoredSignals are those that whoever started us had ignored (nohup, make), bit
+// N-1 for signal N. This program ignores none by itself.
+var ignoredSignals = sync.OnceValue(func() (mask uint64) {
+	b, _ := os.ReadFile("/proc/thread-self/status")
+	for line := range strings.Lines(string(b)) {
+		if hex, ok := strings.CutPrefix(line, "SigIgn:"); ok {
+			mask, _ = strconv.ParseUint(strings.TrimSpace(hex), 16, 64)
+		}
+	}
+	return mask
+})
 
 // lastCap is the highest capability of the running kernel.
 var lastCap = sync.OnceValue(func() uintptr {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 
+	"stead/runtime/fault"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -66,13 +68,14 @@ func (b *birth) start(born func(int) error) (err error) {
 	if err := born(b.pid); err != nil {
 		return err
 	}
-	for _, step := range []func() error{
+	for i, step := range []func() error{
 		func() error { return b.identify(procs) },
 		b.mount,
 		b.attachKernel,
 		b.seal,
 		b.handOver,
 	} {
+		fault.Point("launch-" + strconv.Itoa(i))
 		if err := step(); err != nil {
 			return reason(err)
 		}

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"time"
 
+	"stead/runtime/fault"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -233,9 +235,11 @@ func (l *Log) rotate() {
 		return
 	}
 	l.prune()
+	fault.Point("rotate-pruned")
 	for n := l.keep - 1; n >= 1; n-- {
 		os.Rename(path+"."+strconv.Itoa(n), path+"."+strconv.Itoa(n+1))
 	}
+	fault.Point("rotate-shifted")
 	if err := os.Rename(path, path+".1"); err != nil && !errors.Is(err, os.ErrNotExist) {
 		os.Truncate(path, 0) // can't be kept: still bounded
 	}
