@@ -305,6 +305,13 @@ func TestRemovals(t *testing.T) {
 			t.Errorf("got %q, want %q", plan.String(), want)
 		}
 	})
+	t.Run("a removal that was interrupted does not run it once more", func(t *testing.T) {
+		list := []runtime.Status{ended(t, "db", runtime.Exit{Reason: runtime.ReasonStopped}, time.Minute)}
+		_, plan := planOf(nil, list, Memory{Settle: 5 * time.Second})
+		if len(plan.Actions) > 0 {
+			t.Errorf("got %q, want nothing until it is removed", plan.String())
+		}
+	})
 	t.Run("what is held or settles is kept running meanwhile", func(t *testing.T) {
 		list := []runtime.Status{ended(t, "db", runtime.Exit{Code: 1, Reason: runtime.ReasonError}, time.Minute, "protect: true")}
 		_, plan := planOf(nil, list, Memory{Prompt: true})
