@@ -20,11 +20,17 @@ type Client struct {
 
 // Dial finds the daemon behind a socket. The error wraps os.ErrNotExist or
 // ECONNREFUSED if none is there.
-func Dial(path string) (*Client, error) {
+func Dial(path string) (*Client, error) { return dial(path, patience) }
+
+func dial(path string, patience time.Duration) (*Client, error) {
 	c := &Client{path: path}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if err := c.Ping(ctx); err != nil {
+	err := c.Ping(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, fmt.Errorf("reach the daemon: no answer after %s: it hangs or is stopped; look at its log, or end it and start it again (the containers run on)", patience)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return c, nil
