@@ -86,7 +86,7 @@ func operations() []operation {
 			h.ok("wait", "--for=removed", "--timeout=30s", "job")
 			return 1
 		}},
-		{"rotate", []string{"rotate-pruned", "rotate-shifted"}, none, func(h *testHost) { h.write("job.yaml", text(h, 6000, "64Mi")) }, func(h *testHost) int {
+		{"rotate", []string{"rotate-begun", "rotate-renamed"}, none, func(h *testHost) { h.write("job.yaml", text(h, 6000, "64Mi")) }, func(h *testHost) int {
 			untilRuns(h)
 			return 1
 		}},

@@ -1,7 +1,7 @@
 // Package logs writes and reads the output of containers: files of lines
 // `TIME stdout|stderr F|P TEXT`, the format of the CRI that log shippers read
 // (P: the line goes on in the next record of that stream). The current file is
-// output.log; output.log.1 is the one before it, and so on.
+// output.log; output.log.N are those before it, the highest N the latest.
 //
 // Only stead touches these files: a container writes into pipes, never here.
 package logs

@@ -69,8 +69,9 @@ type reader struct {
 	o    Options
 	emit func(Record) error
 
-	file *os.File // the current one, where Follow goes on
-	rest []byte   // of a record that is being written
+	file   *os.File // the one that is read, where Follow goes on
+	number int      // its number or, while it has none, that of the one before
+	rest   []byte   // of a record that is being written
 }
 
 func (r *reader) close() {
@@ -89,14 +90,15 @@ func (r *reader) existing() error {
 			}
 		}
 	}()
-	names := []string{File}
-	for _, n := range numbers(r.dir) {
-		names = append(names, File+"."+strconv.Itoa(n))
+	names := []string{filepath.Join(r.dir, File)}
+	old := numbers(r.dir)
+	for i := len(old) - 1; i >= 0; i-- {
+		names = append(names, numbered(r.dir, old[i]))
 	}
 	lines := 0
 	var parts [][]Record
-	for _, name := range names { // from the newest back, as far as needed
-		f, err := os.Open(filepath.Join(r.dir, name))
+	for i, name := range names { // from the newest back, as far as needed
+		f, err := os.Open(name)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
@@ -104,11 +106,11 @@ func (r *reader) existing() error {
 			return err
 		}
 		files = append(files, f)
-		if name == File {
+		if i == 0 {
 			r.file = f
 		}
 		if r.o.Tail >= 0 {
-			records, err := r.collect(f, name == File)
+			records, err := r.collect(f, i == 0)
 			if err != nil {
 				return err
 			}
@@ -210,67 +212,73 @@ func (r *reader) follow() error {
 		if err != nil || next == nil {
 			return err
 		}
-		if r.file != nil {
+		if r.file != nil { // what was written to it after our scan and before the next was begun
+			err := r.scan(r.file, true, r.emit)
 			r.file.Close()
+			if err != nil {
+				next.Close()
+				return err
+			}
 		}
 		r.file, r.rest = next, nil
 	}
 }
 
-// next is the file that was begun after the current one; nil if there is none.
-// Several rotations may lie between two looks, or happen while we look.
+// next is the file that was begun after the one that is read; nil if there is
+// none. Several rotations may lie between two looks, or happen while we look.
 func (r *reader) next() (*os.File, error) {
-	if r.file == nil {
-		f, err := os.Open(filepath.Join(r.dir, File))
-		if errors.Is(err, os.ErrNotExist) {
-			return nil, nil
-		}
-		return f, err
-	}
 	for {
-		newer, found, err := r.newerThan(r.file)
-		if err != nil || found {
-			return newer, err
+		current, err := os.Open(filepath.Join(r.dir, File))
+		if errors.Is(err, os.ErrNotExist) {
+			current, err = nil, nil
 		}
-		var mine unix.Stat_t
-		if err := unix.Fstat(int(r.file.Fd()), &mine); err != nil || mine.Nlink == 0 {
-			return newer, err // ours was rotated away: go on with the oldest there is
+		if err != nil || r.file == nil {
+			return current, err
 		}
-		if newer != nil { // it moved on while we looked
-			newer.Close()
+		if current != nil && sameFile(current, r.file) {
+			return nil, current.Close()
+		}
+		n := r.after()
+		if n == 0 && current != nil && r.after() == 0 { // it was not put aside since we opened it
+			return current, nil
+		}
+		if current != nil {
+			current.Close()
+		}
+		if n == 0 {
+			return nil, nil // put aside, and none is begun yet
+		}
+		f, err := os.Open(numbered(r.dir, n))
+		if r.number = n; !errors.Is(err, os.ErrNotExist) { // removed as too old while we looked
+			return f, err
 		}
 	}
 }
 
-// newerThan looks through the files from the newest back for the one after mine.
-func (r *reader) newerThan(current *os.File) (newer *os.File, found bool, err error) {
-	mine, err := current.Stat()
+func sameFile(a, b *os.File) bool {
+	x, err := a.Stat()
+	y, err2 := b.Stat()
+	return err == nil && err2 == nil && os.SameFile(x, y)
+}
+
+// after is the number of the file that was put aside after ours; 0 if none was.
+func (r *reader) after() int {
+	mine, err := r.file.Stat()
 	if err != nil {
-		return nil, false, err
+		return 0
 	}
-	names := []string{File}
-	for _, n := range numbers(r.dir) {
-		names = append(names, File+"."+strconv.Itoa(n))
+	old := numbers(r.dir)
+	for _, n := range old {
+		if st, err := os.Stat(numbered(r.dir, n)); err == nil && os.SameFile(st, mine) {
+			r.number = n
+		}
 	}
-	for _, name := range names {
-		f, err := os.Open(filepath.Join(r.dir, name))
-		if errors.Is(err, os.ErrNotExist) {
-			continue
+	for _, n := range old {
+		if n > r.number {
+			return n
 		}
-		if err != nil {
-			return newer, false, err
-		}
-		st, err := f.Stat()
-		if err != nil || os.SameFile(st, mine) {
-			f.Close()
-			return newer, true, err
-		}
-		if newer != nil {
-			newer.Close()
-		}
-		newer = f
 	}
-	return newer, false, nil
+	return 0
 }
 
 // parse takes `TIME STREAM TAG TEXT`; a line that is no record is left out.
@@ -286,7 +294,10 @@ func parse(b []byte) (Record, bool) {
 	return Record{Time: t, Stream: string(f[1]), Part: f[2][0] == 'P', Text: string(f[3])}, true
 }
 
-// numbers are those of the rotated files, the newest (smallest) first.
+// numbered is the path of a file that was put aside.
+func numbered(dir string, n int) string { return filepath.Join(dir, File+"."+strconv.Itoa(n)) }
+
+// numbers are those of the files that were put aside, the oldest first.
 func numbers(dir string) []int {
 	d, err := os.Open(dir)
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"stead/runtime/fault"
@@ -225,31 +224,26 @@ func (l *Log) close() {
 	l.file, l.element = nil, nil
 }
 
-// rotate shifts the files by one; the oldest goes. A crash in between leaves a
-// gap in the numbers, which readers skip and the next rotation closes.
+// rotate puts the file aside under the next number, and removes those that are
+// too many. A number is given once, so a name never means another file.
 func (l *Log) rotate() {
 	l.close()
 	path := filepath.Join(l.dir, File)
+	old := numbers(l.dir)
+	next := 1
+	if len(old) > 0 {
+		next = old[len(old)-1] + 1
+	}
+	fault.Point("rotate-begun")
 	if l.keep == 0 {
 		os.Remove(path)
-		return
-	}
-	l.prune()
-	fault.Point("rotate-pruned")
-	for n := l.keep - 1; n >= 1; n-- {
-		os.Rename(path+"."+strconv.Itoa(n), path+"."+strconv.Itoa(n+1))
-	}
-	fault.Point("rotate-shifted")
-	if err := os.Rename(path, path+".1"); err != nil && !errors.Is(err, os.ErrNotExist) {
+	} else if err := os.Rename(path, numbered(l.dir, next)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		os.Truncate(path, 0) // can't be kept: still bounded
 	}
-}
-
-// prune removes what a lowered keep left behind.
-func (l *Log) prune() {
-	for _, n := range numbers(l.dir) {
-		if n >= l.keep && l.keep > 0 {
-			os.Remove(filepath.Join(l.dir, File+"."+strconv.Itoa(n)))
+	fault.Point("rotate-renamed")
+	for _, n := range old {
+		if n <= next-l.keep {
+			os.Remove(numbered(l.dir, n))
 		}
 	}
 }
