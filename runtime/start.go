@@ -161,6 +161,8 @@ func (r *Runtime) noteFailure(c *container, rec *keeper.Record, err error) {
 	default:
 		end = &keeper.Ending{Code: 125, Failed: err.Error(), Where: string(launch.AtStep)}
 	}
+	ended := *rec // List reads the one that c has
+	rec = &ended
 	rec.State, rec.FinishedAt, rec.Ending = keeper.Exited, time.Now(), end
 	if e := rec.Write(r.RunDir); e != nil {
 		r.Log.Error("record a failed start", "container", c.name, "error", e)
