@@ -114,7 +114,7 @@ func (h *badInput) endAndReadLog() {
 	for line := range strings.Lines(log) {
 		var l struct{ Msg, File, Container, Error, Cause string }
 		if err := json.Unmarshal([]byte(line), &l); err != nil {
-			h.t.Errorf("a line of the log is no JSON: %q: %v", line, err)
+			h.t.Fatalf("a line of the log is no JSON: %q: %v\n%s", line, err, log)
 		}
 		have = append(have, logLine{l.File + l.Container, strings.Join([]string{l.Msg, l.Cause, l.Error}, "\n")})
 	}
