@@ -163,8 +163,9 @@ func (r *Runtime) noteFailure(c *container, rec *keeper.Record, err error) {
 	}
 	ended := *rec // List reads the one that c has
 	rec = &ended
-	rec.State, rec.FinishedAt, rec.Ending = keeper.Exited, time.Now(), end
-	if e := rec.Write(r.RunDir); e != nil {
+	over := *rec // the other one is known to readers
+	over.State, over.FinishedAt, over.Ending = keeper.Exited, time.Now(), end
+	if e := over.Write(r.RunDir); e != nil {
 		r.Log.Error("record a failed start", "container", c.name, "error", e)
 	}
 	if e := r.host.Group(rec.ID()).Remove(); e != nil {
@@ -172,7 +173,7 @@ func (r *Runtime) noteFailure(c *container, rec *keeper.Record, err error) {
 	}
 	r.clearPipes(rec.ID())
 	r.mu.Lock()
-	c.rec = rec
+	c.rec = &over
 	r.mu.Unlock()
 }
 
