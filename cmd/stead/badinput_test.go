@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"stead/reconcile"
-	"stead/runtime"
 )
 
 // badInput is a host on which every container is well, to begin with; each row
@@ -128,11 +127,12 @@ func (h *badInput) endAndReadLog() {
 // mended is put before a manifest that means again what it meant.
 const mended = "# mended\n"
 
+const limited = "  resources: {memory: 64Mi}\n"
+
 // What is wrong with a manifest is told with its place in ps, in validate and in
 // the log; its container runs on with the same process, and so do all others. It
 // is as declared again once the manifest means again what it meant.
 func TestBadManifests(t *testing.T) {
-	const more = "  resources: {memory: 64Mi}\n"
 	replace := func(old, new string) func(*badInput, string, string) {
 		return func(h *badInput, file, good string) { h.write(file, strings.Replace(good, old, new, 1)) }
 	}
@@ -151,9 +151,9 @@ func TestBadManifests(t *testing.T) {
 			":1: holds no manifest (the file is empty or has only comments)"},
 		{"a file cut to half", "half", func(h *badInput, file, good string) { h.cut(file, len(good)/2) }, ":6: not valid YAML: found unexpected end of stream"},
 	}
-	manifests := map[string]string{"bystander": manifest("bystander", ""), "held": manifest("held", more), "slow": manifest("slow", more)}
+	manifests := map[string]string{"bystander": manifest("bystander", ""), "held": manifest("held", limited), "slow": manifest("slow", limited)}
 	for _, row := range rows {
-		manifests[row.name] = manifest(row.name, more)
+		manifests[row.name] = manifest(row.name, limited)
 	}
 	h := newBadInput(t)
 	h.begin(manifests)
@@ -179,118 +179,130 @@ func TestBadManifests(t *testing.T) {
 			h.othersRunOn()
 		})
 	}
-	t.Run("a name that a container has", func(t *testing.T) {
-		h.row(t)
-		thief, held := h.manifests+"/a-thief.yaml", h.manifests+"/held.yaml"
-		want := thief + `:1: metadata.name: "held" is taken by ` + held + ":1: one name, one manifest; rename or delete one"
-		h.write("a-thief.yaml", manifest("held", ""))
-		v := h.until(thief, "refused", func(v reconcile.ContainerView) bool { return v.State == reconcile.Invalid })
-		if v.Message != want || v.Sync != reconcile.SyncError || v.Reason != reconcile.ReasonInvalidManifest || v.Pid != 0 {
-			t.Errorf("want %q, got %+v", want, v)
-		}
-		// Who was first is the daemon's to know: validate tells of the second one.
-		want2 := held + `:1: metadata.name: "held" is taken by ` + thief + ":1: one name, one manifest; rename or delete one\n"
-		if c := h.stead("validate", thief, held); c.code != exitInvalid || !strings.HasPrefix(c.err, want2) {
-			t.Errorf("validate: %+v", c)
-		}
-		h.othersRunOn(thief)
-		h.logged = append(h.logged, logLine{thief, want}, logLine{thief, "manifests are in order again"})
-		os.Remove(thief)
-		h.mend("held")
-		h.gone(thief)
-		h.othersRunOn()
-	})
-	t.Run("a name that two new manifests claim", func(t *testing.T) {
-		h.row(t)
-		if err := os.Mkdir(h.dir+"/twins", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		writeFile(t, h.dir+"/twins/a.yaml", manifest("twin", ""))
-		writeFile(t, h.dir+"/twins/b.yaml", manifest("twin", ""))
-		if err := os.Rename(h.dir+"/twins", h.manifests+"/twins"); err != nil { // both at once
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { os.RemoveAll(h.manifests + "/twins") }) // the host clears one level
-		a, b := h.manifests+"/twins/a.yaml", h.manifests+"/twins/b.yaml"
-		want := a + `:1: metadata.name: "twin" is declared by ` + b + ":1 too: one name, one manifest; neither is created until one is renamed or deleted"
-		v := h.until("twin", "refused", func(v reconcile.ContainerView) bool { return v.State == reconcile.Invalid })
-		if v.Message != want || v.Sync != reconcile.SyncError || v.Reason != reconcile.ReasonInvalidManifest || v.Pid != 0 {
-			t.Errorf("want %q, got %+v", want, v)
-		}
-		if c := h.stead("validate", h.manifests+"/twins"); c.code != exitInvalid || !strings.HasPrefix(c.err, b+`:1: metadata.name: "twin" is taken by `+a+":1: ") {
-			t.Errorf("validate: %+v", c)
-		}
-		h.othersRunOn("twin")
-		h.logged = append(h.logged, logLine{a, want}, logLine{b, "manifests are in order again"})
-		os.Remove(b)
-		h.until("twin", "running", well)
-		h.othersRunOn("twin")
-		os.RemoveAll(h.manifests + "/twins")
-		h.ok("apply")
-		h.othersRunOn()
-	})
-	t.Run("a slow writer", func(t *testing.T) {
-		h.row(t)
-		path := h.manifests + "/slow.yaml"
-		f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		better := strings.Replace(manifests["slow"], "64Mi", "80Mi", 1)
-		v := h.until("slow", "waiting for the writer", func(v reconcile.ContainerView) bool {
-			if v.Pid != h.before["slow"].Pid || v.State != reconcile.Running {
-				t.Fatalf("it does not run on: %+v", v)
-			}
-			if len(better) > 1 { // drop by drop
-				write(t, f, better[:1])
-				better = better[1:]
-			}
-			return v.Reason == reconcile.ReasonWaitingForWriter
-		})
-		if v.Sync != reconcile.OutOfSync || v.Why != "waiting for the writer of slow.yaml" || v.Message != v.Why {
-			t.Errorf("%+v", v)
-		}
-		if c := h.stead("validate"); c.code != exitInvalid || !strings.Contains(c.err, path+": somebody has it open for writing\n") {
-			t.Errorf("validate: %+v", c)
-		}
-		h.othersRunOn("slow")
-		h.logged = append(h.logged, logLine{path, "a manifest is not read while somebody has it open for writing"})
-		write(t, f, better)
-		if err := f.Close(); err != nil {
-			t.Fatal(err)
-		}
-		h.until("slow", "as declared, with the new limit", func(v reconcile.ContainerView) bool {
-			return well(v) && v.Pid == h.before["slow"].Pid && h.limit(t, "slow") == 80<<20
-		})
-		h.othersRunOn()
-	})
-	t.Run("the directory vanishes", func(t *testing.T) {
-		h.row(t)
-		if err := os.Rename(h.manifests, h.dir+"/away"); err != nil {
-			t.Fatal(err)
-		}
-		for name, before := range h.before {
-			v := h.until(name, "held", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.Held })
-			if v.State != reconcile.Running || v.Pid != before.Pid || v.Reason != reconcile.ReasonRemovalHeld ||
-				!strings.HasPrefix(v.Message, "directory "+h.manifests+" is missing") {
-				t.Errorf("it does not run on as process %d: %+v", before.Pid, v)
-			}
-			h.logged = append(h.logged, logLine{name, v.Message}, logLine{name, "removal no longer held"})
-		}
-		if c := h.stead("validate"); c.code != exitInvalid || !strings.HasPrefix(c.err, h.manifests+": no such file or directory\n") {
-			t.Errorf("validate: %+v", c)
-		}
-		h.logged = append(h.logged, logLine{h.manifests, "no such file or directory"}, logLine{h.manifests, "manifests are in order again"})
-		if err := os.Rename(h.dir+"/away", h.manifests); err != nil {
-			t.Fatal(err)
-		}
-		for name := range h.before {
-			h.mend(name)
-		}
-		h.othersRunOn()
-	})
+	t.Run("a name that a container has", h.stolenName)
+	t.Run("a name that two new manifests claim", h.sharedName)
+	t.Run("a slow writer", h.slowWriter)
+	t.Run("the directory vanishes", h.lostDirectory)
 	h.endAndReadLog()
+}
+
+// stolenName: who has a name keeps it.
+func (h *badInput) stolenName(t *testing.T) {
+	h.row(t)
+	thief, held := h.manifests+"/a-thief.yaml", h.manifests+"/held.yaml"
+	want := thief + `:1: metadata.name: "held" is taken by ` + held + ":1: one name, one manifest; rename or delete one"
+	h.write("a-thief.yaml", manifest("held", ""))
+	v := h.until(thief, "refused", func(v reconcile.ContainerView) bool { return v.State == reconcile.Invalid })
+	if v.Message != want || v.Sync != reconcile.SyncError || v.Reason != reconcile.ReasonInvalidManifest || v.Pid != 0 {
+		t.Errorf("want %q, got %+v", want, v)
+	}
+	// Who was first is the daemon's to know: validate tells of the second one.
+	want2 := held + `:1: metadata.name: "held" is taken by ` + thief + ":1: one name, one manifest; rename or delete one\n"
+	if c := h.stead("validate", thief, held); c.code != exitInvalid || !strings.HasPrefix(c.err, want2) {
+		t.Errorf("validate: %+v", c)
+	}
+	h.othersRunOn(thief)
+	h.logged = append(h.logged, logLine{thief, want}, logLine{thief, "manifests are in order again"})
+	os.Remove(thief)
+	h.mend("held")
+	h.gone(thief)
+	h.othersRunOn()
+}
+
+// sharedName: of two that claim a name at once neither gets it.
+func (h *badInput) sharedName(t *testing.T) {
+	h.row(t)
+	if err := os.Mkdir(h.dir+"/twins", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, h.dir+"/twins/a.yaml", manifest("twin", ""))
+	writeFile(t, h.dir+"/twins/b.yaml", manifest("twin", ""))
+	if err := os.Rename(h.dir+"/twins", h.manifests+"/twins"); err != nil { // both at once
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(h.manifests + "/twins") }) // the host clears one level
+	a, b := h.manifests+"/twins/a.yaml", h.manifests+"/twins/b.yaml"
+	want := a + `:1: metadata.name: "twin" is declared by ` + b + ":1 too: one name, one manifest; neither is created until one is renamed or deleted"
+	v := h.until("twin", "refused", func(v reconcile.ContainerView) bool { return v.State == reconcile.Invalid })
+	if v.Message != want || v.Sync != reconcile.SyncError || v.Reason != reconcile.ReasonInvalidManifest || v.Pid != 0 {
+		t.Errorf("want %q, got %+v", want, v)
+	}
+	if c := h.stead("validate", h.manifests+"/twins"); c.code != exitInvalid || !strings.HasPrefix(c.err, b+`:1: metadata.name: "twin" is taken by `+a+":1: ") {
+		t.Errorf("validate: %+v", c)
+	}
+	h.othersRunOn("twin")
+	h.logged = append(h.logged, logLine{a, want}, logLine{b, "manifests are in order again"})
+	os.Remove(b)
+	h.until("twin", "running", well)
+	h.othersRunOn("twin")
+	os.RemoveAll(h.manifests + "/twins")
+	h.ok("apply")
+	h.othersRunOn()
+}
+
+// slowWriter: what is written drop by drop is read when it is all there.
+func (h *badInput) slowWriter(t *testing.T) {
+	h.row(t)
+	path := h.manifests + "/slow.yaml"
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	better := strings.Replace(manifest("slow", limited), "64Mi", "80Mi", 1)
+	v := h.until("slow", "waiting for the writer", func(v reconcile.ContainerView) bool {
+		if v.Pid != h.before["slow"].Pid || v.State != reconcile.Running {
+			t.Fatalf("it does not run on: %+v", v)
+		}
+		if len(better) > 1 { // drop by drop
+			write(t, f, better[:1])
+			better = better[1:]
+		}
+		return v.Reason == reconcile.ReasonWaitingForWriter
+	})
+	if v.Sync != reconcile.OutOfSync || v.Why != "waiting for the writer of slow.yaml" || v.Message != v.Why {
+		t.Errorf("%+v", v)
+	}
+	if c := h.stead("validate"); c.code != exitInvalid || !strings.Contains(c.err, path+": somebody has it open for writing\n") {
+		t.Errorf("validate: %+v", c)
+	}
+	h.othersRunOn("slow")
+	h.logged = append(h.logged, logLine{path, "a manifest is not read while somebody has it open for writing"})
+	write(t, f, better)
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h.until("slow", "as declared, with the new limit", func(v reconcile.ContainerView) bool {
+		return well(v) && v.Pid == h.before["slow"].Pid && h.limit(t, "slow") == 80<<20
+	})
+	h.othersRunOn()
+}
+
+// lostDirectory: a directory that goes takes nothing along.
+func (h *badInput) lostDirectory(t *testing.T) {
+	h.row(t)
+	if err := os.Rename(h.manifests, h.dir+"/away"); err != nil {
+		t.Fatal(err)
+	}
+	for name, before := range h.before {
+		v := h.until(name, "held", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.Held })
+		if v.State != reconcile.Running || v.Pid != before.Pid || v.Reason != reconcile.ReasonRemovalHeld ||
+			!strings.HasPrefix(v.Message, "directory "+h.manifests+" is missing") {
+			t.Errorf("it does not run on as process %d: %+v", before.Pid, v)
+		}
+		h.logged = append(h.logged, logLine{name, v.Message}, logLine{name, "removal no longer held"})
+	}
+	if c := h.stead("validate"); c.code != exitInvalid || !strings.HasPrefix(c.err, h.manifests+": no such file or directory\n") {
+		t.Errorf("validate: %+v", c)
+	}
+	h.logged = append(h.logged, logLine{h.manifests, "no such file or directory"}, logLine{h.manifests, "manifests are in order again"})
+	if err := os.Rename(h.dir+"/away", h.manifests); err != nil {
+		t.Fatal(err)
+	}
+	for name := range h.before {
+		h.mend(name)
+	}
+	h.othersRunOn()
 }
 
 func write(t *testing.T, f *os.File, text string) {
@@ -313,76 +325,4 @@ func (h *badInput) gone(name string) {
 		}
 	}
 	h.t.Errorf("%s is still listed", name)
-}
-
-// What only a start can tell is told in ps and in the log as soon as a manifest
-// asks for it, and tried again; all others run on, and once it is mended it is as
-// declared again. What ran is not held to run on here: a restart stops it before
-// it is known whether the new manifest can start.
-func TestBadStarts(t *testing.T) {
-	h := newBadInput(t)
-	// A root of its own, in which the host's programs run.
-	own := func(name, more string) string {
-		root := h.dir + "/" + name
-		for _, dir := range []string{"", "/usr", "/mnt"} {
-			if err := os.Mkdir(root+dir, 0o755); err != nil {
-				t.Fatal(err)
-			}
-		}
-		for link, to := range map[string]string{"bin": "usr/bin", "lib": "usr/lib", "lib64": "usr/lib64", "out": "../../../../../../tmp"} {
-			if err := os.Symlink(to, root+"/"+link); err != nil {
-				t.Fatal(err)
-			}
-		}
-		text := manifest(name, "  mounts:\n    /usr: {source: /usr, readOnly: true}\n"+more)
-		return strings.Replace(text, "host: {}", "path: "+root, 1)
-	}
-	if err := os.Mkdir(h.dir+"/data", 0o755); err != nil {
-		t.Fatal(err)
-	}
-	gone := h.dir + "/nonsuch"
-	rows := []struct {
-		summary, name, good string
-		old, new            string // the edit
-		reason, want        string
-	}{
-		{"a command that is not in the root", "command", manifest("command", ""), "[sh,", "[nonsuch,",
-			runtime.ReasonCommandNotFound, "execute nonsuch: no such file or directory (not in the container's root, or its interpreter is not)"},
-		{"a root that is not there", "root", own("root", ""), h.dir + "/root", gone,
-			runtime.ReasonRootfsMissing, "rootfs.path " + gone + ": no such file or directory"},
-		{"a user that does not exist", "user", manifest("user", "  user: nobody\n"), "user: nobody", "user: nonsuch",
-			runtime.ReasonUserNotFound, "user nonsuch is not in the root's /etc/passwd"},
-		{"a mount whose source is missing", "source", own("source", "    /mnt: {source: "+h.dir+"/data}\n"), h.dir + "/data", gone,
-			runtime.ReasonMountSourceMissing, "open mount source " + gone + ": no such file or directory"},
-		{"a mount target that leads out of the root", "target", own("target", "    /mnt: {source: "+h.dir+"/data}\n"), "/mnt:", "/out/mnt:",
-			runtime.ReasonMountTarget, "mount at /out/mnt: invalid cross-device link (a symbolic link there leads out of the root"},
-	}
-	manifests := map[string]string{"bystander": manifest("bystander", "")}
-	for _, row := range rows {
-		manifests[row.name] = row.good
-	}
-	h.begin(manifests)
-	for _, row := range rows {
-		t.Run(row.summary, func(t *testing.T) {
-			h.row(t)
-			file, path := row.name+".yaml", h.manifests+"/"+row.name+".yaml"
-			h.write(file, strings.Replace(row.good, row.old, row.new, 1))
-			v := h.until(row.name, "refused: "+row.reason, func(v reconcile.ContainerView) bool { return v.Reason == row.reason })
-			if v.State != reconcile.BackOff || !strings.HasPrefix(v.Message, row.want) || !strings.HasPrefix(v.Why, v.Message+", next start in ") {
-				t.Errorf("want %q, got %+v", row.want, v)
-			}
-			if c := h.stead("validate", path); c.code != 0 {
-				t.Errorf("what only a start can tell is no error of a manifest: %+v", c)
-			}
-			h.othersRunOn(row.name)
-			h.logged = append(h.logged, logLine{row.name, "start " + row.name + ": " + row.want})
-			h.write(file, mended+row.good)
-			h.before[row.name] = h.until(row.name, "as declared again", well)
-			h.othersRunOn()
-		})
-	}
-	if left, err := os.ReadDir(h.dir + "/data"); err != nil || len(left) != 0 {
-		t.Errorf("data: %v, %v", left, err)
-	}
-	h.endAndReadLog()
 }
