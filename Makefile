@@ -17,8 +17,11 @@ endif
 build:
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/stead ./cmd/stead
 
+# The second run kills daemon and keeper between any two steps: in a build of its
+# own, without the race detector, as it is released.
 test:
 	$(ROOT) go test -race -timeout 8m $(AS_ROOT) ./...
+	$(ROOT) CGO_ENABLED=0 go test -tags fault -run TestCrash -parallel 4 -timeout 8m $(AS_ROOT) ./cmd/stead
 
 lint:
 	@bad="$$(gofmt -l cmd reconcile runtime spec)"; if [ -n "$$bad" ]; then echo "not formatted (gofmt -w):"; echo "$$bad"; exit 1; fi
