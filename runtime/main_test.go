@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"stead/runtime/cgroup"
 	"stead/runtime/keeper"
 	"stead/runtime/logs"
 	"stead/spec"
@@ -122,7 +123,8 @@ func (w *world) count() (l leftovers) {
 	b, _ := os.ReadFile("/proc/self/mountinfo")
 	l.mounts = strings.Count(string(b), "\n")
 	files, _ := filepath.Glob("/sys/fs/cgroup/*/" + w.o.CgroupParent + "/*")
-	for _, f := range files {
+	unified, _ := filepath.Glob("/sys/fs/cgroup/" + w.o.CgroupParent + "/*") // v2
+	for _, f := range append(files, unified...) {
 		if st, err := os.Stat(f); err == nil && st.IsDir() {
 			l.cgroups++
 		}
@@ -142,14 +144,28 @@ func (w *world) count() (l leftovers) {
 // keeperGroups counts the keeper's own.
 func (w *world) keeperGroups() int { return len(w.host.Group(keeperGroup).Dirs()) }
 
-// cgroupFile is a control file of a running container.
-func (w *world) cgroupFile(name, controller, file string) string {
+// control reads a control file of a running container: v1 is the controller
+// and the file's name there, v2 its name on a pure v2 host.
+func (w *world) control(name, v1, v2 string) string {
+	w.t.Helper()
 	d, err := w.Inspect(name)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return filepath.Join("/sys/fs/cgroup", controller, w.o.CgroupParent, name+"."+d.Nonce, file)
+	group := filepath.Join(w.o.CgroupParent, name+"."+d.Nonce)
+	file := filepath.Join("/sys/fs/cgroup", group, v2)
+	if !w.v2() {
+		controller, base, _ := strings.Cut(v1, "/")
+		file = filepath.Join("/sys/fs/cgroup", controller, group, base)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		w.t.Error(err)
+	}
+	return strings.TrimSpace(string(b))
 }
+
+func (w *world) v2() bool { return w.host.Mode == cgroup.V2 }
 
 // parse is one container's manifest, with what every test would repeat.
 func parse(t testing.TB, name, body string) *spec.Container {

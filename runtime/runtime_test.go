@@ -22,8 +22,8 @@ func TestLife(t *testing.T) {
 		t.Fatalf("created: %+v", s)
 	}
 	w.awaitOutput("web", "up")
-	if b, _ := os.ReadFile(w.cgroupFile("web", "memory", "memory.limit_in_bytes")); strings.TrimSpace(string(b)) != "67108864" {
-		t.Errorf("memory limit is %q", b)
+	if got := w.control("web", "memory/memory.limit_in_bytes", "memory.max"); got != "67108864" {
+		t.Errorf("memory limit is %q", got)
 	}
 	t.Run("a daemon's restart changes nothing", func(t *testing.T) {
 		w.reopen()
@@ -231,39 +231,39 @@ func TestUpdateLive(t *testing.T) {
 		}
 		return s
 	}
-	limit := func(controller, file string) string {
-		b, _ := os.ReadFile(w.cgroupFile("web", controller, file))
-		return strings.TrimSpace(string(b))
-	}
-	for _, tt := range []struct{ resources, controller, file, want string }{
-		{"{memory: 128Mi, cpu: 500m}", "memory", "memory.limit_in_bytes", "134217728"},
-		{"{memory: 128Mi, swap: 0, cpu: 500m}", "memory", "memory.memsw.limit_in_bytes", "134217728"},
-		{"{memory: 256Mi, swap: 0, cpu: 250m}", "memory", "memory.memsw.limit_in_bytes", "268435456"},
-		{"{memory: 256Mi, swap: 0, cpu: 250m}", "cpu", "cpu.cfs_quota_us", "25000"},
-		{"{memory: 32Mi, swap: 0}", "memory", "memory.memsw.limit_in_bytes", "33554432"},
-		{"{}", "memory", "memory.limit_in_bytes", "9223372036854771712"},
-		{"{}", "cpu", "cpu.cfs_quota_us", "-1"},
-		{"{pids: 7, cpuWeight: 200}", "pids", "pids.max", "7"},
-		{"{pids: 7, cpuWeight: 200}", "cpu", "cpu.shares", "2048"},
-		{"{}", "pids", "pids.max", "max"},
-		{"{cpuset: '0'}", "cpuset", "cpuset.cpus", "0"},
+	for _, tt := range []struct{ resources, v1, want1, v2, want2 string }{
+		{"{memory: 128Mi, cpu: 500m}", "memory/memory.limit_in_bytes", "134217728", "memory.max", "134217728"},
+		{"{memory: 128Mi, swap: 0, cpu: 500m}", "memory/memory.memsw.limit_in_bytes", "134217728", "memory.swap.max", "0"},
+		{"{memory: 256Mi, swap: 0, cpu: 250m}", "memory/memory.memsw.limit_in_bytes", "268435456", "memory.max", "268435456"},
+		{"{memory: 256Mi, swap: 0, cpu: 250m}", "cpu/cpu.cfs_quota_us", "25000", "cpu.max", "25000 100000"},
+		{"{memory: 32Mi, swap: 0}", "memory/memory.memsw.limit_in_bytes", "33554432", "memory.max", "33554432"},
+		{"{}", "memory/memory.limit_in_bytes", "9223372036854771712", "memory.max", "max"},
+		{"{}", "cpu/cpu.cfs_quota_us", "-1", "cpu.max", "max 100000"},
+		{"{pids: 7, cpuWeight: 200}", "pids/pids.max", "7", "pids.max", "7"},
+		{"{pids: 7, cpuWeight: 200}", "cpu/cpu.shares", "2048", "cpu.weight", "200"},
+		{"{}", "pids/pids.max", "max", "pids.max", "max"},
+		{"{cpuset: '0'}", "cpuset/cpuset.cpus", "0", "cpuset.cpus", "0"},
 	} {
 		if s := update(tt.resources); len(s.Unapplied) > 0 {
 			t.Errorf("%s: %+v", tt.resources, s.Unapplied)
 		}
-		if got := limit(tt.controller, tt.file); got != tt.want {
-			t.Errorf("%s: %s is %s, want %s", tt.resources, tt.file, got, tt.want)
+		want := tt.want1
+		if w.v2() {
+			want = tt.want2
+		}
+		if got := w.control("web", tt.v1, tt.v2); got != want {
+			t.Errorf("%s: got %s, want %s", tt.resources, got, want)
 		}
 	}
 	s := update("{memory: 1Mi}")
-	if b := limit("memory", "memory.limit_in_bytes"); len(s.Unapplied) == 0 && b != "1048576" {
-		t.Errorf("below use: %+v, limit %s", s.Unapplied, b)
+	if got := w.control("web", "memory/memory.limit_in_bytes", "memory.max"); len(s.Unapplied) == 0 && got != "1048576" {
+		t.Errorf("below use: %+v, limit %s", s.Unapplied, got)
 	}
 }
 
 func TestMemoryBelowUse(t *testing.T) {
 	w := newWorld(t)
-	hog := script(`trap "exit 0" TERM; x=$(head -c 30000000 /dev/zero | tr "\0" x); echo up; while :; do sleep 1000 & wait; done`)
+	hog := script(`trap "exit 0" TERM; { head -c 30000000 /dev/zero; echo up >&2; sleep 1000; } | tail & wait`) // tail keeps all
 	before := w.create("hog", hog+"\nresources: {memory: 200Mi, swap: 0}")
 	w.awaitOutput("hog", "up")
 	if err := w.Update(ctx, parse(t, "hog", hog+"\nresources: {memory: 8Mi, swap: 0}"), origin); err != nil {

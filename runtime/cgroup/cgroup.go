@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
@@ -23,6 +24,10 @@ type Host struct {
 	Mode    Mode              //
 	unified string            // mount point of cgroup2, "" if there is none
 	v1      map[string]string // controller → mount point of its v1 hierarchy
+
+	mu       sync.Mutex
+	prepared bool             // the v2 parent was made
+	lacking  map[string]error // v2 controllers that could not be enabled in it
 }
 
 // Mode is which hierarchy has the controllers.
@@ -70,7 +75,7 @@ func Detect(parent string) (*Host, error) {
 			}
 		}
 	}
-	return h, h.prepare()
+	return h, nil
 }
 
 // mountLine takes one line of mountinfo: … mount point … - type source options
@@ -115,8 +120,11 @@ func (h *Host) Group(name string) *Group {
 func (h *Host) Controllers() map[string]bool {
 	have := map[string]bool{}
 	if h.Mode == V2 {
-		b, _ := os.ReadFile(filepath.Join(h.unified, "cgroup.controllers"))
-		for _, c := range strings.Fields(string(b)) {
+		all, err := read(filepath.Join(h.unified, h.Parent, "cgroup.subtree_control"))
+		if err != nil || all == "" { // nothing was ever started
+			all, _ = read(filepath.Join(h.unified, "cgroup.controllers"))
+		}
+		for _, c := range strings.Fields(all) {
 			have[c] = true
 		}
 		have["devices"] = true // by eBPF
@@ -319,15 +327,24 @@ func keyed(file, key string) int64 {
 }
 
 // write writes a control file that must be there: os.WriteFile would try to
-// create a missing one and report "permission denied".
+// create a missing one and report "permission denied". Nor is it for package os
+// otherwise: these files can be polled and some say EAGAIN (memory.reclaim, when
+// it got less than asked for), and then it would wait for ever.
 func write(file, value string) error {
-	f, err := os.OpenFile(file, os.O_WRONLY, 0)
+	fd, err := unix.Open(file, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return &os.PathError{Op: "open", Path: file, Err: err}
 	}
-	defer f.Close()
-	_, err = f.WriteString(value)
-	return err
+	defer unix.Close(fd)
+	for {
+		if _, err = unix.Write(fd, []byte(value)); err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		return &os.PathError{Op: "write", Path: file, Err: err}
+	}
+	return nil
 }
 
 func read(file string) (string, error) {

@@ -1,8 +1,10 @@
 package cgroup
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -111,6 +113,20 @@ func TestCpusetLater(t *testing.T) {
 	if refused := g.Update(l, NoLimits()); len(refused) > 0 {
 		t.Fatal(refused)
 	}
+	own, _ := os.ReadFile("/proc/self/status")
+	b, _ = os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if want := line(own, "Cpus_allowed_list:"); line(b, "Cpus_allowed_list:") != want {
+		t.Errorf("taken away: %q, want %q", line(b, "Cpus_allowed_list:"), want)
+	}
+}
+
+func line(text []byte, key string) string {
+	for l := range strings.Lines(string(text)) {
+		if strings.HasPrefix(l, key) {
+			return l
+		}
+	}
+	return ""
 }
 
 func TestKillAndRemove(t *testing.T) {
@@ -148,6 +164,188 @@ func TestCreateFailsCleanly(t *testing.T) {
 	} // newHost's clean-up sees what is left
 }
 
+// Looking at a host changes nothing on it: the parent is made with the first group.
+func TestDetectMakesNothing(t *testing.T) {
+	h := newHost(t)
+	if dirs := h.Group("").Dirs(); len(dirs) > 0 {
+		t.Errorf("made: %v", dirs)
+	}
+}
+
+// A v2 host whose parent somebody removed gets another one, controllers and all.
+func TestParentComesBack(t *testing.T) {
+	h := newHost(t)
+	for range 2 {
+		g := h.Group("web.1")
+		l := NoLimits()
+		l.Pids = 7
+		if refused, err := g.Create(l); err != nil || len(refused) > 0 {
+			t.Fatal(refused, err)
+		}
+		if got := g.file("pids", "pids.max", "pids.max"); got != "7" {
+			t.Errorf("limit %q", got)
+		}
+		if err := errors.Join(g.Remove(), h.RemoveParent()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A limit below what is used is refused and the old one stays: nothing is killed.
+// What is only cache gives way.
+func TestMemoryBelowUse(t *testing.T) {
+	h := newHost(t)
+	file := filepath.Join(t.TempDir(), "file")
+	for _, tt := range []struct {
+		summary, script string
+		refused         bool
+	}{
+		{"memory of its own", "exec 3>&1; { head -c 40000000 /dev/zero; echo done >&3; read x; } | tail >/dev/null", true}, // of which tail keeps all
+		{"cache", "head -c 40000000 /dev/zero >" + file + "; sync; echo done; read x", false},
+	} {
+		g := h.Group("web.1")
+		old := NoLimits()
+		old.Memory, old.Swap = 256<<20, 0
+		if _, err := g.Create(old); err != nil {
+			t.Fatal(err)
+		}
+		p := inside(t, g, tt.script)
+		p.hear("done")
+		l := old
+		l.Memory = 16 << 20
+		refused := g.Update(old, l)
+		want := "16777216"
+		if tt.refused {
+			want = "268435456"
+		}
+		if got := g.file("memory", "memory.limit_in_bytes", "memory.max"); (len(refused) > 0) != tt.refused || got != want {
+			t.Errorf("%s: refused %v, limit %s, want %s", tt.summary, refused, got, want)
+		}
+		if h.Mode == V2 {
+			if high, _ := read(g.unifiedFile("memory.high")); high != "max" {
+				t.Errorf("%s: memory.high is left at %s", tt.summary, high)
+			}
+		}
+		if n := g.OOMKills(); n != 0 || !p.lives() {
+			t.Errorf("%s: %d were killed", tt.summary, n)
+		}
+		t.Log(tt.summary, refused)
+		p.end()
+		if err := g.Remove(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestOOMKills(t *testing.T) {
+	h := newHost(t)
+	g := h.Group("web.1")
+	l := NoLimits()
+	l.Memory, l.Swap = 16<<20, 0
+	if _, err := g.Create(l); err != nil {
+		t.Fatal(err)
+	}
+	p := inside(t, g, "tail /dev/zero; echo it ended with $?; read x")
+	p.hear("it ended with 137")
+	if n := g.OOMKills(); n != 1 {
+		t.Errorf("%d kills counted", n)
+	}
+	p.end()
+	if err := g.Remove(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Character nodes only: block nodes are refused by other means on some machines.
+func TestDevices(t *testing.T) {
+	h := newHost(t)
+	dir := t.TempDir()
+	for name, minor := range map[string]uint32{"zero": 5, "kmsg": 11} {
+		if err := unix.Mknod(filepath.Join(dir, name), unix.S_IFCHR|0o600, int(unix.Mkdev(1, minor))); err != nil {
+			t.Skip(err)
+		}
+	}
+	const try = `cd %s; for f in zero kmsg; do { true <$f; } 2>/dev/null && echo $f opens; done; mknod other c 1 11 && echo made; echo done; read x`
+	for _, limited := range []bool{false, true} {
+		g := h.Group("web.1")
+		l := NoLimits()
+		l.Devices = limited
+		if refused, err := g.Create(l); err != nil || len(refused) > 0 {
+			t.Fatal(refused, err)
+		}
+		p := inside(t, g, fmt.Sprintf(try, dir))
+		want := map[bool]string{false: "zero opens\nkmsg opens\nmade\n", true: "zero opens\nmade\n"}[limited]
+		if got := p.hear("done"); got != want {
+			t.Errorf("limited %v: %q, want %q", limited, got, want)
+		}
+		p.end()
+		os.Remove(filepath.Join(dir, "other"))
+		if err := g.Remove(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// insider is a shell in a group.
+type insider struct {
+	t   *testing.T
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+// inside runs the script in the group from its first line on.
+func inside(t *testing.T, g *Group, script string) *insider {
+	t.Helper()
+	p := &insider{t: t, cmd: exec.Command("sh", "-c", "read x; "+script)}
+	var err error
+	if p.in, err = p.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.out = bufio.NewReader(out)
+	p.cmd.Stderr = os.Stderr
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range g.Dirs() {
+		if err := write(filepath.Join(d, "cgroup.procs"), fmt.Sprint(p.cmd.Process.Pid)); err != nil {
+			p.end()
+			t.Fatal(err)
+		}
+	}
+	io.WriteString(p.in, "go\n")
+	return p
+}
+
+// hear gives what it says before the line `last`.
+func (p *insider) hear(last string) string {
+	p.t.Helper()
+	var said strings.Builder
+	for {
+		l, err := p.out.ReadString('\n')
+		if l == last+"\n" {
+			return said.String()
+		}
+		said.WriteString(l)
+		if err != nil {
+			p.end()
+			p.t.Fatalf("it ended having said %q", said.String())
+		}
+	}
+}
+
+func (p *insider) lives() bool { return p.cmd.Process.Signal(unix.Signal(0)) == nil }
+
+// end lets it go on to its end.
+func (p *insider) end() {
+	p.in.Close()
+	p.cmd.Wait()
+}
+
 // sleeper is a process in the group.
 func sleeper(t *testing.T, g *Group) int {
 	t.Helper()
@@ -155,9 +353,14 @@ func sleeper(t *testing.T, g *Group) int {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
+	ended := make(chan struct{})
+	go func() {
+		c.Wait() // collected at once: a zombie is still in its group
+		close(ended)
+	}()
 	t.Cleanup(func() {
 		c.Process.Kill()
-		c.Wait()
+		<-ended
 		g.Remove()
 	})
 	for _, d := range g.Dirs() {
@@ -165,6 +368,5 @@ func sleeper(t *testing.T, g *Group) int {
 			t.Fatal(err)
 		}
 	}
-	go c.Wait()
 	return c.Process.Pid
 }

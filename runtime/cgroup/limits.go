@@ -8,7 +8,6 @@ import (
 	"strconv"
 
 	"github.com/containerd/cgroups/v3/cgroup1"
-	"github.com/containerd/cgroups/v3/cgroup2"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -77,7 +76,11 @@ func (g *Group) Create(l Limits) ([]Refusal, error) {
 func (g *Group) Update(old, l Limits) []Refusal {
 	var refused []Refusal
 	for _, s := range g.steps(old, l) {
-		if err := s.set(); err != nil {
+		err := s.set()
+		if errors.Is(err, errors.ErrUnsupported) && l.without(s.field) {
+			continue // it is not limited
+		}
+		if err != nil {
 			refused = append(refused, Refusal{s.field, explain(err)})
 		}
 	}
@@ -92,6 +95,13 @@ func (g *Group) steps(old, l Limits) []step {
 	return g.stepsV1(old, l)
 }
 
+// without says whether this limit is not set.
+func (l Limits) without(field string) bool {
+	return l.Cpuset == "" && field == "cpuset" || map[string]int64{
+		"memory": l.Memory, "swap": l.Swap, "cpu": l.CPU, "cpuWeight": l.CPUWeight, "pids": l.Pids, "io.weight": l.IOWeight,
+	}[field] == None
+}
+
 func explain(err error) string {
 	if errors.Is(err, unix.EBUSY) {
 		return "the container uses more than that now"
@@ -99,48 +109,14 @@ func explain(err error) string {
 	return err.Error()
 }
 
-// prepare makes the parent group able to limit its children.
-func (h *Host) prepare() error {
-	if h.Mode != V2 {
-		return nil
-	}
-	if os.Geteuid() != 0 {
-		return nil // reading only
-	}
-	m, err := cgroup2.NewManager(h.unified, h.Parent, &cgroup2.Resources{})
-	if err != nil {
-		return fmt.Errorf("make cgroup %s: %w", h.Parent, err)
-	}
-	have, err := m.RootControllers()
-	if err != nil {
-		return fmt.Errorf("read cgroup controllers: %w", err)
-	}
-	var want []string
-	for _, c := range have {
-		switch c {
-		case "memory", "cpu", "pids", "cpuset", "io":
-			want = append(want, c)
-		}
-	}
-	// Writes every level above the group it is called for, so name a child.
-	child, err := cgroup2.Load(filepath.Join(h.Parent, "_"), cgroup2.WithMountpoint(h.unified))
-	if err != nil {
-		return fmt.Errorf("load cgroup: %w", err)
-	}
-	if err := child.ToggleControllers(want, cgroup2.Enable); err != nil {
-		return fmt.Errorf("enable cgroup controllers %v: %w", want, err)
-	}
-	return nil
-}
-
 func (g *Group) mkdirs(l Limits) error {
+	if g.host.Mode == V2 {
+		return g.mkdirV2()
+	}
 	if g.host.unified != "" {
 		if err := os.MkdirAll(g.unifiedFile(""), 0o755); err != nil {
 			return err
 		}
-	}
-	if g.host.Mode == V2 {
-		return nil
 	}
 	_, err := cgroup1.New(cgroup1.StaticPath(g.path), &specs.LinuxResources{}, cgroup1.WithHierarchy(func() ([]cgroup1.Subsystem, error) {
 		return g.subsystems(l)

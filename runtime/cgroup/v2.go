@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/containerd/cgroups/v3/cgroup1"
 	"github.com/containerd/cgroups/v3/cgroup2"
@@ -14,7 +17,64 @@ import (
 
 func gone(err error) bool { return errors.Is(err, unix.ESRCH) }
 
-// stepsV2 writes where the library can't: it has no way to unset a limit.
+// enabled are the v2 controllers that the children of the parent get.
+var enabled = []string{"memory", "cpu", "pids", "cpuset", "io"}
+
+// mkdirV2 makes the group, and the parent before the first one, or when
+// somebody removed it.
+func (g *Group) mkdirV2() error {
+	h := g.host
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.prepared {
+		err := os.Mkdir(g.unifiedFile(""), 0o755)
+		if err == nil || errors.Is(err, os.ErrExist) {
+			return nil
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	if err := h.prepare(); err != nil {
+		return err
+	}
+	h.prepared = true
+	return os.MkdirAll(g.unifiedFile(""), 0o755)
+}
+
+// prepare makes the parent group and enables the controllers on every level
+// down to it. Each goes alone: the library enables all or none, and hides why.
+// One that can't be enabled is a limit that is told as not applied.
+func (h *Host) prepare() error {
+	h.lacking = map[string]error{}
+	dir := h.unified
+	for _, name := range strings.Split(h.Parent, "/") { // "", "stead"
+		dir = filepath.Join(dir, name)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		have, err := read(filepath.Join(dir, "cgroup.controllers"))
+		if err != nil {
+			return err
+		}
+		on, err := read(filepath.Join(dir, "cgroup.subtree_control"))
+		if err != nil {
+			return err
+		}
+		for _, c := range enabled {
+			if slices.Contains(strings.Fields(on), c) || !slices.Contains(strings.Fields(have), c) {
+				continue
+			}
+			if err := write(filepath.Join(dir, "cgroup.subtree_control"), "+"+c); err != nil {
+				h.lacking[c] = fmt.Errorf("enable controller %s in cgroup %s: %w", c, dir, err)
+			}
+		}
+	}
+	return nil
+}
+
+// stepsV2 writes where the library can't: it has no way to unset a limit, and
+// creates a control file that is not there.
 func (g *Group) stepsV2(old, l Limits) (steps []step) {
 	file := func(field, name, value string) {
 		steps = append(steps, step{field, func() error { return g.setFile(name, value) }})
@@ -26,17 +86,11 @@ func (g *Group) stepsV2(old, l Limits) (steps []step) {
 		steps = append(steps, step{"memory", func() error { return g.memoryV2(l.Memory) }})
 	}
 	if old.CPU != l.CPU {
-		quota := (*int64)(nil)
+		quota := "max"
 		if l.CPU != None {
-			q := l.CPU * period / 1000
-			quota = &q
+			quota = strconv.FormatInt(l.CPU*period/1000, 10)
 		}
-		p := uint64(period)
-		steps = append(steps, step{"cpu", func() error {
-			return g.manager(func(m *cgroup2.Manager) error {
-				return m.Update(&cgroup2.Resources{CPU: &cgroup2.CPU{Max: cgroup2.NewCPUMax(quota, &p)}})
-			})
-		}})
+		file("cpu", "cpu.max", fmt.Sprintf("%s %d", quota, period))
 	}
 	if old.CPUWeight != l.CPUWeight {
 		file("cpuWeight", "cpu.weight", number(l.CPUWeight, "100"))
@@ -45,7 +99,7 @@ func (g *Group) stepsV2(old, l Limits) (steps []step) {
 		file("pids", "pids.max", number(l.Pids, "max"))
 	}
 	if old.Cpuset != l.Cpuset {
-		file("cpuset", "cpuset.cpus", l.Cpuset+"\n") // an empty line unsets
+		steps = append(steps, step{"cpuset", func() error { return g.cpusetV2(l.Cpuset) }})
 	}
 	if old.IOWeight != l.IOWeight {
 		steps = append(steps, step{"io.weight", func() error { return g.ioWeightV2(l.IOWeight) }})
@@ -53,33 +107,51 @@ func (g *Group) stepsV2(old, l Limits) (steps []step) {
 	return steps
 }
 
-func (g *Group) manager(f func(*cgroup2.Manager) error) error {
-	if _, err := os.Stat(g.unifiedFile("")); err != nil {
-		return err // the library's Load does not look
+// setFile writes a control file. One that is not there is a limit that this
+// host has no means for.
+func (g *Group) setFile(name, value string) error {
+	err := write(g.unifiedFile(name), value)
+	if !errors.Is(err, os.ErrNotExist) {
+		return err
 	}
-	m, err := cgroup2.Load(g.path, cgroup2.WithMountpoint(g.host.unified))
+	if _, e := os.Stat(g.unifiedFile("")); e != nil {
+		return e // it is the group that is gone
+	}
+	controller, _, _ := strings.Cut(name, ".")
+	g.host.mu.Lock()
+	why := g.host.lacking[controller]
+	g.host.mu.Unlock()
+	if why != nil {
+		return fmt.Errorf("%v: %w", why, errors.ErrUnsupported)
+	}
+	return fmt.Errorf("this host's cgroups have no %s: %w", name, errors.ErrUnsupported)
+}
+
+// cpusetV2 can't unset the CPUs of a group with processes in it (ENOSPC), so
+// that then gets every CPU that there may ever be.
+func (g *Group) cpusetV2(cpus string) error {
+	err := g.setFile("cpuset.cpus", cpus+"\n") // an empty line unsets
+	if cpus != "" || !errors.Is(err, unix.ENOSPC) {
+		return err
+	}
+	all, err := read("/sys/devices/system/cpu/possible")
 	if err != nil {
 		return err
 	}
-	return f(m)
-}
-
-func (g *Group) setFile(name, value string) error {
-	err := write(g.unifiedFile(name), value)
-	if errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("this host's cgroups have no %s: %w", name, errors.ErrUnsupported)
-	}
-	return err
+	return g.setFile("cpuset.cpus", all)
 }
 
 // memoryV2 never lets the kernel kill: writing memory.max below what is used
-// succeeds and does. So what is used is pushed below first (memory.high
-// reclaims, without an end), and where that fails the old limit stays.
+// succeeds and does. So what is used is pushed below first, and where that
+// fails the old limit stays.
 func (g *Group) memoryV2(limit int64) error {
 	if limit == None {
 		return g.setFile("memory.max", "max")
 	}
 	used, err := g.memoryUsed()
+	if errors.Is(err, os.ErrNotExist) {
+		return g.setFile("memory.max", strconv.FormatInt(limit, 10)) // says why
+	}
 	if err != nil {
 		return err
 	}
@@ -90,13 +162,14 @@ func (g *Group) memoryV2(limit int64) error {
 	if err != nil {
 		return err
 	}
-	// memory.high makes the group reclaim its own memory and holds it back from
-	// growing meanwhile; memory.reclaim (Linux 5.19) does the work at once.
+	// memory.high reclaims what can be had and holds the group back from growing
+	// meanwhile; memory.reclaim (Linux 5.19) asks for some more at once, to leave
+	// room, and says EAGAIN if it got less: what counts is what is used then.
 	if err := g.setFile("memory.high", strconv.FormatInt(limit, 10)); err != nil {
 		return err
 	}
 	defer write(g.unifiedFile("memory.high"), high)
-	write(g.unifiedFile("memory.reclaim"), strconv.FormatInt(used-limit+used/16, 10))
+	write(g.unifiedFile("memory.reclaim"), strconv.FormatInt(max(0, used-limit)+limit/16, 10))
 	if used, err = g.memoryUsed(); err != nil {
 		return err
 	}
@@ -132,7 +205,11 @@ func (g *Group) ioWeightV2(weight int64) error {
 func (g *Group) limitDevices() error {
 	rules := deviceRules()
 	if g.host.Mode == V2 {
-		return g.manager(func(m *cgroup2.Manager) error { return m.Update(&cgroup2.Resources{Devices: rules}) })
+		m, err := cgroup2.Load(g.path, cgroup2.WithMountpoint(g.host.unified))
+		if err != nil {
+			return err
+		}
+		return m.Update(&cgroup2.Resources{Devices: rules}) // a BPF program
 	}
 	return cgroup1.NewDevices(dirOf(g.host.v1["devices"])).Update(g.path, &specs.LinuxResources{Devices: rules})
 }
