@@ -12,7 +12,7 @@ ROOT := STEAD_TEST_ROOT=1
 AS_ROOT := -exec 'sudo -n --preserve-env=STEAD_TEST_ROOT'
 endif
 
-.PHONY: build test lint demo generate
+.PHONY: build test lint demo generate test-vm
 
 build:
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/stead ./cmd/stead
@@ -22,6 +22,9 @@ build:
 test:
 	$(ROOT) go test -race -timeout 8m $(AS_ROOT) ./...
 	$(ROOT) CGO_ENABLED=0 go test -tags fault -run TestCrash -parallel 4 -timeout 8m $(AS_ROOT) ./cmd/stead
+
+test-vm:
+	runtime/vmtest/run
 
 lint:
 	@bad="$$(gofmt -l cmd reconcile runtime spec)"; if [ -n "$$bad" ]; then echo "not formatted (gofmt -w):"; echo "$$bad"; exit 1; fi
