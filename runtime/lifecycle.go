@@ -130,10 +130,16 @@ func (r *Runtime) Start(ctx context.Context, name string, byPolicy bool) error {
 }
 
 // Restart stops the container, applies m and starts it unless m is suspended.
+// Where it can be told beforehand that m can't start, what runs is left alone.
 func (r *Runtime) Restart(ctx context.Context, m *spec.Container, from Origin) error {
 	c, err := r.find(m.Metadata.Name)
 	if err != nil {
 		return err
+	}
+	if s, _ := r.Get(c.name); s.State == Running && !m.Spec.Suspend && s.StoppedAt == nil {
+		if err := r.preflight(m); err != nil {
+			return fmt.Errorf("start %s: %w", c.name, err)
+		}
 	}
 	if err := r.stop(ctx, c); err != nil {
 		return err

@@ -35,7 +35,7 @@ func process(c *spec.Container, root string) (launch.Process, error) {
 	}
 	who, err := rootfs.LookUp(root, string(s.User), groups)
 	if err != nil {
-		return launch.Process{}, &keeperError{atUser, err.Error()}
+		return launch.Process{}, &startError{atUser, err.Error()}
 	}
 	env := environment(c, who.Home)
 	p := launch.Process{
@@ -183,13 +183,16 @@ func rlimits(limits map[string]int64) []launch.Rlimit {
 	return all
 }
 
-// keeperError is a start that failed before the keeper had a part in it.
-type keeperError struct {
+// startError is a start that failed before the keeper had a part in it.
+type startError struct {
 	where   launch.Where
 	message string
 }
 
-func (e *keeperError) Error() string { return e.message }
+func (e *startError) Error() string { return e.message }
+
+// Reason is the stable code of the failure.
+func (e *startError) Reason() string { return failedReason(e.where) }
 
 // signalNumber is the number of a signal's name without SIG.
 func signalNumber(name string) (unix.Signal, error) {

@@ -81,7 +81,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	fault.Dir(o.RunDir)
 	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if !o.ReadOnly {
-		if err := r.makeDirs(); err != nil {
+		if err := errors.Join(r.makeDirs(), r.claim()); err != nil {
 			return nil, err
 		}
 	}
@@ -152,6 +152,9 @@ func (r *Runtime) load() error {
 		r.Log.Error("read boot records", "error", err)
 	}
 	for _, rec := range records {
+		if r.ReadOnly && rec.State == keeper.Running && !rec.Alive() { // no keeper was there to see it
+			rec.State, rec.Ending = keeper.Exited, &keeper.Ending{Code: -1, Unknown: true}
+		}
 		if c := r.byName[rec.Name]; c != nil && rec.BootID == keeper.BootID() && (c.rec == nil || rec.CreatedAt.After(c.rec.CreatedAt)) {
 			c.rec = rec
 		}

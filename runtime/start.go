@@ -141,7 +141,7 @@ func (r *Runtime) afterKeeper(ctx context.Context, c *container, rec *keeper.Rec
 func (r *Runtime) noteFailure(c *container, rec *keeper.Record, err error) {
 	var end *keeper.Ending
 	var launched *keeper.StartError
-	var early *keeperError
+	var early *startError
 	switch {
 	case errors.As(err, &launched):
 		end = &keeper.Ending{Code: 125, Failed: launched.Message, Where: string(launched.Where)}
@@ -236,12 +236,8 @@ func (r *Runtime) prepareRoot(m *spec.Container) (launch.Root, error) {
 			return root, err
 		}
 	}
-	st, err := os.Stat(root.Path)
-	if err == nil && !st.IsDir() {
-		err = unix.ENOTDIR
-	}
-	if err != nil {
-		return root, &keeperError{launch.AtRoot, fmt.Sprintf("rootfs.path %s: %v", root.Path, reasonOf(err))}
+	if err := checkRoot(root.Path); err != nil {
+		return root, err
 	}
 	return root, relink(filepath.Join(dir, "root"), root.Path)
 }

@@ -329,13 +329,17 @@ func (p *program) explain(f failure) *Error {
 	c := p.call(int(f.index))
 	e.Step = p.steps[f.index]
 	if c.kind == exec {
-		e.Where = AtCommand
-		e.Hint = commandHint(e.Errno)
+		e.Where, e.Hint = AtCommand, commandHint(e.Errno)
 	}
 	if c.nr == unix.SYS_PRLIMIT64 && e.Errno == unix.EPERM {
 		e.Hint = "more than this host's hard limit"
 	}
 	return e
+}
+
+// CommandError is what a command gets that can't be executed.
+func CommandError(command string, errno syscall.Errno) error {
+	return &Error{AtCommand, "execute " + command, errno, commandHint(errno)}
 }
 
 func commandHint(e syscall.Errno) string {

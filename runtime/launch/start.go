@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"syscall"
 
 	"stead/runtime/fault"
 
@@ -299,7 +300,12 @@ func (b *birth) attachAt(mount int, target string, file bool) error {
 	if err == nil {
 		return nil
 	}
-	e := &Error{AtTarget, "mount at " + target, errnoOf(err), ""}
+	return TargetError(target, errnoOf(err))
+}
+
+// TargetError is what a mount gets whose target can't be had.
+func TargetError(target string, errno syscall.Errno) error {
+	e := &Error{AtTarget, "mount at " + target, errno, ""}
 	switch e.Errno {
 	case unix.EXDEV:
 		e.Hint = "a symbolic link there leads out of the root; name the place that it means"

@@ -1,0 +1,86 @@
+package runtime
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"stead/runtime/keeper"
+)
+
+// claim says which directories and cgroup parent belong together on this boot.
+// Containers that run are known by their records in the run directory: with
+// another one, or with another state directory for the same one, they would be
+// strangers, to be ended or to be started a second time.
+type claim struct {
+	StateDir     string `json:"stateDir"`
+	RunDir       string `json:"runDir"`
+	CgroupParent string `json:"cgroupParent"`
+	BootID       string `json:"bootId"`
+}
+
+// Mismatch: the directories were used with others, and containers run there.
+type Mismatch struct{ What, Given, Used, Flag string }
+
+func (e *Mismatch) Error() string {
+	return fmt.Sprintf("%s was %s when the containers that run now were started, and is %s now; use %s %s", e.What, e.Used, e.Given, e.Flag, e.Used)
+}
+
+// claim refuses a combination in which running containers would be strangers,
+// and notes this one in both directories.
+func (r *Runtime) claim() error {
+	mine := claim{StateDir: resolved(r.StateDir), RunDir: resolved(r.RunDir), CgroupParent: r.host.Parent, BootID: keeper.BootID()}
+	files := []string{filepath.Join(r.StateDir, "boot.json"), filepath.Join(r.RunDir, "boot.json")}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read claim: %w", err)
+		}
+		var was claim
+		if err := json.Unmarshal(b, &was); err != nil || was.BootID != mine.BootID || !hasRecords(was.RunDir) {
+			continue // of another boot, or nothing runs
+		}
+		for _, m := range []Mismatch{
+			{"the state directory", mine.StateDir, was.StateDir, "--state-dir"},
+			{"the run directory", mine.RunDir, was.RunDir, "--run-dir"},
+			{"the cgroup parent", mine.CgroupParent, was.CgroupParent, "--cgroup-parent"},
+		} {
+			if m.Given != m.Used {
+				return &m
+			}
+		}
+	}
+	b, err := json.Marshal(mine)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if old, err := os.ReadFile(f); err == nil && string(old) == string(b) {
+			continue
+		}
+		if err := os.WriteFile(f, b, 0o600); err != nil {
+			return fmt.Errorf("note claim: %w", err)
+		}
+	}
+	return nil
+}
+
+func hasRecords(run string) bool {
+	records, err := filepath.Glob(filepath.Join(run, "containers", "*.json"))
+	return err == nil && len(records) > 0
+}
+
+func resolved(dir string) string {
+	if abs, err := filepath.Abs(dir); err == nil {
+		dir = abs
+	}
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real
+	}
+	return dir
+}

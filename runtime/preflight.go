@@ -1,0 +1,165 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"stead/runtime/launch"
+	"stead/runtime/rootfs"
+	"stead/spec"
+
+	"golang.org/x/sys/unix"
+)
+
+// preflight looks whether m can start, as far as that can be told without
+// starting it: root, user, groups, mounts and command. It is asked before what
+// runs is stopped for m, so that a mistake in a manifest takes nothing down. The
+// launch itself trusts none of it: names in a root may change at any time.
+func (r *Runtime) preflight(m *spec.Container) error {
+	root := r.rootOf(m)
+	if m.Spec.Rootfs.Host != nil {
+		if err := rootfs.MakeHost(root, m.Spec.Hostname); err != nil { // another kind of root until now
+			return err
+		}
+	}
+	if err := checkRoot(root); err != nil {
+		return err
+	}
+	p, err := process(m, root)
+	if err != nil {
+		return err
+	}
+	mounts := mountsOf(m)
+	if err := checkMounts(root, mounts); err != nil {
+		return err
+	}
+	v := view{root: root, mounts: map[string]string{}}
+	if m.Spec.Rootfs.Host != nil {
+		v.mounts["/usr"] = "/usr"
+	}
+	for _, w := range mounts {
+		v.mounts[w.Target] = w.Source
+	}
+	return v.checkCommand(p)
+}
+
+func checkRoot(root string) error {
+	st, err := os.Stat(root)
+	if err == nil && !st.IsDir() {
+		err = unix.ENOTDIR
+	}
+	if err != nil {
+		return &startError{launch.AtRoot, fmt.Sprintf("rootfs.path %s: %v", root, reasonOf(err))}
+	}
+	return nil
+}
+
+func checkMounts(root string, mounts []launch.Mount) error {
+	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &startError{launch.AtRoot, fmt.Sprintf("rootfs.path %s: %v", root, err)}
+	}
+	defer unix.Close(dir)
+	for _, m := range mounts {
+		if m.Source != "" {
+			if _, err := os.Stat(m.Source); err != nil {
+				return &startError{launch.AtSource, fmt.Sprintf("open mount source %s: %v", m.Source, reasonOf(err))}
+			}
+		}
+		fd, err := unix.Openat2(dir, strings.TrimPrefix(path.Clean(m.Target), "/"), &unix.OpenHow{
+			Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS,
+		})
+		if err == nil {
+			unix.Close(fd)
+		}
+		if errors.Is(err, unix.EXDEV) {
+			return &startError{launch.AtTarget, launch.TargetError(m.Target, unix.EXDEV).Error()}
+		}
+	}
+	return nil
+}
+
+// view is what a container will see: its root with its mounts over it.
+type view struct {
+	root   string
+	mounts map[string]string // target → directory or file of the host, "" is a tmpfs
+}
+
+// errHidden: what is in a tmpfs can't be known.
+var errHidden = errors.New("in a tmpfs")
+
+// onHost is where a path of the container lies on the host, links followed as
+// the container would.
+func (v view) onHost(name string) (string, error) {
+	todo, at := strings.Split(path.Clean("/"+name), "/")[1:], "/"
+	for links := 0; len(todo) > 0; {
+		next := path.Join(at, todo[0])
+		todo = todo[1:]
+		host, err := v.place(next)
+		if err != nil {
+			return "", err
+		}
+		st, err := os.Lstat(host)
+		if err != nil {
+			return "", reasonOf(err)
+		}
+		if st.Mode()&os.ModeSymlink == 0 {
+			at = next
+			continue
+		}
+		if links++; links > 40 {
+			return "", unix.ELOOP
+		}
+		target, err := os.Readlink(host)
+		if err != nil {
+			return "", reasonOf(err)
+		}
+		if path.IsAbs(target) {
+			at = "/"
+		}
+		todo = append(strings.Split(strings.Trim(path.Clean(target), "/"), "/"), todo...)
+	}
+	return v.place(at)
+}
+
+// place is where a path without links lies: below the nearest mount.
+func (v view) place(at string) (string, error) {
+	for above := at; ; above = path.Dir(above) {
+		if source, ok := v.mounts[above]; ok {
+			if source == "" {
+				return "", errHidden
+			}
+			return filepath.Join(source, strings.TrimPrefix(at, above)), nil
+		}
+		if above == "/" {
+			return filepath.Join(v.root, at), nil
+		}
+	}
+}
+
+// checkCommand looks for the command as execvp(3) will.
+func (v view) checkCommand(p launch.Process) error {
+	failed := error(unix.ENOENT)
+	for _, c := range p.Paths {
+		if !path.IsAbs(c) {
+			c = path.Join(p.WorkingDir, c)
+		}
+		host, err := v.onHost(c)
+		if errors.Is(err, errHidden) {
+			return nil
+		}
+		if err != nil {
+			continue
+		}
+		st, err := os.Stat(host)
+		if err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
+			return nil
+		}
+		failed = unix.EACCES
+	}
+	return &startError{launch.AtCommand, launch.CommandError(p.Argv[0], failed.(unix.Errno)).Error()}
+}
