@@ -8,15 +8,17 @@ import (
 	"strings"
 
 	"stead/runtime/keeper"
+	"stead/runtime/launch"
 	"stead/spec"
 )
 
 // ExecOptions say what is run in a container besides its command.
 type ExecOptions struct {
 	Argv       []string
-	Env        []string // KEY=VALUE, besides the container's own
-	User       string   // "" is the container's
-	WorkingDir string   // "" is the container's
+	Env        []string    // KEY=VALUE, besides the container's own
+	User       string      // "" is the container's
+	WorkingDir string      // "" is the container's
+	Size       launch.Size // of its terminal
 }
 
 // Exec runs a command in a running container, as a child of the keeper, with
@@ -52,7 +54,7 @@ func (r *Runtime) Exec(ctx context.Context, name string, o ExecOptions, stdio ..
 	if err := r.ensureKeeper(ctx); err != nil {
 		return nil, fmt.Errorf("exec in %s: %w", name, err)
 	}
-	return r.keeper.Exec(ctx, rec.ID(), rec.IDBase, dirs, p, stdio)
+	return r.keeper.Exec(ctx, rec.ID(), rec.IDBase, dirs, p, stdio, o.Size)
 }
 
 // override adds variables, the later ones win.

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"stead/runtime/launch"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -96,14 +98,11 @@ func TestExecTerminal(t *testing.T) {
 	w := newWorld(t)
 	w.create("web", script(forever))
 	w.awaitOutput("web", "up")
-	x, err := w.Exec(ctx, "web", ExecOptions{Argv: []string{"sh", "-c", "tty; stty size; read line; echo got $line; exit 3"}, User: "nobody"})
+	x, err := w.Exec(ctx, "web", ExecOptions{Argv: []string{"sh", "-c", "tty; stty size; read line; echo got $line; exit 3"}, User: "nobody", Size: launch.Size{Rows: 33, Cols: 77}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer x.Terminal.Close()
-	if err := unix.IoctlSetWinsize(int(x.Terminal.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 33, Col: 77}); err != nil {
-		t.Fatal(err)
-	}
 	io.WriteString(x.Terminal, "hello\n")
 	out, _ := io.ReadAll(x.Terminal) // ends with EIO when the last slave is closed
 	code, err := x.Wait()

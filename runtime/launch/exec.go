@@ -17,11 +17,19 @@ type Entry struct {
 	Process Process
 	Stdio   [3]int // descriptors of ours for 0, 1 and 2; not used with a TTY
 	TTY     bool   // a pseudo-terminal of the container's own is 0, 1 and 2
+	Size    Size   // of the terminal
+}
+
+// Size of a terminal, in characters; zero where nobody knows.
+type Size struct {
+	Rows uint16 `json:"rows,omitempty"`
+	Cols uint16 `json:"cols,omitempty"`
 }
 
 // Exec starts it and returns when its command was executed, with the master of
-// its terminal if it has one, else -1. As in Start, born gets the pid first. setns(2) to a user namespace refuses a process with
-// several threads, so the child joins by itself: it has but one.
+// its terminal if it has one, else -1. As in Start, born gets the pid first.
+// setns(2) to a user namespace refuses a process with several threads, so the
+// child joins by itself: it has but one.
 func (l *Launcher) Exec(e *Entry, born func(pid int)) (master int, err error) {
 	l.do(func(w *worker) { master, err = w.exec(e, born) })
 	return master, err
@@ -113,7 +121,7 @@ func joiner(mem []byte, e *Entry, f fds) *program {
 	p.do("setsid", unix.SYS_SETSID)
 	p.becomeRoot()
 	if e.TTY {
-		p.terminal(e.Process.UID)
+		p.terminal(e.Process.UID, e.Size)
 	}
 	p.execute(&e.Process)
 	return p
@@ -124,7 +132,7 @@ func joiner(mem []byte, e *Entry, f fds) *program {
 // is had from the master (TIOCGPTPEER, Linux 4.13), not by a path, which would
 // be the container's to choose; and it is not the admin's own terminal, into
 // which the container could type.
-func (p *program) terminal(uid uint32) {
+func (p *program) terminal(uid uint32, size Size) {
 	slave := p.slot()
 	m := (*fdMessage)(p.alloc(unsafe.Sizeof(fdMessage{})))
 	m.fill('p', 1)
@@ -135,6 +143,9 @@ func (p *program) terminal(uid uint32) {
 	c := p.do("open terminal", unix.SYS_IOCTL, 0, unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
 	c.from[0], c.into = master, slave
 	p.do("give terminal to the user", unix.SYS_FCHOWN, 0, uintptr(uid), ^uintptr(0)).from[0] = slave
+	if size != (Size{}) { // before its command can ask
+		p.do("size terminal", unix.SYS_IOCTL, 0, unix.TIOCSWINSZ, data(p, unix.Winsize{Row: size.Rows, Col: size.Cols})).from[0] = master
+	}
 	p.do("send terminal", unix.SYS_SENDMSG, gateFD, uintptr(unsafe.Pointer(m)), unix.MSG_NOSIGNAL)
 	for fd := range uintptr(3) {
 		p.do("use terminal", unix.SYS_DUP3, 0, fd, 0).from[0] = slave
