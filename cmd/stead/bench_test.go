@@ -1,0 +1,185 @@
+//go:build bench
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"stead/reconcile"
+)
+
+// figure prints one line of the table that runtime/bench/run.sh assembles.
+func figure(name, value, note string) { fmt.Printf("FIGURE|%s|%s|%s\n", name, value, note) }
+
+const sleeper = `apiVersion: stead/v1
+kind: Container
+metadata: {name: %s}
+spec:
+  rootfs: {path: %s}
+  command: [/bin/sleep, "100000"]
+  network: {mode: none}
+  stop: {signal: KILL}
+`
+
+// benchRoot is a root with a static busybox.
+func benchRoot(t *testing.T, dir string) string {
+	root := dir + "/root"
+	if err := os.MkdirAll(root+"/bin", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		t.Skip("needs busybox-static")
+	}
+	for _, name := range []string{"sleep", "true", "sh", "date", "cat"} {
+		if err := os.WriteFile(root+"/bin/"+name, b, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+// cpu is the time that a process used so far.
+func cpu(pid int) time.Duration {
+	var total float64
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	for _, task := range tasks {
+		var ns float64
+		text, _ := os.ReadFile(task)
+		fmt.Sscan(string(text), &ns)
+		total += ns
+	}
+	return time.Duration(total)
+}
+
+// rss is the anonymous memory of a process, KiB.
+func rss(pid int) int {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	for line := range strings.Lines(string(b)) {
+		if v, ok := strings.CutPrefix(line, "RssAnon:"); ok {
+			n, _ := strconv.Atoi(strings.Fields(v)[0])
+			return n
+		}
+	}
+	return 0
+}
+
+// TestBench measures a daemon as it is used. BENCH_SCALE names the numbers of
+// running containers, in rising order.
+func TestBench(t *testing.T) {
+	h := newHost(t)
+	root := benchRoot(t, h.dir)
+	h.startDaemon()
+	daemon, holder := 0, 0
+	latency := func(at int) {
+		var took []time.Duration
+		for i := range 40 {
+			name := fmt.Sprintf("probe-%d", i)
+			script := strings.Replace(fmt.Sprintf(sleeper, name, root), `[/bin/sleep, "100000"]`, `[/bin/sh, -c, "date +%s >/dev/null; echo up"]`, 1)
+			script = strings.Replace(script, "stop: {signal: KILL}", "restart: {policy: never}", 1)
+			began := time.Now()
+			h.write(name+".yaml", script)
+			file := h.dir + "/state/containers/" + name + "/log/output.log"
+			var at time.Time
+			for at.IsZero() && time.Since(began) < 5*time.Second {
+				if b, err := os.ReadFile(file); err == nil && len(b) > 0 {
+					at, _ = time.Parse(time.RFC3339Nano, strings.Fields(string(b))[0])
+				} else {
+					time.Sleep(200 * time.Microsecond)
+				}
+			}
+			took = append(took, at.Sub(began))
+		}
+		for i := range 40 {
+			os.Remove(h.manifests + fmt.Sprintf("/probe-%d.yaml", i))
+		}
+		h.ok("apply", "--confirm-removal=all")
+		slices.Sort(took)
+		figure(fmt.Sprintf("manifest renamed in → first line of output, %d running", at), fmt.Sprintf("p50 %.0f ms, p99 %.0f ms", ms(took[len(took)/2]), ms(took[len(took)-1])), "want p50 ≤ 30, p99 ≤ 100")
+	}
+	base := map[int][2]int{}
+	note := func(at int) {
+		daemon, holder = h.daemon.Process.Pid, h.keeperOf()
+		base[at] = [2]int{rss(daemon), rss(holder)}
+	}
+	have := 0
+	for _, word := range strings.Fields(os.Getenv("BENCH_SCALE")) {
+		n, err := strconv.Atoi(word)
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		for ; have < n; have++ {
+			h.write(fmt.Sprintf("c%d.yaml", have), fmt.Sprintf(sleeper, fmt.Sprintf("c%d", have), root))
+		}
+		h.waitAll(t, n)
+		figure(fmt.Sprintf("up to %d containers running", n), fmt.Sprintf("%.1f s", time.Since(began).Seconds()), "")
+		note(n)
+		if small, ok := base[100]; ok && n >= 1000 {
+			figure(fmt.Sprintf("memory per container at %d", n), fmt.Sprintf("daemon %.1f KiB, keeper %.1f KiB", per(base[n][0], small[0], n-100), per(base[n][1], small[1], n-100)), "want ≤ 10 each")
+		}
+		latency(n)
+		before := [2]time.Duration{cpu(daemon), cpu(holder)}
+		const idle = 20 * time.Second
+		time.Sleep(idle) // what is measured is doing nothing
+		figure(fmt.Sprintf("CPU when idle at %d", n), fmt.Sprintf("daemon %.3f %%, keeper %.3f %% of a core", share(cpu(daemon)-before[0], idle), share(cpu(holder)-before[1], idle)), "want < 0.1 %")
+	}
+	h.execFigure(t)
+	h.endDaemon(syscall.SIGTERM)
+}
+
+func ms(d time.Duration) float64               { return float64(d.Microseconds()) / 1000 }
+func per(now, then, n int) float64             { return float64(now-then) / float64(n) }
+func share(used, of time.Duration) float64     { return 100 * float64(used) / float64(of) }
+func isRunning(v reconcile.ContainerView) bool { return v.State == reconcile.Running }
+
+func (h *testHost) keeperOf() int {
+	for _, pid := range h.processes() {
+		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if strings.HasPrefix(string(line), "stead-keeper\x00") {
+			return pid
+		}
+	}
+	return 0
+}
+
+func (h *testHost) waitAll(t *testing.T, n int) {
+	for end := time.Now().Add(10 * time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		up := 0
+		for _, v := range h.views() {
+			if isRunning(v) {
+				up++
+			}
+		}
+		if up >= n {
+			return
+		}
+	}
+	t.Fatalf("not up in time\n%s", h.log.String())
+}
+
+func (h *testHost) execFigure(t *testing.T) {
+	const n = 50
+	began := time.Now()
+	var once sync.Once
+	for range n {
+		if c := h.stead("exec", "c0", "--", "/bin/true"); c.code != 0 {
+			once.Do(func() { t.Errorf("exec: %+v", c) })
+		}
+	}
+	note := "crun is not installed"
+	if _, err := exec.LookPath("crun"); err == nil {
+		note = "crun exec: see run.sh"
+	}
+	figure("stead exec NAME -- true", fmt.Sprintf("%.1f ms", ms(time.Since(began)/n)), note)
+}
