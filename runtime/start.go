@@ -368,7 +368,11 @@ func (r *Runtime) Update(ctx context.Context, m *spec.Container, from Origin) er
 	f, rec := r.known(c)
 	var refused []Unapplied
 	if rec != nil && rec.State == keeper.Running {
-		refused = r.updateLive(ctx, rec, f.Manifest, m, f.Unapplied)
+		have := limitsOf(f.Manifest)
+		if err := r.mend(c, rec, &have, limitsOf(m)); err != nil {
+			return fmt.Errorf("update %s: %w", c.name, err)
+		}
+		refused = r.updateLive(ctx, rec, have, f.Manifest, m, f.Unapplied)
 	}
 	fault.Point("update-limits-set")
 	return r.save(c, func(f *facts) { f.Manifest, f.From, f.Unapplied = m, from, refused })
@@ -376,8 +380,8 @@ func (r *Runtime) Update(ctx context.Context, m *spec.Container, from Origin) er
 
 // updateLive brings limits from what the kernel has to what m says. Where an
 // earlier change was refused the kernel has an older value than `old` says.
-func (r *Runtime) updateLive(ctx context.Context, rec *keeper.Record, old, m *spec.Container, pending []Unapplied) []Unapplied {
-	have, want := limitsOf(old), limitsOf(m)
+func (r *Runtime) updateLive(ctx context.Context, rec *keeper.Record, have cgroup.Limits, old, m *spec.Container, pending []Unapplied) []Unapplied {
+	want := limitsOf(m)
 	for _, u := range pending {
 		forget(&have, u.Path)
 	}

@@ -146,6 +146,12 @@ func (r *Runtime) settle(id string) {
 	}
 	c.settling.Lock()
 	defer c.settling.Unlock()
+	r.mu.Lock()
+	done := c.settled == id // by another while we waited: the next run may be under way
+	r.mu.Unlock()
+	if done {
+		return
+	}
 	fault.Point("settle-begun")
 	group := r.host.Group(id)
 	if group.Exists() {
@@ -171,12 +177,13 @@ func (r *Runtime) settle(id string) {
 		r.writeLater(c)
 	}
 	r.mu.Lock()
-	c.rec = rec
+	c.rec, c.settled = rec, id
 	r.mu.Unlock()
 	r.changed()
 }
 
-// Check makes sure that a keeper holds what runs.
+// Check makes sure that a keeper holds what runs, and looks for what was changed
+// by hand.
 func (r *Runtime) Check(ctx context.Context) error {
 	if !r.anyRuns() {
 		return nil
@@ -184,6 +191,7 @@ func (r *Runtime) Check(ctx context.Context) error {
 	if err := r.ensureKeeper(ctx); err != nil {
 		return fmt.Errorf("check keeper: %w", err)
 	}
+	r.lookForDrift()
 	return nil
 }
 

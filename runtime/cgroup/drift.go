@@ -1,0 +1,108 @@
+package cgroup
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// Drift is a limit that somebody changed by hand.
+type Drift struct {
+	Field string // as in Refusal
+	Have  string // as the kernel writes it
+}
+
+// control is the file that holds a limit, and what it says where the limit is set.
+type control struct{ field, file, want string }
+
+// Drift compares the kernel's limits with those that were set. A group that is
+// gone has none to compare.
+func (g *Group) Drift(l Limits) []Drift {
+	var all []Drift
+	for _, c := range g.controls(l) {
+		have, err := read(c.file)
+		if err != nil {
+			continue // the group, or this kernel's means, is not there
+		}
+		if have == c.want || c.want == "" {
+			continue
+		}
+		if n, err := strconv.ParseUint(have, 10, 64); err == nil && n > 1<<62 && c.want == "max" {
+			continue // v1's word for unlimited
+		}
+		all = append(all, Drift{c.field, have})
+	}
+	return all
+}
+
+func (g *Group) controls(l Limits) []control {
+	page := int64(os.Getpagesize())
+	bytes := func(v int64) string {
+		if v == None {
+			return "max"
+		}
+		return strconv.FormatInt(v/page*page, 10) // the kernel counts in pages
+	}
+	quota := func(unset string) string {
+		if l.CPU == None {
+			return unset
+		}
+		return strconv.FormatInt(l.CPU*period/1000, 10)
+	}
+	weight := int64(100)
+	if l.CPUWeight != None {
+		weight = l.CPUWeight
+	}
+	if g.host.Mode == V2 {
+		return []control{
+			{"memory", g.unifiedFile("memory.max"), bytes(l.Memory)},
+			{"swap", g.unifiedFile("memory.swap.max"), bytes(l.Swap)},
+			{"cpu", g.unifiedFile("cpu.max"), quota("max") + fmt.Sprintf(" %d", period)},
+			{"cpuWeight", g.unifiedFile("cpu.weight"), strconv.FormatInt(weight, 10)},
+			{"pids", g.unifiedFile("pids.max"), number(l.Pids, "max")},
+			{"cpuset", g.unifiedFile("cpuset.cpus"), l.Cpuset},
+		}
+	}
+	both := int64(None)
+	if l.Memory != None && l.Swap != None {
+		both = l.Memory + l.Swap
+	}
+	return []control{
+		{"memory", g.v1File("memory", "memory.limit_in_bytes"), bytes(l.Memory)},
+		{"memory", g.v1File("memory", "memory.memsw.limit_in_bytes"), bytes(both)},
+		{"cpu", g.v1File("cpu", "cpu.cfs_quota_us"), quota("-1")},
+		{"cpuWeight", g.v1File("cpu", "cpu.shares"), strconv.FormatUint(shares(weight), 10)},
+		{"pids", g.v1File("pids", "pids.max"), number(l.Pids, "max")},
+		{"cpuset", g.v1File("cpuset", "cpuset.cpus"), l.Cpuset},
+	}
+}
+
+// Holds says whether a process is in the group, in all hierarchies.
+func (g *Group) Holds(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		return true // it is gone, which is another matter
+	}
+	in := 0
+	for line := range strings.Lines(string(b)) {
+		if _, path, ok := strings.Cut(line, "::"); ok && strings.TrimSpace(path) == g.path {
+			in++
+		} else if f := strings.SplitN(strings.TrimSpace(line), ":", 3); len(f) == 3 && f[1] != "" && f[2] == g.path {
+			in++
+		}
+	}
+	return in >= len(g.Dirs())
+}
+
+// Add puts processes into the group, in all hierarchies.
+func (g *Group) Add(pids []int) error {
+	for _, dir := range g.Dirs() {
+		for _, pid := range pids {
+			if err := write(dir+"/cgroup.procs", strconv.Itoa(pid)); err != nil && !gone(err) {
+				return fmt.Errorf("put process %d into cgroup: %w", pid, err)
+			}
+		}
+	}
+	return nil
+}
