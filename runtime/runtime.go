@@ -64,6 +64,7 @@ type container struct {
 	starting, stopping bool
 	drift              []string
 	settling           sync.Mutex // the end is told by the keeper and by a stop at once
+	settled            string     // id of the last run whose end was taken note of
 }
 
 // Open reads what is known about the containers of a state directory. Unless
