@@ -201,6 +201,9 @@ func (g *Group) v1File(controller, name string) string {
 // pid namespace's init.
 func (g *Group) Kill() error {
 	if g.host.unified == "" {
+		if len(g.Dirs()) == 0 {
+			return nil // no group, no process
+		}
 		return errors.ErrUnsupported
 	}
 	err := write(g.unifiedFile("cgroup.kill"), "1")

@@ -86,6 +86,10 @@ func (g *Group) memoryAndSwapV1(l Limits) error {
 			return err
 		}
 	}
+	before, err := read(g.v1File("memory", "memory.limit_in_bytes"))
+	if err != nil {
+		return err
+	}
 	if err := g.setMemoryV1(specs.LinuxMemory{Limit: &limit}); err != nil {
 		if grow { // as it was before
 			write(g.v1File("memory", "memory.memsw.limit_in_bytes"), now)
@@ -95,7 +99,11 @@ func (g *Group) memoryAndSwapV1(l Limits) error {
 	if grow {
 		return nil
 	}
-	return g.setMemoryV1(specs.LinuxMemory{Swap: &both})
+	err = g.setMemoryV1(specs.LinuxMemory{Swap: &both})
+	if err != nil { // what fits only by swapping does not fit
+		write(g.v1File("memory", "memory.limit_in_bytes"), before)
+	}
+	return err
 }
 
 func (g *Group) setMemoryV1(m specs.LinuxMemory) error {

@@ -36,7 +36,7 @@ func tree(dir int, name string, attr uint64, idmap int) (int, error) {
 }
 
 // errNoIdmap: the file system can't be mounted with mapped ids.
-var errNoIdmap = errors.New("this file system can't map ids (ext4, xfs, btrfs, tmpfs can; NFS and a host on overlay can't)")
+var errNoIdmap = errors.New("this file system can't map ids (ext4, xfs, btrfs can, tmpfs from Linux 6.3; NFS and a host on overlay can't)")
 
 // newFilesystem is a new file system as a detached mount. kv are key, value, …
 func newFilesystem(kind string, attr int, kv ...string) (int, error) {
