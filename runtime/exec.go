@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -51,10 +52,17 @@ func (r *Runtime) Exec(ctx context.Context, name string, o ExecOptions, stdio ..
 	if into != "" {
 		dirs = append(dirs, into)
 	}
-	if err := r.ensureKeeper(ctx); err != nil {
-		return nil, fmt.Errorf("exec in %s: %w", name, err)
+	enter := func() (*keeper.Exec, error) {
+		return r.keeper.Exec(ctx, rec.ID(), rec.IDBase, dirs, into, p, stdio, o.Size)
 	}
-	return r.keeper.Exec(ctx, rec.ID(), rec.IDBase, dirs, p, stdio, o.Size)
+	x, err := enter()
+	if errors.Is(err, keeper.ErrNoKeeper) {
+		if err := r.newKeeper(ctx); err != nil {
+			return nil, fmt.Errorf("exec in %s: %w", name, err)
+		}
+		x, err = enter()
+	}
+	return x, err
 }
 
 // override adds variables, the later ones win.

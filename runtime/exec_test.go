@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"stead/runtime/keeper"
 	"stead/runtime/launch"
 
 	"golang.org/x/sys/unix"
@@ -113,5 +114,37 @@ func TestExecTerminal(t *testing.T) {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("output lacks %q: %q", want, out)
 		}
+	}
+}
+
+// A question about one container reads nothing about the others.
+func TestOpenOnly(t *testing.T) {
+	w := newWorld(t)
+	w.create("web", script(forever))
+	w.create("db", script(forever))
+	w.awaitOutput("web", "up")
+	for _, file := range []string{w.dir("db") + "/" + factsFile, keeper.RecordPath(w.RunDir, w.byName["db"].rec.ID())} {
+		aside := file + ".aside"
+		if err := os.Rename(file, aside); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mkfifo(file, 0o600); err != nil { // whoever opens it hangs
+			t.Fatal(err)
+		}
+		defer os.Rename(aside, file)
+	}
+	o := w.o
+	o.ReadOnly, o.Only = true, []string{"web", "nonsuch", "../containers/web", ""}
+	r, err := Open(ctx, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if all := r.List(); len(all) != 1 || all[0].Name != "web" || all[0].State != Running {
+		t.Errorf("it knows %+v", all)
+	}
+	o.ReadOnly = false
+	if _, err := Open(ctx, o); err == nil {
+		t.Error("a part was opened for changes")
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -28,6 +29,9 @@ type Options struct {
 	// ReadOnly only reads facts: nothing is made, recovered or watched. For
 	// verbs beside a daemon.
 	ReadOnly bool
+	// Only has nothing but these containers read, so that a question about one
+	// costs the same among thousands; nil is all. It needs ReadOnly.
+	Only []string
 }
 
 // Runtime is the containers of one state directory. Its methods may be called
@@ -71,6 +75,9 @@ type container struct {
 // it only reads, it finishes or undoes what an earlier process left half-done,
 // and watches the keeper, if one runs.
 func Open(ctx context.Context, o Options) (*Runtime, error) {
+	if o.Only != nil && !o.ReadOnly {
+		return nil, errors.New("open a part of the containers to change them") // ids and recovery need all
+	}
 	host, err := cgroup.Detect(o.CgroupParent)
 	if err != nil {
 		return nil, err
@@ -129,26 +136,26 @@ func (r *Runtime) LogDir(name string) string { return filepath.Join(r.dir(name),
 // load reads all facts into memory. Facts that can't be read are said and left
 // alone: the container they are about stays as it is.
 func (r *Runtime) load() error {
-	entries, err := os.ReadDir(r.dir(""))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("list containers: %w", err)
+	names, err := r.names()
+	if err != nil {
+		return err
 	}
-	for _, e := range entries {
-		f, err := readFacts(r.dir(e.Name()))
+	for _, name := range names {
+		f, err := readFacts(r.dir(name))
 		if errors.Is(err, os.ErrNotExist) {
 			continue // a create that did not get far: it is taken up by the next
 		}
 		if err != nil {
-			r.Log.Error("container is left alone", "container", e.Name(), "error", err)
+			r.Log.Error("container is left alone", "container", name, "error", err)
 			continue
 		}
-		r.byName[e.Name()] = &container{name: e.Name(), facts: f}
+		r.byName[name] = &container{name: name, facts: f}
 		r.ids.take(f.IDBase)
 	}
 	if err := r.loadRemoved(); err != nil {
 		return err
 	}
-	records, err := keeper.ReadRecords(r.RunDir)
+	records, err := keeper.ReadRecords(r.RunDir, r.Only...)
 	if err != nil {
 		r.Log.Error("read boot records", "error", err)
 	}
@@ -163,7 +170,26 @@ func (r *Runtime) load() error {
 	return nil
 }
 
+// names are those of the containers to read.
+func (r *Runtime) names() ([]string, error) {
+	if r.Only != nil {
+		return slices.DeleteFunc(slices.Clone(r.Only), func(name string) bool { return !filepath.IsLocal(name) || filepath.Base(name) != name }), nil
+	}
+	entries, err := os.ReadDir(r.dir(""))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+	}
+	return names, nil
+}
+
 func (r *Runtime) loadRemoved() error {
+	if r.ReadOnly {
+		return nil // only a create asks
+	}
 	entries, err := os.ReadDir(filepath.Join(r.StateDir, "removed")) // sorted, and the time in the name sorts
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("list removed containers: %w", err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
@@ -84,9 +83,9 @@ func (a *app) exec(ctx context.Context, name string, o runtime.ExecOptions, stdi
 			return 0, err
 		}
 	}
-	rt, err := a.open(ctx, true, a.log(slog.LevelWarn))
+	rt, err := a.openOnly(ctx, name)
 	if err != nil {
-		return 0, fmt.Errorf("read %s: %w", a.stateDir, err)
+		return 0, err
 	}
 	defer rt.Close()
 	start := func(files ...*os.File) (*keeper.Exec, error) { return rt.Exec(ctx, name, o, files...) }

@@ -44,6 +44,17 @@ func (a *app) open(ctx context.Context, readOnly bool, log *slog.Logger) (*runti
 	})
 }
 
+// openOnly reads what is known about some containers, and nothing of the rest.
+func (a *app) openOnly(ctx context.Context, names ...string) (*runtime.Runtime, error) {
+	rt, err := runtime.Open(ctx, runtime.Options{
+		StateDir: a.stateDir, RunDir: a.runDir, CgroupParent: a.cgroupParent, ReadOnly: true, Only: names, Log: a.log(slog.LevelWarn),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", a.stateDir, err)
+	}
+	return rt, nil
+}
+
 // dial reaches the daemon; nil without one. A caller who named other manifest
 // directories than the daemon reads means another host state: that is refused.
 func (a *app) dial(ctx context.Context) (*host, error) {

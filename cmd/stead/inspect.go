@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-	"log/slog"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -33,9 +31,9 @@ environment are hidden, as they may be secrets.`,
 			if err != nil {
 				return err
 			}
-			rt, err := a.open(cmd.Context(), true, a.log(slog.LevelWarn))
+			rt, err := a.openOnly(cmd.Context(), args[0])
 			if err != nil {
-				return fmt.Errorf("read %s: %w", a.stateDir, err)
+				return err
 			}
 			defer rt.Close()
 			views, err := pick(report.Containers, args, "")

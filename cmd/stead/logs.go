@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"stead/runtime/logs"
@@ -79,9 +78,9 @@ func sinceTime(s string, now time.Time) (time.Time, error) {
 }
 
 func (a *app) logs(ctx context.Context, names []string, o logs.Options, stamps bool) error {
-	rt, err := a.open(ctx, true, a.log(slog.LevelWarn))
+	rt, err := a.openOnly(ctx, names...)
 	if err != nil {
-		return fmt.Errorf("read %s: %w", a.stateDir, err)
+		return err
 	}
 	defer rt.Close()
 	p := logPrinter{out: bufio.NewWriter(a.out), stamps: stamps, several: len(names) > 1, safe: isTerminal(a.out)}

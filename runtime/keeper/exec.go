@@ -15,7 +15,8 @@ import (
 type execBody struct {
 	UserNS  bool
 	IDBase  uint32
-	Cgroups []string
+	Cgroups []string // all of them: an older keeper knows no Into
+	Into    string
 	Process launch.Process
 	TTY     bool
 	Size    launch.Size
@@ -52,7 +53,7 @@ func (s *server) exec(c conn, q *request, fds []int) error {
 	}
 	end := make(chan unix.WaitStatus, 1)
 	child := 0
-	entry := &launch.Entry{Pid: pid, UserNS: b.UserNS, Cgroups: b.Cgroups, Process: b.Process, TTY: b.TTY, Size: b.Size}
+	entry := &launch.Entry{Pid: pid, UserNS: b.UserNS, Cgroups: b.Cgroups, CgroupInto: b.Into, Process: b.Process, TTY: b.TTY, Size: b.Size}
 	copy(entry.Stdio[:], fds)
 	master, err := s.launcher.Exec(entry, func(pid int) {
 		child = pid
@@ -150,8 +151,8 @@ type Exec struct {
 // Exec starts a process in a running container with the given files as its 0, 1
 // and 2, which the caller may close; without any it gets a terminal of the
 // container's own, of that size. An ended or dropped client kills it.
-func (k Client) Exec(ctx context.Context, id string, idBase uint32, cgroups []string, p launch.Process, stdio []*os.File, size launch.Size) (*Exec, error) {
-	b, err := body(execBody{UserNS: idBase != 0, IDBase: idBase, Cgroups: cgroups, Process: p, TTY: len(stdio) == 0, Size: size})
+func (k Client) Exec(ctx context.Context, id string, idBase uint32, cgroups []string, into string, p launch.Process, stdio []*os.File, size launch.Size) (*Exec, error) {
+	b, err := body(execBody{UserNS: idBase != 0, IDBase: idBase, Cgroups: cgroups, Into: into, Process: p, TTY: len(stdio) == 0, Size: size})
 	if err != nil {
 		return nil, fmt.Errorf("encode exec: %w", err)
 	}

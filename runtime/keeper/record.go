@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -87,23 +88,30 @@ func (r *Record) Write(run string) error {
 	return nil
 }
 
-// ReadRecords are all records of the run directory. One that can't be read is
-// an error besides the others.
-func ReadRecords(run string) ([]*Record, error) {
-	entries, err := os.ReadDir(filepath.Join(run, "containers"))
+// ReadRecords are all records of the run directory, or those of some
+// containers. One that can't be read is an error besides the others.
+func ReadRecords(run string, names ...string) ([]*Record, error) {
+	dir, err := os.Open(filepath.Join(run, "containers"))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("list records: %w", err)
 	}
+	entries, err := dir.Readdirnames(-1)
+	dir.Close()
+	if err != nil {
+		return nil, fmt.Errorf("list records: %w", err)
+	}
 	var all []*Record
 	var failed error
 	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), ".json") {
+		id, ok := strings.CutSuffix(e, ".json")
+		name, _, _ := strings.Cut(id, ".")
+		if !ok || len(names) > 0 && !slices.Contains(names, name) {
 			continue
 		}
-		r, err := ReadRecord(run, strings.TrimSuffix(e.Name(), ".json"))
+		r, err := ReadRecord(run, id)
 		if err != nil {
 			if !errors.Is(err, os.ErrNotExist) {
 				failed = errors.Join(failed, err)
@@ -159,13 +167,21 @@ func StartTime(pid int) (ticks uint64, ok bool) {
 	if err != nil {
 		return 0, false
 	}
+	_, ticks = statFields(b)
+	state := b[bytes.LastIndexByte(b, ')')+1:]
+	return ticks, ticks > 0 && !bytes.HasPrefix(state, []byte(" Z")) && !bytes.HasPrefix(state, []byte(" X"))
+}
+
+// statFields takes fields 4 and 22 of /proc/PID/stat.
+func statFields(b []byte) (parent int, started uint64) {
 	// The command's name may hold anything, also ") ".
 	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
 	if len(f) < 20 {
-		return 0, false
+		return 0, 0
 	}
-	ticks, err = strconv.ParseUint(string(f[19]), 10, 64)
-	return ticks, err == nil && f[0][0] != 'Z' && f[0][0] != 'X'
+	parent, _ = strconv.Atoi(string(f[1]))
+	started, _ = strconv.ParseUint(string(f[19]), 10, 64)
+	return parent, started
 }
 
 // Alive says whether the process of the record still runs.

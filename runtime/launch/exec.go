@@ -13,11 +13,15 @@ import (
 type Entry struct {
 	Pid     int // of the container's first process, in the host's pid namespace
 	UserNS  bool
-	Cgroups []string // as in Config
-	Process Process
-	Stdio   [3]int // descriptors of ours for 0, 1 and 2; not used with a TTY
-	TTY     bool   // a pseudo-terminal of the container's own is 0, 1 and 2
-	Size    Size   // of the terminal
+	Cgroups []string // directories that the process joins
+	// CgroupInto is the one of them that it is cloned into, "" if none: on v2 the
+	// kernel has a new process join for free, but an old one only after an RCU
+	// grace period, of some milliseconds.
+	CgroupInto string
+	Process    Process
+	Stdio      [3]int // descriptors of ours for 0, 1 and 2; not used with a TTY
+	TTY        bool   // a pseudo-terminal of the container's own is 0, 1 and 2
+	Size       Size   // of the terminal
 }
 
 // Size of a terminal, in characters; zero where nobody knows.
@@ -56,13 +60,16 @@ func (w *worker) exec(e *Entry, born func(int)) (master int, err error) {
 		std = [3]int{null, null, null} // until it has its own
 	}
 	entry := line{program: joiner(w.memory(e.Process.size()), e, fds{std[0], std[1], std[2], pair[1], null, target}), gate: pair[0]}
-	pid, err := w.cloneInto(target, entry.program)
+	pid, err := w.cloneInto(target, e.CgroupInto, entry.program)
 	unix.Close(pair[1])
 	if err != nil {
 		return -1, &Error{AtStep, "clone", errnoOf(err), ""}
 	}
 	born(pid)
 	for _, dir := range e.Cgroups {
+		if dir == e.CgroupInto {
+			continue
+		}
 		if err := writeAt(unix.AT_FDCWD, dir+"/cgroup.procs", strconv.Itoa(pid)); err != nil {
 			unix.Kill(pid, unix.SIGKILL)
 			return -1, &Error{AtStep, "join cgroup " + dir, errnoOf(err), ""}
@@ -92,7 +99,16 @@ func (w *worker) exec(e *Entry, born func(int)) (master int, err error) {
 
 // cloneInto makes a child in the target's pid namespace: only children enter
 // one (pid_namespaces(7)), so this thread's are put there for a moment.
-func (w *worker) cloneInto(target int, p *program) (int, error) {
+func (w *worker) cloneInto(target int, cgroup string, p *program) (int, error) {
+	args := &cloneArgs{}
+	if cgroup != "" {
+		fd, err := unix.Open(cgroup, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return 0, err
+		}
+		defer unix.Close(fd)
+		args.flags, args.cgroup = unix.CLONE_INTO_CGROUP, uint64(fd)
+	}
 	own, err := unix.Open("/proc/self/ns/pid", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return 0, err
@@ -101,7 +117,7 @@ func (w *worker) cloneInto(target int, p *program) (int, error) {
 	if err := unix.Setns(target, unix.CLONE_NEWPID); err != nil {
 		return 0, os.NewSyscallError("setns", err)
 	}
-	pid, err := p.clone(&cloneArgs{})
+	pid, err := p.clone(args)
 	if e := unix.Setns(own, unix.CLONE_NEWPID); e != nil {
 		panic("leave pid namespace: " + e.Error()) // the next start would be in it
 	}
