@@ -110,10 +110,7 @@ func (r *Runtime) writeUnwritten() {
 	r.unwritten = nil
 	r.mu.Unlock()
 	for c := range all {
-		if _, err := r.find(c.name); err != nil {
-			continue // removed meanwhile
-		}
-		if err := r.save(c, func(*facts) {}); err != nil {
+		if err := r.save(c, func(*facts) {}); err != nil && !errors.Is(err, ErrMissing) { // removed meanwhile
 			r.Log.Error("record the end", "container", c.name, "error", err)
 		}
 	}

@@ -29,8 +29,16 @@ func (r *Runtime) find(name string) (*container, error) {
 	return c, nil
 }
 
-// save changes a container's facts, on disk first and then in memory.
+// save changes a container's facts, on disk first and then in memory. Ends are
+// noted beside whatever else is done to a container, hence the lock: one would
+// undo the other. Nothing is written of a container that is removed: its name
+// may be another's by now.
 func (r *Runtime) save(c *container, change func(*facts)) error {
+	c.settling.Lock()
+	defer c.settling.Unlock()
+	if now, err := r.find(c.name); err != nil || now != c {
+		return fmt.Errorf("container %s: %w", c.name, ErrMissing)
+	}
 	f, _ := r.known(c)
 	next := *f
 	change(&next)
@@ -84,17 +92,27 @@ func (r *Runtime) makeDir(name string) (broughtBack string, err error) {
 	}
 	r.mu.Lock()
 	newest := r.removed[name]
-	delete(r.removed, name)
 	r.mu.Unlock()
 	if newest == "" {
 		return "", os.Mkdir(dir, 0o700)
 	}
-	err = os.Rename(filepath.Join(r.StateDir, "removed", newest), dir)
-	if errors.Is(err, os.ErrNotExist) { // taken away by hand
-		return "", os.Mkdir(dir, 0o700)
-	}
-	if err != nil {
+	// Its facts are of the past. If we die after the rename, they must not be
+	// taken for the container's: its ids may be another's by now, and whoever
+	// stopped it stopped the one that was removed.
+	old := filepath.Join(r.StateDir, "removed", newest)
+	if err := os.Remove(filepath.Join(old, factsFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", err
+	}
+	err = os.Rename(old, dir)
+	gone := errors.Is(err, os.ErrNotExist) // taken away by hand
+	if err != nil && !gone {
+		return "", err
+	}
+	r.mu.Lock()
+	delete(r.removed, name)
+	r.mu.Unlock()
+	if gone {
+		return "", os.Mkdir(dir, 0o700)
 	}
 	return "root of " + removedOn(newest) + " brought back", nil
 }
@@ -310,6 +328,8 @@ func (r *Runtime) Remove(ctx context.Context, name string) error {
 		}
 	}
 	fault.Point("remove-cgroup-gone")
+	c.settling.Lock() // or a late note of its end would be written where it was
+	defer c.settling.Unlock()
 	if err := r.putAway(name); err != nil {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}
