@@ -26,6 +26,9 @@ type Options struct {
 	RunDir       string // facts of this boot; 0700
 	CgroupParent string // group below which all containers' are
 	Log          *slog.Logger
+	// Upgrade has a keeper of another binary become one of this program's: for
+	// the daemon, so that two versions of a verb don't take turns.
+	Upgrade bool
 	// ReadOnly only reads facts: nothing is made, recovered or watched. For
 	// verbs beside a daemon.
 	ReadOnly bool

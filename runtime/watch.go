@@ -36,11 +36,27 @@ func (r *Runtime) newKeeper(ctx context.Context) error {
 	if started {
 		r.Log.Info("keeper started", "pid", pid)
 		r.placeKeeper(pid)
+	} else if r.Upgrade {
+		r.upgradeKeeper(ctx)
 	}
 	if r.ReadOnly { // who decides takes note of ends: our facts may be out of date by then
 		return nil
 	}
 	return r.watchKeeper()
+}
+
+// upgradeKeeper has a keeper of another binary become one of ours. If it can't
+// now it is asked again when it is next looked for.
+func (r *Runtime) upgradeKeeper(ctx context.Context) {
+	current, err := r.keeper.Current(ctx)
+	if err == nil && !current {
+		if err = r.keeper.Upgrade(ctx); err == nil {
+			r.Log.Info("keeper upgraded")
+		}
+	}
+	if err != nil {
+		r.Log.Warn("keeper stays as it is", "error", err)
+	}
 }
 
 // placeKeeper puts it into a leaf group of its own: what it uses is not charged

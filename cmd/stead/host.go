@@ -38,17 +38,15 @@ func (a *app) source(log *slog.Logger) *source.Source {
 	return &source.Source{Dirs: a.manifests, Parser: parser(), Log: log}
 }
 
-func (a *app) open(ctx context.Context, readOnly bool, log *slog.Logger) (*runtime.Runtime, error) {
-	return runtime.Open(ctx, runtime.Options{
-		StateDir: a.stateDir, RunDir: a.runDir, CgroupParent: a.cgroupParent, ReadOnly: readOnly, Log: log,
-	})
+// open opens the runtime on this program's directories.
+func (a *app) open(ctx context.Context, o runtime.Options) (*runtime.Runtime, error) {
+	o.StateDir, o.RunDir, o.CgroupParent = a.stateDir, a.runDir, a.cgroupParent
+	return runtime.Open(ctx, o)
 }
 
 // openOnly reads what is known about some containers, and nothing of the rest.
 func (a *app) openOnly(ctx context.Context, names ...string) (*runtime.Runtime, error) {
-	rt, err := runtime.Open(ctx, runtime.Options{
-		StateDir: a.stateDir, RunDir: a.runDir, CgroupParent: a.cgroupParent, ReadOnly: true, Only: names, Log: a.log(slog.LevelWarn),
-	})
+	rt, err := a.open(ctx, runtime.Options{ReadOnly: true, Only: names, Log: a.log(slog.LevelWarn)})
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", a.stateDir, err)
 	}
@@ -113,7 +111,7 @@ func (a *app) forChange(ctx context.Context) (*host, error) {
 		}
 	}
 	log := a.log(slog.LevelWarn)
-	rt, err := a.open(ctx, false, log)
+	rt, err := a.open(ctx, runtime.Options{Log: log})
 	if err != nil {
 		unlock()
 		return nil, err
@@ -132,7 +130,7 @@ func (a *app) forReading(ctx context.Context) (*host, error) {
 	if h != nil || err != nil {
 		return h, err
 	}
-	rt, err := a.open(ctx, true, a.log(slog.LevelWarn))
+	rt, err := a.open(ctx, runtime.Options{ReadOnly: true, Log: a.log(slog.LevelWarn)})
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", a.stateDir, err)
 	}

@@ -48,7 +48,7 @@ func (a *app) plan(ctx context.Context) (reconcile.Plan, error) {
 		return reconcile.Plan{}, err
 	}
 	e := &reconcile.Engine{Source: a.source(nil), Runtime: nothing{}}
-	rt, err := a.open(ctx, true, a.log(slog.LevelWarn))
+	rt, err := a.open(ctx, runtime.Options{ReadOnly: true, Log: a.log(slog.LevelWarn)})
 	if err != nil {
 		fmt.Fprintf(a.err, "stead: what runs is not known (%v): everything counts as new\n", err)
 	} else {

@@ -12,8 +12,8 @@ import (
 )
 
 // adopt takes over the containers that an earlier keeper left running, and puts
-// on record which of them ended meanwhile.
-func (l *loop) adopt() error {
+// on record which of them ended meanwhile. pipes are those whose ends it handed on.
+func (l *loop) adopt(pipes map[string][2]int) error {
 	records, err := ReadRecords(l.run)
 	if err != nil {
 		l.log.Error("read records", "error", err) // one broken file must not stop the rest
@@ -22,17 +22,22 @@ func (l *loop) adopt() error {
 		if r.State != Running || r.BootID != BootID() {
 			continue
 		}
-		if err := l.adoptOne(r); err != nil {
+		if err := l.adoptOne(r, pipes); err != nil {
 			return fmt.Errorf("adopt %s: %w", r.ID(), err)
 		}
 	}
 	return nil
 }
 
-func (l *loop) adoptOne(r *Record) error {
+func (l *loop) adoptOne(r *Record, pipes map[string][2]int) error {
 	e := &entry{rec: r, log: l.logs.Log(r.LogDir, r.LogSize, r.LogKeep), out: [2]int{-1, -1}, pidfd: -1}
-	if err := e.openPipes(l.run); err != nil {
+	if handed, ok := pipes[r.ID()]; ok {
+		e.out = handed
+	} else if err := e.openPipes(l.run); err != nil {
 		return err
+	}
+	if r.child() {
+		return l.register(e) // wait4 tells how it ends, or ended
 	}
 	pidfd, err := unix.PidfdOpen(r.Pid, 0)
 	if err == nil && !r.Alive() { // checked after it was opened: from then on the pid can't be another's

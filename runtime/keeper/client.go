@@ -121,6 +121,12 @@ func (k Client) Ping(ctx context.Context) (pid, live int, err error) {
 	return r.Pid, r.Live, err
 }
 
+// Current says whether the keeper runs this program's binary.
+func (k Client) Current(ctx context.Context) (bool, error) {
+	r, err := k.call(ctx, request{Op: "list"})
+	return r.Build == Build(), err
+}
+
 // Quit ends a keeper that holds nothing. No keeper is no error.
 func (k Client) Quit(ctx context.Context) error {
 	_, err := k.call(ctx, request{Op: "quit"})
@@ -191,7 +197,7 @@ func (k Client) spawn() error {
 		return err
 	}
 	defer r.Close()
-	errors_, err := os.OpenFile(filepath.Join(k.Run, "keeper.log"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	errors_, err := os.OpenFile(filepath.Join(k.Run, "keeper.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		w.Close()
 		return err

@@ -97,6 +97,7 @@ func (l *loop) serve() {
 			unix.Write(l.wake, one[:]) // a full counter wakes as well
 		}
 	}()
+	l.do(l.reap) // children of a predecessor that ended before we listened
 	events := make([]unix.EpollEvent, 128)
 	for {
 		wait := 0

@@ -30,30 +30,46 @@ type server struct {
 	*loop
 	launcher *launch.Launcher
 	listener *net.UnixListener
+	upgrade  upgrade
 }
 
-// Main is the keeper's main function: stead-keeper RUN-DIR. It returns an exit code.
+// Main is the keeper's main function: stead-keeper RUN-DIR [--legacy=FD]. It
+// returns an exit code.
 func Main(args []string) int {
-	ready := os.NewFile(readyFD, "ready")
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	if len(args) != 2 {
-		fmt.Fprintln(ready, "usage: stead-keeper RUN-DIR")
+	if len(args) < 2 {
+		log.Error("usage: stead-keeper RUN-DIR")
 		return 2
 	}
-	unix.CloseOnExec(readyFD)
-	s, err := newServer(args[1], log)
+	var old *legacy
+	var err error
+	if len(args) > 2 { // we were another binary's keeper until now
+		old, err = inherit(args[2])
+	}
+	var s *server
+	if err == nil {
+		s, err = newServer(args[1], old, log)
+	}
+	if len(args) == 2 {
+		unix.CloseOnExec(readyFD)
+		ready := os.NewFile(readyFD, "ready")
+		if err != nil {
+			fmt.Fprint(ready, err)
+		} else {
+			ready.Write([]byte{0})
+		}
+		ready.Close()
+	}
 	if err != nil {
-		fmt.Fprint(ready, err)
+		log.Error("start", "error", err)
 		return 1
 	}
-	ready.Write([]byte{0})
-	ready.Close()
 	go s.accept()
 	s.serve()
 	return 0
 }
 
-func newServer(run string, log *slog.Logger) (*server, error) {
+func newServer(run string, old *legacy, log *slog.Logger) (*server, error) {
 	// A start copies this process: keep it small, and out of sight.
 	debug.SetGCPercent(25)
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
@@ -64,15 +80,19 @@ func newServer(run string, log *slog.Logger) (*server, error) {
 	if err := os.Chdir("/"); err != nil {
 		return nil, err
 	}
-	if err := lock(run); err != nil {
-		return nil, err
+	if old == nil {
+		fd, err := lock(run)
+		if err != nil {
+			return nil, err
+		}
+		old = &legacy{Lock: fd}
 	}
 	fault.Dir(run)
 	nursery := filepath.Join(run, "nursery")
 	if err := os.MkdirAll(nursery, 0o700); err != nil {
 		return nil, err
 	}
-	s := &server{}
+	s := &server{upgrade: upgrade{lock: old.Lock}}
 	var err error
 	if s.loop, err = newLoop(run, log); err != nil {
 		return nil, err
@@ -80,7 +100,7 @@ func newServer(run string, log *slog.Logger) (*server, error) {
 	if s.launcher, err = launch.NewLauncher(nursery, max(2, goruntime.NumCPU())); err != nil {
 		return nil, err
 	}
-	if err := s.adopt(); err != nil {
+	if err := s.adopt(old.Pipes); err != nil {
 		return nil, err
 	}
 	os.Remove(Socket(run)) // of a dead one: we hold the lock
@@ -91,25 +111,26 @@ func newServer(run string, log *slog.Logger) (*server, error) {
 	return s, os.Chmod(Socket(run), 0o600)
 }
 
-// lock makes this the only keeper of the run directory, until the process ends.
-func lock(run string) error {
-	fd, err := unix.Open(filepath.Join(run, "keeper.lock"), unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+// lock makes this the only keeper of the run directory, until the process ends
+// or closes the descriptor.
+func lock(run string) (fd int, err error) {
+	fd, err = unix.Open(filepath.Join(run, "keeper.lock"), unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return &os.PathError{Op: "open", Path: "keeper.lock", Err: err}
+		return -1, &os.PathError{Op: "open", Path: "keeper.lock", Err: err}
 	}
 	// One that was just killed holds it until it is quite gone, and so does a
 	// child that it was about to launch. Neither listens any more.
 	for end := time.Now().Add(lockPatience); ; time.Sleep(5 * time.Millisecond) {
 		err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
-			return nil
+			return fd, nil
 		}
 		if c, e := (Client{run}).dial(); e == nil {
 			c.Close()
-			return fmt.Errorf("another keeper runs for %s: %w", run, err)
+			return -1, fmt.Errorf("another keeper runs for %s: %w", run, err)
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("another keeper holds %s: %w", run, err)
+			return -1, fmt.Errorf("another keeper holds %s: %w", run, err)
 		}
 	}
 }
@@ -183,6 +204,8 @@ func (s *server) dispatch(c conn, q *request, fds []int) error {
 		return s.start(c, fds[0])
 	case "exec":
 		return s.exec(c, q, fds)
+	case "upgrade":
+		return s.become(c, fds)
 	}
 	closeAll(fds)
 	switch q.Op {
@@ -195,7 +218,7 @@ func (s *server) dispatch(c conn, q *request, fds []int) error {
 	case "list":
 		var live int
 		s.do(func() { live = len(s.byID) })
-		return c.send(reply{Live: live, Pid: os.Getpid()})
+		return c.send(reply{Live: live, Pid: os.Getpid(), Build: Build()})
 	case "watch":
 		return s.watch(c)
 	case "quit":
@@ -215,6 +238,8 @@ func (s *server) start(c conn, fd int) error {
 	if err := e.openPipes(s.run); err != nil {
 		return err
 	}
+	s.upgrade.RLock()
+	defer s.upgrade.RUnlock()
 	fault.Point("keeper-start-received")
 	over := make(chan struct{})
 	s.do(func() { s.starting[r.ID()] = over })
