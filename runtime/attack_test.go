@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -137,4 +138,34 @@ func attack() int {
 	works("mount a tmpfs of one's own", unix.Mount("t", "/tmp", "tmpfs", 0, ""))
 	works("unmount it", unix.Unmount("/tmp", 0))
 	return bad
+}
+
+// TestHostDevices: root without a user namespace can't change the host's device
+// nodes, which chmod would do for all of the host's programs.
+func TestHostDevices(t *testing.T) {
+	w := newWorld(t)
+	for _, tt := range []struct{ userns, want string }{
+		{"host", "changed its own"},
+		{"auto", "refused"},
+	} {
+		var before, after unix.Stat_t
+		if err := unix.Stat("/dev/full", &before); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Millisecond) // a clock tick
+		const attempt = "chmod 666 /dev/full && echo changed its own || echo refused; stat -c '%F %a %t:%T' /dev/null; echo x >/dev/null; head -c1 /dev/zero | wc -c"
+		name := "in-" + tt.userns
+		w.create(name, script(attempt)+"\nsecurity: {userns: "+tt.userns+"}\nrestart: {policy: never}") // 666 as it is: no harm
+		w.await(name, Exited)
+		if err := unix.Stat("/dev/full", &after); err != nil {
+			t.Fatal(err)
+		}
+		if before.Ctim != after.Ctim {
+			t.Errorf("userns %s: the container changed the host's /dev/full", tt.userns)
+		}
+		out := w.output(name)
+		if !strings.Contains(out, tt.want) || !strings.Contains(out, "character special file 666 1:3\n1\n") {
+			t.Errorf("userns %s: got %q, want %s and a /dev/null that works", tt.userns, out, tt.want)
+		}
+	}
 }

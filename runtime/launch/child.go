@@ -17,9 +17,11 @@ const (
 	rootUmask = 0o022
 )
 
-// devices are the nodes of a container's /dev: copies of the nursery's binds
-// of the host's, because mknod(2) is EPERM in a user namespace.
-var devices = []string{"null", "zero", "full", "random", "urandom", "tty"}
+// devices are the nodes of a container's /dev.
+var devices = []struct {
+	name         string
+	major, minor uint32
+}{{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}}
 
 // fds are the parent's numbers of what the child keeps as 0, 1, 2, gateFD,
 // ranFD and, in exec, targetFD.
@@ -38,7 +40,7 @@ func childOf(mem []byte, c *Config, root string, f fds) *program {
 	p.do("copy mount namespace", unix.SYS_UNSHARE, unix.CLONE_NEWNS)
 	p.do("tell of the copy", unix.SYS_SENDTO, gateFD, p.text("u"), 1, unix.MSG_NOSIGNAL)
 	tree := p.unlockedRoot(root)
-	p.dev(tree)
+	p.dev(tree, c.IDBase != 0)
 	if !c.HostNetwork {
 		p.loopback()
 	}
@@ -161,7 +163,10 @@ func (p *program) unlockedRoot(root string) *int32 {
 	return tree
 }
 
-func (p *program) dev(root *int32) {
+// dev makes /dev. Its nodes are copies of the nursery's binds of the host's in a
+// user namespace, where mknod(2) is EPERM. Without one they are its own: the
+// host's its root could chmod, for everybody.
+func (p *program) dev(root *int32, userns bool) {
 	dev := p.slot()
 	p.filesystem("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, []string{"mode", "755", "size", "64k"}, dev)
 	for _, dir := range []string{"pts", "shm", "mqueue"} {
@@ -170,15 +175,23 @@ func (p *program) dev(root *int32) {
 	for _, l := range [][2]string{{"ptmx", "pts/ptmx"}, {"fd", "/proc/self/fd"}, {"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"}, {"stderr", "/proc/self/fd/2"}} {
 		p.do("link /dev/"+l[0], unix.SYS_SYMLINKAT, p.text(l[1]), 0, p.text(l[0])).from[1] = dev
 	}
+	p.do("clear umask", unix.SYS_UMASK, 0)
 	nodes := make([]*int32, len(devices))
-	for i, node := range devices {
+	for i, d := range devices {
+		name := p.text(d.name)
+		if !userns {
+			p.do("make /dev/"+d.name, unix.SYS_MKNODAT, 0, name, unix.S_IFCHR|0o666, uintptr(unix.Mkdev(d.major, d.minor))).from[0] = dev
+			continue
+		}
 		nodes[i] = p.slot()
-		p.do("make /dev/"+node, unix.SYS_MKNODAT, 0, p.text(node), unix.S_IFREG|0o666, 0).from[0] = dev
-		p.do("copy /dev/"+node, unix.SYS_OPEN_TREE, cwd, p.text("/dev/"+node), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).into = nodes[i]
+		p.do("make /dev/"+d.name, unix.SYS_MKNODAT, 0, name, unix.S_IFREG|0o666, 0).from[0] = dev
+		p.do("copy /dev/"+d.name, unix.SYS_OPEN_TREE, cwd, p.text("/dev/"+d.name), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).into = nodes[i]
 	}
 	p.attach("/dev", dev, root, "dev")
-	for i, node := range devices {
-		p.attach("/dev/"+node, nodes[i], dev, node)
+	for i, d := range devices {
+		if nodes[i] != nil {
+			p.attach("/dev/"+d.name, nodes[i], dev, d.name)
+		}
 	}
 	quiet := uintptr(unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC)
 	for _, f := range []struct {

@@ -161,8 +161,8 @@ func (l *Launcher) makeNursery(dir string) error {
 
 func deviceTrees() ([]int, error) {
 	var nodes []int
-	for _, name := range devices {
-		fd, err := tree(unix.AT_FDCWD, "/dev/"+name, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, -1)
+	for _, d := range devices {
+		fd, err := tree(unix.AT_FDCWD, "/dev/"+d.name, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, -1)
 		if err != nil {
 			return nil, err
 		}
@@ -199,7 +199,8 @@ func fillNursery(nodes []int) error {
 			return os.NewSyscallError("mount "+m.kind, err)
 		}
 	}
-	for i, name := range devices {
+	for i, d := range devices {
+		name := d.name
 		fd, err := unix.Open("/dev/"+name, unix.O_CREAT|unix.O_WRONLY|unix.O_CLOEXEC, 0o666)
 		if err != nil {
 			return os.NewSyscallError("make node "+name, err)
