@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"strings"
 	"testing"
 	"time"
@@ -48,6 +49,9 @@ func TestAttack(t *testing.T) {
 
 // attack tries what must not work and what must; it exits 0 if all is as it should be.
 func attack() int {
+	if os.Getenv("ATTACK") == "keyring" {
+		return attackKeyring()
+	}
 	bad := 0
 	try := func(want bool, what string, err error) {
 		word := map[bool]string{true: "works  ", false: "refused"}[err == nil]
@@ -168,4 +172,44 @@ func TestHostDevices(t *testing.T) {
 			t.Errorf("userns %s: got %q, want %s and a /dev/null that works", tt.userns, out, tt.want)
 		}
 	}
+}
+
+const adminsKey = "stead-test-secret"
+
+// TestKeyring: a container does not hold the session keyring of whoever started
+// the keeper, nor does an exec. Who holds one may read its keys, whatever their
+// owner; only the seccomp filter would stand between.
+func TestKeyring(t *testing.T) {
+	w := newWorld(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	goruntime.LockOSThread() // keyrings are a thread's; this one ends with the test
+	if _, err := unix.KeyctlJoinSessionKeyring("stead-test"); err != nil {
+		t.Skip("no session keyrings: ", err)
+	}
+	if _, err := unix.AddKey("user", adminsKey, []byte("s3cret"), unix.KEY_SPEC_SESSION_KEYRING); err != nil {
+		t.Fatal(err)
+	}
+	w.create("web", script("/attack; sleep 1000")+"\nenv: {ATTACK: keyring}\nmounts: {/attack: {source: "+self+"}}\nsecurity: {seccomp: unconfined}")
+	w.awaitOutput("web", "key")
+	if out := w.output("web"); !strings.Contains(out, "no such key") {
+		t.Error("in the container: ", out)
+	}
+	if code, out, _, err := w.exec("web", "", ExecOptions{Argv: []string{"/attack"}}); code != 0 {
+		t.Error("in an exec: ", out, err)
+	}
+}
+
+func attackKeyring() int {
+	id, err := unix.KeyctlSearch(unix.KEY_SPEC_SESSION_KEYRING, "user", adminsKey, 0)
+	if err != nil {
+		fmt.Println("no such key:", err)
+		return 0
+	}
+	b := make([]byte, 64)
+	n, err := unix.KeyctlBuffer(unix.KEYCTL_READ, id, b, 0)
+	fmt.Printf("found the admin's key: %q %v\n", b[:max(n, 0)], err)
+	return 1
 }

@@ -85,10 +85,20 @@ func (p *program) hearGate(step string) {
 // becomeRoot is possible after the maps were written. Without it execve would
 // drop all capabilities.
 func (p *program) becomeRoot() {
+	if hasKeyrings() { // ours may be an admin's, and whoever holds one can read its keys
+		p.do("leave session keyring", unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0)
+	}
 	p.do("drop groups", unix.SYS_SETGROUPS, 0, 0)
 	p.do("become group 0", unix.SYS_SETRESGID, 0, 0, 0)
 	p.do("become user 0", unix.SYS_SETRESUID, 0, 0, 0)
 }
+
+// hasKeyrings says whether the kernel has session keyrings and lets us at them
+// (session-keyring(7)). Each container, and each exec, gets an empty one.
+var hasKeyrings = sync.OnceValue(func() bool {
+	_, err := unix.KeyctlGetKeyringID(unix.KEY_SPEC_SESSION_KEYRING, false)
+	return err != unix.ENOSYS && err != unix.EPERM
+})
 
 // fdMessage is a message of one byte that carries up to two descriptors.
 type fdMessage struct {
