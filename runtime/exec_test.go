@@ -148,3 +148,28 @@ func TestOpenOnly(t *testing.T) {
 		t.Error("a part was opened for changes")
 	}
 }
+
+// TestNofileOfKeeper: a keeper that was started with a lower limit than what
+// asks it now still starts containers and execs.
+func TestNofileOfKeeper(t *testing.T) {
+	w := newWorld(t)
+	if err := w.newKeeper(ctx); err != nil {
+		t.Fatal(err)
+	}
+	pid, _, err := w.keeper.Ping(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	low := unix.Rlimit{Cur: 2048, Max: 2048}
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &low, nil); err != nil {
+		t.Fatal(err)
+	}
+	w.create("web", script("ulimit -Sn; ulimit -Hn; "+forever))
+	w.awaitOutput("web", "up")
+	if want := "1024\n2048\nup\n"; w.output("web") != want {
+		t.Errorf("limits are %q, want %q", w.output("web"), want)
+	}
+	if _, out, _, err := w.exec("web", "", ExecOptions{Argv: []string{"sh", "-c", "ulimit -n"}}); out != "1024\n" {
+		t.Errorf("in an exec: %q %v", out, err)
+	}
+}

@@ -164,19 +164,11 @@ var limitNames = map[string]int{
 	"rttime": unix.RLIMIT_RTTIME, "sigpending": unix.RLIMIT_SIGPENDING, "stack": unix.RLIMIT_STACK,
 }
 
-// rlimits always says nofile: the keeper's own is a Go program's, raised to
-// the hard limit, and select(2) breaks above 1024.
 func rlimits(limits map[string]int64) []launch.Rlimit {
 	var all []launch.Rlimit
 	for name, v := range limits {
 		if r, ok := limitNames[name]; ok {
 			all = append(all, launch.Rlimit{Name: name, Resource: r, Soft: uint64(v), Hard: uint64(v)})
-		}
-	}
-	if _, ok := limits["nofile"]; !ok {
-		var host unix.Rlimit
-		if unix.Getrlimit(unix.RLIMIT_NOFILE, &host) == nil {
-			all = append(all, launch.Rlimit{Name: "nofile", Resource: unix.RLIMIT_NOFILE, Soft: min(1024, host.Max), Hard: host.Max})
 		}
 	}
 	slices.SortFunc(all, func(a, b launch.Rlimit) int { return strings.Compare(a.Name, b.Name) })

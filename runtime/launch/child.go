@@ -2,6 +2,7 @@ package launch
 
 import (
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -248,7 +249,7 @@ func (p *program) loopback() {
 func (p *program) execute(c *Process) {
 	p.do("close what is left on exec", unix.SYS_CLOSE_RANGE, gateFD, ^uintptr(0)>>32, unix.CLOSE_RANGE_CLOEXEC)
 	p.do("set umask", unix.SYS_UMASK, rootUmask)
-	for _, l := range c.Rlimits {
+	for _, l := range withNofile(c.Rlimits) {
 		p.do("set ulimit "+l.Name, unix.SYS_PRLIMIT64, 0, uintptr(l.Resource), data(p, [2]uint64{l.Soft, l.Hard}), 0)
 	}
 	if c.NoNewPrivs {
@@ -281,6 +282,17 @@ func (p *program) execute(c *Process) {
 	for _, path := range c.Paths {
 		p.do("execute "+c.Argv[0], unix.SYS_EXECVE, p.text(path), argv, envp).kind = exec
 	}
+}
+
+// withNofile always says nofile: ours is a Go program's, raised to the hard
+// limit, and select(2) breaks above 1024. The hard limit is this process's own,
+// not that of whoever asked for the start: the child may not go above it.
+func withNofile(limits []Rlimit) []Rlimit {
+	var own unix.Rlimit
+	if slices.ContainsFunc(limits, func(l Rlimit) bool { return l.Resource == unix.RLIMIT_NOFILE }) || unix.Getrlimit(unix.RLIMIT_NOFILE, &own) != nil {
+		return limits
+	}
+	return append(slices.Clone(limits), Rlimit{Name: "nofile", Resource: unix.RLIMIT_NOFILE, Soft: min(1024, own.Max), Hard: own.Max})
 }
 
 // ignoredSignals are those that whoever started us had ignored (nohup, make), bit

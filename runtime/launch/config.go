@@ -40,9 +40,9 @@ type Process struct {
 	Groups     []uint32
 	Caps       Caps
 	NoNewPrivs bool
-	Seccomp    []byte // struct sock_filter array; empty is unconfined
-	Rlimits    []Rlimit
-	Init       bool // a reaping first process before the command
+	Seccomp    []byte   // struct sock_filter array; empty is unconfined
+	Rlimits    []Rlimit // nofile is 1024, and hard the keeper's own, unless it is said
+	Init       bool     // a reaping first process before the command
 }
 
 // Caps are sets of capabilities, bit N for capability N.
