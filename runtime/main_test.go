@@ -25,6 +25,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv("ATTACK") != "" {
 		os.Exit(attack())
 	}
+	if os.Getenv("SPY") != "" {
+		os.Exit(spy())
+	}
 	os.Exit(m.Run())
 }
 
