@@ -173,3 +173,29 @@ func TestNofileOfKeeper(t *testing.T) {
 		t.Errorf("in an exec: %q %v", out, err)
 	}
 }
+
+// TestExecStopped: a container that stops whatever execs bring into it, before
+// their command runs, holds up no start and no exec elsewhere.
+func TestExecStopped(t *testing.T) {
+	w := newWorld(t)
+	w.create("evil", script("echo up; while :; do kill -STOP -1; done"))
+	w.create("good", script(forever))
+	w.awaitOutput("evil", "up")
+	for range 12 {
+		null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer null.Close()
+		go w.Exec(ctx, "evil", ExecOptions{Argv: []string{"true"}}, null, null, null)
+	}
+	time.Sleep(200 * time.Millisecond)
+	begun := time.Now()
+	if _, out, _, err := w.exec("good", "", ExecOptions{Argv: []string{"echo", "in"}}); out != "in\n" {
+		t.Errorf("exec elsewhere: %q %v", out, err)
+	}
+	w.create("new", script(forever))
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("an exec and a start elsewhere took %v", took)
+	}
+}

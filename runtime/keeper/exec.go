@@ -42,24 +42,21 @@ func (s *server) exec(c conn, q *request, fds []int) error {
 	for _, fd := range fds {
 		giveAway(fd, b.IDBase)
 	}
-	pid := 0
-	s.do(func() {
-		if e, ok := s.byID[q.ID]; ok {
-			pid = e.rec.Pid
-		}
-	})
-	if pid == 0 {
-		return fmt.Errorf("exec in %s: %w", q.ID, ErrMissing)
+	target, err := s.target(q.ID)
+	if err != nil {
+		return fmt.Errorf("exec in %s: %w", q.ID, err)
 	}
+	defer unix.Close(target)
 	end := make(chan unix.WaitStatus, 1)
 	child := 0
-	entry := &launch.Entry{Pid: pid, UserNS: b.UserNS, Cgroups: b.Cgroups, CgroupInto: b.Into, Process: b.Process, TTY: b.TTY, Size: b.Size}
+	entry := &launch.Entry{Target: target, UserNS: b.UserNS, Cgroups: b.Cgroups, CgroupInto: b.Into, Process: b.Process, TTY: b.TTY, Size: b.Size}
 	copy(entry.Stdio[:], fds)
 	master, err := s.launcher.Exec(entry, func(pid int) {
 		child = pid
 		s.do(func() { s.awaitExec(pid, end) })
 	})
 	if err != nil {
+		s.signalExec(child, unix.SIGKILL)
 		return err
 	}
 	var out []int
@@ -75,6 +72,25 @@ func (s *server) exec(c conn, q *request, fds []int) error {
 	fds = nil
 	s.followExec(c, child, end)
 	return nil
+}
+
+// target is a pidfd of a container's first process: by the time that the exec
+// has its turn its pid may be another's.
+func (l *loop) target(id string) (pidfd int, err error) {
+	err = ErrMissing
+	l.do(func() {
+		e, ok := l.byID[id]
+		switch {
+		case !ok:
+		case e.launching: // it is still in the nursery
+			err = errors.New("it is just being started")
+		case e.pidfd >= 0:
+			pidfd, err = unix.FcntlInt(uintptr(e.pidfd), unix.F_DUPFD_CLOEXEC, 0)
+		default: // not reaped before it is taken from byID
+			pidfd, err = unix.PidfdOpen(e.rec.Pid, 0)
+		}
+	})
+	return pidfd, err
 }
 
 // giveAway lets the container open the pipe by its path too, as in

@@ -71,7 +71,14 @@ type program struct {
 	used  uintptr
 	table *table
 	steps []string // what each call is for, named in errors
+	made  []traits // of each call, once it is cloned: mem may be the next program's by then
 	err   error
+}
+
+// traits are what an error's text needs to know of a call.
+type traits struct {
+	nr   uintptr
+	kind kind
 }
 
 // newProgram starts a program in mem, which is zeroed as far as it is used.
@@ -159,6 +166,10 @@ type cloneArgs struct {
 func (p *program) clone(args *cloneArgs) (pid int, err error) {
 	if p.err != nil {
 		return 0, p.err
+	}
+	p.made = make([]traits, len(p.steps))
+	for i := range p.made {
+		p.made[i] = traits{p.call(i).nr, p.call(i).kind}
 	}
 	top := unsafe.Pointer(&p.mem[len(p.mem)-tlsSize])
 	clear(p.mem[len(p.mem)-tlsSize:])

@@ -358,10 +358,10 @@ func (p *program) seccomp(c *Process) {
 // explain is the error of a child that failed.
 func (p *program) explain(f failure) *Error {
 	e := &Error{Where: AtStep, Errno: syscall.Errno(f.errno), Step: "start"}
-	if f.index < 0 || int(f.index) >= len(p.steps) {
+	if f.index < 0 || int(f.index) >= len(p.made) {
 		return e
 	}
-	c := p.call(int(f.index))
+	c := p.made[f.index]
 	e.Step = p.steps[f.index]
 	if c.kind == exec {
 		e.Where, e.Hint = AtCommand, commandHint(e.Errno)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"strconv"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -11,7 +12,7 @@ import (
 
 // Entry is one more process in a running container.
 type Entry struct {
-	Pid     int // of the container's first process, in the host's pid namespace
+	Target  int // pidfd of the container's first process
 	UserNS  bool
 	Cgroups []string // directories that the process joins
 	// CgroupInto is the one of them that it is cloned into, "" if none: on v2 the
@@ -30,21 +31,18 @@ type Size struct {
 	Cols uint16 `json:"cols,omitempty"`
 }
 
+// execPatience is how long a command may take to be executed.
+const execPatience = 10 * time.Second
+
 // Exec starts it and returns when its command was executed, with the master of
-// its terminal if it has one, else -1. As in Start, born gets the pid first.
+// its terminal if it has one, else -1. As in Start, born gets the pid first; after
+// an error the child, if born was called, may live: the caller ends it.
 // setns(2) to a user namespace refuses a process with several threads, so the
 // child joins by itself: it has but one.
+//
+// A worker only clones. From setns on the child is the container's to stop, so
+// waiting for it must hold up nobody else, and not for ever.
 func (l *Launcher) Exec(e *Entry, born func(pid int)) (master int, err error) {
-	l.do(func(w *worker) { master, err = w.exec(e, born) })
-	return master, err
-}
-
-func (w *worker) exec(e *Entry, born func(int)) (master int, err error) {
-	target, err := unix.PidfdOpen(e.Pid, 0)
-	if err != nil {
-		return -1, &Error{AtStep, "open container's process", errnoOf(err), ""}
-	}
-	defer unix.Close(target)
 	null, err := unix.Open("/dev/null", unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, &Error{AtStep, "open /dev/null", errnoOf(err), ""}
@@ -55,44 +53,58 @@ func (w *worker) exec(e *Entry, born func(int)) (master int, err error) {
 		return -1, &Error{AtStep, "make gate", errnoOf(err), ""}
 	}
 	defer unix.Close(pair[0])
-	std := e.Stdio
-	if e.TTY {
-		std = [3]int{null, null, null} // until it has its own
+	patience := unix.NsecToTimeval(execPatience.Nanoseconds())
+	err = unix.SetsockoptTimeval(pair[0], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &patience)
+	entry := line{gate: pair[0]}
+	pid := 0
+	if err == nil {
+		std := e.Stdio
+		if e.TTY {
+			std = [3]int{null, null, null} // until it has its own
+		}
+		l.do(func(w *worker) {
+			entry.program = joiner(w.memory(e.Process.size()), e, fds{std[0], std[1], std[2], pair[1], null, e.Target})
+			pid, err = w.cloneInto(e.Target, e.CgroupInto, entry.program)
+		})
 	}
-	entry := line{program: joiner(w.memory(e.Process.size()), e, fds{std[0], std[1], std[2], pair[1], null, target}), gate: pair[0]}
-	pid, err := w.cloneInto(target, e.CgroupInto, entry.program)
 	unix.Close(pair[1])
 	if err != nil {
 		return -1, &Error{AtStep, "clone", errnoOf(err), ""}
 	}
 	born(pid)
+	master, err = entry.letIn(e, pid)
+	if err != nil {
+		return -1, reason(err)
+	}
+	return master, nil
+}
+
+// letIn puts the child into its cgroups, lets it go on and hears how it fares.
+func (l *line) letIn(e *Entry, pid int) (master int, err error) {
 	for _, dir := range e.Cgroups {
 		if dir == e.CgroupInto {
 			continue
 		}
 		if err := writeAt(unix.AT_FDCWD, dir+"/cgroup.procs", strconv.Itoa(pid)); err != nil {
-			unix.Kill(pid, unix.SIGKILL)
 			return -1, &Error{AtStep, "join cgroup " + dir, errnoOf(err), ""}
 		}
 	}
-	if err := entry.tell('m'); err != nil {
-		unix.Kill(pid, unix.SIGKILL)
-		return -1, reason(err)
+	if err := l.tell('m'); err != nil {
+		return -1, err
 	}
 	master = -1
 	if e.TTY {
-		fd, err := entry.hear('p')
+		fd, err := l.hear('p')
 		if err != nil || len(fd) != 1 {
-			unix.Kill(pid, unix.SIGKILL)
-			return -1, reason(errors.Join(err, unix.EPROTO))
+			return -1, errors.Join(err, unix.EPROTO)
 		}
 		master = fd[0]
 	}
-	if _, err := entry.hear(0); err != nil {
+	if _, err := l.hear(0); err != nil {
 		if master >= 0 {
 			unix.Close(master)
 		}
-		return -1, reason(err)
+		return -1, err
 	}
 	return master, nil
 }

@@ -46,6 +46,8 @@ func (l *line) hear(want byte) ([]int, error) {
 		}
 	}
 	switch {
+	case err == unix.EAGAIN: // SO_RCVTIMEO
+		return nil, fmt.Errorf("start: %w", errSilent)
 	case err != nil && err != unix.ECONNRESET:
 		return nil, fmt.Errorf("hear the child: %w", err)
 	case n >= int(unsafe.Sizeof(failure{})) && text[0] == 'e':
@@ -60,7 +62,10 @@ func (l *line) hear(want byte) ([]int, error) {
 	return receivedFDs(control[:nc])
 }
 
-var errKilled = errors.New("the process was killed before its command ran")
+var (
+	errKilled = errors.New("the process was killed before its command ran")
+	errSilent = errors.New("the process did not get to its command in time; the container is frozen, or stopped it")
+)
 
 func receivedFDs(control []byte) ([]int, error) {
 	messages, err := unix.ParseSocketControlMessage(control)
@@ -82,6 +87,9 @@ func reason(err error) error {
 	}
 	if errors.Is(err, errKilled) {
 		return &Error{AtStep, "start", unix.ECANCELED, errKilled.Error()}
+	}
+	if errors.Is(err, errSilent) {
+		return &Error{AtStep, "start", unix.ETIMEDOUT, errSilent.Error()}
 	}
 	errno := errnoOf(err)
 	return &Error{AtStep, strings.TrimSuffix(err.Error(), ": "+errno.Error()), errno, ""}
