@@ -123,7 +123,7 @@ func (k Client) Upgrade(ctx context.Context) error {
 		return fmt.Errorf("upgrade keeper: %w", err)
 	}
 	// It hung up: execve worked. It listens again in a moment, or has died.
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
 		_, _, err := k.Ping(ctx)
 		if !errors.Is(err, ErrNoKeeper) || time.Now().After(end) {
 			return err
