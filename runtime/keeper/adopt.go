@@ -33,8 +33,8 @@ func (l *loop) adoptOne(r *Record, pipes map[string][2]int) error {
 	e := &entry{rec: r, log: l.logs.Log(r.LogDir, r.LogSize, r.LogKeep), out: [2]int{-1, -1}, pidfd: -1}
 	if handed, ok := pipes[r.ID()]; ok {
 		e.out = handed
-	} else if err := e.openPipes(l.run); err != nil {
-		return err
+	} else if err := e.openPipes(l.run); err != nil { // somebody removed them: the container matters more than its output
+		l.log.Error("its output is lost", "container", r.Name, "error", err)
 	}
 	if r.child() {
 		return l.register(e) // wait4 tells how it ends, or ended
@@ -74,6 +74,10 @@ func unseen(run string, r *Record) *Ending {
 // exit code can be had only after its parent has reaped it (PIDFD_GET_INFO,
 // Linux 6.15), which the pidfd tells by EPOLLHUP.
 func (l *loop) adoptedEnded(e *entry) {
+	if end := unseen(l.run, e.rec); !end.Unknown { // its launch was under way when the last keeper died
+		l.finish(e, end)
+		return
+	}
 	ws, reaped, err := exitInfo(e.pidfd)
 	switch {
 	case err == nil && reaped:

@@ -148,25 +148,40 @@ func (l *loop) expire(now time.Time) {
 	}
 }
 
-// drain reads one quantum; false when nothing was there.
-func (l *loop) drain(e *entry, s logs.Stream, now time.Time) bool {
+// drain reads one quantum and says how much was there.
+func (l *loop) drain(e *entry, s logs.Stream, now time.Time) int {
 	n, err := unix.Read(e.out[s], l.buf[:])
 	if n <= 0 {
 		if err != nil && err != unix.EAGAIN && err != unix.EINTR {
 			l.log.Error("read output", "container", e.rec.Name, "error", err)
 		}
-		return false
+		return 0
 	}
 	e.log.Write(s, l.buf[:n], now)
 	if _, ok := e.log.Pending(); ok {
 		l.held[e] = struct{}{}
 	}
-	return true
+	return n
+}
+
+// drainRest reads what a pipe holds and no more: a container can hand its end to
+// a process elsewhere, which may write for ever.
+func (l *loop) drainRest(e *entry, s logs.Stream, now time.Time) {
+	if e.out[s] < 0 {
+		return
+	}
+	left, err := unix.FcntlInt(uintptr(e.out[s]), unix.F_GETPIPE_SZ, 0)
+	for n := 1; err == nil && left > 0 && n > 0; left -= n {
+		n = l.drain(e, s, now)
+	}
 }
 
 // register takes a container over; from here on its end is noticed.
 func (l *loop) register(e *entry) error {
 	for s, fd := range e.out {
+		if fd < 0 {
+			continue
+		}
 		l.byFD[int32(fd)] = source{entry: e, stream: logs.Stream(s)}
 		if err := l.add(fd, unix.EPOLLIN); err != nil {
 			return err
@@ -232,8 +247,7 @@ func ending(ws unix.WaitStatus) *Ending {
 func (l *loop) finish(e *entry, end *Ending) {
 	now := time.Now()
 	for s := range e.out {
-		for l.drain(e, logs.Stream(s), now) {
-		}
+		l.drainRest(e, logs.Stream(s), now)
 	}
 	fault.Point("keeper-end-drained")
 	e.log.End(now)

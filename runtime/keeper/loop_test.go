@@ -1,0 +1,111 @@
+package keeper
+
+import (
+	"bytes"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// newTestLoop has one container that runs, with pipes. It needs no root.
+func newTestLoop(t *testing.T) (*loop, *entry) {
+	t.Helper()
+	run := t.TempDir()
+	if err := os.Mkdir(filepath.Join(run, "containers"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l, err := newLoop(run, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &Record{Name: "web", Nonce: "1", BootID: BootID(), State: Running, Pid: os.Getpid(), LogDir: filepath.Join(run, "log"), LogSize: 1 << 20, LogKeep: 1}
+	for _, p := range []string{StdoutPath(run, r.ID()), StderrPath(run, r.ID())} {
+		if err := unix.Mkfifo(p, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e := &entry{rec: r, log: l.logs.Log(r.LogDir, r.LogSize, r.LogKeep), pidfd: -1}
+	if err := e.openPipes(run); err != nil {
+		t.Fatal(err)
+	}
+	return l, e
+}
+
+// TestFinishWhileWritten: a container that gave its stdout to somebody else, who
+// writes on, ends all the same.
+func TestFinishWhileWritten(t *testing.T) {
+	l, e := newTestLoop(t)
+	stop := make(chan struct{})
+	defer close(stop)
+	for range 4 {
+		out, err := unix.Open(StdoutPath(l.run, e.rec.ID()), unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			defer unix.Close(out)
+			lines := bytes.Repeat([]byte{'\n'}, 4096) // which take the longest to log
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					unix.Write(out, lines)
+				}
+			}
+		}()
+	}
+	done := make(chan struct{})
+	go func() {
+		l.do(func() { l.finish(e, &Ending{}) })
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(3 * time.Second):
+		t.Fatal("the keeper reads the output of a container that ended, and does nothing else")
+	}
+}
+
+// TestAdoptWithoutPipes: a container whose pipes somebody removed is held as the
+// others are; it must not keep the keeper from starting.
+func TestAdoptWithoutPipes(t *testing.T) {
+	l, e := newTestLoop(t)
+	e.closePipes()
+	e.rec.StartTime, _ = StartTime(e.rec.Pid)
+	if err := e.rec.Write(l.run); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(StderrPath(l.run, e.rec.ID())); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.adopt(nil); err != nil {
+		t.Fatal(err)
+	}
+	held := l.byID[e.rec.ID()]
+	if held == nil {
+		t.Fatal("it is not held")
+	}
+	l.finish(held, &Ending{})
+	if now, err := ReadRecord(l.run, e.rec.ID()); err != nil || now.State != Exited {
+		t.Errorf("its end is not on record: %+v %v", now, err)
+	}
+}
+
+// TestEndedBeforeItRan: the keeper died in the middle of a launch, and the next
+// was there before the child had gone. Its exit code is no command's.
+func TestEndedBeforeItRan(t *testing.T) {
+	l, e := newTestLoop(t)
+	if err := os.WriteFile(RanPath(l.run, e.rec.ID()), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l.do(func() { l.adoptedEnded(e) })
+	now, err := ReadRecord(l.run, e.rec.ID())
+	if err != nil || now.Ending == nil || now.Ending.Failed == "" {
+		t.Errorf("got %+v %v, want a start that failed", now.Ending, err)
+	}
+}
