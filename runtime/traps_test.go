@@ -180,11 +180,14 @@ func TestManyMounts(t *testing.T) {
 			}
 			return d
 		}
-		few, many := measure("0"), measure("5000")
-		t.Logf("%v with few mounts, %v with 5,000 more", few, many)
-		if many > 2*few+10*time.Millisecond { // a copy of them all costs more than 10 ms
-			t.Errorf("%v with few mounts, %v with 5,000 more", few, many)
+		for range 4 { // something else may have kept the machine busy in one of the two
+			few, many := measure("0"), measure("5000")
+			t.Logf("%v with few mounts, %v with 5,000 more", few, many)
+			if many < few*3/2+5*time.Millisecond { // a copy of them all costs more than 10 ms
+				return
+			}
 		}
+		t.Error("5,000 mounts of the host make a start slower")
 		return
 	}
 	n, _ := strconv.Atoi(os.Getenv("STEAD_TEST_MOUNTS"))
