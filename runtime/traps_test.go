@@ -15,6 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// slow says that this machine is emulated: fewer repetitions prove as much there.
+func slow() bool { return os.Getenv("STEAD_TEST_VM") != "" }
+
 // A set-user-ID file that a container's root makes is root's on disk: nobody
 // else on the host may get at it.
 func TestSetUserIDFileIsOutOfReach(t *testing.T) {
@@ -44,8 +47,8 @@ func TestExecIsOutOfReach(t *testing.T) {
 	w.create("spy", fmt.Sprintf("command: [/spy]\nenv: {SPY: 'yes'}\nmounts: {/spy: {source: %s}}\nsecurity: {capabilities: {add: [SYS_PTRACE]}}", self))
 	w.awaitOutput("spy", "watching")
 	n := 300
-	if testing.Short() {
-		n = 30
+	if slow() {
+		n = 20
 	}
 	for range n {
 		if code, _, _, err := w.exec("spy", "", ExecOptions{Argv: []string{"true"}}); code != 0 || err != nil {
@@ -130,11 +133,15 @@ func TestSharedPropagation(t *testing.T) {
 		t.Skip("this is it")
 	}
 	needRoot(t)
+	tests := "TestLife|TestAttack|TestExec|TestEnds|TestKeeperDies"
+	if slow() {
+		tests = "TestLife|TestAttack"
+	}
 	again := exec.Command("unshare", "--mount", "--propagation", "shared", "sh", "-ec",
 		`before=$(wc -l </proc/self/mountinfo); grep -q shared: /proc/self/mountinfo
-		"$0" -test.run '^(TestLife|TestAttack|TestExec|TestEnds|TestKeeperDies)$'
+		"$0" -test.run "^($TESTS)$"
 		[ $before = $(wc -l </proc/self/mountinfo) ] && echo none is left`, os.Args[0])
-	again.Env = append(os.Environ(), "STEAD_TEST_SHARED=1")
+	again.Env = append(os.Environ(), "STEAD_TEST_SHARED=1", "TESTS="+tests)
 	if out, err := again.CombinedOutput(); err != nil || !strings.Contains(string(out), "none is left") {
 		t.Errorf("%v\n%s", err, out)
 	}
@@ -164,6 +171,9 @@ func TestForeignMountNamespace(t *testing.T) {
 // How long a start takes does not depend on how much the host has mounted.
 func TestManyMounts(t *testing.T) {
 	needRoot(t)
+	if slow() {
+		t.Skip("times mean nothing on an emulated machine")
+	}
 	if os.Getenv("STEAD_TEST_MOUNTS") == "" {
 		measure := func(n string) time.Duration {
 			again := exec.Command("unshare", "--mount", os.Args[0], "-test.run", "^TestManyMounts$", "-test.v")

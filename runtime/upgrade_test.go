@@ -14,7 +14,11 @@ import (
 func TestKeeperUpgrade(t *testing.T) {
 	w := newWorld(t)
 	steady := w.create("steady", script(forever))
-	w.create("talker", script(`i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done; exit 9`)+"\nrestart: {policy: never}")
+	count := 20000
+	if slow() {
+		count = 2000
+	}
+	w.create("talker", script(fmt.Sprintf(`i=0; while [ $i -lt %d ]; do echo line $i; i=$((i+1)); done; exit 9`, count))+"\nrestart: {policy: never}")
 	w.create("quick", script(`trap "exit 7" USR1; echo up; while :; do sleep 1000 & wait; done`)+"\nrestart: {policy: never}")
 	w.awaitOutput("quick", "up")
 	w.awaitOutput("talker", "line 100")
@@ -44,7 +48,7 @@ func TestKeeperUpgrade(t *testing.T) {
 			t.Fatalf("line %d is %q", i, line)
 		}
 	}
-	if len(lines) != 20000 {
+	if len(lines) != count {
 		t.Errorf("%d lines, the last %q", len(lines), lines[len(lines)-1])
 		raw, _ := os.ReadFile(w.LogDir("talker") + "/output.log")
 		n := strings.Count(string(raw), "\n")
