@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"time"
 )
 
 // writeNow is writeLater without the wait.
@@ -85,5 +86,25 @@ func TestFactsBroughtBack(t *testing.T) {
 	a, _ := w.Inspect("web")
 	if b, _ := w.Inspect("other"); a.IDBase == b.IDBase {
 		t.Errorf("web and other share the ids from %d", a.IDBase)
+	}
+}
+
+// TestStartGivenUp: a daemon that is told to end in the middle of a start knows
+// whether the container runs; else the next one would run it twice.
+func TestStartGivenUp(t *testing.T) {
+	w := newWorld(t)
+	w.create("web", script("sleep 1000")+"\nstop: {signal: KILL}")
+	for i := range 40 {
+		if err := w.Stop(context.Background(), "web"); err != nil {
+			t.Fatal(err)
+		}
+		soon, cancel := context.WithTimeout(context.Background(), time.Duration(i)*200*time.Microsecond)
+		err := w.Start(soon, "web", false)
+		cancel()
+		s, _ := w.Get("web")
+		_, live, e := w.keeper.Ping(context.Background())
+		if e != nil || (live == 1) != (s.State == Running) {
+			t.Fatalf("attempt %d (%v): it is %s, and the keeper holds %d (%v)", i, err, s.State, live, e)
+		}
 	}
 }

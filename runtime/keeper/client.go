@@ -85,14 +85,16 @@ type StartError struct {
 func (e *StartError) Error() string { return e.Message }
 
 // Start launches the container of the record, which is on disk, as are its
-// pipes. The pid is on record before its command runs.
+// pipes. The pid is on record before its command runs. Once asked for, a start is
+// waited for, whatever becomes of ctx: who gave up would note a failure, while
+// the keeper goes on to run the container.
 func (k Client) Start(ctx context.Context, r *Record, c *launch.Config) (pid int, err error) {
 	b, err := body(startBody{r, c})
 	if err != nil {
 		return 0, fmt.Errorf("encode start: %w", err)
 	}
 	defer b.Close()
-	answer, err := k.call(ctx, request{Op: "start", ID: r.ID()}, int(b.Fd()))
+	answer, err := k.call(context.WithoutCancel(ctx), request{Op: "start", ID: r.ID()}, int(b.Fd()))
 	return answer.Pid, err
 }
 
