@@ -167,6 +167,69 @@ func TestFollowAcrossRotations(t *testing.T) {
 	}
 }
 
+// A listing is no snapshot: of files that are put aside meanwhile it may show the
+// second and not the first.
+func TestFollowingByAnIncompleteListing(t *testing.T) {
+	for _, tt := range []struct {
+		summary           string
+		files             []int // there are; ours is 5
+		known             int
+		listed            []int
+		following, known2 int
+	}{
+		{"all shown", []int{4, 5, 6, 7}, 4, []int{4, 5, 6, 7}, 6, 5},
+		{"one missing", []int{4, 5, 6, 7}, 4, []int{4, 5, 7}, 6, 5},
+		{"ours missing too", []int{4, 5, 6, 7}, 4, []int{4, 7}, 6, 5},
+		{"nothing known before", []int{3, 4, 5, 6, 7, 8}, 0, []int{3, 4, 5, 8}, 6, 5},
+		{"ours was removed as too old", []int{7, 8}, 4, []int{8}, 7, 4},
+		{"none after ours", []int{4, 5}, 4, []int{4, 5}, 0, 5},
+		{"ours is not put aside", []int{3, 4}, 4, []int{3, 4}, 0, 4},
+	} {
+		dir := t.TempDir()
+		r := &reader{dir: dir, number: tt.known}
+		var err error
+		if r.file, err = os.Create(filepath.Join(dir, "ours")); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range tt.files {
+			if n == 5 {
+				err = os.Rename(filepath.Join(dir, "ours"), numbered(dir, n))
+			} else {
+				err = os.WriteFile(numbered(dir, n), nil, 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := r.following(tt.listed); got != tt.following || r.number != tt.known2 {
+			t.Errorf("%s: %d follows %d, want %d follows %d", tt.summary, got, r.number, tt.following, tt.known2)
+		}
+		r.close()
+	}
+}
+
+// Files that were put aside before there was a current one to open are read too.
+func TestNextBeginsWithTheFirst(t *testing.T) {
+	dir := t.TempDir()
+	var s Set
+	l := s.Log(dir, 10, 5)
+	r := &reader{dir: dir, o: everything}
+	var got []string
+	r.emit = func(x Record) error { got = append(got, x.Text); return nil }
+	if err := r.existing(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 4 { // each fills a file
+		l.Write(Stdout, fmt.Appendf(nil, "%d\n", i), noon)
+	}
+	if err := r.follow(); err != nil {
+		t.Fatal(err)
+	}
+	if r.close(); strings.Join(got, " ") != "0 1 2 3" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestFollowEndsWithContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	finished := make(chan error)

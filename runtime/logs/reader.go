@@ -81,8 +81,14 @@ func (r *reader) close() {
 }
 
 // existing reads all files there are; the newest stays open.
-func (r *reader) existing() error {
-	var files []*os.File
+func (r *reader) existing() (err error) {
+	// The current one before the others are listed: what is put aside from then on
+	// is found by follow.
+	if r.file, err = open(filepath.Join(r.dir, File)); err != nil {
+		return err
+	}
+	old := r.before(numbers(r.dir))
+	var files []*os.File // the newest first
 	defer func() {
 		for _, f := range files {
 			if f != r.file {
@@ -90,38 +96,23 @@ func (r *reader) existing() error {
 			}
 		}
 	}()
-	names := []string{filepath.Join(r.dir, File)}
-	old := numbers(r.dir)
-	for i := len(old) - 1; i >= 0; i-- {
-		names = append(names, numbered(r.dir, old[i]))
+	if r.file != nil {
+		files = append(files, r.file)
 	}
-	lines := 0
-	var parts [][]Record
-	for i, name := range names { // from the newest back, as far as needed
-		f, err := os.Open(name)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
+	for i := len(old) - 1; i >= 0; i-- {
+		f, err := open(numbered(r.dir, old[i]))
 		if err != nil {
 			return err
 		}
-		files = append(files, f)
-		if i == 0 {
-			r.file = f
+		if f == nil {
+			continue // removed meanwhile
 		}
-		if r.o.Tail >= 0 {
-			records, err := r.collect(f, i == 0)
-			if err != nil {
-				return err
-			}
-			parts = append(parts, records)
-			if lines += countLines(records); lines >= r.o.Tail {
-				break
-			}
+		if files = append(files, f); r.file == nil {
+			r.file, r.number = f, old[i]
 		}
 	}
 	if r.o.Tail >= 0 {
-		return r.emitTail(parts)
+		return r.tail(files)
 	}
 	for i := len(files) - 1; i >= 0; i-- {
 		if err := r.scan(files[i], files[i] == r.file, r.emit); err != nil {
@@ -129,6 +120,54 @@ func (r *reader) existing() error {
 		}
 	}
 	return nil
+}
+
+// before are those of a listing that were put aside before ours.
+func (r *reader) before(listed []int) []int {
+	for i, n := range listed {
+		if is, _ := r.isOurs(n); is {
+			r.number = n
+			return listed[:i]
+		}
+	}
+	return listed
+}
+
+// isOurs says whether the file of a number is the one that is read, and whether
+// there is one.
+func (r *reader) isOurs(n int) (is, there bool) {
+	if r.file == nil {
+		return false, false
+	}
+	mine, err := r.file.Stat()
+	st, err2 := os.Stat(numbered(r.dir, n))
+	return err == nil && err2 == nil && os.SameFile(st, mine), err2 == nil
+}
+
+// open opens a file; nil if there is none.
+func open(name string) (*os.File, error) {
+	f, err := os.Open(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return f, err
+}
+
+// tail reads from the newest file back, as far as needed.
+func (r *reader) tail(newestFirst []*os.File) error {
+	lines := 0
+	var parts [][]Record
+	for _, f := range newestFirst {
+		records, err := r.collect(f, f == r.file)
+		if err != nil {
+			return err
+		}
+		parts = append(parts, records)
+		if lines += countLines(records); lines >= r.o.Tail {
+			break
+		}
+	}
+	return r.emitTail(parts)
 }
 
 func (r *reader) collect(f *os.File, current bool) (all []Record, err error) {
@@ -228,28 +267,22 @@ func (r *reader) follow() error {
 // none. Several rotations may lie between two looks, or happen while we look.
 func (r *reader) next() (*os.File, error) {
 	for {
-		current, err := os.Open(filepath.Join(r.dir, File))
-		if errors.Is(err, os.ErrNotExist) {
-			current, err = nil, nil
+		current, err := open(filepath.Join(r.dir, File))
+		if err != nil {
+			return nil, err
 		}
-		if err != nil || r.file == nil {
-			return current, err
-		}
-		if current != nil && sameFile(current, r.file) {
+		if current != nil && r.file != nil && sameFile(current, r.file) {
 			return nil, current.Close()
 		}
-		n := r.after()
-		if n == 0 && current != nil && r.after() == 0 { // it was not put aside since we opened it
-			return current, nil
+		n := r.following(numbers(r.dir)) // without a file of ours, the first
+		if n == 0 {
+			return current, nil // nil: put aside, and none is begun yet
 		}
 		if current != nil {
 			current.Close()
 		}
-		if n == 0 {
-			return nil, nil // put aside, and none is begun yet
-		}
-		f, err := os.Open(numbered(r.dir, n))
-		if r.number = n; !errors.Is(err, os.ErrNotExist) { // removed as too old while we looked
+		f, err := open(numbered(r.dir, n))
+		if r.number = n; f != nil || err != nil { // else removed as too old while we looked
 			return f, err
 		}
 	}
@@ -261,24 +294,33 @@ func sameFile(a, b *os.File) bool {
 	return err == nil && err2 == nil && os.SameFile(x, y)
 }
 
-// after is the number of the file that was put aside after ours; 0 if none was.
-func (r *reader) after() int {
-	mine, err := r.file.Stat()
-	if err != nil {
-		return 0
-	}
-	old := numbers(r.dir)
-	for _, n := range old {
-		if st, err := os.Stat(numbered(r.dir, n)); err == nil && os.SameFile(st, mine) {
-			r.number = n
+// following is the number of the file that was put aside after ours, 0 if none
+// was. A listing that was made while files were put aside may show a later one
+// and lack an earlier one (readdir(3)), but numbers follow each other: what is
+// missing below one that is shown is looked for by its name.
+func (r *reader) following(listed []int) int {
+	next := 0
+	for _, n := range listed {
+		if n <= r.number {
+			continue
+		}
+		if is, _ := r.isOurs(n); is {
+			r.number, next = n, 0
+		} else if next == 0 {
+			next = n
 		}
 	}
-	for _, n := range old {
-		if n > r.number {
-			return n
+	for next-1 > r.number {
+		is, there := r.isOurs(next - 1)
+		if is {
+			r.number = next - 1
 		}
+		if is || !there { // as too old, and with it all before it
+			break
+		}
+		next--
 	}
-	return 0
+	return next
 }
 
 // parse takes `TIME STREAM TAG TEXT`; a line that is no record is left out.

@@ -25,7 +25,29 @@ const (
 
 // Set is the logs of many containers that share a bound on open files. It is
 // for one goroutine.
-type Set struct{ open list.List } // of *Log, the last used in front
+type Set struct {
+	open list.List // of *Log, the last used in front
+	buf  []byte    // records on their way to a file; one for all, as a burst makes it large
+
+	at   time.Time // what stamp holds
+	text []byte
+}
+
+// clear empties the buffer. One as large as only a flood of empty lines makes it
+// is not kept.
+func (s *Set) clear() {
+	if s.buf = s.buf[:0]; cap(s.buf) > 16*maxRecord {
+		s.buf = nil
+	}
+}
+
+// stamp is a time as it begins a record. A burst has many records of one time.
+func (s *Set) stamp(t time.Time) []byte {
+	if len(s.text) == 0 || t != s.at {
+		s.at, s.text = t, t.UTC().AppendFormat(s.text[:0], "2006-01-02T15:04:05.000000000Z")
+	}
+	return s.text
+}
 
 // Log is one container's log.
 type Log struct {
@@ -39,7 +61,6 @@ type Log struct {
 	size    int64
 	partial [2]line // stdout, stderr
 	dropped int64   // records that a full disk did not take
-	buf     []byte
 }
 
 // line is the beginning of a line whose end has not come yet.
@@ -73,7 +94,6 @@ func (l *Log) Limit(maxSize int64, keep int) { l.maxSize, l.keep = maxSize, keep
 // in the log as soon as there is room.
 func (l *Log) Write(s Stream, data []byte, now time.Time) {
 	p := &l.partial[s]
-	l.buf = l.buf[:0]
 	for len(data) > 0 {
 		end := bytes.IndexByte(data, '\n')
 		room := maxRecord - len(p.text)
@@ -120,7 +140,6 @@ func (l *Log) End(now time.Time) {
 }
 
 func (l *Log) expire(now time.Time, end bool) {
-	l.buf = l.buf[:0]
 	for s := range l.partial {
 		p := &l.partial[s]
 		if end && (len(p.text) > 0 || p.part) {
@@ -135,37 +154,35 @@ func (l *Log) expire(now time.Time, end bool) {
 }
 
 func (l *Log) record(s Stream, full bool, head, tail []byte, now time.Time) {
-	l.buf = now.UTC().AppendFormat(l.buf, "2006-01-02T15:04:05.000000000Z")
-	l.buf = append(l.buf, ' ')
-	l.buf = append(l.buf, s.String()...)
+	l.set.buf = append(l.set.buf, l.set.stamp(now)...)
+	l.set.buf = append(l.set.buf, ' ')
+	l.set.buf = append(l.set.buf, s.String()...)
 	if full {
-		l.buf = append(l.buf, " F "...)
+		l.set.buf = append(l.set.buf, " F "...)
 	} else {
-		l.buf = append(l.buf, " P "...)
+		l.set.buf = append(l.set.buf, " P "...)
 	}
-	l.buf = append(l.buf, head...)
-	l.buf = append(l.buf, tail...)
-	l.buf = append(l.buf, '\n')
+	l.set.buf = append(l.set.buf, head...)
+	l.set.buf = append(l.set.buf, tail...)
+	l.set.buf = append(l.set.buf, '\n')
 }
 
 // flush writes the buffer, whole records or none of them.
 func (l *Log) flush() {
-	if len(l.buf) == 0 && l.dropped == 0 {
+	if len(l.set.buf) == 0 && l.dropped == 0 {
 		return
 	}
-	records := int64(bytes.Count(l.buf, []byte{'\n'}))
+	defer l.set.clear()
+	records := int64(bytes.Count(l.set.buf, []byte{'\n'}))
 	if l.dropped > 0 {
-		note := fmt.Sprintf("%s stderr F stead: %d lines were dropped here: the disk was full\n", time.Now().UTC().Format("2006-01-02T15:04:05.000000000Z"), l.dropped)
-		l.buf = append([]byte(note), l.buf...)
+		note := fmt.Sprintf("%s stderr F stead: %d lines were dropped here: the disk was full\n", l.set.stamp(time.Now()), l.dropped)
+		l.set.buf = append([]byte(note), l.set.buf...)
 	}
-	if err := l.append(l.buf); err != nil {
+	if err := l.append(l.set.buf); err != nil {
 		l.dropped += records
 		return
 	}
 	l.dropped = 0
-	if cap(l.buf) > 4*maxRecord {
-		l.buf = nil // a burst's buffer is not kept for each container
-	}
 	if l.size >= l.maxSize {
 		l.rotate()
 	}
