@@ -37,14 +37,15 @@ func (r *Runtime) start(ctx context.Context, c *container, restarts, failures in
 	if err := r.ensureKeeper(ctx); err != nil {
 		return fmt.Errorf("start %s: %w", c.name, err)
 	}
+	before, old := r.known(c)
 	if err := r.beforeRun(c); err != nil {
 		return fmt.Errorf("start %s: %w", c.name, err)
 	}
-	f, old := r.known(c)
+	f, _ := r.known(c)
 	m := f.Manifest
 	rec := &keeper.Record{
 		Name: c.name, Nonce: nonce(), BootID: keeper.BootID(), State: keeper.Creating, CreatedAt: time.Now(),
-		IDBase: f.IDBase, Restarts: restarts, Failures: failures,
+		IDBase: f.IDBase, Restarts: restarts, Failures: failures, Previous: previousRun(before, old),
 		LogDir: r.LogDir(c.name), LogSize: int64(m.Spec.Logs.MaxSize), LogKeep: logKeep(m),
 	}
 	if m.Spec.Security.Userns == "host" {

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,13 +16,14 @@ import (
 func (a *app) logsCommand() *cobra.Command {
 	o := logs.Options{Tail: -1}
 	var since, selector string
-	var stamps bool
+	var stamps, previous bool
 	cmd := &cobra.Command{
 		Use:   "logs NAME…",
 		Short: "Print what containers wrote to their output",
 		Long: `logs prints what containers wrote to stdout and stderr, oldest first. Lines of
 several containers are merged in the order of their times, each behind its name.
-With -f it goes on, through restarts of the container, until it is interrupted.`,
+With -f it goes on, through restarts of the container, until it is interrupted.
+With --previous it prints what the run before the current or last one wrote.`,
 		ValidArgsFunction: a.completeNames,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 && selector == "" {
@@ -30,6 +32,9 @@ With -f it goes on, through restarts of the container, until it is interrupted.`
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if previous && o.Follow {
+				return usage(cmd, errors.New("--previous: that run is over; leave -f out"))
+			}
 			if o.Since, err = sinceTime(since, time.Now()); err != nil {
 				return err
 			}
@@ -49,13 +54,14 @@ With -f it goes on, through restarts of the container, until it is interrupted.`
 					return exitWith(exitMissing, "no container has the labels %s", selector)
 				}
 			}
-			return a.logs(cmd.Context(), args, o, stamps)
+			return a.logs(cmd.Context(), args, o, stamps, previous)
 		},
 	}
 	f := cmd.Flags()
 	f.BoolVarP(&o.Follow, "follow", "f", false, "go on with what is written later")
 	f.IntVar(&o.Tail, "tail", -1, "only the last N lines of each; -1 is all")
 	f.StringVar(&since, "since", "", "only from then on: a span (10m, 2h, 1d) or a time (2026-11-23T04:15:00Z)")
+	f.BoolVarP(&previous, "previous", "p", false, "of the run before the current or last one")
 	f.BoolVarP(&stamps, "timestamps", "t", false, "each line behind its time")
 	f.StringVarP(&selector, "selector", "l", "", selectorHelp)
 	return cmd
@@ -77,7 +83,7 @@ func sinceTime(s string, now time.Time) (time.Time, error) {
 	return time.Time{}, exitWith(exitUsage, "--since %s: want a span such as 10m or a time such as 2026-11-23T04:15:00Z", s)
 }
 
-func (a *app) logs(ctx context.Context, names []string, o logs.Options, stamps bool) error {
+func (a *app) logs(ctx context.Context, names []string, o logs.Options, stamps, previous bool) error {
 	rt, err := a.openOnly(ctx, names...)
 	if err != nil {
 		return err
@@ -85,15 +91,24 @@ func (a *app) logs(ctx context.Context, names []string, o logs.Options, stamps b
 	defer rt.Close()
 	p := logPrinter{out: bufio.NewWriter(a.out), stamps: stamps, several: len(names) > 1, safe: isTerminal(a.out)}
 	defer p.out.Flush()
-	var dirs []string
+	m := merger{follow: o.Follow, flush: p.out.Flush, emit: func(i int, r logs.Record) error { return p.print(names[i], r) }}
 	for _, name := range names {
 		if _, ok := rt.Get(name); !ok {
 			return missing(name)
 		}
 		p.width = max(p.width, len(name))
-		dirs = append(dirs, rt.LogDir(name))
+		of := logSource{rt.LogDir(name), o}
+		if previous {
+			from, until, err := rt.PreviousRun(name)
+			if err != nil {
+				return err
+			}
+			if of.options.Until = until; o.Since.Before(from) {
+				of.options.Since = from
+			}
+		}
+		m.sources = append(m.sources, of)
 	}
-	m := merger{options: o, dirs: dirs, flush: p.out.Flush, emit: func(i int, r logs.Record) error { return p.print(names[i], r) }}
 	return m.run(ctx)
 }
 

@@ -19,8 +19,8 @@ const (
 // merger reads several logs at once and hands out their records in the order of
 // their times: it holds each back until no earlier one can come.
 type merger struct {
-	options logs.Options
-	dirs    []string
+	sources []logSource
+	follow  bool
 	emit    func(log int, r logs.Record) error
 	flush   func() error // before a wait, so that what is out is seen
 
@@ -30,6 +30,12 @@ type merger struct {
 	held    []int           // records of each that are held back
 	ended   []bool
 	heap    byTime
+}
+
+// logSource is one log, and what of it is wanted.
+type logSource struct {
+	dir     string
+	options logs.Options
 }
 
 // tagged is a record and whose it is; end says that no more come.
@@ -43,11 +49,11 @@ type tagged struct {
 
 func (m *merger) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	n := len(m.dirs)
+	n := len(m.sources)
 	m.records, m.errs = make(chan tagged), make(chan error, n)
 	m.room, m.held, m.ended = make([]chan struct{}, n), make([]int, n), make([]bool, n)
 	var readers sync.WaitGroup
-	for i := range m.dirs {
+	for i := range m.sources {
 		m.room[i] = make(chan struct{}, ahead)
 		readers.Go(func() { m.read(ctx, i) })
 	}
@@ -63,7 +69,7 @@ func (m *merger) run(ctx context.Context) error {
 func (m *merger) read(ctx context.Context, i int) {
 	var number int
 	var at time.Time
-	err := readLog(ctx, m.dirs[i], m.options, func(r logs.Record) error {
+	err := readLog(ctx, m.sources[i].dir, m.sources[i].options, func(r logs.Record) error {
 		number++
 		if at.Before(r.Time) { // else the clock was set back: the log's own order holds
 			at = r.Time
@@ -104,7 +110,7 @@ func readLog(ctx context.Context, dir string, o logs.Options, emit func(logs.Rec
 }
 
 func (m *merger) collect(ctx context.Context) error {
-	for live := len(m.dirs); live > 0; {
+	for live := len(m.sources); live > 0; {
 		t, ok := m.next(ctx)
 		switch {
 		case !ok: // a quiet moment, or the end
@@ -128,11 +134,11 @@ func (m *merger) collect(ctx context.Context) error {
 // next waits for a record; not for long if it follows and some are held back.
 func (m *merger) next(ctx context.Context) (tagged, bool) {
 	var patience <-chan time.Time
-	if m.options.Follow && len(m.heap) > 0 {
+	if m.follow && len(m.heap) > 0 {
 		timer := time.NewTimer(quiet)
 		defer timer.Stop()
 		patience = timer.C
-	} else if m.options.Follow {
+	} else if m.follow {
 		_ = m.flush()
 	}
 	select {

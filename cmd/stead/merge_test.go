@@ -36,10 +36,13 @@ func mergeAll(t *testing.T, ctx context.Context, o logs.Options, dirs []string, 
 	t.Helper()
 	var b strings.Builder
 	p := logPrinter{out: bufio.NewWriter(&b), several: len(dirs) > 1, width: 1}
-	m := merger{options: o, dirs: dirs, flush: p.out.Flush, emit: func(i int, r logs.Record) error {
+	m := merger{follow: o.Follow, flush: p.out.Flush, emit: func(i int, r logs.Record) error {
 		seen(r.Text)
 		return p.print(fmt.Sprint(i), r)
 	}}
+	for _, dir := range dirs {
+		m.sources = append(m.sources, logSource{dir, o})
+	}
 	if err := m.run(ctx); err != nil {
 		t.Fatal(err)
 	}

@@ -177,7 +177,7 @@ func (a *app) printEach(ctx context.Context, views []reconcile.ContainerView) er
 		line("manifest", "%s", c.Manifest)
 		if !c.CreatedAt.IsZero() {
 			fmt.Fprintf(a.out, "output     the last lines; stead logs %s has all\n", c.Name)
-			if err := a.logs(ctx, []string{c.Name}, logs.Options{Tail: lastLines}, true); err != nil {
+			if err := a.logs(ctx, []string{c.Name}, logs.Options{Tail: lastLines}, true, false); err != nil {
 				return err
 			}
 		}

@@ -36,9 +36,17 @@ type Record struct {
 	Restarts int `json:"restarts,omitempty"` // by the restart policy, up to this start
 	Failures int `json:"failures,omitempty"` // runs in a row before this one that failed early
 
+	Previous *Run `json:"previous,omitempty"` // nil if none is known
+
 	LogDir  string `json:"logDir"`
 	LogSize int64  `json:"logSize"`
 	LogKeep int    `json:"logKeep"`
+}
+
+// Run is when an earlier start ran.
+type Run struct {
+	StartedAt  time.Time `json:"startedAt"`
+	FinishedAt time.Time `json:"finishedAt,omitzero"` // zero: nobody knows, as the host went down
 }
 
 // State of a Record.
@@ -57,7 +65,10 @@ type Ending struct {
 	Unknown bool   `json:"unknown,omitempty"` // nobody saw it end
 	Failed  string `json:"failed,omitempty"`  // the launch failed: why
 	Where   string `json:"where,omitempty"`   // launch.Where of it
-	OOM     bool   `json:"oom,omitempty"`     // the kernel killed at the memory limit
+	OOM     bool   `json:"oom,omitempty"`     // the kernel killed for lack of memory
+	// OOMLimit is the memory limit of then, bytes; -1 if there was none, so that it
+	// was the host's memory that was short; 0 if that is not known.
+	OOMLimit int64 `json:"oomLimit,omitempty"`
 }
 
 // ID names one start: web.4f1c22a0.

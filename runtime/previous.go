@@ -1,0 +1,44 @@
+package runtime
+
+import (
+	"fmt"
+	"time"
+
+	"stead/runtime/keeper"
+)
+
+// previousRun is the last one that began before a start: that of the record, of
+// an earlier one, or the one that the facts remember from before a boot.
+func previousRun(f *facts, last *keeper.Record) *keeper.Run {
+	switch {
+	case last != nil && !last.StartedAt.IsZero():
+		return &keeper.Run{StartedAt: last.StartedAt, FinishedAt: last.FinishedAt}
+	case last != nil:
+		return last.Previous // the start failed before there was a process
+	case f.LastRun.began():
+		return &keeper.Run{StartedAt: f.LastRun.StartedAt, FinishedAt: f.LastRun.FinishedAt}
+	}
+	return nil
+}
+
+// PreviousRun is when a container ran before its current or last run: output
+// from the one time up to, but not at, the other is of that run.
+func (r *Runtime) PreviousRun(name string) (from, until time.Time, err error) {
+	c, err := r.find(name)
+	if err != nil {
+		return from, until, err
+	}
+	_, rec := r.known(c)
+	if rec == nil || rec.Previous == nil {
+		return from, until, fmt.Errorf("container %s: no run before its last one is known", name)
+	}
+	if p := rec.Previous; !p.FinishedAt.IsZero() {
+		// What was left in its pipes is written with the very time of its end.
+		return p.StartedAt, p.FinishedAt.Add(time.Nanosecond), nil
+	}
+	until = rec.StartedAt
+	if until.IsZero() {
+		until = rec.CreatedAt
+	}
+	return rec.Previous.StartedAt, until, nil
+}
