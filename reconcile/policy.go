@@ -112,6 +112,8 @@ func exitClause(e *runtime.Exit) string {
 		return e.Message
 	case startFailed(e):
 		return "start failed: " + e.Reason
+	case e.Reason == runtime.ReasonOOMKilled && e.Message != "":
+		return e.Message // names the limit
 	case e.Reason == runtime.ReasonOOMKilled:
 		return "killed at its memory limit"
 	case e.Reason == runtime.ReasonSignalled && e.Signal != "":

@@ -50,8 +50,8 @@ func TestViews(t *testing.T) {
 		},
 		{
 			"out of memory", map[string]string{"web.yaml": yaml("web", "restart: {policy: never}")},
-			[]runtime.Status{ended(t, "web", runtime.Exit{Code: 137, Signal: "KILL", Reason: runtime.ReasonOOMKilled}, 0, "restart: {policy: never}")}, Memory{},
-			"web Failed synced OOMKilled: killed at its memory limit, restart policy never\n",
+			[]runtime.Status{ended(t, "web", runtime.Exit{Code: 137, Signal: "KILL", Reason: runtime.ReasonOOMKilled, Message: "killed at its memory limit of 64Mi"}, 0, "restart: {policy: never}")}, Memory{},
+			"web Failed synced OOMKilled: killed at its memory limit of 64Mi, restart policy never\n",
 		},
 		{
 			"suspended", map[string]string{"web.yaml": yaml("web", "suspend: true")},

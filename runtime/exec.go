@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"stead/runtime/cgroup"
 	"stead/runtime/keeper"
 	"stead/runtime/launch"
 	"stead/spec"
@@ -91,6 +92,7 @@ type Details struct {
 	IDBase  uint32   // host id of its root; 0 without a user namespace
 	LogDir  string
 	Nonce   string
+	Usage   *cgroup.Usage // nil if it does not run
 }
 
 // Inspect is all that is known about one container.
@@ -107,6 +109,8 @@ func (r *Runtime) Inspect(name string) (Details, error) {
 		if rec.State == keeper.Running {
 			dirs, into := r.host.Group(rec.ID()).Join()
 			d.Cgroups = append(dirs, into)
+			u := r.host.Group(rec.ID()).Usage()
+			d.Usage = &u
 		}
 	}
 	return d, nil

@@ -5,6 +5,7 @@ import (
 
 	"stead/runtime/keeper"
 	"stead/runtime/launch"
+	"stead/spec"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,7 +25,7 @@ func exitOf(e *keeper.Ending, stopping bool) *Exit {
 	case e.Unknown:
 		x.Reason, x.Message = ReasonUnknown, "it ended while no keeper watched"
 	case e.OOM:
-		x.Reason, x.Message = ReasonOOMKilled, "killed at its memory limit"
+		x.Reason, x.Message = ReasonOOMKilled, oomMessage(e.OOMLimit)
 	case stopping:
 		x.Reason = ReasonStopped
 	case e.Signal != 0:
@@ -35,6 +36,17 @@ func exitOf(e *keeper.Ending, stopping bool) *Exit {
 		x.Reason, x.Message = ReasonError, fmt.Sprintf("exit code %d", e.Code)
 	}
 	return x
+}
+
+// oomMessage names the limit that was hit.
+func oomMessage(limit int64) string {
+	switch {
+	case limit > 0:
+		return "killed at its memory limit of " + spec.Bytes(limit).String()
+	case limit < 0:
+		return "killed as the host was short of memory; it has no limit of its own"
+	}
+	return "killed at its memory limit"
 }
 
 func failedReason(w launch.Where) string {

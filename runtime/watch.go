@@ -172,7 +172,7 @@ func (r *Runtime) settle(id string) {
 	group := r.host.Group(id)
 	if group.Exists() {
 		if rec.Ending != nil && !rec.Ending.OOM && group.OOMKills() > 0 && !rec.Stopping && rec.Ending.Code != 0 {
-			rec.Ending.OOM = true
+			rec.Ending.OOM, rec.Ending.OOMLimit = true, group.MemoryLimit()
 			if err := rec.Write(r.RunDir); err != nil {
 				r.Log.Error("record OOM kill", "container", name, "error", err)
 			}

@@ -7,6 +7,7 @@ import (
 
 	"stead/reconcile"
 	"stead/runtime"
+	"stead/runtime/cgroup"
 	"stead/spec"
 
 	"github.com/spf13/cobra"
@@ -19,8 +20,9 @@ func (a *app) inspectCommand() *cobra.Command {
 		Use:   "inspect NAME",
 		Short: "Print all that is known about a container",
 		Long: `inspect prints all that is known about a container: how it stands, the manifest
-that was last applied, its directories, cgroups and ids. The values of its
-environment are hidden, as they may be secrets.`,
+that was last applied, its directories, cgroups and ids, and what a running one
+uses (sizes in bytes, times in seconds) and waits for (pressure, in percent). The
+values of its environment are hidden, as they may be secrets.`,
 		ValidArgsFunction: a.completeNames,
 		Args:              cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -64,6 +66,7 @@ type inspectView struct {
 	Drift      []string                `json:"drift,omitempty"`
 	Paths      *pathsView              `json:"paths,omitempty"`
 	Cgroups    []string                `json:"cgroups"`
+	Usage      *cgroup.Usage           `json:"usage,omitempty"` // of a running container; sizes in bytes, times in seconds
 	IDs        *idsView                `json:"ids,omitempty"`
 }
 
@@ -92,6 +95,7 @@ func (v *inspectView) fill(a *app, d runtime.Details, showEnv bool) {
 	v.Paths = &pathsView{State: filepath.Join(a.stateDir, "containers", d.Status.Name), Root: d.Root, Log: d.LogDir}
 	v.Cgroups = slices.DeleteFunc(d.Cgroups, func(dir string) bool { return dir == "" })
 	slices.Sort(v.Cgroups)
+	v.Usage = d.Usage
 	v.IDs = &idsView{Host: d.IDBase, Count: 65536, Nonce: d.Nonce}
 	if d.IDBase == 0 {
 		v.IDs.Count = 0
