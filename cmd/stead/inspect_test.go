@@ -25,7 +25,9 @@ func TestInspectUsage(t *testing.T) {
 		Usage *struct {
 			Memory, MemoryPeak, Pids, OOMKills int64
 			CPU                                float64
-			Pressure                           map[string]struct{ Some *struct{ Avg10, Total float64 } }
+			Pressure                           map[string]struct {
+				Some *struct{ Avg10, Total float64 }
+			}
 		}
 	}
 	out := h.ok("inspect", "a")
