@@ -43,3 +43,50 @@ func TestMismatch(t *testing.T) {
 	w.o.StateDir = link
 	w.open()
 }
+
+// Two instances below one cgroup parent leave each other's containers alone.
+func TestSharedCgroupParent(t *testing.T) {
+	w := newWorld(t)
+	before := w.create("web", script(forever))
+	w.awaitOutput("web", "up")
+	run, err := os.MkdirTemp("/dev/shm", "stead-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(run)
+	o := w.o
+	o.StateDir, o.RunDir = t.TempDir()+"/state", run
+	other, err := Open(ctx, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if s, _ := w.Get("web"); s.State != Running || !alive(before.Pid) {
+		t.Fatalf("the other instance ended it: %+v", s)
+	}
+	if _, err := other.Create(ctx, parse(t, "web", script(forever)), origin); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(other.Remove(ctx, "web"), other.QuitKeeper(ctx)); err != nil {
+		t.Error(err)
+	}
+	w.reopen()
+	if s, _ := w.Get("web"); s.State != Running || s.Pid != before.Pid {
+		t.Errorf("%+v", s)
+	}
+}
+
+// Groups that somebody made inside a container's hold no removal up.
+func TestNestedGroup(t *testing.T) {
+	w := newWorld(t)
+	w.create("web", script(forever))
+	w.awaitOutput("web", "up")
+	for _, d := range w.host.Group("web." + w.byName["web"].rec.Nonce).Dirs() {
+		if err := os.Mkdir(d+"/inner", 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Remove(ctx, "web"); err != nil {
+		t.Error(err)
+	}
+}

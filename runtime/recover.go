@@ -3,7 +3,6 @@ package runtime
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"strings"
 
@@ -27,19 +26,20 @@ func (r *Runtime) recover(ctx context.Context) error {
 			return err
 		}
 	}
-	var failed *multierror.Error
-	known := map[string]bool{keeperGroup: true}
+	known := map[string]bool{}
 	for _, rec := range records {
 		keep, err := r.recoverOne(ctx, rec)
 		if err != nil {
-			failed = multierror.Append(failed, fmt.Errorf("container %s: %w", rec.Name, err))
+			r.Log.Error("recover", "container", rec.Name, "error", err) // it must not keep the others down
 		}
 		if keep || err != nil {
 			known[rec.ID()] = true
 		}
 	}
-	failed = multierror.Append(failed, r.sweepGroups(known), r.sweepFiles(known))
-	return failed.ErrorOrNil()
+	if err := multierror.Append(r.sweepGroups(known), r.sweepFiles(known)).ErrorOrNil(); err != nil {
+		r.Log.Error("clean up what no container claims", "error", err)
+	}
+	return nil
 }
 
 func (r *Runtime) anyAlive(records []*keeper.Record) bool {
@@ -140,7 +140,7 @@ func (r *Runtime) sweepGroups(known map[string]bool) error {
 	}
 	var failed *multierror.Error
 	for _, id := range names {
-		if !known[id] && strings.Contains(id, ".") { // ours are NAME.NONCE
+		if !known[id] && strings.Contains(id, ".") && !r.host.Group(id).Foreign() { // ours are NAME.NONCE
 			r.Log.Warn("removing a cgroup that no container claims", "cgroup", id)
 			failed = multierror.Append(failed, r.endGroup(id))
 		}

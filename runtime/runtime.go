@@ -90,6 +90,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		wake: make(chan struct{}, 1), byName: map[string]*container{}, removed: map[string]string{},
 	}
 	fault.Dir(o.RunDir)
+	host.Owner = resolved(o.StateDir)
 	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if !o.ReadOnly {
 		if err := errors.Join(r.makeDirs(), r.claim()); err != nil {
@@ -153,7 +154,10 @@ func (r *Runtime) load() error {
 			continue
 		}
 		r.byName[name] = &container{name: name, facts: f}
-		r.ids.take(f.IDBase)
+		if f.IDBase != 0 && !r.ids.take(f.IDBase) {
+			r.Log.Error("ids are another container's: new ones are given at the next start", "container", name)
+			f.IDBase = 0
+		}
 	}
 	if err := r.loadRemoved(); err != nil {
 		return err

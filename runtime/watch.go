@@ -4,8 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"strconv"
+	"hash/fnv"
 	"strings"
 	"time"
 
@@ -14,8 +13,13 @@ import (
 	"stead/runtime/keeper"
 )
 
-// keeperGroup is the keeper's own cgroup leaf; no container's name has a '_'.
-const keeperGroup = "_keeper"
+// keeperGroup is the keeper's own cgroup leaf: no container's name has a '_', and
+// another instance below the same parent has another one.
+func (r *Runtime) keeperGroup() *cgroup.Group {
+	h := fnv.New32a()
+	h.Write([]byte(r.host.Owner))
+	return r.host.Group(fmt.Sprintf("_keeper-%08x", h.Sum32()))
+}
 
 // ensureKeeper makes sure that a keeper runs and is watched.
 func (r *Runtime) ensureKeeper(ctx context.Context) error {
@@ -62,16 +66,10 @@ func (r *Runtime) upgradeKeeper(ctx context.Context) {
 // placeKeeper puts it into a leaf group of its own: what it uses is not charged
 // to whoever happened to start it.
 func (r *Runtime) placeKeeper(pid int) {
-	g := r.host.Group(keeperGroup)
+	g := r.keeperGroup()
 	_, err := g.Create(cgroup.NoLimits())
-	dirs, into := g.Join()
-	if into != "" {
-		dirs = append(dirs, into)
-	}
-	for _, d := range dirs {
-		if e := os.WriteFile(d+"/cgroup.procs", []byte(strconv.Itoa(pid)), 0); e != nil {
-			err = errors.Join(err, e)
-		}
+	if err == nil {
+		err = g.Add([]int{pid})
 	}
 	if err != nil {
 		r.Log.Warn("keeper stays in its starter's cgroup", "error", err)
@@ -88,12 +86,13 @@ func (r *Runtime) watchKeeper() error {
 	r.watcher.Add(1)
 	go func() {
 		defer r.watcher.Done()
-		err := r.keeper.Watch(r.ctx, func(int) { r.watching.Store(true); close(up) }, func(id string) {
+		wasUp := false
+		err := r.keeper.Watch(r.ctx, func(int) { wasUp = true; r.watching.Store(true); close(up) }, func(id string) {
 			r.watcher.Go(func() { r.settle(id) }) // a slow clean-up holds nobody up
 		})
 		r.watching.Store(false)
 		failed <- err
-		if r.ctx.Err() == nil {
+		if wasUp && r.ctx.Err() == nil { // else whoever asked tries again
 			r.Log.Warn("keeper is gone", "error", err)
 			r.revive()
 		}
@@ -123,18 +122,27 @@ func (r *Runtime) revive() {
 	}
 }
 
-// refresh reads again the records of all that ran.
+// refresh reads again the records of all that ran, and gives up starts that
+// nobody is about any more.
 func (r *Runtime) refresh() {
 	r.mu.Lock()
-	var ids []string
+	var all []*container
 	for _, c := range r.byName {
 		if c.rec != nil && c.rec.State != keeper.Exited && !c.starting {
-			ids = append(ids, c.rec.ID())
+			all = append(all, c)
 		}
 	}
 	r.mu.Unlock()
-	for _, id := range ids {
-		r.settle(id)
+	for _, c := range all {
+		_, rec := r.known(c)
+		if now, err := keeper.ReadRecord(r.RunDir, rec.ID()); err == nil && now.State == keeper.Creating {
+			if err := r.undoStart(r.ctx, c, now); err != nil {
+				r.Log.Error("give up a start", "container", c.name, "error", err)
+			}
+			r.changed()
+			continue
+		}
+		r.settle(rec.ID())
 	}
 }
 
@@ -237,5 +245,5 @@ func (r *Runtime) QuitKeeper(ctx context.Context) error {
 	if err := r.keeper.Quit(ctx); err != nil {
 		return fmt.Errorf("end keeper: %w", err)
 	}
-	return errors.Join(waitGone(ctx, pid), r.host.Group(keeperGroup).Remove(), r.host.RemoveParent())
+	return errors.Join(waitGone(ctx, pid), r.keeperGroup().Remove(), r.host.RemoveParent())
 }

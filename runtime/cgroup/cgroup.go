@@ -21,6 +21,7 @@ import (
 // Host is the layout of cgroups on this host, below one parent group.
 type Host struct {
 	Parent  string            // "/stead"
+	Owner   string            // whose the groups are that are made; set by the caller
 	Mode    Mode              //
 	unified string            // mount point of cgroup2, "" if there is none
 	v1      map[string]string // controller → mount point of its v1 hierarchy
@@ -135,6 +136,9 @@ func (h *Host) Controllers() map[string]bool {
 	}
 	return have
 }
+
+// Name is the group's name below the parent.
+func (g *Group) Name() string { return filepath.Base(g.path) }
 
 // Join says how a process gets in: dirs are directories whose cgroup.procs it
 // is written to; into, if not empty, is a v2 directory to clone into instead.
@@ -257,6 +261,15 @@ func (g *Group) removeDir(dir string) error {
 		if err == nil || err == unix.ENOENT {
 			return nil
 		}
+		if below, e := os.ReadDir(dir); err == unix.EBUSY && e == nil { // somebody made groups in it
+			for _, d := range below {
+				if d.IsDir() {
+					if err := g.removeDir(filepath.Join(dir, d.Name())); err != nil {
+						return err
+					}
+				}
+			}
+		}
 		if err != unix.EBUSY || time.Now().After(deadline) {
 			return &os.PathError{Op: "rmdir", Path: dir, Err: err}
 		}
@@ -265,6 +278,30 @@ func (g *Group) removeDir(dir string) error {
 		time.Sleep(wait)
 		wait = min(2*wait, 50*time.Millisecond)
 	}
+}
+
+// ownerAttr names the instance that a group belongs to: several may share a parent.
+const ownerAttr = "trusted.stead"
+
+// own notes who made the group.
+func (g *Group) own() error {
+	for _, d := range g.Dirs() {
+		if err := unix.Setxattr(d, ownerAttr, []byte(g.host.Owner), 0); err != nil {
+			return &os.PathError{Op: "setxattr", Path: d, Err: err}
+		}
+	}
+	return nil
+}
+
+// Foreign says whether another instance made the group.
+func (g *Group) Foreign() bool {
+	b := make([]byte, 4096)
+	for _, d := range g.Dirs() {
+		if n, err := unix.Getxattr(d, ownerAttr, b); err == nil && string(b[:n]) != g.host.Owner {
+			return true
+		}
+	}
+	return false
 }
 
 // Children are the names of the groups below the parent, in any hierarchy:

@@ -49,6 +49,9 @@ type step struct {
 // them; any other one that can't be set is an error.
 func (g *Group) Create(l Limits) ([]Refusal, error) {
 	err := g.mkdirs(l)
+	if err == nil {
+		err = g.own()
+	}
 	var refused []Refusal
 	if err == nil {
 		for _, s := range g.steps(NoLimits(), l) {

@@ -178,6 +178,10 @@ func (l *loop) drainRest(e *entry, s logs.Stream, now time.Time) {
 
 // register takes a container over; from here on its end is noticed.
 func (l *loop) register(e *entry) error {
+	l.byID[e.rec.ID()] = e // first: whatever fails below, its end is noticed
+	if e.pidfd < 0 {
+		l.byPid[e.rec.Pid] = e
+	}
 	for s, fd := range e.out {
 		if fd < 0 {
 			continue
@@ -187,12 +191,10 @@ func (l *loop) register(e *entry) error {
 			return err
 		}
 	}
-	l.byID[e.rec.ID()] = e
 	if e.pidfd >= 0 {
 		l.byFD[int32(e.pidfd)] = source{entry: e, exit: true}
 		return l.add(e.pidfd, unix.EPOLLIN|unix.EPOLLONESHOT)
 	}
-	l.byPid[e.rec.Pid] = e
 	if ws, ok := l.unclaimed[e.rec.Pid]; ok {
 		delete(l.unclaimed, e.rec.Pid)
 		l.ended(e, ws)

@@ -252,7 +252,13 @@ func (s *server) start(c conn, fd int) error {
 		born = true
 		if now, err := ReadRecord(s.run, r.ID()); err != nil || now.State != Creating {
 			r = &Record{Name: r.Name, Nonce: r.Nonce}
-			s.do(func() { s.unwanted[pid] = true })
+			s.do(func() {
+				if _, ended := s.unclaimed[pid]; ended {
+					delete(s.unclaimed, pid)
+				} else {
+					s.unwanted[pid] = true
+				}
+			})
 			return fmt.Errorf("the start of %s was given up", r.ID())
 		}
 		r.Pid, r.State, r.StartedAt = pid, Running, time.Now()
@@ -343,7 +349,7 @@ func (s *server) limit(c conn, q *request) error {
 // quit ends the keeper if it holds nothing.
 func (s *server) quit(c conn) error {
 	live := 0
-	s.do(func() { live = len(s.byID) + len(s.execs) })
+	s.do(func() { live = len(s.byID) + len(s.execs) + len(s.starting) })
 	if live > 0 {
 		return fmt.Errorf("still holds %d containers", live)
 	}

@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# run.sh - what `make bench` does: stead and its peers, all in one run, one table.
+# As root, on a quiet machine; needs gcc and busybox-static, and compares with
+# crun, runc and systemd-nspawn where they are installed.
+#   BENCH_N      containers for a time from create to removed (200)
+#   BENCH_SCALE  numbers of running containers, rising ("100 1000")
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+[ "$(id -u)" = 0 ] || { echo "make bench needs root: it starts containers" >&2; exit 1; }
+for need in gcc /bin/busybox; do
+	command -v "$need" >/dev/null || { echo "make bench needs $need (apt-get install gcc busybox-static)" >&2; exit 1; }
+done
+n="${BENCH_N:-200}"
+dir="$(mktemp -d /var/tmp/stead-bench-XXXXXX)"
+trap 'rm -rf "$dir"' EXIT
+root="$dir/root"
+mkdir -p "$root"/{bin,proc,sys,dev,tmp,etc,usr,var,run}
+cp /bin/busybox "$root/bin/busybox"
+printf '#include <unistd.h>\nint main(void) { _exit(0); }\n' >"$dir/true.c"
+gcc -O2 -static -o "$root/bin/true" "$dir/true.c"
+gcc -O2 -o "$dir/floor" runtime/bench/floor.c
+CGO_ENABLED=0 go test -c -o "$dir/runtime.test" ./runtime
+CGO_ENABLED=0 go test -tags bench -c -o "$dir/stead.test" ./cmd/stead
+
+row() { printf '%-66s %-44s %s\n' "$1" "$2" "$3"; }
+
+# OCI runtimes: the same true, fully isolated, with limits. crun refuses a hybrid
+# host, so it does not get to see the cgroup2 mount.
+oci() {
+	local bundle="$dir/bundle-$1"
+	mkdir -p "$bundle"
+	(cd "$bundle" && "$1" spec)
+	sed -i -e 's|"terminal": true|"terminal": false|' -e 's|"sh"|"/bin/true"|' -e "s|\"path\": \"rootfs\"|\"path\": \"$root\"|" \
+		-e 's|"resources": {|"resources": {"memory": {"limit": 67108864}, "cpu": {"quota": 50000, "period": 100000}, "pids": {"limit": 64},|' "$bundle/config.json"
+	unshare --mount bash -c '
+		umount /sys/fs/cgroup/unified 2>/dev/null || true
+		from=$(date +%s%N)
+		seq "$3" | xargs -P 2 -I{} "$1" run -b "$2" "stead-bench-{}" >/dev/null
+		echo "scale=2; ($(date +%s%N) - $from) / 1000000 / $3" | bc' _ "$1" "$bundle" "$n"
+}
+
+row "what" "figure" "against"
+if [ -d /sys/fs/cgroup/memory ]; then
+	mkdir "$dir/overlay"
+	limit="$("$dir/floor" "$root" "$dir/overlay" "$n" 2)"
+	launch="$("$dir/floor" "$root" "$dir/overlay" "$n" 2 userns)"
+	row "floor.c, no user namespace: ms per container" "$limit" "the kernel's own limit"
+	row "floor.c, user namespace" "$launch" ""
+fi
+(cd runtime && "$dir/runtime.test" -test.run xxx -test.bench CreateToRemoved -test.benchtime "${n}x" 2>/dev/null) |
+	awk '/ms\/container/ { sub(/.*userns=/, "", $1); sub(/-[0-9]+$/, "", $1); for (i = 2; i < NF; i++) if ($(i+1) == "ms/container") print $1, $i }' |
+	while read -r userns figure; do
+		against=""
+		[ -n "${limit:-}" ] && case "$userns" in host) against="$limit (want ≤ 1.5 ×)" ;; *) against="$launch (want ≤ 1.5 ×)" ;; esac
+		row "stead, security.userns: $userns: ms, create to removed" "$figure" "$against"
+	done
+for peer in crun runc; do
+	if command -v "$peer" >/dev/null; then
+		row "$peer run: ms" "$(oci "$peer" 2>&1 | tail -1)" ""
+	fi
+done
+if command -v systemd-nspawn >/dev/null; then
+	from=$(date +%s%N)
+	for _ in 1 2 3 4 5; do systemd-nspawn -q --register=no --keep-unit -D "$root" /bin/true >/dev/null 2>&1 || true; done
+	row "systemd-nspawn: ms, one after the other" "$((($(date +%s%N) - from) / 5000000))" ""
+fi
+(cd cmd/stead && BENCH_SCALE="${BENCH_SCALE:-100 1000}" STEAD_TEST_ROOT=1 "$dir/stead.test" -test.run TestBench -test.timeout 60m 2>&1) |
+	while IFS='|' read -r mark name figure against; do
+		if [ "$mark" = FIGURE ]; then row "$name" "$figure" "$against"; fi
+	done
+(cd reconcile && go test -run xxx -bench . -benchtime 20x . 2>/dev/null) | awk '/Benchmark/ { print }' |
+	while read -r name _ ns _; do row "reconcile: $name" "$(echo "scale=2; $ns / 1000000" | bc) ms" ""; done
