@@ -12,7 +12,7 @@ ROOT := STEAD_TEST_ROOT=1
 AS_ROOT := -exec 'sudo -n --preserve-env=STEAD_TEST_ROOT'
 endif
 
-.PHONY: build test lint demo generate test-vm
+.PHONY: build test lint demo generate test-vm bench bench-compare
 
 build:
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/stead ./cmd/stead
@@ -33,6 +33,15 @@ lint:
 
 demo: build
 	examples/demo.sh
+
+# All figures in one table, with the peers that are installed. As root, on a
+# machine that does nothing else.
+bench:
+	runtime/bench/run.sh
+
+# make bench-compare OLD=v1 [NEW=HEAD]
+bench-compare:
+	runtime/bench/compare.sh $(OLD) $(NEW)
 
 generate:
 	go generate ./spec ./cmd/... # in this order: the README holds what spec generates

@@ -12,6 +12,7 @@ for need in gcc /bin/busybox; do
 done
 n="${BENCH_N:-200}"
 dir="$(mktemp -d /var/tmp/stead-bench-XXXXXX)"
+chmod 755 "$dir" # a user namespace's root gets there as anybody
 trap 'rm -rf "$dir"' EXIT
 root="$dir/root"
 mkdir -p "$root"/{bin,proc,sys,dev,tmp,etc,usr,var,run}
@@ -37,6 +38,19 @@ oci() {
 		from=$(date +%s%N)
 		seq "$3" | xargs -P 2 -I{} "$1" run -b "$2" "stead-bench-{}" >/dev/null
 		echo "scale=2; ($(date +%s%N) - $from) / 1000000 / $3" | bc' _ "$1" "$bundle" "$n"
+}
+
+# The whole command `crun exec`, as often as the one of stead below.
+crun_exec() {
+	local bundle="$dir/bundle-crun"
+	sed -i "s|\"/bin/true\"|\"/bin/busybox\", \"sleep\", \"1000\"|" "$bundle/config.json"
+	unshare --mount bash -c '
+		umount /sys/fs/cgroup/unified 2>/dev/null || true
+		crun run -d -b "$1" stead-bench-exec >/dev/null </dev/null
+		from=$(date +%s%N)
+		for _ in $(seq 50); do crun exec stead-bench-exec /bin/true; done
+		echo "scale=1; ($(date +%s%N) - $from) / 50000000" | bc
+		crun delete -f stead-bench-exec' _ "$bundle"
 }
 
 row "what" "figure" "against"
@@ -68,5 +82,8 @@ fi
 	while IFS='|' read -r mark name figure against; do
 		if [ "$mark" = FIGURE ]; then row "$name" "$figure" "$against"; fi
 	done
+command -v crun >/dev/null && row "crun exec: ms" "$(crun_exec 2>&1 | tail -1)" ""
+(cd runtime && "$dir/runtime.test" -test.run xxx -test.bench 'Log|Output|Exec' -test.benchtime 20x 2>/dev/null) | awk '/^Benchmark/ { print }' |
+	while read -r name _ rest; do row "runtime: $name" "$rest" ""; done
 (cd reconcile && go test -run xxx -bench . -benchtime 20x . 2>/dev/null) | awk '/Benchmark/ { print }' |
 	while read -r name _ ns _; do row "reconcile: $name" "$(echo "scale=2; $ns / 1000000" | bc) ms" ""; done
