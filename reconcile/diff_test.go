@@ -261,11 +261,11 @@ func TestRemovals(t *testing.T) {
 		}, "\n")},
 		{
 			summary: "the directory vanished", n: 1, memory: settled, dirErr: missing,
-			want: "hold c0  (directory " + etc + " is missing; confirm with stead apply --confirm-removal=c0)\n",
+			want: "hold c0  (directory " + etc + " is missing; bring it back or confirm with stead apply --confirm-removal=c0)\n",
 		},
 		{
 			summary: "the directory can't be read", n: 1, memory: Memory{Prompt: true}, dirErr: errors.New("input/output error"),
-			want: "hold c0  (directory " + etc + " can't be read: input/output error; confirm with stead apply --confirm-removal=c0)\n",
+			want: "hold c0  (directory " + etc + " can't be read: input/output error; bring it back or confirm with stead apply --confirm-removal=c0)\n",
 		},
 	} {
 		t.Run(story.summary, func(t *testing.T) {
@@ -294,7 +294,7 @@ func TestRemovals(t *testing.T) {
 		st := running(t, "db")
 		st.From.File = "/opt/manifests/db.yaml"
 		_, plan := planOf(nil, []runtime.Status{st}, Memory{Prompt: true})
-		if want := "hold db  (its manifest /opt/manifests/db.yaml is in no directory that is read; confirm with stead apply --confirm-removal=db)\n"; plan.String() != want {
+		if want := "hold db  (its manifest /opt/manifests/db.yaml is in no directory that is read; bring it back or confirm with stead apply --confirm-removal=db)\n"; plan.String() != want {
 			t.Errorf("got %q, want %q", plan.String(), want)
 		}
 	})

@@ -27,10 +27,11 @@ func (p *planner) removals() {
 		a := Action{Name: st.Name, From: st.From}
 		until, settled := p.settled(st.Name)
 		var held string
+		advice := "confirm with stead apply --confirm-removal=" + st.Name
 		switch {
 		case p.Confirmed[st.Name]:
 		case dirErr != nil:
-			held = dirErr.Error()
+			held, advice = dirErr.Error(), "bring it back or "+advice
 		case cmp.Or(p.Massive[st.Name], massive) != "":
 			held = cmp.Or(p.Massive[st.Name], massive)
 			if settled {
@@ -40,7 +41,7 @@ func (p *planner) removals() {
 			held = "protected"
 		}
 		if held != "" {
-			a.Verb, a.Cause = Hold, held+"; confirm with stead apply --confirm-removal="+st.Name
+			a.Verb, a.Cause = Hold, held+"; "+advice
 			p.plan.Held = append(p.plan.Held, a)
 			continue
 		}

@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -177,17 +178,22 @@ func TestNofileOfKeeper(t *testing.T) {
 // TestExecStopped: a container that stops whatever execs bring into it, before
 // their command runs, holds up no start and no exec elsewhere.
 func TestExecStopped(t *testing.T) {
+	var stuck sync.WaitGroup
+	t.Cleanup(stuck.Wait) // after the world is taken down, which ends them
 	w := newWorld(t)
 	w.create("evil", script("echo up; while :; do kill -STOP -1; done"))
 	w.create("good", script(forever))
 	w.awaitOutput("evil", "up")
 	for range 12 {
-		null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer null.Close()
-		go w.Exec(ctx, "evil", ExecOptions{Argv: []string{"true"}}, null, null, null)
+		stuck.Go(func() {
+			null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer null.Close()
+			w.Exec(ctx, "evil", ExecOptions{Argv: []string{"true"}}, null, null, null)
+		})
 	}
 	time.Sleep(200 * time.Millisecond)
 	begun := time.Now()

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"sort"
 	"time"
 
@@ -357,82 +356,4 @@ func nonce() string {
 	var b [4]byte
 	rand.Read(b[:]) // never fails (crypto/rand)
 	return hex.EncodeToString(b[:])
-}
-
-// Update applies m where only live fields differ. What the kernel refuses keeps
-// its old value and is told by the status.
-func (r *Runtime) Update(ctx context.Context, m *spec.Container, from Origin) error {
-	c, err := r.find(m.Metadata.Name)
-	if err != nil {
-		return err
-	}
-	f, rec := r.known(c)
-	var refused []Unapplied
-	if rec != nil && rec.State == keeper.Running {
-		have := limitsOf(f.Manifest)
-		if err := r.mend(c, rec, &have, limitsOf(m)); err != nil {
-			return fmt.Errorf("update %s: %w", c.name, err)
-		}
-		refused = r.updateLive(ctx, rec, have, f.Manifest, m, f.Unapplied)
-	}
-	fault.Point("update-limits-set")
-	return r.save(c, func(f *facts) { f.Manifest, f.From, f.Unapplied = m, from, refused })
-}
-
-// updateLive brings limits from what the kernel has to what m says. Where an
-// earlier change was refused the kernel has an older value than `old` says.
-func (r *Runtime) updateLive(ctx context.Context, rec *keeper.Record, have cgroup.Limits, old, m *spec.Container, pending []Unapplied) []Unapplied {
-	want := limitsOf(m)
-	for _, u := range pending {
-		forget(&have, u.Path)
-	}
-	var refused []Unapplied
-	for _, x := range r.host.Group(rec.ID()).Update(have, want) {
-		path := "spec.resources." + x.Field
-		refused = append(refused, unapplied(path, x.Message, old, m, pending))
-	}
-	if old.Spec.Logs.MaxSize != m.Spec.Logs.MaxSize || logKeep(old) != logKeep(m) {
-		if err := r.keeper.LimitLog(ctx, rec.ID(), int64(m.Spec.Logs.MaxSize), logKeep(m)); err != nil {
-			refused = append(refused, Unapplied{Path: "spec.logs", Message: err.Error()})
-		}
-	}
-	return refused
-}
-
-// forget marks a limit as not known to be what the manifest said.
-func forget(l *cgroup.Limits, path string) {
-	const unknown = -2
-	switch path {
-	case "spec.resources.memory":
-		l.Memory, l.Swap = unknown, unknown
-	case "spec.resources.swap":
-		l.Swap = unknown
-	case "spec.resources.cpu":
-		l.CPU = unknown
-	case "spec.resources.cpuWeight":
-		l.CPUWeight = unknown
-	case "spec.resources.pids":
-		l.Pids = unknown
-	case "spec.resources.cpuset":
-		l.Cpuset = "unknown"
-	case "spec.resources.io.weight":
-		l.IOWeight = unknown
-	}
-}
-
-// unapplied says what the container still has: of an earlier refusal, or old.
-func unapplied(path, message string, old, m *spec.Container, pending []Unapplied) Unapplied {
-	u := Unapplied{Path: path, Message: message}
-	for _, d := range spec.Diff(old, m) {
-		if d.Path == path {
-			u.Have, u.Wanted = d.Before, d.After
-		}
-	}
-	if i := slices.IndexFunc(pending, func(p Unapplied) bool { return p.Path == path }); i >= 0 {
-		u.Have = pending[i].Have
-		if u.Wanted == "" {
-			u.Wanted = pending[i].Wanted
-		}
-	}
-	return u
 }

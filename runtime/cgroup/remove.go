@@ -1,0 +1,80 @@
+package cgroup
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/go-multierror"
+	"golang.org/x/sys/unix"
+)
+
+// Kill sends SIGKILL to every process of the group at once (cgroup.kill, Linux
+// 5.14). On a pure v1 host, which can't, it says so: there the caller kills the
+// pid namespace's init.
+func (g *Group) Kill() error {
+	if g.host.unified == "" {
+		if len(g.Dirs()) == 0 {
+			return nil // no group, no process
+		}
+		return errors.ErrUnsupported
+	}
+	err := write(g.unifiedFile("cgroup.kill"), "1")
+	if errors.Is(err, os.ErrNotExist) {
+		if _, e := os.Stat(g.unifiedFile("")); e != nil {
+			return nil // no group, no process
+		}
+		return errors.ErrUnsupported // an older kernel
+	}
+	return err
+}
+
+// Remove removes the group from all hierarchies. Its processes must be dead;
+// their last moments are waited for, up to a few seconds. No group is no error.
+func (g *Group) Remove() error {
+	var failed *multierror.Error
+	for _, dir := range g.Dirs() {
+		if err := g.removeDir(dir); err != nil {
+			failed = multierror.Append(failed, err)
+		}
+	}
+	return failed.ErrorOrNil()
+}
+
+func (g *Group) removeDir(dir string) error {
+	wait := time.Millisecond
+	for deadline := time.Now().Add(3 * time.Second); ; {
+		err := unix.Rmdir(dir)
+		if err == nil || err == unix.ENOENT {
+			return nil
+		}
+		if below, e := os.ReadDir(dir); err == unix.EBUSY && e == nil { // somebody made groups in it
+			for _, d := range below {
+				if d.IsDir() {
+					if err := g.removeDir(filepath.Join(dir, d.Name())); err != nil {
+						return err
+					}
+				}
+			}
+		}
+		if err != unix.EBUSY || time.Now().After(deadline) {
+			return &os.PathError{Op: "rmdir", Path: dir, Err: err}
+		}
+		// v1 has no event for "empty"; a killed process leaves its group when
+		// it has given back its memory.
+		time.Sleep(wait)
+		wait = min(2*wait, 50*time.Millisecond)
+	}
+}
+
+// RemoveParent removes the parent group where it is empty.
+func (h *Host) RemoveParent() error {
+	g := &Group{host: h, path: h.Parent}
+	for _, d := range g.Dirs() {
+		if err := unix.Rmdir(d); err != nil && err != unix.ENOENT && err != unix.EBUSY {
+			return &os.PathError{Op: "rmdir", Path: d, Err: err}
+		}
+	}
+	return nil
+}

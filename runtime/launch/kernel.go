@@ -1,0 +1,115 @@
+package launch
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// attachKernel attaches the child's proc and sysfs, with their masks.
+func (b *birth) attachKernel() error {
+	kernel, err := b.hear('f')
+	if err != nil {
+		return err
+	}
+	b.opened = append(b.opened, kernel...)
+	if b.c.HostNetwork && len(kernel) == 1 {
+		sys, err := tree(unix.AT_FDCWD, "/sys", unix.MOUNT_ATTR_RDONLY, -1)
+		if err != nil {
+			return err
+		}
+		b.opened = append(b.opened, sys)
+		kernel = append(kernel, sys)
+	}
+	if len(kernel) != 2 {
+		return fmt.Errorf("receive proc and sysfs: %w", unix.EPROTO)
+	}
+	for i, name := range []string{"proc", "sys"} {
+		at, err := b.kernelTarget(name)
+		if err != nil {
+			return err
+		}
+		err = move(kernel[i], at)
+		unix.Close(at)
+		if err != nil {
+			return fmt.Errorf("attach /%s: %w", name, err)
+		}
+	}
+	if at, err := b.kernelTarget("dev"); err != nil { // the child mounts it
+		return err
+	} else {
+		unix.Close(at)
+	}
+	return errors.Join(mask(kernel[0], maskedProc), mask(kernel[1], maskedSys), protect(kernel[0], readOnlyProc))
+}
+
+// kernelTarget is /proc, /sys or /dev of the root: a directory, never a link,
+// made where it is missing.
+func (b *birth) kernelTarget(name string) (int, error) {
+	at, err := beneath(b.rootFD, name, unix.RESOLVE_NO_SYMLINKS)
+	if err == unix.ENOENT {
+		err = asContainer(b.c.IDBase, func() error { return unix.Mkdirat(b.rootFD, name, 0o755) })
+		if err == nil || errors.Is(err, unix.EEXIST) { // another start in this root may have been quicker
+			at, err = beneath(b.rootFD, name, unix.RESOLVE_NO_SYMLINKS)
+		}
+	}
+	var st unix.Stat_t
+	if err == nil {
+		if err = unix.Fstat(at, &st); err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			return at, nil
+		}
+		unix.Close(at)
+		err = errors.Join(err, unix.ENOTDIR)
+	}
+	e := &Error{AtRoot, "find /" + name + " in the root", errnoOf(err), ""}
+	if e.Errno == unix.ELOOP {
+		e.Hint = "a symbolic link: it must be a directory"
+	}
+	return -1, e
+}
+
+// mask hides paths below base: directories behind an empty one, files behind
+// /dev/null. Missing ones are skipped: they depend on the kernel's build.
+func mask(base int, names []string) error {
+	return eachBelow(base, names, func(at int, mode uint32) (int, error) {
+		cover := "/dev/null"
+		if mode&unix.S_IFMT == unix.S_IFDIR {
+			cover = "/empty"
+		}
+		return tree(unix.AT_FDCWD, cover, 0, -1)
+	})
+}
+
+func protect(base int, names []string) error {
+	return eachBelow(base, names, func(at int, _ uint32) (int, error) {
+		return tree(at, "", unix.MOUNT_ATTR_RDONLY, -1)
+	})
+}
+
+func eachBelow(base int, names []string, cover func(at int, mode uint32) (int, error)) error {
+	for _, name := range names {
+		at, err := beneath(base, name, unix.RESOLVE_NO_SYMLINKS)
+		if err == unix.ENOENT {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("find %s to protect: %w", name, err)
+		}
+		var st unix.Stat_t
+		err = unix.Fstat(at, &st)
+		var m int
+		if err == nil {
+			m, err = cover(at, st.Mode)
+		}
+		if err == nil {
+			err = move(m, at)
+			unix.Close(m)
+		}
+		unix.Close(at)
+		if err != nil {
+			return fmt.Errorf("protect %s: %w", name, err)
+		}
+	}
+	return nil
+}
