@@ -43,6 +43,9 @@ func (w *world) keeperPid() int {
 // A burst fills the files that it may and no more, and the keeper does not grow.
 // 256 MB stand for any size: it is the limits' manifold, and takes a few seconds.
 func TestOutputBurst(t *testing.T) {
+	if slow() {
+		t.Skip("output is the same on every layout of cgroups, and times mean nothing on an emulated machine")
+	}
 	w := newWorld(t)
 	w.create("quiet", script(forever))
 	w.awaitOutput("quiet", "up")
@@ -98,6 +101,9 @@ func TestOutputIsKept(t *testing.T) {
 
 // A log whose disk is full loses lines and says so; nothing else is touched.
 func TestOutputFullDisk(t *testing.T) {
+	if slow() {
+		t.Skip("output is the same on every layout of cgroups, and times mean nothing on an emulated machine")
+	}
 	w := newWorld(t)
 	dir := w.LogDir("web")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -165,6 +171,9 @@ func (w *world) awaitSince(name string, at time.Time) {
 // A container that writes without end and without a newline costs its
 // neighbours next to nothing.
 func TestOutputHostileWriter(t *testing.T) {
+	if slow() {
+		t.Skip("output is the same on every layout of cgroups, and times mean nothing on an emulated machine")
+	}
 	w := newWorld(t)
 	w.create("hostile", script(`cat /dev/zero | tr '\0' x`)+"\nlogs: {maxSize: 1Mi, keep: 2}")
 	const lines = 200
