@@ -51,10 +51,7 @@ func TestOutputBurst(t *testing.T) {
 	w.awaitOutput("quiet", "up")
 	before := w.keeperMemory()
 	const size, keep = 1 << 20, 3
-	total := 256 << 20
-	if slow() {
-		total = 8 << 20
-	}
+	const total = 256 << 20
 	began := time.Now()
 	w.create("web", script(fmt.Sprintf("head -c %d /dev/zero | tr '\\\\0' x | fold -w 99; echo the end", total))+
 		fmt.Sprintf("\nrestart: {policy: never}\nlogs: {maxSize: %d, keep: %d}", size, keep))
@@ -196,7 +193,7 @@ func TestOutputHostileWriter(t *testing.T) {
 		t.Fatalf("%d lines, %v", n, err)
 	}
 	t.Logf("delay of a line: worst %v, mean %v", worst, sum/lines)
-	if worst > 500*time.Millisecond && !slow() {
+	if worst > 500*time.Millisecond {
 		t.Errorf("a line was %v late", worst)
 	}
 	if files, _ := filepath.Glob(w.LogDir("hostile") + "/" + logs.File + ".*"); len(files) != 2 {
