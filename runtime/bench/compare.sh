@@ -15,4 +15,4 @@ for round in 1 2 3 4 5 6; do # in turn: the machine's mood is shared
 	done
 	echo "round $round of 6" >&2
 done
-go tool -modfile=tools.mod benchstat "old=$dir/old.txt" "new=$dir/new.txt"
+go tool -modfile=.ci/tools.mod benchstat "old=$dir/old.txt" "new=$dir/new.txt"
