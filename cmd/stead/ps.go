@@ -36,6 +36,7 @@ WHY    the reason, in a clause`,
 			if err != nil {
 				return err
 			}
+			a.noteSources(report.Sources)
 			views, err := pick(report.Containers, args, selector)
 			if err != nil {
 				return err
@@ -46,6 +47,20 @@ WHY    the reason, in a clause`,
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "table, wide, json, yaml or name")
 	cmd.Flags().StringVarP(&selector, "selector", "l", "", selectorHelp)
 	return cmd
+}
+
+// noteSources says which manifest directories can't be read, beside the table: a
+// host without one has no line of its own to say it on.
+func (a *app) noteSources(sources []reconcile.SourceView) {
+	for _, s := range sources {
+		switch {
+		case s.Healthy:
+		case s.Missing:
+			fmt.Fprintf(a.err, "stead: manifest directory %s is not there\n", s.Path)
+		default:
+			fmt.Fprintf(a.err, "stead: manifest directory %s: %s\n", s.Path, s.Error)
+		}
+	}
 }
 
 func (a *app) printViews(views []reconcile.ContainerView, output string) error {
