@@ -13,6 +13,7 @@ import (
 	"stead/runtime/cgroup"
 	"stead/runtime/keeper"
 	"stead/runtime/logs"
+	"stead/runtime/roottest"
 	"stead/spec"
 
 	"golang.org/x/sys/unix"
@@ -31,18 +32,6 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// needRoot skips without root, and fails rather than skips when root was promised.
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("STEAD_TEST_ROOT") != "" {
-		t.Fatal("not root, but root was asked for")
-	}
-	t.Skip("needs root")
-}
-
 // world is one runtime with directories and a cgroup parent of its own. At the
 // end it takes everything down and fails the test if anything is left.
 type world struct {
@@ -53,7 +42,7 @@ type world struct {
 }
 
 func newWorld(t testing.TB) *world {
-	needRoot(t)
+	roottest.Need(t)
 	// Not in /tmp under a long name: socket paths are short.
 	dir, err := os.MkdirTemp("/var/tmp", "stead-test-")
 	if err != nil {

@@ -183,9 +183,6 @@ type startError struct {
 
 func (e *startError) Error() string { return e.message }
 
-// Reason is the stable code of the failure.
-func (e *startError) Reason() string { return failedReason(e.where) }
-
 // signalNumber is the number of a signal's name without SIG.
 func signalNumber(name string) (unix.Signal, error) {
 	if rest, ok := strings.CutPrefix(name, "RTMIN"); ok {

@@ -161,9 +161,7 @@ func (r *Runtime) noteFailure(c *container, rec *keeper.Record, err error) {
 	default:
 		end = &keeper.Ending{Code: 125, Failed: err.Error(), Where: string(launch.AtStep)}
 	}
-	ended := *rec // List reads the one that c has
-	rec = &ended
-	over := *rec // the other one is known to readers
+	over := *rec // the one that c has is known to readers
 	over.State, over.FinishedAt, over.Ending = keeper.Exited, time.Now(), end
 	if e := over.Write(r.RunDir); e != nil {
 		r.Log.Error("record a failed start", "container", c.name, "error", e)

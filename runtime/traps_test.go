@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"stead/runtime/roottest"
 	"strconv"
 	"strings"
 	"syscall"
@@ -132,7 +133,7 @@ func TestSharedPropagation(t *testing.T) {
 	if os.Getenv("STEAD_TEST_SHARED") != "" {
 		t.Skip("this is it")
 	}
-	needRoot(t)
+	roottest.Need(t)
 	tests := "TestLife|TestAttack|TestExec|TestEnds|TestKeeperDies"
 	if slow() {
 		tests = "TestLife|TestAttack"
@@ -170,7 +171,7 @@ func TestForeignMountNamespace(t *testing.T) {
 
 // How long a start takes does not depend on how much the host has mounted.
 func TestManyMounts(t *testing.T) {
-	needRoot(t)
+	roottest.Need(t)
 	if slow() {
 		t.Skip("times mean nothing on an emulated machine")
 	}

@@ -15,19 +15,8 @@ import (
 	"time"
 
 	"stead/reconcile"
+	"stead/runtime/roottest"
 )
-
-// needRoot skips without root, and fails rather than skips when root was promised.
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("STEAD_TEST_ROOT") != "" {
-		t.Fatal("not root, but root was asked for")
-	}
-	t.Skip("needs root")
-}
 
 // testHost is a host state fully apart: directories and a cgroup parent of its own. At
 // the end it takes everything down and fails the test if anything is left.
@@ -40,7 +29,7 @@ type testHost struct {
 }
 
 func newHost(t *testing.T) *testHost {
-	needRoot(t)
+	roottest.Need(t)
 	dir, err := os.MkdirTemp("/var/tmp", "stead-test-")
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"stead/runtime/roottest"
 	"strings"
 	"testing"
 
@@ -17,12 +18,7 @@ import (
 // newHost is this host below a parent of the test's own.
 func newHost(t *testing.T) *Host {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("STEAD_TEST_ROOT") != "" {
-			t.Fatal("not root, but root was asked for")
-		}
-		t.Skip("needs root")
-	}
+	roottest.Need(t)
 	h, err := Detect(fmt.Sprintf("stead-test-%d-%s", os.Getpid(), strings.ToLower(t.Name())))
 	if err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"stead/runtime/roottest"
 	"strings"
 	"sync"
 	"testing"
@@ -13,19 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 )
-
-// needRoot skips without root, and fails rather than skips when the caller
-// promised root (make test does, as root).
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("STEAD_TEST_ROOT") != "" {
-		t.Fatal("not root, but root was asked for")
-	}
-	t.Skip("needs root")
-}
 
 // bench is one launcher with a place for roots and files.
 type bench struct {
@@ -37,7 +25,7 @@ type bench struct {
 }
 
 func newBench(t testing.TB) *bench {
-	needRoot(t)
+	roottest.Need(t)
 	dir := t.TempDir()
 	os.Chmod(dir, 0o700)
 	os.Mkdir(filepath.Join(dir, "nursery"), 0o700)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"stead/runtime/roottest"
 	"strings"
 	"testing"
 	"time"
@@ -244,12 +245,7 @@ func TestFollowEndsWithContext(t *testing.T) {
 
 // A full disk loses lines, says how many, and never leaves half a record.
 func TestFullDisk(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("STEAD_TEST_ROOT") != "" {
-			t.Fatal("not root, but root was asked for")
-		}
-		t.Skip("needs root")
-	}
+	roottest.Need(t)
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
 		t.Fatal(err)
