@@ -57,19 +57,23 @@ func readFacts(dir string) (*facts, error) {
 	return f, nil
 }
 
-// write replaces the file as a whole: temp, fsync, rename.
+// write replaces the file as a whole.
 func (f *facts) write(dir string) error {
 	b, err := json.MarshalIndent(f, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode facts: %w", err)
 	}
-	file := filepath.Join(dir, factsFile)
+	return replaceFile(filepath.Join(dir, factsFile), append(b, '\n'))
+}
+
+// replaceFile replaces a file as a whole: temp, fsync, rename.
+func replaceFile(file string, content []byte) error {
 	tmp := file + "~"
 	out, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = out.Write(append(b, '\n'))
+	_, err = out.Write(content)
 	err = errors.Join(err, out.Sync(), out.Close())
 	if err == nil {
 		err = os.Rename(tmp, file)

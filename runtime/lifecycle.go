@@ -4,16 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"stead/runtime/fault"
 	"stead/runtime/keeper"
 	"stead/spec"
-
-	"golang.org/x/sys/unix"
 )
 
 // ErrMissing: there is no such container.
@@ -83,51 +78,6 @@ func (r *Runtime) Create(ctx context.Context, m *spec.Container, from Origin) (b
 	}
 	return broughtBack, r.start(ctx, c, 0, 0)
 }
-
-// makeDir makes a container's directory, from the newest removed one if there is one.
-func (r *Runtime) makeDir(name string) (broughtBack string, err error) {
-	dir := r.dir(name)
-	if _, err := os.Lstat(dir); err == nil {
-		return "", nil // of a create that did not get far
-	}
-	r.mu.Lock()
-	newest := r.removed[name]
-	r.mu.Unlock()
-	if newest == "" {
-		return "", os.Mkdir(dir, 0o700)
-	}
-	// Its facts are of the past. If we die after the rename, they must not be
-	// taken for the container's: its ids may be another's by now, and whoever
-	// stopped it stopped the one that was removed.
-	old := filepath.Join(r.StateDir, "removed", newest)
-	if err := os.Remove(filepath.Join(old, factsFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return "", err
-	}
-	err = os.Rename(old, dir)
-	gone := errors.Is(err, os.ErrNotExist) // taken away by hand
-	if err != nil && !gone {
-		return "", err
-	}
-	r.mu.Lock()
-	delete(r.removed, name)
-	r.mu.Unlock()
-	if gone {
-		return "", os.Mkdir(dir, 0o700)
-	}
-	return "root of " + removedOn(newest) + " brought back", nil
-}
-
-// removedOn is the date in the name of a removed container's directory.
-func removedOn(entry string) string {
-	_, stamp, _ := strings.Cut(entry, "@")
-	stamp, _, _ = strings.Cut(stamp, ".")
-	if t, err := time.Parse(stampFormat, stamp); err == nil {
-		return t.Format(time.DateOnly)
-	}
-	return stamp
-}
-
-const stampFormat = "20060102T150405Z"
 
 // Start starts a container that does not run, with its applied spec.
 func (r *Runtime) Start(ctx context.Context, name string, byPolicy bool) error {
@@ -230,26 +180,6 @@ func (r *Runtime) Remove(ctx context.Context, name string) error {
 	r.mu.Lock()
 	delete(r.byName, name)
 	r.ids.release(c.facts.IDBase)
-	r.mu.Unlock()
-	return nil
-}
-
-// putAway moves the directory to removed/NAME@TIME. The facts stay with it, for
-// people; a name that comes back starts from its new manifest.
-func (r *Runtime) putAway(name string) error {
-	entry := name + "@" + time.Now().UTC().Format(stampFormat)
-	for n := 2; ; n++ {
-		err := os.Rename(r.dir(name), filepath.Join(r.StateDir, "removed", entry))
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) {
-			return err
-		}
-		entry = fmt.Sprintf("%s@%s.%d", name, time.Now().UTC().Format(stampFormat), n) // twice in one second
-	}
-	r.mu.Lock()
-	r.removed[name] = entry
 	r.mu.Unlock()
 	return nil
 }

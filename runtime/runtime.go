@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,6 +52,10 @@ type Runtime struct {
 	unwritten map[*container]bool
 	// removed is the newest entry in STATE/removed of each name.
 	removed map[string]string
+	holds   *Holds
+
+	holding sync.Mutex           // one change of holds at a time
+	overdue map[string]time.Time // since when entries of STATE/removed were seen to be; for Expire alone
 
 	ensure   sync.Mutex // one keeper is started at a time
 	ctx      context.Context
@@ -159,7 +162,7 @@ func (r *Runtime) load() error {
 			f.IDBase = 0
 		}
 	}
-	if err := r.loadRemoved(); err != nil {
+	if err := errors.Join(r.loadRemoved(), r.loadHolds()); err != nil {
 		return err
 	}
 	records, err := keeper.ReadRecords(r.RunDir, r.Only...)
@@ -191,22 +194,6 @@ func (r *Runtime) names() ([]string, error) {
 		names[i] = e.Name()
 	}
 	return names, nil
-}
-
-func (r *Runtime) loadRemoved() error {
-	if r.ReadOnly {
-		return nil // only a create asks
-	}
-	entries, err := os.ReadDir(filepath.Join(r.StateDir, "removed")) // sorted, and the time in the name sorts
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("list removed containers: %w", err)
-	}
-	for _, e := range entries {
-		if name, _, ok := strings.Cut(e.Name(), "@"); ok {
-			r.removed[name] = e.Name()
-		}
-	}
-	return nil
 }
 
 // known are a container's facts and record as of now; neither is ever changed in place.

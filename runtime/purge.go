@@ -1,0 +1,124 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-multierror"
+	"github.com/moby/sys/mountinfo"
+)
+
+// User data is deleted here and nowhere else: when somebody asks for it by name,
+// or when it was removed long ago.
+
+// doomedPrefix marks, in STATE/removed, what is being deleted. The rename makes
+// it final: no name gets half a root back, and a deletion that was interrupted is
+// gone on with at the next start.
+const doomedPrefix = ".deleting-"
+
+// Purge deletes what was removed under a name (`web`), or one entry of it
+// (`web@20261123T041500Z`), and returns the entries. A container that is there
+// is not touched. The error wraps ErrMissing if there is nothing of that name.
+func (r *Runtime) Purge(ctx context.Context, name string) (purged []string, err error) {
+	all, err := r.removedEntries()
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range all {
+		if e.Name == name || e.Entry == name {
+			purged = append(purged, e.Entry)
+		}
+	}
+	if len(purged) == 0 {
+		return nil, fmt.Errorf("purge %s: nothing was removed by that name: %w", name, ErrMissing)
+	}
+	return r.delete(ctx, purged)
+}
+
+// expiryGrace is how long the retention time must have been seen to be over
+// before anything is deleted. A clock that is wrong for a while, as it is at the
+// boot of a machine without a battery for it, deletes nothing.
+const expiryGrace = time.Hour
+
+// Expire deletes what was removed longer ago than the retention time, and
+// returns the entries.
+func (r *Runtime) Expire(ctx context.Context, retention time.Duration) (expired []string, err error) {
+	all, err := r.removedEntries()
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	overdue := map[string]time.Time{}
+	for _, e := range all {
+		if now.Sub(e.RemovedAt) < retention {
+			continue
+		}
+		since, seen := r.overdue[e.Entry]
+		if !seen {
+			since = now
+		}
+		overdue[e.Entry] = since
+		if now.Sub(since) >= expiryGrace { // by the monotonic clock
+			expired = append(expired, e.Entry)
+		}
+	}
+	r.overdue = overdue
+	return r.delete(ctx, expired)
+}
+
+// delete deletes entries of STATE/removed, and returns those that are gone.
+func (r *Runtime) delete(ctx context.Context, entries []string) (gone []string, err error) {
+	var failed *multierror.Error
+	for _, entry := range entries {
+		path, doomed := filepath.Join(r.removedDir(), entry), filepath.Join(r.removedDir(), doomedPrefix+entry)
+		err := noMounts(path)
+		if err == nil {
+			err = os.Rename(path, doomed)
+		}
+		if err != nil {
+			failed = multierror.Append(failed, fmt.Errorf("delete %s: %w", entry, err))
+			continue
+		}
+		r.mu.Lock()
+		if name, _, _ := parseEntry(entry); r.removed[name] == entry {
+			delete(r.removed, name)
+		}
+		r.mu.Unlock()
+		gone = append(gone, entry)
+		if err := r.deleteTree(ctx, doomed); err != nil {
+			failed = multierror.Append(failed, fmt.Errorf("delete %s: %w", entry, err))
+		}
+	}
+	return gone, failed.ErrorOrNil()
+}
+
+// deleteTree deletes a directory that is marked for it.
+func (r *Runtime) deleteTree(ctx context.Context, dir string) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err := noMounts(dir); err != nil {
+		return err
+	}
+	return os.RemoveAll(dir)
+}
+
+// noMounts refuses a directory in which something is mounted: what is mounted is
+// not the container's, and would be deleted with it.
+func noMounts(dir string) error {
+	below := resolved(dir)
+	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
+		return m.Mountpoint != below && !strings.HasPrefix(m.Mountpoint, below+"/"), false
+	})
+	if err != nil {
+		return fmt.Errorf("look for mounts in %s: %w", dir, err)
+	}
+	if len(mounts) > 0 {
+		return fmt.Errorf("%s is a mount: unmount it first, or what is mounted there would be deleted", mounts[0].Mountpoint)
+	}
+	return nil
+}
