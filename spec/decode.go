@@ -21,6 +21,12 @@ type decoder struct {
 	file   string
 	errs   []*Error
 	places []place
+	// partial is set for a part of a manifest: what is required may be absent.
+	partial bool
+	// nulls may stand for any field or entry: in a drop-in fragment they remove it.
+	nulls bool
+	// merged are the nodes that came from drop-in fragments, nil without any.
+	merged map[*yaml.Node]*Fragment
 	// faulty are paths that have an error already: a check that looks at them
 	// would only repeat it.
 	faulty []string
@@ -30,10 +36,10 @@ type decoder struct {
 	written map[string]string
 }
 
-// place is where a path stands in the file.
+// place is where a path stands.
 type place struct {
-	path         string
-	line, column int
+	path string
+	node *yaml.Node
 }
 
 func (d *decoder) container(n *yaml.Node, c *Container) {
@@ -44,12 +50,12 @@ func (d *decoder) container(n *yaml.Node, c *Container) {
 }
 
 func (d *decoder) keep(path string, n *yaml.Node) {
-	d.places = append(d.places, place{path, n.Line, n.Column})
+	d.places = append(d.places, place{path, n})
 }
 
 // at reports an error at a node.
 func (d *decoder) at(n *yaml.Node, path, format string, args ...any) {
-	d.add(path, n.Line, n.Column, fmt.Sprintf(format, args...))
+	d.add(path, n, fmt.Sprintf(format, args...))
 }
 
 // report tells of a fault of a path that was found without its node; it stands
@@ -61,7 +67,7 @@ func (d *decoder) report(path, format string, args ...any) {
 	for up := d.asWritten(path); ; up = parentPath(up) {
 		for _, p := range d.places {
 			if p.path == up {
-				d.add(path, p.line, p.column, fmt.Sprintf(format, args...))
+				d.add(path, p.node, fmt.Sprintf(format, args...))
 				return
 			}
 		}
@@ -78,7 +84,7 @@ func (d *decoder) asWritten(path string) string {
 	return path
 }
 
-func (d *decoder) add(path string, line, column int, message string) {
+func (d *decoder) add(path string, n *yaml.Node, message string) {
 	if d.full {
 		return
 	}
@@ -86,8 +92,16 @@ func (d *decoder) add(path string, line, column int, message string) {
 		d.full = true
 		message = fmt.Sprintf("more than %d errors; the rest is not shown", maxErrors)
 	}
-	d.errs = append(d.errs, &Error{File: d.file, Line: line, Column: column, Path: path, Message: message})
+	d.errs = append(d.errs, &Error{File: d.fileOf(n), Line: n.Line, Column: n.Column, Path: path, Message: message})
 	d.faulty = append(d.faulty, path)
+}
+
+// fileOf is the file that a node stands in.
+func (d *decoder) fileOf(n *yaml.Node) string {
+	if f := d.merged[n]; f != nil {
+		return f.File
+	}
+	return d.file
 }
 
 // isFaulty says whether the path, one above or one below it has an error.
@@ -105,12 +119,19 @@ func under(path, top string) bool {
 	return len(path) > len(top) && strings.HasPrefix(path, top) && (path[len(top)] == '.' || path[len(top)] == '[')
 }
 
+func isNull(n *yaml.Node) bool {
+	return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null"
+}
+
 // value reads a node into v, whatever type that has.
 func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 	if d.full || !d.plain(n, path) {
 		return
 	}
-	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" {
+	if isNull(n) {
+		if d.nulls {
+			return
+		}
 		d.at(n, path, "%s", nullMessage(v.Type()))
 		return
 	}
@@ -170,11 +191,15 @@ func (d *decoder) fields(n *yaml.Node, v reflect.Value, path string) {
 			d.mark(at, key, val)
 			field := v.Field(s.fields[i].index)
 			d.value(val, field, at)
-			if field.Kind() == reflect.String && !d.isFaulty(at) {
+			if field.Kind() == reflect.String && !d.isFaulty(at) && !(d.nulls && isNull(val)) {
 				d.choice(val, field.String(), at, s.fields[i].enum)
 			}
 		}
 	})
+	if d.partial {
+		d.oneMember(n, s, path)
+		return
+	}
 	for i, f := range s.fields {
 		if f.required && !given[i] {
 			d.report(join(path, f.name), "missing; %s", wantField(join(path, f.name), f))
@@ -260,6 +285,10 @@ func (d *decoder) items(n *yaml.Node, v reflect.Value, path string) {
 	for i, item := range n.Content {
 		at := path + "[" + strconv.Itoa(i) + "]"
 		d.keep(at, item)
+		if isNull(item) {
+			d.at(item, at, "%s", nullMessage(v.Type().Elem())) // a list is replaced as a whole: there is nothing to remove
+			continue
+		}
 		d.value(item, out.Index(i), at)
 	}
 	v.Set(out)

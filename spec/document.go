@@ -75,6 +75,12 @@ func (e *Error) Error() string {
 // that holds no manifest gives a document with an error. After a document that
 // is no valid YAML nothing more can be read, so it is the last one.
 func (p Parser) Parse(file string, data []byte) []Document {
+	return p.ParseWith(file, data, nil)
+}
+
+// ParseWith is Parse for manifests that drop-in fragments change: it merges
+// those of a container's name, in their order, before anything is decoded.
+func (p Parser) ParseWith(file string, data []byte, fragments func(name string) []*Fragment) []Document {
 	if e := checkText(data); e != nil {
 		e.File = file
 		return []Document{{Line: max(e.Line, 1), Errors: []*Error{e}}}
@@ -93,11 +99,10 @@ func (p Parser) Parse(file string, data []byte) []Document {
 			docs = append(docs, Document{Index: len(docs), Line: e.Line, Name: nameBefore(data, e.Line), Errors: []*Error{e}})
 			break
 		}
-		// Templates leave empty documents between their "---": no harm.
-		if len(root.Content) == 0 || root.Content[0].Kind == yaml.ScalarNode && root.Content[0].Value == "" && root.Content[0].ShortTag() == "!!null" {
+		if empty(&root) {
 			continue
 		}
-		doc := p.document(file, root.Content[0])
+		doc := p.document(file, root.Content[0], fragments)
 		doc.Index = len(docs)
 		docs = append(docs, doc)
 	}
@@ -108,26 +113,42 @@ func (p Parser) Parse(file string, data []byte) []Document {
 }
 
 // document reads one manifest.
-func (p Parser) document(file string, root *yaml.Node) Document {
+func (p Parser) document(file string, root *yaml.Node, fragments func(name string) []*Fragment) Document {
 	doc := Document{Line: root.Line, Name: readName(root)}
 	d := &decoder{file: file}
 	c := &Container{}
+	var over []*Fragment
+	if fragments != nil && doc.Name != "" {
+		over = fragments(doc.Name)
+	}
 	if e := foreign(root); e != nil {
 		e.File = file
 		d.errs = append(d.errs, e)
-	} else if d.plain(root, "") {
+	} else if d.plain(root, "") && d.override(&root, over) {
 		d.container(root, c)
 		d.expand(c, p.Host)
 		d.check(c)
 		normalise(c)
 	}
-	slices.SortStableFunc(d.errs, func(a, b *Error) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
-	})
+	sortErrors(d.errs, file, over)
 	if doc.Errors = d.errs; len(d.errs) == 0 {
 		doc.Container = c
 	}
 	return doc
+}
+
+// sortErrors puts errors in the order of a file: the manifest's own first, then
+// those of each fragment.
+func sortErrors(errs []*Error, file string, over []*Fragment) {
+	rank := func(e *Error) int {
+		if e.File == file {
+			return -1
+		}
+		return slices.IndexFunc(over, func(f *Fragment) bool { return f.File == e.File })
+	}
+	slices.SortStableFunc(errs, func(a, b *Error) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
 }
 
 // readName finds metadata.name whatever else the document holds.

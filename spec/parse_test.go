@@ -199,7 +199,7 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-func asJSON(t *testing.T, c *Container) string {
+func asJSON(t *testing.T, c any) string {
 	t.Helper()
 	data, err := json.Marshal(c)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 type shape struct {
 	fields []shapeField
 	byName map[string]int
+	oneof  bool // some of its fields exclude each other
 }
 
 // shapeField is one field of a shape.
@@ -25,6 +26,7 @@ type shapeField struct {
 	enum     []string
 	required bool
 	later    bool // known to the language, not served yet
+	oneof    bool // one of several, of which a struct has exactly one
 }
 
 var (
@@ -35,7 +37,7 @@ var (
 	laterType    = reflect.TypeFor[Later]()
 )
 
-// shapes holds the shape of every struct below Container. It is built at first
+// shapes holds the shape of every struct below Container and Config. It is built at first
 // use: a run of the program that reads no manifest does not pay for it.
 var shapes = sync.OnceValue(func() map[reflect.Type]*shape {
 	all := map[reflect.Type]*shape{}
@@ -65,10 +67,12 @@ func addShape(all map[reflect.Type]*shape, t reflect.Type) {
 			// A field that is always written is one that a manifest must have.
 			required: options != "omitempty",
 			later:    f.Type == laterType,
+			oneof:    f.Tag.Get("oneof") != "",
 		}
 		if enum := f.Tag.Get("enum"); enum != "" {
 			field.enum = strings.Split(enum, "|")
 		}
+		s.oneof = s.oneof || field.oneof
 		s.byName[name] = len(s.fields)
 		s.fields = append(s.fields, field)
 		addShape(all, f.Type)
@@ -79,6 +83,26 @@ func addShape(all map[reflect.Type]*shape, t reflect.Type) {
 func (s *shape) field(name string) *shapeField {
 	if i, ok := s.byName[name]; ok {
 		return &s.fields[i]
+	}
+	return nil
+}
+
+// below is the type of what stands under a key of t; nil where the language
+// knows nothing of that name.
+func below(t reflect.Type, key string) reflect.Type {
+	for t != nil && t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch {
+	case t == nil:
+		return nil
+	case t.Kind() == reflect.Map:
+		return t.Elem()
+	}
+	if s := shapeOf(t); s != nil {
+		if f := s.field(key); f != nil {
+			return f.typ
+		}
 	}
 	return nil
 }

@@ -15,8 +15,9 @@ const Kind = "Container"
 // Fields of type Later are known to the language and refused for now.
 //
 // The `default` tag is what an absent field means, `enum` lists the only choices.
-// A field whose yaml tag lacks omitempty is required. The comments are the
-// manifest reference: after a change run `go generate ./spec`.
+// A field whose yaml tag lacks omitempty is required. Of the fields with a
+// `oneof` tag a struct has exactly one. The comments are the manifest reference:
+// after a change run `go generate ./spec`.
 
 // Container is one manifest: what should run on this host under one name.
 type Container struct {
@@ -98,11 +99,11 @@ type Spec struct {
 // Rootfs says which directory is the container's root.
 type Rootfs struct {
 	// The host's own /usr, read-only, in a private writable root that belongs to the container: nothing to download.
-	Host *HostRoot `yaml:"host,omitempty" json:"host,omitempty"`
+	Host *HostRoot `yaml:"host,omitempty" json:"host,omitempty" oneof:"root"`
 	// A directory of the host, used in place; absolute.
-	Path     string `yaml:"path,omitempty" json:"path,omitempty"`
-	Image    Later  `yaml:"image,omitempty" json:"-"`
-	Template Later  `yaml:"template,omitempty" json:"-"`
+	Path     string `yaml:"path,omitempty" json:"path,omitempty" oneof:"root"`
+	Image    Later  `yaml:"image,omitempty" json:"-" oneof:"root"`
+	Template Later  `yaml:"template,omitempty" json:"-" oneof:"root"`
 	// The root can't be written; mounts can, as they say themselves.
 	ReadOnly bool `yaml:"readOnly,omitempty" json:"readOnly,omitempty"`
 }
@@ -137,10 +138,10 @@ type IO struct {
 // Mount is one mount, by its target. Mounts are nosuid and nodev.
 type Mount struct {
 	// File or directory of the host to show there; absolute, and must be there. Mounts below it are not carried along.
-	Source string `yaml:"source,omitempty" json:"source,omitempty"`
+	Source string `yaml:"source,omitempty" json:"source,omitempty" oneof:"mount"`
 	// An empty file system in memory.
-	Tmpfs  *Tmpfs `yaml:"tmpfs,omitempty" json:"tmpfs,omitempty"`
-	Volume Later  `yaml:"volume,omitempty" json:"-"`
+	Tmpfs  *Tmpfs `yaml:"tmpfs,omitempty" json:"tmpfs,omitempty" oneof:"mount"`
+	Volume Later  `yaml:"volume,omitempty" json:"-" oneof:"mount"`
 	Shared Later  `yaml:"shared,omitempty" json:"-"`
 	Owner  Later  `yaml:"owner,omitempty" json:"-"`
 	Mode   Later  `yaml:"mode,omitempty" json:"-"`

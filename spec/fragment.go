@@ -1,0 +1,113 @@
+package spec
+
+import (
+	"bytes"
+	"errors"
+	"io"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Fragment is a drop-in: a part of a manifest that is merged over the whole one.
+// It is never changed after ParseFragment, and serves any number of manifests.
+type Fragment struct {
+	File string
+	// Errors are what is wrong with it by itself, nil if nothing is. Whether it
+	// fits a manifest shows when it is merged.
+	Errors []*Error
+
+	root *yaml.Node
+}
+
+// BrokenFragment is one that can't be read.
+func BrokenFragment(e *Error) *Fragment { return &Fragment{File: e.File, Errors: []*Error{e}} }
+
+// ParseFragment reads a drop-in file: one document with fields of spec and
+// metadata, in which null removes. Its shape is checked like that of a manifest.
+func ParseFragment(file string, data []byte) *Fragment {
+	f := &Fragment{File: file}
+	d := &decoder{file: file, partial: true, nulls: true}
+	if root := d.onlyDocument(data); root != nil && d.plain(root, "") {
+		d.fragment(root)
+		f.root = root
+	}
+	sortErrors(d.errs, file, nil)
+	f.Errors = d.errs
+	return f
+}
+
+// onlyDocument reads the one document of a file, nil with an error if that is
+// not what it holds.
+func (d *decoder) onlyDocument(data []byte) *yaml.Node {
+	fail := func(e *Error) *yaml.Node {
+		e.File = d.file
+		d.errs = append(d.errs, e)
+		return nil
+	}
+	if e := checkText(data); e != nil {
+		return fail(e)
+	}
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	var only *yaml.Node
+	for {
+		var root yaml.Node
+		err := decoder.Decode(&root)
+		switch {
+		case errors.Is(err, io.EOF) && only == nil:
+			return fail(&Error{Line: 1, Message: "is empty or has only comments; write {} for a file that is to say nothing, or delete it"})
+		case errors.Is(err, io.EOF):
+			return only
+		case err != nil:
+			return fail(syntaxError(data, err))
+		case empty(&root):
+		case only != nil:
+			return fail(&Error{Line: root.Content[0].Line, Message: "a second document; this file has exactly one"})
+		default:
+			only = root.Content[0]
+		}
+	}
+}
+
+// empty tells documents that templates leave between their "---": no harm.
+func empty(root *yaml.Node) bool {
+	return len(root.Content) == 0 || isNull(root.Content[0]) && root.Content[0].Value == ""
+}
+
+// fragment checks the shape of a fragment.
+func (d *decoder) fragment(root *yaml.Node) {
+	const ours = "a drop-in holds parts of metadata and spec"
+	if root.Kind != yaml.MappingNode {
+		d.at(root, "", "found %s, want a map: %s", found(root), ours)
+		return
+	}
+	refuse := func(n *yaml.Node, path, why string) {
+		if n != nil {
+			d.at(n, path, "%s", why)
+		}
+	}
+	refuse(lookup(root, "apiVersion"), "apiVersion", "has no place here: "+ours+"; a whole manifest stands in a file of its own")
+	refuse(lookup(root, "kind"), "kind", "has no place here: "+ours+"; a whole manifest stands in a file of its own")
+	refuse(lookup(lookup(root, "metadata"), "name"), "metadata.name", "has no place here: the folder's name says which container is meant")
+	d.container(root, &Container{})
+}
+
+// oneMember refuses a part of a manifest that names two fields which exclude each
+// other: merged, neither would win.
+func (d *decoder) oneMember(n *yaml.Node, s *shape, path string) {
+	if !s.oneof {
+		return
+	}
+	first := ""
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key := n.Content[i]
+		f := s.field(key.Value)
+		if f == nil || !f.oneof || isNull(n.Content[i+1]) || first == key.Value {
+			continue
+		}
+		if first != "" {
+			d.at(key, path, "found %s and %s, want exactly one of them", first, key.Value)
+			return
+		}
+		first = key.Value
+	}
+}

@@ -1,0 +1,144 @@
+package spec
+
+import (
+	"reflect"
+	"slices"
+
+	"gopkg.in/yaml.v3"
+)
+
+// override merges fragments over a manifest. All of them must be sound, or none
+// counts: what is half of what somebody meant may be worse than nothing. It
+// returns false where there are errors, and then root is as it was.
+func (d *decoder) override(root **yaml.Node, over []*Fragment) bool {
+	if len(over) == 0 {
+		return true
+	}
+	part := &decoder{file: d.file, partial: true}
+	part.container(*root, &Container{})
+	d.errs = append(d.errs, part.errs...)
+	for _, f := range over {
+		d.errs = append(d.errs, f.Errors...)
+	}
+	if len(d.errs) > 0 {
+		return false
+	}
+	m := merger{from: map[*yaml.Node]*Fragment{}, removed: map[string]*yaml.Node{}}
+	for _, f := range over {
+		m.fragment = f
+		*root = m.merge(*root, f.root, reflect.TypeFor[Container](), "")
+	}
+	d.merged = m.from
+	for path, null := range m.removed {
+		d.places = append(d.places, place{path, null}) // a field that is missing was removed there
+	}
+	return true
+}
+
+// merger merges nodes by RFC 7396 (JSON Merge Patch), with one addition: naming
+// one of several fields that exclude each other drops the others. It changes no
+// node that it is given.
+type merger struct {
+	fragment *Fragment
+	from     map[*yaml.Node]*Fragment // the nodes that fragments gave
+	removed  map[string]*yaml.Node    // the paths that they removed, with the key that did
+}
+
+// merge returns base with patch over it; t is the type of both, nil if unknown.
+func (m *merger) merge(base, patch *yaml.Node, t reflect.Type, path string) *yaml.Node {
+	if patch.Kind != yaml.MappingNode {
+		return m.copy(patch)
+	}
+	out := &yaml.Node{}
+	if base != nil && base.Kind == yaml.MappingNode {
+		*out = *base
+		out.Content = slices.Clone(base.Content)
+		m.from[out] = m.from[base]
+	} else {
+		*out = *patch
+		out.Content = nil
+		m.from[out] = m.fragment
+	}
+	keys := make(map[string]int, len(out.Content)/2)
+	for i := 0; i+1 < len(out.Content); i += 2 {
+		keys[out.Content[i].Value] = i
+	}
+	drop := func(name string) {
+		if i, there := keys[name]; there {
+			out.Content[i], out.Content[i+1] = nil, nil
+			delete(keys, name)
+		}
+	}
+	s := structShape(t)
+	for i := 0; i+1 < len(patch.Content); i += 2 {
+		key, val := patch.Content[i], patch.Content[i+1]
+		at := join(path, key.Value)
+		if isNull(val) {
+			drop(key.Value)
+			m.removed[at] = m.copy(key)
+			continue
+		}
+		delete(m.removed, at)
+		for _, name := range s.excludedBy(key.Value) {
+			drop(name)
+		}
+		if j, there := keys[key.Value]; there {
+			m.field(out.Content[j:j+2], key, val, below(t, key.Value), at)
+		} else {
+			keys[key.Value] = len(out.Content)
+			out.Content = append(out.Content, m.copy(key), m.merge(nil, val, below(t, key.Value), at))
+		}
+	}
+	out.Content = slices.DeleteFunc(out.Content, func(n *yaml.Node) bool { return n == nil })
+	return out
+}
+
+// field merges over a field or entry that is there: its key and value.
+func (m *merger) field(pair []*yaml.Node, key, val *yaml.Node, t reflect.Type, at string) {
+	before := pair[1]
+	pair[1] = m.merge(before, val, t, at)
+	s := structShape(t)
+	if val.Kind != yaml.MappingNode || before.Kind != yaml.MappingNode || s != nil && s.oneof {
+		pair[0] = m.copy(key) // what is said of it as a whole is this fragment's doing
+	}
+}
+
+// copy gives the merged manifest nodes of its own, whose file is known.
+func (m *merger) copy(n *yaml.Node) *yaml.Node {
+	out := &yaml.Node{}
+	*out = *n
+	out.Content = make([]*yaml.Node, len(n.Content))
+	for i, c := range n.Content {
+		out.Content[i] = m.copy(c)
+	}
+	m.from[out] = m.fragment
+	return out
+}
+
+// structShape is the shape of a struct, or of the struct that t points to.
+func structShape(t reflect.Type) *shape {
+	if t != nil && t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t == nil {
+		return nil
+	}
+	return shapeOf(t)
+}
+
+// excludedBy are the fields of which a struct has none beside the named one.
+func (s *shape) excludedBy(name string) []string {
+	if s == nil || !s.oneof {
+		return nil
+	}
+	if f := s.field(name); f == nil || !f.oneof {
+		return nil
+	}
+	var others []string
+	for _, f := range s.fields {
+		if f.oneof && f.name != name {
+			others = append(others, f.name)
+		}
+	}
+	return others
+}
