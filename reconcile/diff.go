@@ -31,6 +31,8 @@ type Memory struct {
 	Failures map[string]Failure
 	// Busy are the actions under way, by container.
 	Busy map[string]Verb
+	// Holds are what an admin has put on hold; nil is nothing.
+	Holds *runtime.Holds
 	// Compare is Compare, or something that remembers its answers.
 	Compare func(old, new *spec.Container) []Change
 }
@@ -59,6 +61,10 @@ func Diff(d *Desired, observed []runtime.Status, m Memory, now time.Time) Plan {
 			w = &Want{Spec: st.Applied, From: st.From}
 		} else {
 			found++
+		}
+		if h := p.Holds.Of(st.Name); h != nil {
+			p.onHold(st, w, h)
+			continue
 		}
 		p.container(st, w)
 	}
@@ -213,6 +219,10 @@ func (p *planner) creations(observed []runtime.Status) {
 		a := Action{Verb: Create, Name: name, Spec: w.Spec, From: w.From, Suspend: w.Spec.Spec.Suspend, Cause: "manifest " + shortName(w.From)}
 		if a.Suspend {
 			a.Cause += ", suspended"
+		}
+		if h := p.Holds.Of(name); h != nil {
+			p.hold(a, h)
+			return
 		}
 		p.do(a)
 	})

@@ -83,7 +83,11 @@ func (e *Engine) tryAsk(ctx context.Context, verb Verb, name string) (*job, bool
 	if st == nil {
 		return nil, false, ErrNoContainer
 	}
-	a, err := adminAction(verb, st, desired.Lookup(name))
+	w := desired.Lookup(name)
+	if e.Runtime.Holds().Of(name) != nil {
+		w = nil // its manifest is not followed now
+	}
+	a, err := adminAction(verb, st, w)
 	if err != nil {
 		return nil, false, err
 	}

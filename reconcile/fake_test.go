@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -26,6 +27,7 @@ type fakeRuntime struct {
 	fail  map[string]error         // by "verb name"
 	root  map[string]string        // by name: what is wrong with its root, so that starts fail
 	block map[string]chan struct{} // by "verb name": the call waits until it is closed
+	holds runtime.Holds
 }
 
 func newFake(list ...runtime.Status) *fakeRuntime {
@@ -210,6 +212,47 @@ func (f *fakeRuntime) SetStopped(ctx context.Context, name string, stopped bool)
 	})
 	return nil
 }
+
+func (f *fakeRuntime) Holds() *runtime.Holds {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	h := runtime.Holds{Host: f.holds.Host, Containers: maps.Clone(f.holds.Containers)}
+	return &h
+}
+
+func (f *fakeRuntime) Hold(names []string, reason string) error {
+	now := runtime.Hold{Since: time.Now(), Reason: reason}
+	f.set(func() {
+		if len(names) == 0 {
+			f.holds.Host = &now
+		}
+		for _, name := range names {
+			if f.holds.Containers == nil {
+				f.holds.Containers = map[string]runtime.Hold{}
+			}
+			f.holds.Containers[name] = now
+		}
+	})
+	return f.call(context.Background(), "hold "+strings.Join(names, ","))
+}
+
+func (f *fakeRuntime) Release(names []string) error {
+	f.set(func() {
+		if len(names) == 0 {
+			f.holds.Host = nil
+		}
+		for _, name := range names {
+			delete(f.holds.Containers, name)
+		}
+	})
+	return f.call(context.Background(), "release "+strings.Join(names, ","))
+}
+
+func (f *fakeRuntime) Purge(ctx context.Context, name string) ([]string, error) {
+	return nil, f.call(ctx, "purge "+name)
+}
+
+func (f *fakeRuntime) Expire(context.Context, time.Duration) ([]string, error) { return nil, nil }
 
 // shelf is manifest directories in memory. Unlike real ones it can be used where
 // the clock is not.

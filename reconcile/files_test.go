@@ -41,7 +41,7 @@ func TestLogSaysThingsOnce(t *testing.T) {
 		cancel()
 		synctest.Wait()
 		want := `level=ERROR msg="manifests can't be followed" file=/etc/stead/manifests/bad.yaml
-level=WARN msg="removal held" container=db action=hold cause="protected; confirm with stead apply --confirm-removal=db"
+level=WARN msg="removal held" container=db action=remove cause="protected; confirm with stead apply --confirm-removal=db"
 level=INFO msg=done container=web action=create cause="manifest web.yaml"
 level=INFO msg=done container=web action=update cause=live changes="spec.resources.memory (absent) → 64Mi"
 level=INFO msg="manifests are in order again" file=/etc/stead/manifests/bad.yaml

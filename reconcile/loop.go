@@ -3,9 +3,12 @@ package reconcile
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"stead/reconcile/events"
 	"stead/reconcile/source"
 	"stead/runtime"
 	"stead/spec"
@@ -35,6 +38,14 @@ type Engine struct {
 	Quiet   time.Duration // a pass waits for so long without a file event; 10 ms
 	Limit   time.Duration // but no longer than this after the first one; 200 ms
 	Workers int           // actions at a time; twice the CPUs
+	// Retention is how long the data of removed containers is kept by Run; 30
+	// days, negative forever.
+	Retention time.Duration
+
+	// Record takes note of what happened; may be nil.
+	Record func(...events.Event) error
+	// Exits are ends of commands that Record knows of already, by container.
+	Exits map[string]time.Time
 
 	once     sync.Once
 	exec     *executor
@@ -49,13 +60,17 @@ type Engine struct {
 	declared  *Declared
 	last      *outcome // of the last pass
 	did       map[string]deed
-	problems  map[string]string // logged errors, by file
-	held      map[string]string // logged held removals, by container
-	writing   map[string]bool   // logged files that wait for their writer
-	since     time.Time         // Run began; zero without it
-	base      context.Context   // of Run
+	problems  map[string]string    // logged errors, by file
+	held      map[string]string    // logged held removals, by container
+	writing   map[string]bool      // logged files that wait for their writer
+	exits     map[string]time.Time // told ends of commands, by container
+	since     time.Time            // Run began; zero without it
+	base      context.Context      // of Run
 	checking  bool
 	checkNote string // logged error of the last check
+
+	expiring   sync.Mutex             // one expiry at a time
+	recordNote atomic.Pointer[string] // logged error of Record
 }
 
 // outcome is what a pass saw and planned.
@@ -75,9 +90,14 @@ func (e *Engine) init() {
 		e.Resync = orDefault(e.Resync, time.Minute)
 		e.Quiet = orDefault(e.Quiet, 10*time.Millisecond)
 		e.Limit = orDefault(e.Limit, 200*time.Millisecond)
+		e.Retention = orDefault(e.Retention, 30*24*time.Hour)
 		e.reported, e.poke = make(chan struct{}, 1), make(chan struct{}, 1)
 		e.exec = newExecutor(e.Runtime, e.Workers, e.report, func() { signal(e.reported) })
 		e.memory = Memory{Settle: e.Settle, Failures: map[string]Failure{}, Confirmed: map[string]bool{}}
+		e.exits = maps.Clone(e.Exits)
+		if e.exits == nil {
+			e.exits = map[string]time.Time{}
+		}
 		e.did, e.problems, e.held = map[string]deed{}, map[string]string{}, map[string]string{}
 	})
 }
@@ -105,8 +125,10 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.base, e.since = ctx, time.Now()
 	e.mu.Unlock()
 	defer e.exec.wg.Wait()
+	e.record(events.Event{Time: time.Now(), Type: events.Started, Message: "the daemon keeps this host as declared"})
 	e.Source.Watch(ctx)
 	e.check(ctx)
+	e.exec.wg.Go(func() { e.expire(ctx) })
 	pace := pacer{quiet: e.Quiet, limit: e.Limit}
 	pace.other(time.Now())
 	resync := time.NewTicker(e.Resync)
@@ -128,6 +150,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		case <-resync.C:
 			e.Source.Renew()
 			e.exec.wg.Go(func() { e.check(ctx) })
+			e.exec.wg.Go(func() { e.expire(ctx) })
 			pace.other(time.Now())
 		case <-timer.C:
 		}

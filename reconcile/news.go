@@ -1,16 +1,49 @@
 package reconcile
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
+
+	"stead/reconcile/events"
+	"stead/runtime"
 )
 
-// news are the log lines for what is new since the last pass: errors of files and
-// held removals are said once when they appear or change, and once when they are
-// gone.
-func (e *Engine) news(d *Desired, p Plan, now time.Time) []func() {
-	notes := e.waitingNews(d, now)
+// notice is something new, for the log and for the record; either may be empty.
+type notice struct {
+	level slog.Level
+	text  string
+	attrs []any
+	event events.Event
+}
+
+// tell passes on what is new.
+func (e *Engine) tell(news []notice) {
+	var list []events.Event
+	for _, r := range news {
+		if r.text != "" {
+			e.Log.Log(context.Background(), r.level, r.text, r.attrs...)
+		}
+		if r.event.Type != "" {
+			list = append(list, r.event)
+		}
+	}
+	e.record(list...)
+}
+
+// news is what is new since the last pass: errors of files and what is held are
+// said once when they appear or change, and once when they are gone.
+func (e *Engine) news(d *Desired, p Plan, observed []runtime.Status, now time.Time) []notice {
+	news := append(e.problemNews(d, now), e.heldNews(p, now)...)
+	for _, exit := range e.exitNews(observed) {
+		news = append(news, notice{event: exit}) // the log has it as the cause of what follows
+	}
+	return append(news, e.waitingNews(d, now)...)
+}
+
+func (e *Engine) problemNews(d *Desired, now time.Time) (news []notice) {
 	problems := map[string]string{}
 	for i, dir := range d.Reading.Dirs {
 		if d.missed[i] {
@@ -22,35 +55,56 @@ func (e *Engine) news(d *Desired, p Plan, now time.Time) []func() {
 			problems[f.File] = strings.TrimPrefix(problems[f.File]+"; "+err.Error(), "; ")
 		}
 	}
-	for file, text := range problems {
-		if e.problems[file] != text {
-			notes = append(notes, func() { e.Log.Error("manifests can't be followed", "file", file, "error", text) })
+	for _, file := range sortedKeys(problems) {
+		if text := problems[file]; e.problems[file] != text {
+			news = append(news, notice{
+				slog.LevelError, "manifests can't be followed", []any{"file", file, "error", text},
+				events.Event{Time: now, Type: events.Invalid, File: file, Message: text},
+			})
 		}
 	}
-	for file := range e.problems {
+	for _, file := range sortedKeys(e.problems) {
 		if _, still := problems[file]; !still {
-			notes = append(notes, func() { e.Log.Info("manifests are in order again", "file", file) })
+			news = append(news, notice{
+				slog.LevelInfo, "manifests are in order again", []any{"file", file},
+				events.Event{Time: now, Type: events.Valid, File: file},
+			})
 		}
 	}
+	e.problems = problems
+	return news
+}
+
+func (e *Engine) heldNews(p Plan, now time.Time) (news []notice) {
 	held := map[string]string{}
 	for _, a := range p.Held {
 		held[a.Name] = a.Cause
-		if e.held[a.Name] != a.Cause {
-			notes = append(notes, func() { e.Log.Warn("removal held", "container", a.Name, "action", string(Hold), "cause", a.Cause) })
+		if e.held[a.Name] == a.Cause {
+			continue
 		}
+		text := "removal held"
+		if a.byAdmin {
+			text = "on hold"
+		}
+		news = append(news, notice{
+			slog.LevelWarn, text, []any{"container", a.Name, "action", string(a.held), "cause", a.Cause},
+			events.Event{Time: now, Type: events.Held, Container: a.Name, Action: string(a.held), Cause: a.Cause},
+		})
 	}
-	for name := range e.held {
+	for _, name := range sortedKeys(e.held) {
 		if _, still := held[name]; !still {
-			notes = append(notes, func() { e.Log.Info("removal no longer held", "container", name) })
+			news = append(news, notice{
+				slog.LevelInfo, "no longer held", []any{"container", name},
+				events.Event{Time: now, Type: events.Unheld, Container: name},
+			})
 		}
 	}
-	e.problems, e.held = problems, held
-	return notes
+	e.held = held
+	return news
 }
 
 // waitingNews says once of a file that its writer takes long.
-func (e *Engine) waitingNews(d *Desired, now time.Time) []func() {
-	var notes []func()
+func (e *Engine) waitingNews(d *Desired, now time.Time) (news []notice) {
 	writing := map[string]bool{}
 	for _, f := range d.waiting {
 		if now.Sub(f.Waiting) < waitNoted {
@@ -58,11 +112,11 @@ func (e *Engine) waitingNews(d *Desired, now time.Time) []func() {
 		}
 		writing[f.Path] = true
 		if !e.writing[f.Path] {
-			notes = append(notes, func() { e.Log.Warn("a manifest is not read while somebody has it open for writing", "file", f.Path) })
+			news = append(news, notice{level: slog.LevelWarn, text: "a manifest is not read while somebody has it open for writing", attrs: []any{"file", f.Path}})
 		}
 	}
 	e.writing = writing
-	return notes
+	return news
 }
 
 // errorLines lists what is wrong with the manifests, a line each.

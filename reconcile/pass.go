@@ -48,16 +48,14 @@ func (e *Engine) runPass(ctx context.Context, o passOptions) *outcome {
 	plan = e.withoutEffect(plan, now)
 	out := &outcome{desired: desired, plan: plan, at: now}
 	e.last = out
-	notes := e.news(desired, plan, now)
+	news := e.news(desired, plan, observed, now)
 	base := ctx
 	if e.base != nil {
 		base = e.base // the work outlives whoever asked for it
 	}
 	e.mu.Unlock()
 
-	for _, note := range notes {
-		note()
-	}
+	e.tell(news)
 	for _, a := range plan.Actions {
 		if j, started := e.exec.start(base, a); started {
 			out.started = append(out.started, j)
@@ -76,7 +74,7 @@ func (e *Engine) declare(r *source.Reading) {
 // input is the memory as a plan takes it.
 func (e *Engine) input(prompt bool, jobs map[string]*job) Memory {
 	m := e.memory
-	m.Prompt = prompt
+	m.Prompt, m.Holds = prompt, e.Runtime.Holds()
 	if e.compared == nil {
 		e.compared = comparer{}
 	}
@@ -193,6 +191,7 @@ func (e *Engine) report(j *job) {
 		e.memory.Failures[j.Name] = Failure{Verb: j.Verb, Message: j.err.Error(), Count: count, At: now, began: j.since, spec: j.Spec}
 	}
 	e.mu.Unlock()
+	e.recordAction(j, now)
 	switch {
 	case errors.Is(j.err, context.Canceled):
 		e.Log.Info("given up, to be taken up at the next start", attrs...)

@@ -18,13 +18,13 @@ const (
 	Stop    Verb = "stop"    // suspended, or by an admin
 	Adopt   Verb = "adopt"   // the same manifest in another place
 	Remove  Verb = "remove"  // its manifest is gone
-	Hold    Verb = "hold"    // a removal that needs a confirmation; nothing is done
+	Hold    Verb = "hold"    // what needs a person's word first; nothing is done
 )
 
 // Plan is what has to be done for the host to be as declared.
 type Plan struct {
 	Actions []Action  `json:"actions"`         // by name; one for a container, at most
-	Held    []Action  `json:"held"`            // removals that wait for a confirmation, by name
+	Held    []Action  `json:"held"`            // what waits for a person's word, by name
 	Waits   []Wait    `json:"waits"`           // what is not due yet, by name
 	Next    time.Time `json:"next,omitzero"`   // when to look again without any event; zero if never
 	Errors  []string  `json:"errors,omitzero"` // what is wrong with the manifests; filled by Engine.Plan, not by Diff
@@ -43,6 +43,8 @@ type Action struct {
 	ByAdmin  bool `json:"-"` // asked for by name: the durable note of a stop is set or taken back
 	Suspend  bool `json:"-"` // Spec is suspended: a restart applies it and starts nothing
 
+	held    Verb   // what is held, for Hold
+	byAdmin bool   // it is held by an admin's word
 	massive string // why it is held, if it is part of a mass removal that has settled
 }
 
@@ -64,7 +66,7 @@ type Wait struct {
 	Why   string    `json:"why"`
 }
 
-// String prints a plan: a line for each action, then for each held removal.
+// String prints a plan: a line for each action, then for each that is held.
 func (p Plan) String() string {
 	var b strings.Builder
 	for _, list := range [][]Action{p.Actions, p.Held} {

@@ -28,7 +28,10 @@ func (p *planner) removals() {
 		until, settled := p.settled(st.Name)
 		var held string
 		advice := "confirm with stead apply --confirm-removal=" + st.Name
-		switch {
+		a.held = Remove
+		switch h := p.Holds.Of(st.Name); {
+		case h != nil:
+			a.byAdmin, held, advice = true, "manifest gone; "+holdClause(h), releaseAdvice(p.Holds, st.Name)
 		case p.Confirmed[st.Name]:
 		case dirErr != nil:
 			held, advice = dirErr.Error(), "bring it back or "+advice
@@ -45,7 +48,7 @@ func (p *planner) removals() {
 			p.plan.Held = append(p.plan.Held, a)
 			continue
 		}
-		a.Verb, a.Cause = Remove, "manifest gone from "+cmp.Or(dir, filepath.Dir(st.From.File))
+		a.Verb, a.held, a.Cause = Remove, "", "manifest gone from "+cmp.Or(dir, filepath.Dir(st.From.File))
 		if p.Confirmed[st.Name] {
 			a.Cause += ", confirmed"
 		}

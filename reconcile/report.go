@@ -15,6 +15,7 @@ type Report struct {
 	LastPass   time.Time       `json:"lastPass,omitzero"` // it looked at everything
 	Sources    []SourceView    `json:"sources"`
 	Watching   string          `json:"watching,omitempty"` // why changes are noticed by the resync tick only
+	Hold       *runtime.Hold   `json:"hold,omitempty"`     // of the whole host
 	Held       []HeldView      `json:"held,omitempty"`
 	Broken     []BrokenView    `json:"broken,omitempty"`
 	Differs    []DiffersView   `json:"differs,omitempty"` // what is not as declared, and why
@@ -32,10 +33,11 @@ type SourceView struct {
 	Files   int    `json:"files"`
 }
 
-// HeldView is a removal that waits for a confirmation.
+// HeldView is what waits for a person's word.
 type HeldView struct {
-	Name string `json:"name"`
-	Why  string `json:"why"`
+	Name   string `json:"name"`
+	Why    string `json:"why"`
+	Reason string `json:"reason"` // RemovalHeld or OnHold
 }
 
 // BrokenView is a file with errors.
@@ -57,7 +59,7 @@ type DiffersView struct {
 func (e *Engine) Status(context.Context) (Report, error) {
 	e.init()
 	desired, observed, m, now := e.current()
-	r := Report{Busy: m.Busy, Sources: []SourceView{}, Containers: Views(desired, observed, m, now)}
+	r := Report{Busy: m.Busy, Hold: m.Holds.Of(""), Sources: []SourceView{}, Containers: Views(desired, observed, m, now)}
 	e.mu.Lock()
 	r.Since = e.since.UTC()
 	if e.last != nil {
@@ -89,7 +91,7 @@ func (e *Engine) Status(context.Context) (Report, error) {
 	for i := range r.Containers {
 		v := &r.Containers[i]
 		if v.Sync == Held {
-			r.Held = append(r.Held, HeldView{Name: v.Name, Why: v.Why})
+			r.Held = append(r.Held, HeldView{Name: v.Name, Why: v.Why, Reason: v.Reason})
 		}
 		if v.notAsDeclared() || v.Sync != Synced {
 			r.Differs = append(r.Differs, DiffersView{Name: v.Name, State: v.State, Sync: v.Sync, Why: v.Why})

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"time"
 
 	"stead/runtime"
 	"stead/spec"
@@ -46,6 +47,18 @@ type Runtime interface {
 	// SetStopped notes or forgets, durably, that an admin stopped the container.
 	// It stops and starts nothing itself.
 	SetStopped(ctx context.Context, name string, stopped bool) error
+
+	// Holds are what is on hold; the value is never changed in place.
+	Holds() *runtime.Holds
+	// Hold and Release put containers, or with no names the host, on hold and
+	// take that back, durably.
+	Hold(names []string, reason string) error
+	Release(names []string) error
+
+	// Purge deletes what was removed under a name; Expire what was removed
+	// longer ago than that. Both return the directories' names.
+	Purge(ctx context.Context, name string) ([]string, error)
+	Expire(ctx context.Context, retention time.Duration) ([]string, error)
 }
 
 // Origin is where a manifest stands.

@@ -29,7 +29,7 @@ type Sync string
 const (
 	Synced    Sync = "synced"
 	OutOfSync Sync = "pending" // something is to be done and will be
-	Held      Sync = "held"    // its removal waits for a confirmation
+	Held      Sync = "held"    // what is to be done waits for a person's word
 	SyncError Sync = "error"   // the manifest can't be followed, or not be applied
 )
 
@@ -42,6 +42,7 @@ const (
 	ReasonStoppedByAdmin   = "StoppedByAdmin"   // stead stop
 	ReasonRemovalHeld      = "RemovalHeld"      // the removal waits for a confirmation
 	ReasonRemovalPending   = "RemovalPending"   // the manifest is gone, the settle time is not over
+	ReasonOnHold           = "OnHold"           // an admin has put it, or the host, on hold
 	ReasonActionFailed     = "ActionFailed"     // what was to be done failed and will be tried again
 	ReasonUnapplied        = "Unapplied"        // the kernel refused a live change; the old value holds
 )
@@ -92,6 +93,11 @@ func Views(d *Desired, observed []runtime.Status, m Memory, now time.Time) []Con
 	for _, a := range plan.Actions {
 		if a.Verb == Create {
 			views = append(views, v.coming(a.Name, a.Spec, a.From))
+		}
+	}
+	for _, a := range plan.Held {
+		if a.held == Create {
+			views = append(views, v.kept(a))
 		}
 	}
 	for _, w := range plan.Waits {

@@ -102,7 +102,7 @@ func (v *viewer) sync(c *ContainerView, st *runtime.Status) {
 		c.Reason, c.Message = ReasonActionFailed, failure.Message
 		c.Why = v.failure(failure)
 	case isPlanned && planned.Verb == Hold:
-		c.Sync, c.Reason, c.Why, c.Message = Held, ReasonRemovalHeld, planned.Cause, planned.Cause
+		c.Sync, c.Reason, c.Why, c.Message = Held, planned.heldReason(), planned.Cause, planned.Cause
 	case len(st.Unapplied) > 0:
 		c.Sync, c.Reason, c.Why = SyncError, ReasonUnapplied, unappliedCause(st.Unapplied)
 		c.Message = c.Why
@@ -118,7 +118,19 @@ func (v *viewer) sync(c *ContainerView, st *runtime.Status) {
 	case w != nil && !w.Waiting.IsZero() && v.now.Sub(w.Waiting) >= waitNoted:
 		c.Sync, c.Reason, c.Why = OutOfSync, ReasonWaitingForWriter, "waiting for the writer of "+v.shortPath(w.From.File)
 		c.Message = c.Why
+	default:
+		if h := v.Holds.Of(st.Name); h != nil && c.Why == "" {
+			c.Why = holdClause(h)
+		}
 	}
+}
+
+// heldReason is the stable code of why an action is held.
+func (a Action) heldReason() string {
+	if a.byAdmin {
+		return ReasonOnHold
+	}
+	return ReasonRemovalHeld
 }
 
 // patient takes back the error of a file that is merely being written, which
@@ -144,6 +156,14 @@ func (v *viewer) coming(name string, s *spec.Container, from Origin) ContainerVi
 		c.State, c.Sync, c.Reason, c.Message, c.Why = BackOff, SyncError, ReasonActionFailed, f.Message, v.failure(f)
 	}
 	return c
+}
+
+// kept views a container that is declared, not there, and on hold.
+func (v *viewer) kept(a Action) ContainerView {
+	return ContainerView{
+		Name: a.Name, State: Pending, Sync: Held, Manifest: manifestName(a.From), Labels: a.Spec.Metadata.Labels,
+		Reason: a.heldReason(), Why: a.Cause, Message: a.Cause,
+	}
 }
 
 // invalid views the manifests that gave no container, one row a name.

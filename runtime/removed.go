@@ -30,6 +30,12 @@ func parseEntry(entry string) (name string, at time.Time, ok bool) {
 	return name, at, ok && name != "" && err == nil
 }
 
+// RemovedName is the container's name in an entry of STATE/removed.
+func RemovedName(entry string) string {
+	name, _, _ := strings.Cut(entry, "@")
+	return name
+}
+
 func (r *Runtime) removedDir() string { return filepath.Join(r.StateDir, "removed") }
 
 // removedEntries are what is in STATE/removed, by name and time. What has another

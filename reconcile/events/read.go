@@ -1,0 +1,188 @@
+package events
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// Query says which events are read.
+type Query struct {
+	Since  time.Time        // not those before; zero is all that are kept
+	Tail   int              // only so many of the last ones before now; negative is all
+	Follow bool             // then go on with those that come, until ctx ends
+	Match  func(Event) bool // nil is all
+}
+
+// Read calls each for the events in a directory that a query asks for, in the
+// order in which they were recorded. It needs no writer; a follower goes on
+// across rotations and restarts of the writer.
+func Read(ctx context.Context, dir string, q Query, each func(Event) error) error {
+	r := reader{dir: dir, query: q, each: each, tailing: q.Tail >= 0}
+	if q.Follow {
+		watcher, err := fsnotify.NewWatcher() // before reading, so that nothing falls in between
+		if err == nil {
+			err = watcher.Add(dir)
+		}
+		if err != nil {
+			return fmt.Errorf("follow events: %w", err)
+		}
+		defer watcher.Close()
+		r.watcher = watcher
+	}
+	defer func() { r.close() }()
+	if err := r.past(); err != nil || !q.Follow {
+		return err
+	}
+	return r.follow(ctx)
+}
+
+// reader is the work of one Read.
+type reader struct {
+	dir     string
+	query   Query
+	each    func(Event) error
+	watcher *fsnotify.Watcher
+
+	file    *os.File // the current one; nil while there is none
+	lines   *lineReader
+	tailing bool // what is found is kept back until the end is reached
+	tail    []Event
+}
+
+func (r *reader) close() {
+	if r.file != nil {
+		r.file.Close()
+	}
+}
+
+// past reads what is there.
+func (r *reader) past() error {
+	old, err := os.Open(filepath.Join(r.dir, oldName))
+	if err == nil {
+		err = decode(newLineReader(old), r.take)
+		old.Close()
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read events: %w", err)
+	}
+	if err := r.present(); err != nil {
+		return err
+	}
+	r.tailing = false
+	if r.query.Tail >= 0 {
+		r.cutTail()
+	}
+	for _, e := range r.tail {
+		if err := r.each(e); err != nil {
+			return err
+		}
+	}
+	r.tail = nil
+	return nil
+}
+
+// present reads the rest of the current file, and of those that have replaced it.
+func (r *reader) present() error {
+	for {
+		if r.file == nil {
+			f, err := os.Open(filepath.Join(r.dir, fileName))
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			if err != nil {
+				return fmt.Errorf("read events: %w", err)
+			}
+			r.file, r.lines = f, newLineReader(f)
+		}
+		// Asked before reading: what was written before the rotation is read.
+		replaced := r.replaced()
+		if err := decode(r.lines, r.take); err != nil {
+			return err
+		}
+		if !replaced {
+			return nil
+		}
+		r.file.Close()
+		r.file = nil
+	}
+}
+
+// replaced tells whether the current file is no longer the one that is written.
+func (r *reader) replaced() bool {
+	now, err := os.Stat(filepath.Join(r.dir, fileName))
+	own, ownErr := r.file.Stat()
+	return err == nil && ownErr == nil && !os.SameFile(now, own)
+}
+
+func (r *reader) follow(ctx context.Context) error {
+	for {
+		if err := r.present(); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case _, open := <-r.watcher.Events:
+			if !open {
+				return errors.New("follow events: the watch ended")
+			}
+		case err := <-r.watcher.Errors:
+			if !errors.Is(err, fsnotify.ErrEventOverflow) { // then there is something to read
+				return fmt.Errorf("follow events: %w", err)
+			}
+		}
+	}
+}
+
+// take passes on an event that was asked for.
+func (r *reader) take(e Event) error {
+	if e.Time.Before(r.query.Since) || r.query.Match != nil && !r.query.Match(e) {
+		return nil
+	}
+	if !r.tailing {
+		return r.each(e)
+	}
+	r.tail = append(r.tail, e)
+	if len(r.tail) > 2*r.query.Tail+64 { // not at each one
+		r.cutTail()
+	}
+	return nil
+}
+
+func (r *reader) cutTail() {
+	if extra := len(r.tail) - r.query.Tail; extra > 0 {
+		r.tail = append(r.tail[:0], r.tail[extra:]...)
+	}
+}
+
+// lineReader reads whole lines. The beginning of one that is still being written
+// is kept until the rest is there.
+type lineReader struct {
+	in      *bufio.Reader
+	partial []byte
+}
+
+func newLineReader(in io.Reader) *lineReader {
+	return &lineReader{in: bufio.NewReaderSize(in, 64<<10)}
+}
+
+// next returns the next whole line, io.EOF if there is none yet.
+func (l *lineReader) next() ([]byte, error) {
+	rest, err := l.in.ReadBytes('\n')
+	l.partial = append(l.partial, rest...)
+	if err != nil {
+		return nil, err
+	}
+	line := l.partial
+	l.partial = nil
+	return line, nil
+}
