@@ -78,6 +78,12 @@ func (r *Runtime) mend(c *container, rec *keeper.Record, have *cgroup.Limits, wa
 		}
 		group := r.host.Group(rec.ID())
 		if !group.Exists() {
+			f, _ := r.known(c)
+			devices, err := devicesOf(f.Manifest)
+			if err != nil {
+				return err
+			}
+			want.Devices = r.deviceList(f.Manifest, devices)
 			if _, err := group.Create(want); err != nil {
 				return err
 			}

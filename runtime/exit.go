@@ -63,6 +63,8 @@ func failedReason(w launch.Where) string {
 		return ReasonCommandNotFound
 	case atUser:
 		return ReasonUserNotFound
+	case atDevice:
+		return ReasonDeviceNotFound
 	}
 	return ReasonStartFailed
 }

@@ -37,6 +37,9 @@ func (r *Runtime) preflight(m *spec.Container) error {
 	if err := checkMounts(root, mounts); err != nil {
 		return err
 	}
+	if _, err := devicesOf(m); err != nil {
+		return err
+	}
 	v := view{root: root, mounts: map[string]string{}}
 	if m.Spec.Rootfs.Host != nil {
 		v.mounts["/usr"] = "/usr"

@@ -185,8 +185,12 @@ func (r *Runtime) launch(ctx context.Context, c *container, rec *keeper.Record, 
 	if err != nil {
 		return err
 	}
+	devices, err := devicesOf(m)
+	if err != nil {
+		return err
+	}
 	group := r.host.Group(rec.ID())
-	if err := r.makeGroup(c, group, m); err != nil {
+	if err := r.makeGroup(c, group, m, devices); err != nil {
 		return err
 	}
 	fault.Point("start-cgroup-made")
@@ -196,7 +200,7 @@ func (r *Runtime) launch(ctx context.Context, c *container, rec *keeper.Record, 
 	fault.Point("start-pipes-made")
 	id := rec.ID()
 	config := &launch.Config{
-		Name: rec.Name, Nonce: rec.Nonce, Root: root, Mounts: mountsOf(m),
+		Name: rec.Name, Nonce: rec.Nonce, Root: root, Mounts: mountsOf(m), Devices: devices,
 		IDBase: rec.IDBase, HostNetwork: m.Spec.Network.Mode == "host", Hostname: m.Spec.Hostname, Process: p,
 		Stdout: keeper.StdoutPath(r.RunDir, id), Stderr: keeper.StderrPath(r.RunDir, id), Ran: keeper.RanPath(r.RunDir, id),
 	}
@@ -208,8 +212,10 @@ func (r *Runtime) launch(ctx context.Context, c *container, rec *keeper.Record, 
 
 // makeGroup makes the cgroup. What this kernel has no means to limit is on
 // record as not applied.
-func (r *Runtime) makeGroup(c *container, group *cgroup.Group, m *spec.Container) error {
-	refused, err := group.Create(limitsOf(m))
+func (r *Runtime) makeGroup(c *container, group *cgroup.Group, m *spec.Container, devices []launch.Device) error {
+	limits := limitsOf(m)
+	limits.Devices = r.deviceList(m, devices)
+	refused, err := group.Create(limits)
 	if err != nil {
 		return err
 	}
@@ -339,7 +345,6 @@ func limitsOf(m *spec.Container) cgroup.Limits {
 		l.IOWeight = *w.IO.Weight
 	}
 	l.Cpuset = w.Cpuset
-	l.Devices = m.Spec.Security.Userns == "host"
 	return l
 }
 

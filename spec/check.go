@@ -183,6 +183,7 @@ func (d *decoder) checkSecurity(s Security) {
 	const at = "spec.security"
 	d.checkCapabilities(at+".capabilities.add", s.Capabilities.Add)
 	d.checkCapabilities(at+".capabilities.drop", s.Capabilities.Drop)
+	d.checkDevices(at+".devices", s.Devices)
 	for i, name := range s.Capabilities.Drop {
 		if slices.Contains(s.Capabilities.Add, name) {
 			d.report(at+".capabilities.drop["+strconv.Itoa(i)+"]", "%s is in add too; want it in one of them", name)

@@ -73,6 +73,7 @@ func normalise(c *Container) {
 	s.Groups = asSet(s.Groups)
 	caps := &s.Security.Capabilities
 	caps.Add, caps.Drop = capabilitySet(caps.Add), capabilitySet(caps.Drop)
+	s.Security.Devices = deviceSet(s.Security.Devices)
 	if s.Resources.IO != nil && s.Resources.IO.Weight == nil {
 		s.Resources.IO = nil
 	}

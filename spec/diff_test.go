@@ -36,6 +36,7 @@ spec:
     seccomp: unconfined
     userns: host
     noNewPrivileges: false
+    devices: [/dev/fuse, "/dev/kvm:r"]
   restart: {policy: on-failure, backoff: {initial: 2s, max: 1m}, maxRetries: 5}
   stop: {signal: QUIT, timeout: 30s}
   logs: {maxSize: 1Mi, keep: 0}

@@ -99,6 +99,8 @@ func fieldDoc(field string) string {
 		return "User namespace: `auto` maps the container's ids to 65,536 of its own on the host; `host` doesn't, so that its root is the host's."
 	case "Security.NoNewPrivileges":
 		return "No program inside gains privileges by execve (set-user-ID, file capabilities)."
+	case "Security.Devices":
+		return "Devices of the host besides the usual ones, by their path: `/dev/fuse`, or `/dev/fuse:r` to only read and `:w` to only write. Every user inside may open them."
 	case "Capabilities.Add":
 		return "Kept besides the default ones. For another user than root they are ambient, so that the command has them."
 	case "Capabilities.Drop":

@@ -172,7 +172,8 @@ type Security struct {
 	Userns string `yaml:"userns,omitempty" json:"userns,omitempty" enum:"auto|host" default:"auto"`
 	// No program inside gains privileges by execve (set-user-ID, file capabilities).
 	NoNewPrivileges *bool `yaml:"noNewPrivileges,omitempty" json:"noNewPrivileges,omitempty" default:"true"`
-	Devices         Later `yaml:"devices,omitempty" json:"-"`
+	// Devices of the host besides the usual ones, by their path: `/dev/fuse`, or `/dev/fuse:r` to only read and `:w` to only write. Every user inside may open them.
+	Devices []string `yaml:"devices,omitempty" json:"devices,omitempty"`
 }
 
 // Capabilities are names as in capabilities(7), without CAP_, or `ALL`.

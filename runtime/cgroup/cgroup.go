@@ -126,7 +126,7 @@ func (h *Host) Controllers() map[string]bool {
 		for _, c := range strings.Fields(all) {
 			have[c] = true
 		}
-		have["devices"] = true // by eBPF
+		have["devices"] = h.LimitsDevices()
 		return have
 	}
 	for c := range h.v1 {
@@ -298,20 +298,23 @@ func keyed(file, key string) int64 {
 // write writes a control file that must be there: os.WriteFile would try to
 // create a missing one and report "permission denied". Nor is it for package os
 // otherwise: these files can be polled and some say EAGAIN (memory.reclaim, when
-// it got less than asked for), and then it would wait for ever.
-func write(file, value string) error {
+// it got less than asked for), and then it would wait for ever. Each value is a
+// write of its own.
+func write(file string, values ...string) error {
 	fd, err := unix.Open(file, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: file, Err: err}
 	}
 	defer unix.Close(fd)
-	for {
-		if _, err = unix.Write(fd, []byte(value)); err != unix.EINTR {
-			break
+	for _, value := range values {
+		for {
+			if _, err = unix.Write(fd, []byte(value)); err != unix.EINTR {
+				break
+			}
 		}
-	}
-	if err != nil {
-		return &os.PathError{Op: "write", Path: file, Err: err}
+		if err != nil {
+			return &os.PathError{Op: "write", Path: file, Err: err}
+		}
 	}
 	return nil
 }

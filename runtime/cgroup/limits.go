@@ -22,9 +22,9 @@ type Limits struct {
 	CPU       int64 // millicores
 	CPUWeight int64 // 1–10000
 	Pids      int64
-	Cpuset    string // "" is all
-	IOWeight  int64  // 1–10000
-	Devices   bool   // only the nodes of a default /dev, for containers without a user namespace
+	Cpuset    string   // "" is all
+	IOWeight  int64    // 1–10000
+	Devices   []Device // that may be opened; nil is any
 }
 
 // NoLimits has none set.
@@ -63,8 +63,8 @@ func (g *Group) Create(l Limits) ([]Refusal, error) {
 			}
 		}
 	}
-	if err == nil && l.Devices {
-		err = g.limitDevices()
+	if err == nil && l.Devices != nil {
+		err = g.limitDevices(l.Devices)
 	}
 	if err != nil {
 		g.Remove()
@@ -142,9 +142,9 @@ func (g *Group) subsystems(l Limits) ([]cgroup1.Subsystem, error) {
 	if l.IOWeight != None && g.host.v1["blkio"] != "" {
 		all = append(all, cgroup1.NewBlkio(at("blkio")))
 	}
-	if l.Devices {
+	if l.Devices != nil {
 		if g.host.v1["devices"] == "" {
-			return nil, fmt.Errorf("%w, which security.userns host needs", notMounted("devices"))
+			return nil, fmt.Errorf("%w, which security.userns host and security.devices need", notMounted("devices"))
 		}
 		all = append(all, cgroup1.NewDevices(at("devices")))
 	}

@@ -9,9 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/containerd/cgroups/v3/cgroup1"
-	"github.com/containerd/cgroups/v3/cgroup2"
-	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
@@ -198,31 +195,4 @@ func (g *Group) ioWeightV2(weight int64) error {
 		return fmt.Errorf("this kernel has no weights for block devices (io.cost or scheduler bfq): %w", errors.ErrUnsupported)
 	}
 	return err
-}
-
-// limitDevices allows the nodes of a default /dev and ptys, nothing else. The
-// mknod of any node is allowed, as by Docker and Podman: opening it is not.
-func (g *Group) limitDevices() error {
-	rules := deviceRules()
-	if g.host.Mode == V2 {
-		m, err := cgroup2.Load(g.path, cgroup2.WithMountpoint(g.host.unified))
-		if err != nil {
-			return err
-		}
-		return m.Update(&cgroup2.Resources{Devices: rules}) // a BPF program
-	}
-	return cgroup1.NewDevices(dirOf(g.host.v1["devices"])).Update(g.path, &specs.LinuxResources{Devices: rules})
-}
-
-func deviceRules() []specs.LinuxDeviceCgroup {
-	n := func(v int64) *int64 { return &v }
-	// The library's v2 filter panics on a nil major or minor.
-	rules := []specs.LinuxDeviceCgroup{{Allow: false, Type: "a", Major: n(-1), Minor: n(-1), Access: "rwm"}}
-	for _, kind := range []string{"c", "b"} {
-		rules = append(rules, specs.LinuxDeviceCgroup{Allow: true, Type: kind, Major: n(-1), Minor: n(-1), Access: "m"})
-	}
-	for _, d := range [][2]int64{{1, 3}, {1, 5}, {1, 7}, {1, 8}, {1, 9}, {5, 0}, {5, 2}, {136, -1}} {
-		rules = append(rules, specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: n(d[0]), Minor: n(d[1]), Access: "rwm"})
-	}
-	return rules
 }

@@ -82,10 +82,12 @@ type traits struct {
 }
 
 // newProgram starts a program in mem, which is zeroed as far as it is used.
-func newProgram(mem []byte) *program {
-	p := &program{mem: mem, steps: make([]string, 0, maxCalls)}
+// It has room for more calls than every program may need.
+func newProgram(mem []byte, more int) *program {
+	room := maxCalls + more
+	p := &program{mem: mem, steps: make([]string, 0, room)}
 	p.table = (*table)(p.alloc(unsafe.Sizeof(table{})))
-	p.table.calls = (*call)(p.alloc(maxCalls * unsafe.Sizeof(call{})))
+	p.table.calls = (*call)(p.alloc(uintptr(room) * unsafe.Sizeof(call{})))
 	return p
 }
 
@@ -108,9 +110,9 @@ func (p *program) call(i int) *call {
 
 // do appends a call whose result doesn't matter beyond being no error.
 func (p *program) do(step string, nr uintptr, arg ...uintptr) *call {
-	if len(p.steps) == maxCalls {
-		p.err = fmt.Errorf("more than %d steps: %w", maxCalls, unix.E2BIG)
-		p.steps = p.steps[:maxCalls-1]
+	if room := cap(p.steps); len(p.steps) == room {
+		p.err = fmt.Errorf("more than %d steps: %w", room, unix.E2BIG)
+		p.steps = p.steps[:room-1]
 	}
 	c := p.call(len(p.steps))
 	*c = call{nr: nr, want: anything}

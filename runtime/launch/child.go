@@ -15,12 +15,6 @@ const (
 	rootUmask = 0o022
 )
 
-// devices are the nodes of a container's /dev.
-var devices = []struct {
-	name         string
-	major, minor uint32
-}{{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}}
-
 // fds are the parent's numbers of what the child keeps as 0, 1, 2, gateFD,
 // ranFD and, in exec, targetFD.
 type fds []int
@@ -28,7 +22,7 @@ type fds []int
 // childOf is the program of a container's first process; root is where the
 // parent attaches its tree in the nursery. It is the child's half of start.go.
 func childOf(mem []byte, c *Config, root string, f fds) *program {
-	p := newProgram(mem)
+	p := newProgram(mem, c.moreCalls())
 	p.keepOnly(f)
 	p.hearGate("wait for id maps and cgroups")
 	p.do("setsid", unix.SYS_SETSID)
@@ -38,7 +32,7 @@ func childOf(mem []byte, c *Config, root string, f fds) *program {
 	p.do("copy mount namespace", unix.SYS_UNSHARE, unix.CLONE_NEWNS)
 	p.do("tell of the copy", unix.SYS_SENDTO, gateFD, p.text("u"), 1, unix.MSG_NOSIGNAL)
 	tree := p.unlockedRoot(root)
-	p.dev(tree, c.IDBase != 0)
+	p.dev(tree, c, root)
 	if !c.HostNetwork {
 		p.loopback()
 	}
@@ -169,52 +163,6 @@ func (p *program) unlockedRoot(root string) *int32 {
 	p.do("copy root", unix.SYS_OPEN_TREE, cwd, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE).into = tree
 	p.do("attach root", unix.SYS_MOVE_MOUNT, 0, empty, cwd, path, unix.MOVE_MOUNT_F_EMPTY_PATH).from[0] = tree
 	return tree
-}
-
-// dev makes /dev. Its nodes are copies of the nursery's binds of the host's in a
-// user namespace, where mknod(2) is EPERM. Without one they are its own: the
-// host's its root could chmod, for everybody.
-func (p *program) dev(root *int32, userns bool) {
-	dev := p.slot()
-	p.filesystem("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, []string{"mode", "755", "size", "64k"}, dev)
-	for _, dir := range []string{"pts", "shm", "mqueue"} {
-		p.do("make /dev/"+dir, unix.SYS_MKDIRAT, 0, p.text(dir), 0o755).from[0] = dev
-	}
-	for _, l := range [][2]string{{"ptmx", "pts/ptmx"}, {"fd", "/proc/self/fd"}, {"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"}, {"stderr", "/proc/self/fd/2"}} {
-		p.do("link /dev/"+l[0], unix.SYS_SYMLINKAT, p.text(l[1]), 0, p.text(l[0])).from[1] = dev
-	}
-	p.do("clear umask", unix.SYS_UMASK, 0)
-	nodes := make([]*int32, len(devices))
-	for i, d := range devices {
-		name := p.text(d.name)
-		if !userns {
-			p.do("make /dev/"+d.name, unix.SYS_MKNODAT, 0, name, unix.S_IFCHR|0o666, uintptr(unix.Mkdev(d.major, d.minor))).from[0] = dev
-			continue
-		}
-		nodes[i] = p.slot()
-		p.do("make /dev/"+d.name, unix.SYS_MKNODAT, 0, name, unix.S_IFREG|0o666, 0).from[0] = dev
-		p.do("copy /dev/"+d.name, unix.SYS_OPEN_TREE, cwd, p.text("/dev/"+d.name), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).into = nodes[i]
-	}
-	p.attach("/dev", dev, root, "dev")
-	for i, d := range devices {
-		if nodes[i] != nil {
-			p.attach("/dev/"+d.name, nodes[i], dev, d.name)
-		}
-	}
-	quiet := uintptr(unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC)
-	for _, f := range []struct {
-		kind, at string
-		attr     uintptr
-		kv       []string
-	}{
-		{"devpts", "pts", quiet, []string{"ptmxmode", "0666", "mode", "0620", "gid", "5"}},
-		{"tmpfs", "shm", quiet | unix.MOUNT_ATTR_NODEV, []string{"mode", "1777", "size", "64m"}},
-		{"mqueue", "mqueue", quiet | unix.MOUNT_ATTR_NODEV, nil},
-	} {
-		s := p.slot()
-		p.filesystem(f.kind, f.attr, f.kv, s)
-		p.attach("/dev/"+f.at, s, dev, f.at)
-	}
 }
 
 // attach moves the detached mount to a name below dir. Names in a root are the

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"syscall"
+	"unsafe"
 )
 
 // Config is one container to start, all names resolved. Paths of the host are
@@ -14,6 +15,7 @@ type Config struct {
 
 	Root    Root
 	Mounts  []Mount  // parents before children
+	Devices []Device // besides those that every container has
 	Cgroups []string // directories; the process joins them before anything else
 	// CgroupFD is the v2 directory to be cloned into instead; "" if none.
 	CgroupInto string
@@ -75,6 +77,13 @@ type Mount struct {
 	Mode     uint32
 }
 
+// Device is a device node. What may be done with it is the cgroup's to keep.
+type Device struct {
+	Name string // below /dev: "fuse", "net/tun"
+	Mode uint32 // type and permissions
+	Dev  uint64
+}
+
 // Where says which part of the configuration a failed step is about.
 type Where string
 
@@ -113,10 +122,16 @@ func (c *Config) check() error {
 	for _, m := range c.Mounts {
 		all = append(all, m.Source, m.Target)
 	}
+	for _, d := range c.Devices {
+		all = append(all, d.Name)
+	}
 	for _, s := range all {
 		if strings.IndexByte(s, 0) >= 0 {
 			return &Error{AtStep, fmt.Sprintf("read %q", s), syscall.EINVAL, "NUL byte"}
 		}
+	}
+	if err := checkDevices(c.Devices); err != nil {
+		return err
 	}
 	if len(c.Process.Argv) == 0 || len(c.Process.Paths) == 0 {
 		return &Error{AtCommand, "read command", syscall.EINVAL, "empty"}
@@ -125,7 +140,21 @@ func (c *Config) check() error {
 }
 
 // size is an upper bound of what the configuration takes in a program's memory.
-func (c *Config) size() int { return c.Process.size() + len(c.Hostname) }
+func (c *Config) size() int {
+	n := c.Process.size() + len(c.Hostname)
+	for _, d := range c.Devices {
+		n += len(d.Name)*(strings.Count(d.Name, "/")+2) + 512 // its paths and those of the directories above it
+	}
+	return n + c.moreCalls()*int(unsafe.Sizeof(call{}))
+}
+
+// moreCalls is an upper bound of the calls that devices add to a program.
+func (c *Config) moreCalls() (n int) {
+	for _, d := range c.Devices {
+		n += 4 + strings.Count(d.Name, "/")
+	}
+	return n
+}
 
 func (p *Process) size() int {
 	n := len(p.Seccomp) + 4*len(p.Groups) + len(p.WorkingDir)

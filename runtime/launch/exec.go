@@ -138,7 +138,7 @@ func (w *worker) cloneInto(target int, cgroup string, p *program) (int, error) {
 
 // joiner is the program of an exec's child.
 func joiner(mem []byte, e *Entry, f fds) *program {
-	p := newProgram(mem)
+	p := newProgram(mem, 0)
 	p.keepOnly(f)
 	p.hearGate("wait for cgroups")
 	ns := uintptr(unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP)

@@ -219,6 +219,9 @@ func (b *birth) mount() error {
 	if err := unix.MoveMount(root, "", unix.AT_FDCWD, b.root, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		return fmt.Errorf("attach root: %w", err)
 	}
+	if err := b.makeDevices(); err != nil {
+		return err
+	}
 	if b.c.Root.ReadOnly {
 		b.sealed = append(b.sealed, root)
 	}
@@ -340,6 +343,7 @@ func (b *birth) clear() {
 	if b.enter(b.nursery) == nil {
 		unix.Unmount(b.root, unix.MNT_DETACH)
 		unix.Rmdir(b.root)
+		b.clearDevices()
 	}
 	if err := b.enter(b.host); err != nil {
 		panic(fmt.Sprintf("leave nursery: %v", err)) // the next start would look for host paths there

@@ -1,0 +1,150 @@
+package launch
+
+import (
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// devices are the nodes of every container's /dev.
+var devices = []struct {
+	name         string
+	major, minor uint32
+}{{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}}
+
+// node is one device node of a container. copied is where in the nursery it is,
+// in a user namespace.
+type node struct {
+	Device
+	copied string
+}
+
+// nodesOf are all nodes of a container whose root is at root in the nursery.
+func nodesOf(c *Config, root string) []node {
+	all := make([]node, 0, len(devices)+len(c.Devices))
+	for _, d := range devices {
+		all = append(all, node{Device{d.name, unix.S_IFCHR | 0o666, unix.Mkdev(d.major, d.minor)}, "/dev/" + d.name})
+	}
+	for i, d := range c.Devices {
+		all = append(all, node{d, devicesDir(root) + "/" + strconv.Itoa(i)})
+	}
+	return all
+}
+
+// devicesDir is where in the nursery the nodes of Config.Devices are.
+func devicesDir(root string) string { return root + ".dev" }
+
+// dev makes /dev. In a user namespace, where mknod(2) is EPERM, its nodes are
+// copies of what lies in the nursery: the host's own for the usual ones, the
+// container's own for others. Without one they are all its own: the host's its
+// root could chmod, for everybody.
+func (p *program) dev(tree *int32, c *Config, root string) {
+	dev := p.slot()
+	p.filesystem("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, []string{"mode", "755", "size", "64k"}, dev)
+	nodes := nodesOf(c, root)
+	for _, dir := range dirsOf(nodes) {
+		p.do("make /dev/"+dir, unix.SYS_MKDIRAT, 0, p.text(dir), 0o755).from[0] = dev
+	}
+	for _, l := range [][2]string{{"ptmx", "pts/ptmx"}, {"fd", "/proc/self/fd"}, {"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"}, {"stderr", "/proc/self/fd/2"}} {
+		p.do("link /dev/"+l[0], unix.SYS_SYMLINKAT, p.text(l[1]), 0, p.text(l[0])).from[1] = dev
+	}
+	p.do("clear umask", unix.SYS_UMASK, 0)
+	copies := make([]*int32, len(nodes))
+	for i, n := range nodes {
+		name := p.text(n.Name)
+		if c.IDBase == 0 {
+			p.do("make /dev/"+n.Name, unix.SYS_MKNODAT, 0, name, uintptr(n.Mode), uintptr(n.Dev)).from[0] = dev
+			continue
+		}
+		copies[i] = p.slot()
+		p.do("make /dev/"+n.Name, unix.SYS_MKNODAT, 0, name, unix.S_IFREG|0o666, 0).from[0] = dev
+		p.do("copy /dev/"+n.Name, unix.SYS_OPEN_TREE, cwd, p.text(n.copied), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).into = copies[i]
+	}
+	p.attach("/dev", dev, tree, "dev")
+	for i, n := range nodes {
+		if copies[i] != nil {
+			p.attach("/dev/"+n.Name, copies[i], dev, n.Name)
+		}
+	}
+	quiet := uintptr(unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC)
+	for _, f := range []struct {
+		kind, at string
+		attr     uintptr
+		kv       []string
+	}{
+		{"devpts", "pts", quiet, []string{"ptmxmode", "0666", "mode", "0620", "gid", "5"}},
+		{"tmpfs", "shm", quiet | unix.MOUNT_ATTR_NODEV, []string{"mode", "1777", "size", "64m"}},
+		{"mqueue", "mqueue", quiet | unix.MOUNT_ATTR_NODEV, nil},
+	} {
+		s := p.slot()
+		p.filesystem(f.kind, f.attr, f.kv, s)
+		p.attach("/dev/"+f.at, s, dev, f.at)
+	}
+}
+
+// dirsOf are the directories that /dev needs, parents before children.
+func dirsOf(nodes []node) []string {
+	dirs := []string{"pts", "shm", "mqueue"}
+	have := map[string]bool{}
+	for _, n := range nodes {
+		for i, c := range n.Name {
+			if dir := n.Name[:i]; c == '/' && !have[dir] {
+				have[dir] = true
+				dirs = append(dirs, dir)
+			}
+		}
+	}
+	return dirs
+}
+
+// makeDevices puts nodes for Config.Devices into the nursery, where the child
+// finds them in its copy. They belong to the container's root. The host's own
+// nodes would not do: their owners and modes are not meant for it.
+func (b *birth) makeDevices() error {
+	if len(b.c.Devices) == 0 || b.c.IDBase == 0 {
+		return nil
+	}
+	fs, err := newFilesystem("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, "mode", "755", "size", "64k")
+	if err != nil {
+		return err
+	}
+	b.opened = append(b.opened, fs)
+	for i, d := range b.c.Devices {
+		name := strconv.Itoa(i)
+		if err := unix.Mknodat(fs, name, d.Mode, int(d.Dev)); err != nil {
+			return fmt.Errorf("make node /dev/%s: %w", d.Name, err)
+		}
+		if err := unix.Fchownat(fs, name, int(b.c.IDBase), int(b.c.IDBase), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return fmt.Errorf("give node /dev/%s to the container: %w", d.Name, err)
+		}
+	}
+	dir := devicesDir(b.root)
+	if err := unix.Mkdir(dir, 0o755); err != nil {
+		return fmt.Errorf("make directory for devices: %w", err)
+	}
+	if err := unix.MoveMount(fs, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("attach devices: %w", err)
+	}
+	return nil
+}
+
+// clearDevices undoes makeDevices, where anything was made.
+func (b *birth) clearDevices() {
+	if len(b.c.Devices) > 0 {
+		unix.Unmount(devicesDir(b.root), unix.MNT_DETACH)
+		unix.Rmdir(devicesDir(b.root))
+	}
+}
+
+// checkDevices wants names that lie below /dev and in no other's place.
+func checkDevices(all []Device) error {
+	for _, d := range all {
+		if path.Clean("/"+d.Name) != "/"+d.Name || strings.HasSuffix(d.Name, "/") {
+			return &Error{AtStep, fmt.Sprintf("read device %q", d.Name), unix.EINVAL, "no name below /dev"}
+		}
+	}
+	return nil
+}
