@@ -33,7 +33,7 @@ func (d *decoder) check(c *Container) {
 }
 
 func (d *decoder) checkMetadata(c *Container) {
-	if err := checkName(c.Metadata.Name); err != nil {
+	if err := CheckName(c.Metadata.Name); err != nil {
 		d.report("metadata.name", "found %s: %s", quote(c.Metadata.Name), err)
 	}
 	for _, key := range sortedKeys(c.Metadata.Labels) {

@@ -154,7 +154,7 @@ func sortErrors(errs []*Error, file string, over []*Fragment) {
 // readName finds metadata.name whatever else the document holds.
 func readName(root *yaml.Node) string {
 	name := lookup(lookup(root, "metadata"), "name")
-	if name == nil || name.Kind != yaml.ScalarNode || checkName(name.Value) != nil {
+	if name == nil || name.Kind != yaml.ScalarNode || CheckName(name.Value) != nil {
 		return ""
 	}
 	return name.Value

@@ -14,7 +14,7 @@ const refStart = "${stead."
 // expand replaces the references in the fields that take them.
 func (d *decoder) expand(c *Container, host string) {
 	e := expander{d: d, name: c.Metadata.Name, host: host}
-	if checkName(e.name) != nil {
+	if CheckName(e.name) != nil {
 		e.name = "name" // what holds it must not seem wrong as well
 	}
 	s := &c.Spec

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// checkName wants a DNS label: it is a directory's, a cgroup's and a host's name.
-func checkName(name string) error {
+// CheckName wants a DNS label: it is a directory's, a cgroup's and a host's name.
+func CheckName(name string) error {
 	if len(name) > 63 || !isDNSLabel(name) || strings.ToLower(name) != name {
 		return errors.New("want 1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends")
 	}

@@ -18,15 +18,16 @@ type file struct {
 	stamp stamp
 	racy  bool // the stamp may be that of a later write too
 	sum   [sha256.Size]byte
-	out   *File // never nil once read
-	mask  bool  // a link to /dev/null: it masks the file of an earlier directory
+	out   *File    // never nil once read
+	over  *overlay // what its documents were merged with
+	mask  bool     // a link to /dev/null: it masks the file of an earlier directory
 }
 
 var errWriter = errors.New("somebody has it open for writing")
 
 // update makes f what the file at dirfd/name is now. It returns whether
 // anything is new.
-func (f *file) update(p Parser, dirfd int, name string, st *unix.Stat_t, at File, now time.Time) bool {
+func (s *scan) update(f *file, dirfd int, name string, st *unix.Stat_t, at File) bool {
 	if st.Mode&unix.S_IFMT == unix.S_IFCHR && unix.Major(uint64(st.Rdev)) == 1 && unix.Minor(uint64(st.Rdev)) == 3 {
 		old := f.mask
 		*f = file{mask: true, stamp: stampOf(st)}
@@ -35,34 +36,74 @@ func (f *file) update(p Parser, dirfd int, name string, st *unix.Stat_t, at File
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return f.fail(at, "not a regular file: neither read nor followed")
 	}
-	if f.current(st) {
+	if f.current(st, s.over) {
 		return false
 	}
 	data, stamp, err := readFile(dirfd, name)
 	switch {
 	case errors.Is(err, errWriter):
-		return f.wait(at, now)
+		return f.wait(at, at.Path, s.now)
 	case err != nil:
 		f.stamp = stamp
 		return f.fail(at, err.Error())
 	}
-	f.stamp, f.racy = stamp, stamp.racy(now)
+	f.stamp, f.racy = stamp, stamp.racy(s.now)
 	sum := sha256.Sum256(data)
-	if f.out != nil && f.out.Err == nil && f.out.Waiting.IsZero() && f.sum == sum {
+	if f.out != nil && f.out.Err == nil && f.out.Waiting.IsZero() && f.sum == sum && f.sameOver(s.over) {
 		return false
 	}
-	f.sum, f.mask = sum, false
-	at.Documents = p.Parse(at.Path, data)
-	if len(at.Documents) == 0 {
-		at.Err = &spec.Error{File: at.Path, Message: "no manifest in it; delete the file to remove its containers"}
+	f.sum, f.mask, f.over = sum, false, s.over
+	if at.DropIn {
+		at.Fragment = spec.ParseFragment(at.Path, data)
+	} else if unread := s.parse(&at, data); unread != nil {
+		return f.wait(at, unread.Path, unread.Waiting)
 	}
 	f.out = &at
 	return true
 }
 
+// parse reads the documents of a manifest. It returns a drop-in for one of them
+// that was never read, if there is one: the manifest without it would be
+// something that nobody asked for.
+func (s *scan) parse(at *File, data []byte) (unread *File) {
+	at.Documents = s.parser.ParseWith(at.Path, data, func(name string) []*spec.Fragment {
+		l := s.over.of(name)
+		if l.unread != nil {
+			unread = l.unread
+		}
+		return l.fragments
+	})
+	if len(at.Documents) == 0 {
+		at.Err = &spec.Error{File: at.Path, Message: "no manifest in it; delete the file to remove its containers"}
+	}
+	return unread
+}
+
 // current tells whether what was read is what is there.
-func (f *file) current(st *unix.Stat_t) bool {
-	return f.out != nil && f.out.Waiting.IsZero() && !f.racy && f.stamp == stampOf(st)
+func (f *file) current(st *unix.Stat_t, over *overlay) bool {
+	if f.out == nil || f.racy || f.stamp != stampOf(st) {
+		return false
+	}
+	if !f.out.Waiting.IsZero() {
+		return f.out.Writer != f.out.Path && f.over == over // waits for a drop-in, of which nothing is new
+	}
+	return f.sameOver(over)
+}
+
+// sameOver tells whether the drop-ins for the documents are those that were
+// merged into them.
+func (f *file) sameOver(over *overlay) bool {
+	if f.over == over || f.out.DropIn {
+		return true
+	}
+	for i := range f.out.Documents {
+		name := f.out.Documents[i].Name
+		if name != "" && !f.over.of(name).same(over.of(name)) {
+			return false
+		}
+	}
+	f.over = over
+	return true
 }
 
 // fail makes f a file that can't be read as a whole.
@@ -71,19 +112,24 @@ func (f *file) fail(at File, message string) bool {
 		return false
 	}
 	at.Err = &spec.Error{File: at.Path, Message: message}
+	if at.DropIn {
+		at.Fragment = spec.BrokenFragment(at.Err)
+	}
 	f.out, f.mask, f.sum = &at, false, [sha256.Size]byte{}
 	f.racy = true // an error says nothing about the content: look again next time
 	return true
 }
 
-// wait keeps what the file held before, until its writer has closed it.
-func (f *file) wait(at File, now time.Time) bool {
-	if f.out != nil && !f.out.Waiting.IsZero() {
+// wait keeps what the file held before, until a writer has closed it or a
+// drop-in for it.
+func (f *file) wait(at File, writer string, since time.Time) bool {
+	if f.out != nil && !f.out.Waiting.IsZero() && f.out.Writer == writer {
 		return false
 	}
-	at.Waiting = now
+	at.Waiting, at.Writer = since, writer
+	at.Documents, at.Err = nil, nil
 	if f.out != nil {
-		at.Documents, at.Err = f.out.Documents, f.out.Err
+		at.Documents, at.Fragment, at.Err = f.out.Documents, f.out.Fragment, f.out.Err
 	}
 	f.out, f.mask = &at, false
 	return true

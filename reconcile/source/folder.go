@@ -36,7 +36,12 @@ type scan struct {
 	renew   bool   // ask for all watches again
 	dir     int
 	root    string // the directory as given
+	real    string // and without links, "" if that is not known
 	now     time.Time
+	fd      int      // of the root, -1 where it can't be read
+	over    *overlay // the drop-ins of all directories; nil until they are known
+	of      string   // walking a drop-in folder: the container that it is for
+	dropIn  bool     // walking a drop-in folder
 	changed bool
 	errs    []error
 	above   []stamp // the folders on the way down, against loops of links
@@ -56,6 +61,23 @@ func (f *folder) forget() {
 // below the root, "" for the root itself, and real its path without links, ""
 // if that is not known.
 func (s *scan) walk(f *folder, dirfd int, name, rel, real string) {
+	fd := s.enter(f, dirfd, name, rel, real)
+	if fd < 0 {
+		return
+	}
+	for _, e := range f.entries {
+		s.visit(f, fd, e, rel, real)
+	}
+	s.leave(fd)
+}
+
+func (s *scan) leave(fd int) {
+	s.above = s.above[:len(s.above)-1]
+	unix.Close(fd)
+}
+
+// enter opens a folder and lists it where that is new; -1 if it can't be read.
+func (s *scan) enter(f *folder, dirfd int, name, rel, real string) int {
 	var fd int
 	err := retryEINTR(func() (err error) {
 		fd, err = unix.Openat(dirfd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -63,18 +85,25 @@ func (s *scan) walk(f *folder, dirfd int, name, rel, real string) {
 	})
 	if err != nil {
 		s.fail(f, rel, err)
-		return
+		return -1
 	}
-	defer unix.Close(fd)
+	if err := s.look(f, fd, rel, real); err != nil {
+		s.fail(f, rel, err)
+		unix.Close(fd)
+		return -1
+	}
+	return fd
+}
+
+// look lists an open folder where that is new.
+func (s *scan) look(f *folder, fd int, rel, real string) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		s.fail(f, rel, err)
-		return
+		return err
 	}
 	now := stampOf(&st)
 	if slices.ContainsFunc(s.above, func(a stamp) bool { return a.dev == now.dev && a.ino == now.ino }) {
-		s.fail(f, rel, errors.New("a link to a folder that it stands in"))
-		return
+		return errors.New("a link to a folder that it stands in")
 	}
 	if s.watch != nil && real != "" {
 		s.watch.folder(real, now) // watch, then read
@@ -82,8 +111,7 @@ func (s *scan) walk(f *folder, dirfd int, name, rel, real string) {
 	if !f.listed || f.racy || f.stamp != now {
 		lost, err := f.list(fd)
 		if err != nil {
-			s.fail(f, rel, err)
-			return
+			return err
 		}
 		f.stamp, f.racy, f.listed = now, now.racy(s.now), true
 		s.changed = s.changed || lost // what is new will be seen by the visit
@@ -92,10 +120,7 @@ func (s *scan) walk(f *folder, dirfd int, name, rel, real string) {
 		f.err, s.changed = nil, true
 	}
 	s.above = append(s.above, now)
-	for _, e := range f.entries {
-		s.visit(f, fd, e, rel, real)
-	}
-	s.above = s.above[:len(s.above)-1]
+	return nil
 }
 
 // path is where rel stands, in the terms of the directory as given.
@@ -113,6 +138,9 @@ func (s *scan) fail(f *folder, rel string, err error) {
 		s.changed = true
 	}
 	*f = folder{err: err}
+	if s.dropIn {
+		return // it is a broken drop-in, and takes no manifest away
+	}
 	if rel != "" {
 		err = fmt.Errorf("%s: %w", rel, err)
 	}
@@ -166,7 +194,7 @@ func (s *scan) visit(in *folder, dirfd int, e *entry, above, real string) {
 		s.gone(in, dirfd, e, above, err)
 		return
 	}
-	if e.file != nil && e.file.current(&st) && (!s.renew || !e.link) {
+	if e.file != nil && (!s.renew || !e.link) && e.file.current(&st, s.over) {
 		return
 	}
 	rel := e.name
@@ -187,24 +215,24 @@ func (s *scan) visit(in *folder, dirfd int, e *entry, above, real string) {
 	if e.file == nil {
 		e.file = &file{}
 	}
-	if e.file.update(s.parser, dirfd, e.name, &st, s.at(rel), s.now) {
+	if s.update(e.file, dirfd, e.name, &st, s.at(rel)) {
 		s.changed = true
 	}
 }
 
 func (s *scan) at(rel string) File {
-	return File{Path: s.path(rel), Rel: rel, Dir: s.dir}
+	return File{Path: s.path(rel), Rel: rel, Dir: s.dir, DropIn: s.dropIn, Of: s.of}
 }
 
 // subfolder walks a folder below; one named web.yaml is a folder all the same.
 func (s *scan) subfolder(e *entry, dirfd int, rel, real string) {
-	if dropIn(e.name) {
-		if e.file == nil {
-			e.file = &file{}
+	if s.dropIn || isDropIn(e.name) {
+		message := "drop-in folders stand directly in a manifest directory: move it up"
+		if s.dropIn {
+			message = "drop-in folders hold files only: move what is in it up"
 		}
-		if e.file.fail(s.at(rel), "drop-in folders are not supported yet") {
-			s.changed = true
-		}
+		e.folder = nil
+		s.broken(e, rel, message)
 		return
 	}
 	if e.file != nil {
@@ -213,11 +241,11 @@ func (s *scan) subfolder(e *entry, dirfd int, rel, real string) {
 	if e.folder == nil {
 		e.folder, s.changed = &folder{}, true
 	}
-	s.walk(e.folder, dirfd, e.name, rel, s.real(e, rel, real))
+	s.walk(e.folder, dirfd, e.name, rel, s.below(e, rel, real))
 }
 
-// real is the path without links of a folder below; only watches need it.
-func (s *scan) real(e *entry, rel, above string) string {
+// below is the path without links of a folder below; only watches need it.
+func (s *scan) below(e *entry, rel, above string) string {
 	switch {
 	case s.watch == nil || above == "":
 		return ""
@@ -257,14 +285,23 @@ func (s *scan) gone(in *folder, dirfd int, e *entry, above string, err error) {
 	if e.link && s.watch != nil {
 		s.watch.leadTo(s.path(rel))
 	}
+	e.folder = nil
+	s.broken(e, rel, unreachable(err))
+}
+
+// unreachable says why a name that is there can't be looked at.
+func unreachable(err error) string {
+	if err == unix.ENOENT {
+		return "a link that leads nowhere"
+	}
+	return fmt.Sprintf("can't be read: %v", err)
+}
+
+// broken makes an entry a file that can't be read.
+func (s *scan) broken(e *entry, rel, message string) {
 	if e.file == nil {
 		e.file = &file{}
 	}
-	message := fmt.Sprintf("can't be read: %v", err)
-	if err == unix.ENOENT {
-		message = "a link that leads nowhere"
-	}
-	e.folder = nil
 	if e.file.fail(s.at(rel), message) {
 		s.changed = true
 	}

@@ -25,7 +25,16 @@ func manifestName(name string) bool {
 	return strings.HasSuffix(name, ".yaml") || strings.HasSuffix(name, ".yml") || strings.HasSuffix(name, ".json")
 }
 
-// dropIn tells folders that hold fragments of manifests, not manifests.
-func dropIn(name string) bool {
-	return name == "container.d" || strings.HasSuffix(name, ".container.d")
+// isDropIn tells folders that hold fragments of manifests, not manifests.
+func isDropIn(name string) bool {
+	return name == forAll || strings.HasSuffix(name, "."+forAll)
+}
+
+// forAll is the drop-in folder whose fragments are for all containers; one for a
+// single container has its name and a dot before that.
+const forAll = "container.d"
+
+// DropInFor is the container that a drop-in folder is for, "" for all.
+func DropInFor(folder string) (name string, ok bool) {
+	return strings.TrimSuffix(strings.TrimSuffix(folder, forAll), "."), isDropIn(folder)
 }

@@ -4,10 +4,10 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
-	"golang.org/x/sys/unix"
 )
 
 // Read rereads what may have changed. When nothing has, the result is the one
@@ -17,7 +17,7 @@ func (s *Source) Read() *Reading {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.trees) != len(s.Dirs) {
-		s.trees, s.last = nil, nil
+		s.trees, s.over, s.last = nil, nil, nil
 		for range s.Dirs {
 			s.trees = append(s.trees, &folder{})
 		}
@@ -25,19 +25,16 @@ func (s *Source) Read() *Reading {
 	now := time.Now()
 	changed := s.last == nil
 	dirs := make([]Dir, len(s.Dirs))
-	renew := s.watch != nil && s.watch.begin()
-	for i, dir := range s.Dirs {
-		if abs, err := filepath.Abs(dir); err == nil {
-			dir = abs
-		}
-		c := scan{parser: s.Parser, watch: s.watch, renew: renew, dir: i, root: dir, now: now}
-		real := ""
-		if s.watch != nil {
-			s.watch.leadTo(dir)
-			real, _ = filepath.EvalSymlinks(dir) // "" where it is missing: the walk will see
-		}
-		c.walk(s.trees[i], unix.AT_FDCWD, dir, "", real)
-		dirs[i] = Dir{Path: dir, Err: joined(c.errs)}
+	scans := s.begin(now)
+	// Manifests are merged with the drop-ins of all directories, so those come first.
+	for i, c := range scans {
+		c.dropIns(s.trees[i])
+	}
+	over := s.overlay(scans)
+	for i, c := range scans {
+		c.over = over
+		c.manifests(s.trees[i])
+		dirs[i] = Dir{Path: c.root, Err: joined(c.errs)}
 		changed = changed || c.changed || !sameError(dirs[i].Err, s.last.Dirs[i].Err)
 	}
 	var unwatched error
@@ -47,14 +44,32 @@ func (s *Source) Read() *Reading {
 	s.tellWatching(unwatched)
 	if changed || !sameError(unwatched, s.last.Unwatched) {
 		s.last = gather(dirs, s.trees)
-		s.last.Unwatched = unwatched
+		s.last.Fragments, s.last.Unwatched = over.files, unwatched
 	}
-	if retry := retryAfter(s.last.Files, now); retry != s.last.Retry {
+	if retry := retryAfter(slices.Concat(s.last.Files, over.files), now); retry != s.last.Retry {
 		next := *s.last // readings are never changed, but the delay grows
 		next.Retry = retry
 		s.last = &next
 	}
 	return s.last
+}
+
+// begin makes a scan of each directory.
+func (s *Source) begin(now time.Time) []*scan {
+	renew := s.watch != nil && s.watch.begin()
+	scans := make([]*scan, len(s.Dirs))
+	for i, dir := range s.Dirs {
+		if abs, err := filepath.Abs(dir); err == nil {
+			dir = abs
+		}
+		c := &scan{parser: s.Parser, watch: s.watch, renew: renew, dir: i, root: dir, now: now}
+		if s.watch != nil {
+			s.watch.leadTo(dir)
+			c.real, _ = filepath.EvalSymlinks(dir) // "" where it is missing: the walk will see
+		}
+		scans[i] = c
+	}
+	return scans
 }
 
 // tellWatching says once when changes are not noticed any more, and once when
@@ -152,6 +167,9 @@ func gather(dirs []Dir, trees []*folder) *Reading {
 // each calls visit for every file below f, in order of their names.
 func (f *folder) each(rel string, visit func(rel string, f *file)) {
 	for _, e := range f.entries {
+		if rel == "" && isDropIn(e.name) {
+			continue
+		}
 		path := e.name
 		if rel != "" {
 			path = rel + "/" + e.name

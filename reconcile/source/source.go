@@ -14,9 +14,10 @@ import (
 	"stead/spec"
 )
 
-// Parser turns the bytes of a file into documents.
+// Parser turns the bytes of a file into documents, each with the drop-in
+// fragments for its container's name merged over it.
 type Parser interface {
-	Parse(file string, data []byte) []spec.Document
+	ParseWith(file string, data []byte, fragments func(name string) []*spec.Fragment) []spec.Document
 }
 
 // Source is the manifest directories of this host, in the order of the search
@@ -33,6 +34,7 @@ type Source struct {
 
 	mu    sync.Mutex // one Read at a time
 	trees []*folder  // what Dirs held when last read
+	over  *overlay   // the drop-ins among it
 	last  *Reading
 }
 
@@ -43,6 +45,8 @@ type Reading struct {
 	// Files that count, by directory and name: those that a later directory
 	// replaces or masks are not among them.
 	Files []*File
+	// Fragments are the drop-in files that count, in the order of their paths.
+	Fragments []*File
 	// Replaced says, by path, which file stands in for one that is there too but
 	// does not count. A masked file is there with nil.
 	Replaced map[string]*File
@@ -66,14 +70,22 @@ type File struct {
 	Path string // the directory's path as given, and Rel
 	Rel  string // below the directory
 	Dir  int    // index in Reading.Dirs
+	// DropIn tells a fragment from a manifest; Of is then the container that it is
+	// for, "" for all, and Fragment what it holds: nil only if nobody has read it
+	// yet because its writer is still at it.
+	DropIn   bool
+	Of       string
+	Fragment *spec.Fragment
 	// Documents in the file; while it is waited for, those that it held before.
 	Documents []spec.Document
 	// Err is what keeps the file as a whole from being read; nil for errors of a
 	// document.
 	Err *spec.Error
 	// Waiting is since when somebody has had the file open for writing, so that
-	// it is not read yet; zero if nobody has.
+	// it is not read yet; zero if nobody has. Writer is the file: this one, or a
+	// drop-in for a container in it that was never read.
 	Waiting time.Time
+	Writer  string
 }
 
 // Wake receives when the directories may hold something else than the last

@@ -15,10 +15,11 @@ import (
 	"stead/spec"
 )
 
-// lines is a manifest language of one word a document: the container's name.
+// lines is a manifest language of one word a document: the container's name. What
+// is merged over it is told by the names of its files.
 type lines struct{ parsed *int }
 
-func (l lines) Parse(file string, data []byte) []spec.Document {
+func (l lines) ParseWith(file string, data []byte, fragments func(string) []*spec.Fragment) []spec.Document {
 	if l.parsed != nil {
 		*l.parsed++
 	}
@@ -29,6 +30,10 @@ func (l lines) Parse(file string, data []byte) []spec.Document {
 			d.Name, d.Errors = "", []*spec.Error{{File: file, Line: i + 1, Message: "bad"}}
 		} else {
 			d.Container = &spec.Container{Metadata: spec.Metadata{Name: word}}
+			for _, f := range fragments(word) {
+				d.Container.Spec.Args = append(d.Container.Spec.Args, filepath.Base(f.File))
+				d.Errors = append(d.Errors, f.Errors...)
+			}
 		}
 		docs = append(docs, d)
 	}
@@ -69,12 +74,21 @@ func tell(root string, r *Reading) string {
 		fmt.Fprintf(&b, "%s:", strings.TrimPrefix(f.Path, root+"/"))
 		for _, d := range f.Documents {
 			fmt.Fprintf(&b, " %s", d.Name)
+			if d.Container != nil && d.Container.Spec.Args != nil {
+				fmt.Fprintf(&b, "+%s", strings.Join(d.Container.Spec.Args, "+"))
+			}
+			for _, e := range d.Errors {
+				fmt.Fprintf(&b, " (%s)", strings.TrimPrefix(e.Error(), root+"/"))
+			}
 		}
 		if f.Err != nil {
 			fmt.Fprintf(&b, " (%s)", f.Err.Message)
 		}
 		if !f.Waiting.IsZero() {
 			b.WriteString(" (waiting)")
+		}
+		if f.Writer != "" && f.Writer != f.Path {
+			fmt.Fprintf(&b, " (for %s)", strings.TrimPrefix(f.Writer, root+"/"))
 		}
 		b.WriteByte('\n')
 	}
@@ -112,7 +126,7 @@ func TestWhichFilesCount(t *testing.T) {
 		{
 			summary: "several documents, an empty file, an error of one document",
 			files:   map[string]string{"m/a.yaml": "a b", "m/b.yaml": "", "m/c.yaml": "c bad"},
-			want:    "m/a.yaml: a b\nm/b.yaml: (no manifest in it; delete the file to remove its containers)\nm/c.yaml: c \n",
+			want:    "m/a.yaml: a b\nm/b.yaml: (no manifest in it; delete the file to remove its containers)\nm/c.yaml: c  (m/c.yaml:2: bad)\n",
 		},
 		{
 			summary: "a later directory replaces the same path, a link to /dev/null masks it",
@@ -132,11 +146,10 @@ func TestWhichFilesCount(t *testing.T) {
 			want: "m! loop/self: a link to a folder that it stands in\nm/a.yaml: a\nm/folder/b.yaml: b\nm/loose.yaml: (a link that leads nowhere)\n",
 		},
 		{
-			summary: "a FIFO is not opened, drop-in folders are refused, a huge file is not read",
-			files:   map[string]string{"m/web.container.d/10.yaml": "x", "m/big.yaml": strings.Repeat("x", spec.MaxFileSize+1)},
+			summary: "a FIFO is not opened, a huge file is not read",
+			files:   map[string]string{"m/big.yaml": strings.Repeat("x", spec.MaxFileSize+1)},
 			prepare: func(root string) error { return unix.Mkfifo(root+"/m/fifo.yaml", 0o600) },
-			want: "m/big.yaml: (larger than 1024 KiB; split it into several files)\nm/fifo.yaml: (not a regular file: neither read nor followed)\n" +
-				"m/web.container.d: (drop-in folders are not supported yet)\n",
+			want:    "m/big.yaml: (larger than 1024 KiB; split it into several files)\nm/fifo.yaml: (not a regular file: neither read nor followed)\n",
 		},
 		{
 			summary: "a missing directory is told, the others are read",
