@@ -21,7 +21,9 @@ type Declared struct {
 	broken    []*source.File     // files that can't be read as a whole
 	waiting   []*source.File     // files whose writer is still at it
 	files     map[string]*source.File
-	named     map[string]*spec.Error // the first error of an invalid document, by its name
+	writers   map[string]*source.File // drop-ins that somebody writes to, by container; "" for all
+	notes     []string                // what is no fault, and hardly meant
+	named     map[string]*spec.Error  // the first error of an invalid document, by its name
 }
 
 // claim is a document that says it is a container.
@@ -43,7 +45,7 @@ func (c claim) place() string {
 func Declare(r *source.Reading) *Declared {
 	d := &Declared{
 		Reading: r, single: make(map[string]*Want, len(r.Files)), contested: map[string][]claim{},
-		files: make(map[string]*source.File, len(r.Files)), named: map[string]*spec.Error{},
+		files: make(map[string]*source.File, len(r.Files)), named: map[string]*spec.Error{}, writers: writers(r.Fragments),
 	}
 	first := make(map[string]claim, len(r.Files))
 	for _, f := range r.Files {
@@ -58,6 +60,7 @@ func Declare(r *source.Reading) *Declared {
 			d.document(claim{f, &f.Documents[i]}, first)
 		}
 	}
+	d.noteDropIns(first)
 	return d
 }
 
@@ -73,7 +76,7 @@ func (d *Declared) document(c claim, first map[string]claim) {
 	before, taken := first[name]
 	if !taken {
 		first[name] = c
-		d.single[name] = &Want{Spec: c.doc.Container, From: c.origin(), Waiting: c.file.Waiting}
+		d.single[name] = d.want(c)
 		return
 	}
 	if d.contested[name] == nil {
@@ -93,18 +96,33 @@ func (d *Declared) fileOf(path string) *source.File {
 	return d.Reading.Replaced[path]
 }
 
-// fault is the first thing wrong with a file, nil if nothing is.
-func fault(f *source.File) error {
+// want is what a claim asks for.
+func (d *Declared) want(c claim) *Want {
+	w := &Want{Spec: c.doc.Container, From: c.origin(), Waiting: c.file.Waiting, Writer: c.file.Writer}
+	if f := d.writer(c.doc.Name); w.Waiting.IsZero() && f != nil {
+		w.Waiting, w.Writer = f.Waiting, f.Path
+	}
+	return w
+}
+
+// fault is the first thing wrong with a file, nil if nothing is: with the
+// document of that name if there is one.
+func fault(f *source.File, name string) error {
 	if f == nil {
 		return nil
 	}
 	if f.Err != nil {
 		return f.Err
 	}
+	var first error
 	for i := range f.Documents {
-		if errs := f.Documents[i].Errors; len(errs) > 0 {
-			return errs[0]
+		errs := f.Documents[i].Errors
+		if len(errs) > 0 && (first == nil || f.Documents[i].Name == name) {
+			first = errs[0]
 		}
+	}
+	if first != nil {
+		return first
 	}
 	if !f.Waiting.IsZero() && len(f.Documents) == 0 {
 		return waitingError(f)
@@ -144,7 +162,9 @@ func (e *WaitingError) Error() string {
 	return e.File + ": somebody has it open for writing; waiting for its writer"
 }
 
-func waitingError(f *source.File) error { return &WaitingError{File: f.Path, Since: f.Waiting} }
+func waitingError(f *source.File) error {
+	return &WaitingError{File: cmp.Or(f.Writer, f.Path), Since: f.Waiting}
+}
 
 // sortClaims puts claims in the order in which a person would read them.
 func sortClaims(claims []claim) {

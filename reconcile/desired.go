@@ -28,8 +28,10 @@ type Want struct {
 	// Err is why the manifest can't be followed. Spec is then what is applied:
 	// the container is kept as it is.
 	Err error
-	// Waiting is since when a writer has had the file open; zero if none has.
+	// Waiting is since when a writer has had the manifest or a drop-in of it open,
+	// and Writer that file; zero if none has.
 	Waiting time.Time
+	Writer  string
 }
 
 // InvalidManifest is one that never gave a container.
@@ -115,7 +117,7 @@ func (d *Declared) missedDirs(observed []runtime.Status) []bool {
 		}
 		missed[i] = !dir.Missing() || !readable || slices.ContainsFunc(observed, func(st runtime.Status) bool {
 			return strings.HasPrefix(st.From.File, dir.Path+"/")
-		})
+		}) || slices.ContainsFunc(d.Reading.Fragments, func(f *source.File) bool { return f.Dir == i })
 	}
 	return missed
 }
@@ -136,7 +138,7 @@ func (d *Declared) decide(st *runtime.Status, claims []claim, lost map[claim]err
 	keep := func(err error) *Want { return &Want{Spec: st.Applied, From: st.From, Err: err} }
 	origin := d.fileOf(st.From.File)
 	if len(claims) == 0 {
-		if err := fault(origin); err != nil {
+		if err := fault(origin, st.Name); err != nil {
 			return keep(err)
 		}
 		if err := d.named[st.Name]; err != nil {
@@ -150,7 +152,7 @@ func (d *Declared) decide(st *runtime.Status, claims []claim, lost map[claim]err
 				lost[other] = contestError(other, c, "is taken by %s: one name, one manifest; rename or delete one")
 			}
 		}
-		return &Want{Spec: c.doc.Container, From: c.origin(), Waiting: c.file.Waiting}
+		return d.want(c)
 	}
 	if err := mayHold(origin, st.Name); err != nil && origin != claims[0].file {
 		for _, c := range claims {
@@ -205,7 +207,7 @@ func contestError(c, other claim, message string) error {
 
 func contestErrorAt(c claim, place, message string) error {
 	return &spec.Error{
-		File: c.file.Path, Line: c.doc.Line, Path: "metadata.name",
+		File: c.file.Path, Line: c.doc.NameLine, Column: c.doc.NameColumn, Path: "metadata.name",
 		Message: fmt.Sprintf("%q "+message, c.doc.Container.Metadata.Name, place),
 	}
 }

@@ -81,29 +81,29 @@ func TestBadInputNeverDeletes(t *testing.T) {
 		{
 			summary: "two claims of a name: neither is created",
 			files:   map[string]string{"a.yaml": whole, "b.yaml": whole},
-			want: "invalid web: a.yaml:1: metadata.name: \"web\" is declared by b.yaml:1 too: one name, one manifest; neither is created until one is renamed or deleted\n" +
-				"invalid web: b.yaml:1: metadata.name: \"web\" is declared by a.yaml:1 too: one name, one manifest; neither is created until one is renamed or deleted\n",
+			want: "invalid web: a.yaml:3:18: metadata.name: \"web\" is declared by b.yaml:1 too: one name, one manifest; neither is created until one is renamed or deleted\n" +
+				"invalid web: b.yaml:3:18: metadata.name: \"web\" is declared by a.yaml:1 too: one name, one manifest; neither is created until one is renamed or deleted\n",
 		},
 		{
 			summary:  "two claims of a name: the incumbent keeps it, and is followed",
 			files:    map[string]string{"a.yaml": whole, "web.yaml": whole},
 			observed: []runtime.Status{running(t, "web")},
-			want:     "invalid " + "a.yaml: a.yaml:1: metadata.name: \"web\" is taken by web.yaml:1: one name, one manifest; rename or delete one\n",
+			want:     "invalid " + "a.yaml: a.yaml:3:18: metadata.name: \"web\" is taken by web.yaml:1: one name, one manifest; rename or delete one\n",
 			plan:     "update web  spec.resources.memory (absent) → 128Mi  (live)\n",
 		},
 		{
 			summary:  "two claims in one file: the recorded document keeps it",
 			files:    map[string]string{"web.yaml": whole + "---\n" + yaml("web")},
 			observed: []runtime.Status{elsewhere(running(t, "web"), "web.yaml", 1)},
-			want:     "invalid web.yaml: web.yaml:1: metadata.name: \"web\" is taken by web.yaml:10: one name, one manifest; rename or delete one\n",
+			want:     "invalid web.yaml: web.yaml:3:18: metadata.name: \"web\" is taken by web.yaml:10: one name, one manifest; rename or delete one\n",
 		},
 		{
 			summary:  "moved to two places at once: it is kept",
 			files:    map[string]string{"a.yaml": whole, "b.yaml": whole},
 			observed: []runtime.Status{running(t, "web")},
-			want: "keep web: a.yaml:1: metadata.name: \"web\" is declared by b.yaml:1 too: one name, one manifest; rename or delete one\n" +
-				"invalid a.yaml: a.yaml:1: metadata.name: \"web\" is declared by b.yaml:1 too: one name, one manifest; rename or delete one\n" +
-				"invalid b.yaml: b.yaml:1: metadata.name: \"web\" is declared by a.yaml:1 too: one name, one manifest; rename or delete one\n",
+			want: "keep web: a.yaml:3:18: metadata.name: \"web\" is declared by b.yaml:1 too: one name, one manifest; rename or delete one\n" +
+				"invalid a.yaml: a.yaml:3:18: metadata.name: \"web\" is declared by b.yaml:1 too: one name, one manifest; rename or delete one\n" +
+				"invalid b.yaml: b.yaml:3:18: metadata.name: \"web\" is declared by a.yaml:1 too: one name, one manifest; rename or delete one\n",
 		},
 		{
 			summary:  "claimed by another while its own file is broken: it is kept",

@@ -74,17 +74,34 @@ func errorsOf(doc *spec.Document) []error {
 // Broken lists every error of the manifests by file, in order.
 func (d *Desired) Broken() []FileErrors {
 	by := map[string][]error{}
+	add := func(e error) {
+		file := ""
+		if at := new(*spec.Error); errors.As(e, at) {
+			file = (*at).File // of a drop-in, say, that breaks many manifests
+		}
+		text := e.Error()
+		if !slices.ContainsFunc(by[file], func(known error) bool { return known.Error() == text }) {
+			by[file] = append(by[file], e)
+		}
+	}
 	for _, f := range d.broken {
-		by[f.Path] = append(by[f.Path], f.Err)
+		add(f.Err)
 	}
 	for _, c := range d.invalid {
-		by[c.file.Path] = append(by[c.file.Path], errorsOf(c.doc)...)
+		for _, e := range c.doc.Errors {
+			add(e)
+		}
+	}
+	for _, f := range d.Reading.Fragments {
+		if f.Fragment != nil {
+			for _, e := range f.Fragment.Errors {
+				add(e)
+			}
+		}
 	}
 	for _, i := range d.Invalid {
 		for _, e := range i.Errs {
-			if !slices.ContainsFunc(by[i.From.File], func(known error) bool { return errors.Is(known, e) }) {
-				by[i.From.File] = append(by[i.From.File], e)
-			}
+			add(e)
 		}
 	}
 	out := make([]FileErrors, 0, len(by))

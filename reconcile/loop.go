@@ -66,6 +66,7 @@ type Engine struct {
 	exits     map[string]time.Time // told ends of commands, by container
 	since     time.Time            // Run began; zero without it
 	base      context.Context      // of Run
+	notes     []string             // logged notes on the manifests
 	checking  bool
 	checkNote string // logged error of the last check
 

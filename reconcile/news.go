@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,7 +42,19 @@ func (e *Engine) news(d *Desired, p Plan, observed []runtime.Status, now time.Ti
 	for _, exit := range e.exitNews(observed) {
 		news = append(news, notice{event: exit}) // the log has it as the cause of what follows
 	}
+	news = append(news, e.noteNews(d)...)
 	return append(news, e.waitingNews(d, now)...)
+}
+
+// noteNews says what is hardly meant, once.
+func (e *Engine) noteNews(d *Desired) (news []notice) {
+	for _, note := range d.notes {
+		if !slices.Contains(e.notes, note) {
+			news = append(news, notice{level: slog.LevelWarn, text: note})
+		}
+	}
+	e.notes = d.notes
+	return news
 }
 
 func (e *Engine) problemNews(d *Desired, now time.Time) (news []notice) {
@@ -106,13 +120,13 @@ func (e *Engine) heldNews(p Plan, now time.Time) (news []notice) {
 // waitingNews says once of a file that its writer takes long.
 func (e *Engine) waitingNews(d *Desired, now time.Time) (news []notice) {
 	writing := map[string]bool{}
-	for _, f := range d.waiting {
-		if now.Sub(f.Waiting) < waitNoted {
+	for _, f := range slices.Concat(d.waiting, slices.Collect(maps.Values(d.writers))) {
+		if now.Sub(f.Waiting) < waitNoted || writing[f.Writer] {
 			continue
 		}
-		writing[f.Path] = true
-		if !e.writing[f.Path] {
-			news = append(news, notice{level: slog.LevelWarn, text: "a manifest is not read while somebody has it open for writing", attrs: []any{"file", f.Path}})
+		writing[f.Writer] = true
+		if !e.writing[f.Writer] {
+			news = append(news, notice{level: slog.LevelWarn, text: "a manifest is not read while somebody has it open for writing", attrs: []any{"file", f.Writer}})
 		}
 	}
 	e.writing = writing

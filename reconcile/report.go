@@ -18,6 +18,7 @@ type Report struct {
 	Hold       *runtime.Hold   `json:"hold,omitempty"`     // of the whole host
 	Held       []HeldView      `json:"held,omitempty"`
 	Broken     []BrokenView    `json:"broken,omitempty"`
+	Notes      []string        `json:"notes,omitempty"`   // on the manifests: no fault, and hardly meant
 	Differs    []DiffersView   `json:"differs,omitempty"` // what is not as declared, and why
 	Busy       map[string]Verb `json:"busy,omitempty"`
 	Containers []ContainerView `json:"containers"`
@@ -78,6 +79,7 @@ func (e *Engine) Status(context.Context) (Report, error) {
 		}
 		r.Sources = append(r.Sources, view)
 	}
+	r.Notes = desired.notes
 	if err := desired.Reading.Unwatched; err != nil {
 		r.Watching = err.Error()
 	}

@@ -76,7 +76,7 @@ func TestViews(t *testing.T) {
 		},
 		{
 			"two claims are one row", map[string]string{"a.yaml": yaml("web"), "b.yaml": yaml("web")}, nil, Memory{},
-			"web Invalid error InvalidManifest: a.yaml:1: metadata.name: \"web\" is declared by /etc/stead/manifests/b.yaml:1 too: one name, one manifest; neither is created until one is renamed or deleted\n",
+			"web Invalid error InvalidManifest: a.yaml:3:18: metadata.name: \"web\" is declared by /etc/stead/manifests/b.yaml:1 too: one name, one manifest; neither is created until one is renamed or deleted\n",
 		},
 		{
 			"held", nil, []runtime.Status{running(t, "db", "protect: true")}, Memory{},

@@ -116,7 +116,7 @@ func (v *viewer) sync(c *ContainerView, st *runtime.Status) {
 			c.Why = planned.Cause
 		}
 	case w != nil && !w.Waiting.IsZero() && v.now.Sub(w.Waiting) >= waitNoted:
-		c.Sync, c.Reason, c.Why = OutOfSync, ReasonWaitingForWriter, "waiting for the writer of "+v.shortPath(w.From.File)
+		c.Sync, c.Reason, c.Why = OutOfSync, ReasonWaitingForWriter, "waiting for the writer of "+v.shortPath(w.Writer)
 		c.Message = c.Why
 	default:
 		if h := v.Holds.Of(st.Name); h != nil && c.Why == "" {
@@ -182,7 +182,7 @@ func (v *viewer) invalid() []ContainerView {
 		if len(f.Documents) == 0 && v.now.Sub(f.Waiting) >= waitNoted && !v.keeps(f) {
 			views = append(views, ContainerView{
 				Name: f.Path, State: Pending, Sync: OutOfSync, Reason: ReasonWaitingForWriter,
-				Why: "waiting for the writer of " + v.shortPath(f.Path), Manifest: f.Path,
+				Why: "waiting for the writer of " + v.shortPath(f.Writer), Manifest: f.Path,
 			})
 		}
 	}

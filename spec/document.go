@@ -30,6 +30,8 @@ type Document struct {
 	Index int
 	// Line is where the document's content begins, from 1.
 	Line int
+	// NameLine and NameColumn are where the name stands; 0 where there is none.
+	NameLine, NameColumn int
 	// Name is metadata.name, of an invalid document too, where it is there and
 	// is a valid name; "" otherwise.
 	Name string
@@ -115,6 +117,10 @@ func (p Parser) ParseWith(file string, data []byte, fragments func(name string) 
 // document reads one manifest.
 func (p Parser) document(file string, root *yaml.Node, fragments func(name string) []*Fragment) Document {
 	doc := Document{Line: root.Line, Name: readName(root)}
+	if doc.Name != "" {
+		n := lookup(lookup(root, "metadata"), "name")
+		doc.NameLine, doc.NameColumn = n.Line, n.Column
+	}
 	d := &decoder{file: file}
 	c := &Container{}
 	var over []*Fragment

@@ -193,14 +193,14 @@ func TestBadManifests(t *testing.T) {
 func (h *badInput) stolenName(t *testing.T) {
 	h.row(t)
 	thief, held := h.manifests+"/a-thief.yaml", h.manifests+"/held.yaml"
-	want := thief + `:1: metadata.name: "held" is taken by ` + held + ":1: one name, one manifest; rename or delete one"
+	want := thief + `:3:18: metadata.name: "held" is taken by ` + held + ":1: one name, one manifest; rename or delete one"
 	h.write("a-thief.yaml", manifest("held", ""))
 	v := h.until(thief, "refused", func(v reconcile.ContainerView) bool { return v.State == reconcile.Invalid })
 	if v.Message != want || v.Sync != reconcile.SyncError || v.Reason != reconcile.ReasonInvalidManifest || v.Pid != 0 {
 		t.Errorf("want %q, got %+v", want, v)
 	}
 	// Who was first is the daemon's to know: validate tells of the second one.
-	want2 := held + `:1: metadata.name: "held" is taken by ` + thief + ":1: one name, one manifest; rename or delete one\n"
+	want2 := held + `:3:18: metadata.name: "held" is taken by ` + thief + ":1: one name, one manifest; rename or delete one\n"
 	if c := h.stead("validate", thief, held); c.code != exitInvalid || !strings.HasPrefix(c.err, want2) {
 		t.Errorf("validate: %+v", c)
 	}
@@ -225,12 +225,12 @@ func (h *badInput) sharedName(t *testing.T) {
 	}
 	t.Cleanup(func() { os.RemoveAll(h.manifests + "/twins") }) // the host clears one level
 	a, b := h.manifests+"/twins/a.yaml", h.manifests+"/twins/b.yaml"
-	want := a + `:1: metadata.name: "twin" is declared by ` + b + ":1 too: one name, one manifest; neither is created until one is renamed or deleted"
+	want := a + `:3:18: metadata.name: "twin" is declared by ` + b + ":1 too: one name, one manifest; neither is created until one is renamed or deleted"
 	v := h.until("twin", "refused", func(v reconcile.ContainerView) bool { return v.State == reconcile.Invalid })
 	if v.Message != want || v.Sync != reconcile.SyncError || v.Reason != reconcile.ReasonInvalidManifest || v.Pid != 0 {
 		t.Errorf("want %q, got %+v", want, v)
 	}
-	if c := h.stead("validate", h.manifests+"/twins"); c.code != exitInvalid || !strings.HasPrefix(c.err, b+`:1: metadata.name: "twin" is taken by `+a+":1: ") {
+	if c := h.stead("validate", h.manifests+"/twins"); c.code != exitInvalid || !strings.HasPrefix(c.err, b+`:3:18: metadata.name: "twin" is taken by `+a+":1: ") {
 		t.Errorf("validate: %+v", c)
 	}
 	h.othersRunOn("twin")

@@ -90,6 +90,12 @@ func (v *statusView) print(w io.Writer, now time.Time) {
 		fmt.Fprintf(w, "watching    by looking every minute only: %s; see stead doctor\n", v.Watching)
 	}
 	v.printWrong(w)
+	if v.Hold != nil {
+		fmt.Fprintf(w, "on hold     the whole host, %s; end it with stead release\n", strings.TrimPrefix(reconcile.HoldClause(v.Hold), "on hold "))
+	}
+	for _, note := range v.Notes {
+		fmt.Fprintf(w, "note        %s\n", note)
+	}
 }
 
 func (v *statusView) printWrong(w io.Writer) {

@@ -113,7 +113,10 @@ func (c *checked) documents(file string, docs []spec.Document) {
 		}
 		name, where := d.Container.Metadata.Name, fmt.Sprintf("%s:%d", file, d.Line)
 		if first, taken := c.names[name]; taken {
-			c.errors = append(c.errors, fmt.Sprintf("%s: metadata.name: %q is taken by %s: one name, one manifest; rename or delete one", where, name, first))
+			c.errors = append(c.errors, (&spec.Error{
+				File: file, Line: d.NameLine, Column: d.NameColumn, Path: "metadata.name",
+				Message: fmt.Sprintf("%q is taken by %s: one name, one manifest; rename or delete one", name, first),
+			}).Error())
 			continue
 		}
 		c.names[name] = where

@@ -38,7 +38,7 @@ stead: 1 error in 1 file
 		{"stdin has no name", "", []string{"-"}, 4, "", `stdin:1: holds no manifest (the file is empty or has only comments)
 stead: 1 error in 1 file
 `},
-		{"one name twice in a file", "", []string{"two.yaml"}, 4, "", `two.yaml:10: metadata.name: "web" is taken by two.yaml:1: one name, one manifest; rename or delete one
+		{"one name twice in a file", "", []string{"two.yaml"}, 4, "", `two.yaml:12:18: metadata.name: "web" is taken by two.yaml:1: one name, one manifest; rename or delete one
 stead: 1 error in 1 file
 `},
 		{"one name in two files", "", []string{"source", "m"}, 4, "", `DIR/m/web.yaml:1: metadata.name: "web" is taken by source:1: one name, one manifest; rename or delete one

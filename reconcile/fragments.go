@@ -1,0 +1,45 @@
+package reconcile
+
+import (
+	"fmt"
+
+	"stead/reconcile/source"
+)
+
+// writers are the drop-ins that somebody writes to just now.
+func writers(fragments []*source.File) map[string]*source.File {
+	by := map[string]*source.File{}
+	for _, f := range fragments {
+		if !f.Waiting.IsZero() {
+			by[f.Of] = f
+		}
+	}
+	return by
+}
+
+// writer is a drop-in of a container that somebody writes to, nil if there is none.
+func (d *Declared) writer(name string) *source.File {
+	if f := d.writers[name]; f != nil {
+		return f
+	}
+	return d.writers[""]
+}
+
+// noteDropIns says which drop-ins change nothing, as no manifest has the name.
+// Where a manifest can't be read, it may be the one.
+func (d *Declared) noteDropIns(declared map[string]claim) {
+	if len(d.broken)+len(d.waiting) > 0 {
+		return
+	}
+	for _, c := range d.invalid {
+		if c.doc.Name == "" {
+			return
+		}
+	}
+	for _, f := range d.Reading.Fragments {
+		_, known := declared[f.Of]
+		if f.Of != "" && !known && d.named[f.Of] == nil {
+			d.notes = append(d.notes, fmt.Sprintf("%s: no manifest declares %s: this drop-in changes nothing", f.Path, f.Of))
+		}
+	}
+}
