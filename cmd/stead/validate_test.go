@@ -41,7 +41,7 @@ stead: 1 error in 1 file
 		{"one name twice in a file", "", []string{"two.yaml"}, 4, "", `two.yaml:12:18: metadata.name: "web" is taken by two.yaml:1: one name, one manifest; rename or delete one
 stead: 1 error in 1 file
 `},
-		{"one name in two files", "", []string{"source", "m"}, 4, "", `DIR/m/web.yaml:1: metadata.name: "web" is taken by source:1: one name, one manifest; rename or delete one
+		{"one name in two files", "", []string{"source", "m"}, 4, "", `DIR/m/web.yaml:3:18: metadata.name: "web" is taken by source:1: one name, one manifest; rename or delete one
 stead: 1 error in 2 files
 `},
 		{"a directory that isn't there", "", []string{"nonsuch"}, 1, "", "stead: open nonsuch: no such file or directory\n"},
