@@ -17,6 +17,7 @@ type Declared struct {
 
 	single    map[string]*Want   // names that one valid document claims
 	contested map[string][]claim // names that several claim
+	elsewhere map[string]claim   // names that only manifests for other hosts claim, or these too
 	invalid   []claim            // documents with errors
 	broken    []*source.File     // files that can't be read as a whole
 	waiting   []*source.File     // files whose writer is still at it
@@ -45,7 +46,7 @@ func (c claim) place() string {
 func Declare(r *source.Reading) *Declared {
 	d := &Declared{
 		Reading: r, single: make(map[string]*Want, len(r.Files)), contested: map[string][]claim{},
-		files: make(map[string]*source.File, len(r.Files)), named: map[string]*spec.Error{}, writers: writers(r.Fragments),
+		files: make(map[string]*source.File, len(r.Files)), named: map[string]*spec.Error{}, elsewhere: map[string]claim{}, writers: writers(r.Fragments),
 	}
 	first := make(map[string]claim, len(r.Files))
 	for _, f := range r.Files {
@@ -73,6 +74,10 @@ func (d *Declared) document(c claim, first map[string]claim) {
 		return
 	}
 	name := c.doc.Container.Metadata.Name
+	if c.doc.Elsewhere {
+		d.elsewhere[name] = c
+		return
+	}
 	before, taken := first[name]
 	if !taken {
 		first[name] = c

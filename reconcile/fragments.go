@@ -38,6 +38,9 @@ func (d *Declared) noteDropIns(declared map[string]claim) {
 	}
 	for _, f := range d.Reading.Fragments {
 		_, known := declared[f.Of]
+		if _, other := d.elsewhere[f.Of]; other {
+			known = true
+		}
 		if f.Of != "" && !known && d.named[f.Of] == nil {
 			d.notes = append(d.notes, fmt.Sprintf("%s: no manifest declares %s: this drop-in changes nothing", f.Path, f.Of))
 		}

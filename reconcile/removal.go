@@ -3,7 +3,6 @@ package reconcile
 import (
 	"cmp"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -35,6 +34,8 @@ func (p *planner) removals() {
 		case p.Confirmed[st.Name]:
 		case dirErr != nil:
 			held, advice = dirErr.Error(), "bring it back or "+advice
+		case p.renamed(st) != "":
+			held, advice = p.renamed(st), "set it right or "+advice
 		case cmp.Or(p.Massive[st.Name], massive) != "":
 			held = cmp.Or(p.Massive[st.Name], massive)
 			if settled {
@@ -48,7 +49,7 @@ func (p *planner) removals() {
 			p.plan.Held = append(p.plan.Held, a)
 			continue
 		}
-		a.Verb, a.held, a.Cause = Remove, "", "manifest gone from "+cmp.Or(dir, filepath.Dir(st.From.File))
+		a.Verb, a.held, a.Cause = Remove, "", p.goneCause(st, dir)
 		if p.Confirmed[st.Name] {
 			a.Cause += ", confirmed"
 		}

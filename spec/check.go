@@ -24,6 +24,7 @@ const (
 func (d *decoder) check(c *Container) {
 	s := &c.Spec
 	d.checkMetadata(c)
+	d.checkHosts(s.Hosts)
 	d.checkRootfs(s.Rootfs)
 	d.checkProcess(s)
 	d.checkResources(s.Resources)

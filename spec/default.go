@@ -70,7 +70,7 @@ func normalise(c *Container) {
 	if len(s.Args) == 0 {
 		s.Args = nil
 	}
-	s.Groups = asSet(s.Groups)
+	s.Hosts, s.Groups = asSet(s.Hosts), asSet(s.Groups)
 	caps := &s.Security.Capabilities
 	caps.Add, caps.Drop = capabilitySet(caps.Add), capabilitySet(caps.Drop)
 	s.Security.Devices = deviceSet(s.Security.Devices)

@@ -15,6 +15,7 @@ metadata:
   labels: {app: web}
   annotations: {team: shop}
 spec:
+  hosts: ["node*", "!node9", "*.example.com"]
   suspend: true
   protect: true
   rootfs: {path: /srv/web, readOnly: true}

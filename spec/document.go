@@ -18,8 +18,8 @@ import (
 // time that a file of any content takes to about a second.
 const MaxFileSize = 1 << 20
 
-// Parser reads manifests. The zero value works; Host is what ${stead.host}
-// stands for: the short host name.
+// Parser reads manifests. The zero value works; Host is the name of the host they
+// are read for, with its domain where that is known.
 type Parser struct {
 	Host string
 }
@@ -35,6 +35,8 @@ type Document struct {
 	// Name is metadata.name, of an invalid document too, where it is there and
 	// is a valid name; "" otherwise.
 	Name string
+	// Elsewhere is set for a valid manifest that is not for this host.
+	Elsewhere bool
 	// Container is the manifest with its defaults filled in, expanded,
 	// validated and normalised; nil if there are Errors.
 	Container *Container
@@ -132,13 +134,14 @@ func (p Parser) document(file string, root *yaml.Node, fragments func(name strin
 		d.errs = append(d.errs, e)
 	} else if d.plain(root, "") && d.override(&root, over) {
 		d.container(root, c)
-		d.expand(c, p.Host)
+		d.expand(c, ShortHost(p.Host))
 		d.check(c)
 		normalise(c)
 	}
 	sortErrors(d.errs, file, over)
 	if doc.Errors = d.errs; len(d.errs) == 0 {
 		doc.Container = c
+		doc.Elsewhere = !MatchHost(c.Spec.Hosts, p.Host)
 	}
 	return doc
 }
@@ -248,7 +251,7 @@ func syntaxError(data []byte, err error) *Error {
 	return e
 }
 
-// syntaxHint explains the two faults that yaml.v3 describes worst.
+// syntaxHint explains the faults that yaml.v3 describes worst.
 func syntaxHint(data []byte, e *Error) string {
 	lines := bytes.SplitN(data, []byte("\n"), e.Line+1)
 	text := string(lines[e.Line-1])
@@ -259,6 +262,9 @@ func syntaxHint(data []byte, e *Error) string {
 	}
 	if strings.Contains(e.Message, "mapping values are not allowed") {
 		return "; look at the indentation, and quote a text that holds \": \""
+	}
+	if at := strings.IndexByte(text, '!'); at > 0 && strings.Contains("[, ", text[at-1:at]) {
+		return "; quote a text that begins with !"
 	}
 	return ""
 }

@@ -19,6 +19,8 @@ func fieldDoc(field string) string {
 		return "Labels to select by."
 	case "Metadata.Annotations":
 		return "Notes for people and tools; stead never acts on them."
+	case "Spec.Hosts":
+		return "Hosts that it is for, by patterns: `web-*` means the short host name, `*.example.com`, with a dot, the whole one; `!web-9` takes one out. Absent is every host."
 	case "Spec.Suspend":
 		return "Declared, but stopped."
 	case "Spec.Protect":

@@ -44,8 +44,9 @@ type Metadata struct {
 
 // Spec is what a container runs.
 type Spec struct {
-	Hosts    Later `yaml:"hosts,omitempty" json:"-"`
-	Replicas Later `yaml:"replicas,omitempty" json:"-"`
+	// Hosts that it is for, by patterns: `web-*` means the short host name, `*.example.com`, with a dot, the whole one; `!web-9` takes one out. Absent is every host.
+	Hosts    []string `yaml:"hosts,omitempty" json:"hosts,omitempty" effect:"live"`
+	Replicas Later    `yaml:"replicas,omitempty" json:"-"`
 	// Declared, but stopped.
 	Suspend bool `yaml:"suspend,omitempty" json:"suspend,omitempty" effect:"live"`
 	// Its removal always needs a confirmation (`stead apply --confirm-removal`).

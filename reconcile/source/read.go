@@ -44,7 +44,7 @@ func (s *Source) Read() *Reading {
 	s.tellWatching(unwatched)
 	if changed || !sameError(unwatched, s.last.Unwatched) {
 		s.last = gather(dirs, s.trees)
-		s.last.Fragments, s.last.Unwatched = over.files, unwatched
+		s.last.Host, s.last.Fragments, s.last.Unwatched = s.Host, over.files, unwatched
 	}
 	if retry := retryAfter(slices.Concat(s.last.Files, over.files), now); retry != s.last.Retry {
 		next := *s.last // readings are never changed, but the delay grows

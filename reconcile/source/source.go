@@ -26,6 +26,7 @@ type Parser interface {
 type Source struct {
 	Dirs   []string
 	Parser Parser
+	Host   string // the name of this host, as the parser has it
 	Log    *slog.Logger
 
 	wake  chan struct{} // holds at most one wake-up
@@ -41,6 +42,7 @@ type Source struct {
 // Reading is what the directories held at one moment. It is never changed
 // afterwards: two readings that find the same are the same pointer.
 type Reading struct {
+	Host string // the name of this host
 	Dirs []Dir
 	// Files that count, by directory and name: those that a later directory
 	// replaces or masks are not among them.
@@ -112,6 +114,20 @@ func (s *Source) log() *slog.Logger {
 		return slog.New(slog.DiscardHandler)
 	}
 	return s.Log
+}
+
+// Change alters the exported fields while others may read. The next Read begins
+// afresh.
+func (s *Source) Change(alter func(s *Source)) {
+	s.init()
+	s.mu.Lock()
+	alter(s)
+	s.trees, s.over, s.last = nil, nil, nil
+	if s.watch != nil {
+		s.watch.forget()
+	}
+	s.mu.Unlock()
+	s.signal()
 }
 
 // Renew forgets what is only a saving of work (which directories are watched,
