@@ -2,9 +2,6 @@ package spec
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"reflect"
 	"slices"
@@ -199,15 +196,4 @@ func trimSame(a, b string) (string, string) {
 		}
 	}
 	return shorten(a, line), shorten(b, line)
-}
-
-// Fingerprint is the SHA-256 of the canonical JSON: equal fingerprints of one
-// version of stead mean equal containers. Across versions only Diff tells.
-func Fingerprint(c *Container) string {
-	data, err := json.Marshal(c)
-	if err != nil {
-		panic(fmt.Sprintf("marshal container: %v", err)) // strings, numbers and maps of them always marshal
-	}
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:])
 }
