@@ -25,6 +25,9 @@ type decoder struct {
 	partial bool
 	// nulls may stand for any field or entry: in a drop-in fragment they remove it.
 	nulls bool
+	// config is set for the configuration file, which is no manifest: what is known
+	// of manifests and of other tools' is no help.
+	config bool
 	// merged are the nodes that came from drop-in fragments, nil without any.
 	merged map[*yaml.Node]*Fragment
 	// faulty are paths that have an error already: a check that looks at them

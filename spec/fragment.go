@@ -54,7 +54,7 @@ func (d *decoder) onlyDocument(data []byte) *yaml.Node {
 		err := decoder.Decode(&root)
 		switch {
 		case errors.Is(err, io.EOF) && only == nil:
-			return fail(&Error{Line: 1, Message: "is empty or has only comments; write {} for a file that is to say nothing, or delete it"})
+			return fail(&Error{Line: 1, Message: "is empty or has only comments; delete it if it is to say nothing"})
 		case errors.Is(err, io.EOF):
 			return only
 		case err != nil:

@@ -55,12 +55,12 @@ func foreignKind(kind *yaml.Node) *Error {
 func (d *decoder) unknown(key *yaml.Node, s *shape, path string) {
 	at := join(path, key.Value)
 	message := "unknown field"
-	if hint := brought(path, key.Value); hint != "" {
+	if hint := brought(path, key.Value); hint != "" && !d.config {
 		message += "; " + hint
 	} else if near := nearest(key.Value, s.served()); near != "" {
 		message += "; did you mean " + near + "?"
 		d.faulty = append(d.faulty, join(path, near)) // it is not "missing" as well
-	} else if other := elsewhere(path, key.Value); other != "" {
+	} else if other := elsewhere(path, key.Value); other != "" && !d.config {
 		message += "; did you mean " + other + "?"
 	} else if names := s.served(); len(names) > 0 && len(names) <= 8 {
 		message += "; known here: " + strings.Join(names, ", ")

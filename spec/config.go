@@ -1,0 +1,80 @@
+package spec
+
+import (
+	"math"
+	"path"
+	"reflect"
+	"strconv"
+)
+
+// ConfigKind is the kind of the configuration file.
+const ConfigKind = "Config"
+
+// Config is the configuration of stead on one host: /etc/stead/config.yaml. What
+// is absent is left to flags, variables and their defaults.
+type Config struct {
+	APIVersion string `yaml:"apiVersion" enum:"stead/v1"`
+	Kind       string `yaml:"kind" enum:"Config"`
+	// Manifests are the manifest directories in the order of the search path.
+	Manifests []string `yaml:"manifests,omitempty"`
+	// HostName is this host's name for hosts: and ${stead.host}.
+	HostName string `yaml:"hostName,omitempty"`
+	// Settle is how long a manifest must have been gone before a removal.
+	Settle *Duration `yaml:"settle,omitempty"`
+	// Retention is how long the data of removed containers is kept.
+	Retention *Duration `yaml:"retention,omitempty"`
+	// TrustedOwners may own manifests besides root: users of this host, names or ids.
+	TrustedOwners []Text `yaml:"trustedOwners,omitempty"`
+	IDs           Later  `yaml:"ids,omitempty"`
+	Logs          Later  `yaml:"logs,omitempty"`
+}
+
+// ParseConfig reads a configuration file. isUser tells whether a name that is no
+// id is a user of this host. There is a Config only where there is no error.
+func ParseConfig(file string, data []byte, isUser func(name string) bool) (*Config, []*Error) {
+	d := &decoder{file: file, config: true}
+	c := &Config{}
+	if root := d.onlyDocument(data); root != nil && d.plain(root, "") {
+		d.keep("", root)
+		d.fields(root, reflect.ValueOf(c).Elem(), "")
+		d.checkConfig(c, isUser)
+	}
+	if sortErrors(d.errs, file, nil); len(d.errs) > 0 {
+		return nil, d.errs
+	}
+	return c, nil
+}
+
+func (d *decoder) checkConfig(c *Config, isUser func(name string) bool) {
+	if c.Manifests != nil && len(c.Manifests) == 0 {
+		d.report("manifests", "found an empty list, want at least one directory; the usual ones are the absence of the line")
+	}
+	for i, dir := range c.Manifests {
+		at := "manifests[" + strconv.Itoa(i) + "]"
+		if dir == "" || !path.IsAbs(dir) || path.Clean(dir) != dir {
+			d.checkPath(at, dir)
+		}
+		for _, other := range c.Manifests[:i] {
+			if other == dir {
+				d.report(at, "%s is there twice", quote(dir))
+			}
+		}
+	}
+	if c.HostName != "" && !isHostname(c.HostName) {
+		d.report("hostName", "found %s: want at most 64 letters, digits and '-', in parts separated by '.'", quote(c.HostName))
+	}
+	if c.Retention != nil && *c.Retention == 0 {
+		d.report("retention", "found 0, want more than 0: what is removed is kept for a while")
+	}
+	for i, owner := range c.TrustedOwners {
+		at := "trustedOwners[" + strconv.Itoa(i) + "]"
+		digits, rest := splitNumber(string(owner))
+		if digits == "" || rest != "" {
+			if !isUser(string(owner)) {
+				d.report(at, "found %s, want a user of this host, by name or id", quote(string(owner)))
+			}
+		} else if id, err := strconv.ParseUint(digits, 10, 32); err != nil || id == math.MaxUint32 {
+			d.report(at, "found %s, want an id from 0 to %d", quote(digits), uint32(math.MaxUint32-1))
+		}
+	}
+}
