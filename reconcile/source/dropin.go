@@ -49,6 +49,7 @@ func (l *layer) add(f *File) {
 
 // dropIns opens the directory and reads its drop-in folders.
 func (s *scan) dropIns(f *folder) {
+	s.refuse(s.trust.way(s.root))
 	s.fd = s.enter(f, unix.AT_FDCWD, s.root, "", s.real)
 	if s.fd < 0 {
 		return
@@ -93,9 +94,17 @@ func (s *scan) dropInFolder(in *folder, e *entry) {
 	if e.folder == nil {
 		e.folder, s.changed = &folder{}, true
 	}
+	before := s.refused
+	if e.link {
+		s.refuse(s.trust.way(s.path(e.name)))
+	}
 	s.walk(e.folder, s.fd, e.name, e.name, s.below(e, e.name, s.real))
+	refused := s.refused
+	s.refused = before
 	if err := e.folder.err; err != nil {
 		s.broken(e, e.name, unreachable(err))
+	} else if refused != "" {
+		s.broken(e, e.name, refused) // one that others may have emptied
 	} else if e.file != nil {
 		e.file, s.changed = nil, true
 	}

@@ -36,10 +36,13 @@ func (s *scan) update(f *file, dirfd int, name string, st *unix.Stat_t, at File)
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return f.fail(at, "not a regular file: neither read nor followed")
 	}
+	if s.refused != "" {
+		return f.fail(at, s.refused)
+	}
 	if f.current(st, s.over) {
 		return false
 	}
-	data, stamp, err := readFile(dirfd, name)
+	data, stamp, err := readFile(dirfd, name, func(st *unix.Stat_t) string { return s.trust.fault(st, at.Path) })
 	switch {
 	case errors.Is(err, errWriter):
 		return f.wait(at, at.Path, s.now)
@@ -139,7 +142,9 @@ func (f *file) wait(at File, writer string, since time.Time) bool {
 // read, so that what is returned is what one writer left; whoever opens the
 // file for writing in that moment waits for some microseconds (man 2 fcntl,
 // "Leases"). Nonblocking, since the name may be a FIFO by now.
-func readFile(dirfd int, name string) ([]byte, stamp, error) {
+//
+// refuse tells by its owner and mode why it is not to be read.
+func readFile(dirfd int, name string, refuse func(*unix.Stat_t) string) ([]byte, stamp, error) {
 	var fd int
 	err := retryEINTR(func() (err error) {
 		fd, err = unix.Openat(dirfd, name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
@@ -163,6 +168,9 @@ func readFile(dirfd int, name string) ([]byte, stamp, error) {
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil, stamp{}, errors.New("not a regular file: neither read nor followed")
+	}
+	if why := refuse(&st); why != "" {
+		return nil, stampOf(&st), errors.New(why)
 	}
 	if st.Size > spec.MaxFileSize {
 		return nil, stampOf(&st), tooLarge()

@@ -32,6 +32,8 @@ type entry struct {
 // scan is one walk through a manifest directory.
 type scan struct {
 	parser  Parser
+	trust   *Trust
+	refused string // why nothing of the folder counts that is being walked
 	watch   *watch // nil if not watching
 	renew   bool   // ask for all watches again
 	dir     int
@@ -71,6 +73,17 @@ func (s *scan) walk(f *folder, dirfd int, name, rel, real string) {
 	s.leave(fd)
 }
 
+// refuse notes that nothing of the folder at rel is to be followed.
+func (s *scan) refuse(why string) {
+	if why == "" || s.refused != "" {
+		return
+	}
+	s.refused = why
+	if !s.dropIn {
+		s.errs = append(s.errs, errors.New(why)) // what is not there any more, somebody may have deleted who should not
+	}
+}
+
 func (s *scan) leave(fd int) {
 	s.above = s.above[:len(s.above)-1]
 	unix.Close(fd)
@@ -105,6 +118,7 @@ func (s *scan) look(f *folder, fd int, rel, real string) error {
 	if slices.ContainsFunc(s.above, func(a stamp) bool { return a.dev == now.dev && a.ino == now.ino }) {
 		return errors.New("a link to a folder that it stands in")
 	}
+	s.refuse(s.trust.fault(&st, s.path(rel)))
 	if s.watch != nil && real != "" {
 		s.watch.folder(real, now) // watch, then read
 	}
@@ -212,6 +226,12 @@ func (s *scan) visit(in *folder, dirfd int, e *entry, above, real string) {
 	if !manifestName(e.name) {
 		return // a link to something else
 	}
+	if e.link {
+		if why := s.trust.way(s.path(rel)); why != "" {
+			s.broken(e, rel, why)
+			return
+		}
+	}
 	if e.file == nil {
 		e.file = &file{}
 	}
@@ -241,7 +261,12 @@ func (s *scan) subfolder(e *entry, dirfd int, rel, real string) {
 	if e.folder == nil {
 		e.folder, s.changed = &folder{}, true
 	}
+	before := s.refused
+	if e.link {
+		s.refuse(s.trust.way(s.path(rel)))
+	}
 	s.walk(e.folder, dirfd, e.name, rel, s.below(e, rel, real))
+	s.refused = before
 }
 
 // below is the path without links of a folder below; only watches need it.

@@ -62,7 +62,7 @@ func (s *Source) begin(now time.Time) []*scan {
 		if abs, err := filepath.Abs(dir); err == nil {
 			dir = abs
 		}
-		c := &scan{parser: s.Parser, watch: s.watch, renew: renew, dir: i, root: dir, now: now}
+		c := &scan{parser: s.Parser, trust: s.Trust, watch: s.watch, renew: renew, dir: i, root: dir, now: now}
 		if s.watch != nil {
 			s.watch.leadTo(dir)
 			c.real, _ = filepath.EvalSymlinks(dir) // "" where it is missing: the walk will see

@@ -27,6 +27,7 @@ type Source struct {
 	Dirs   []string
 	Parser Parser
 	Host   string // the name of this host, as the parser has it
+	Trust  *Trust // nil: whoever wrote them
 	Log    *slog.Logger
 
 	wake  chan struct{} // holds at most one wake-up

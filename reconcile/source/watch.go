@@ -160,37 +160,12 @@ func (w *watch) leadTo(dir string) {
 	if w.notify == nil {
 		return
 	}
-	at := "/"
-	rest := strings.Split(strings.Trim(dir, "/"), "/")
-	for links := 0; len(rest) > 0 && links < 40; {
-		name := rest[0]
-		next := filepath.Join(at, name)
-		info, err := os.Lstat(next)
-		isLink := err == nil && info.Mode()&os.ModeSymlink != 0
-		if err != nil || isLink || len(rest) == 1 {
+	eachStep(dir, func(at, name string, last bool) {
+		info, err := os.Lstat(filepath.Join(at, name))
+		if err != nil || info.Mode()&os.ModeSymlink != 0 || last {
 			w.entry(at, name)
 		}
-		if err != nil {
-			if _, err := os.Lstat(next); err != nil {
-				return
-			}
-			links++
-			continue // it appeared before the watch was there
-		}
-		if !isLink {
-			at, rest = next, rest[1:]
-			continue
-		}
-		target, err := os.Readlink(next)
-		if err != nil {
-			return
-		}
-		if filepath.IsAbs(target) {
-			at = "/"
-		}
-		links++
-		rest = append(strings.Split(strings.Trim(filepath.Clean(target), "/"), "/"), rest[1:]...)
-	}
+	})
 }
 
 // entry asks for the events of one name in a directory.

@@ -1,0 +1,96 @@
+package source
+
+import (
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Trust says whose manifests are followed. Who can write a manifest, or a
+// directory that it is found through, runs commands as root on this host; so, as
+// sshd does with authorized_keys, what others than its trusted owner can write is
+// refused. A group that can write is refused whoever is in it now.
+type Trust struct {
+	// Owners are trusted besides root and the user who this process is.
+	Owners []uint32
+}
+
+// owner tells whether a user is trusted.
+func (t *Trust) owner(uid uint32) bool {
+	return uid == 0 || int(uid) == os.Geteuid() || slices.Contains(t.Owners, uid)
+}
+
+// fault is what is wrong with a file or directory, and what to do about it; "" if
+// nothing is. A nil Trust trusts everybody.
+func (t *Trust) fault(st *unix.Stat_t, path string) string {
+	switch {
+	case t == nil:
+	case !t.owner(st.Uid):
+		return fmt.Sprintf("%s belongs to %s, who is not trusted: chown root %s, or add the owner to trustedOwners", path, userName(st.Uid), path)
+	case st.Mode&0o022 != 0:
+		return fmt.Sprintf("%s can be written by others than its owner (mode %04o): chmod go-w %s", path, st.Mode&0o7777, path)
+	}
+	return ""
+}
+
+func userName(uid uint32) string {
+	id := strconv.Itoa(int(uid))
+	if u, err := user.LookupId(id); err == nil {
+		return u.Username
+	}
+	return "user " + id
+}
+
+// way is what is wrong with the directories that lead to a path, those of links
+// on the way too, but not the one it names. In a directory with the sticky bit,
+// such as /tmp, nobody else can replace what a trusted owner has there.
+func (t *Trust) way(path string) string {
+	if t == nil {
+		return ""
+	}
+	why := ""
+	eachStep(path, func(dir, name string, _ bool) {
+		var st, entry unix.Stat_t
+		if why != "" || unix.Stat(dir, &st) != nil {
+			return
+		}
+		sticky := st.Mode&unix.S_ISVTX != 0 && unix.Lstat(filepath.Join(dir, name), &entry) == nil && t.owner(entry.Uid)
+		if sticky {
+			st.Mode &^= 0o022
+		}
+		why = t.fault(&st, dir)
+	})
+	return why
+}
+
+// eachStep calls visit for each directory on the way to a path and the name that
+// is looked up in it, following links as the kernel does; last says that nothing
+// follows that name, unless it is a link. It ends where a name is missing.
+func eachStep(path string, visit func(dir, name string, last bool)) {
+	at := "/"
+	rest := strings.Split(strings.Trim(path, "/"), "/")
+	for links := 0; len(rest) > 0 && links < 40; {
+		name := rest[0]
+		next := filepath.Join(at, name)
+		visit(at, name, len(rest) == 1)
+		target, err := os.Readlink(next)
+		if err != nil {
+			if _, err := os.Lstat(next); err != nil {
+				return
+			}
+			at, rest = next, rest[1:]
+			continue
+		}
+		if filepath.IsAbs(target) {
+			at = "/"
+		}
+		links++
+		rest = append(strings.Split(strings.Trim(filepath.Clean(target), "/"), "/"), rest[1:]...)
+	}
+}
