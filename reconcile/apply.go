@@ -16,15 +16,24 @@ type ApplyOptions struct {
 	// Confirm names containers whose removal is meant; "all" is all that no
 	// manifest declares at that moment.
 	Confirm []string `json:"confirm,omitempty"`
-	// Progress receives a line for each action that ended; may be nil. It is
-	// called by one goroutine.
-	Progress func(line string) `json:"-"`
+	// Progress hears of each action when it begins and when it has ended; may be
+	// nil. It is called by one goroutine.
+	Progress func(Progress) `json:"-"`
+}
+
+// Progress is an action of an apply that began or ended.
+type Progress struct {
+	Name  string `json:"name"`
+	Line  string `json:"line"` // what is or was done and why
+	Ended bool   `json:"ended,omitempty"`
 }
 
 // Result is what an apply, or a verb for named containers, came to.
 type Result struct {
 	// Containers that something was done to, or that are not as declared, by name.
 	Containers []ContainerResult `json:"containers"`
+	// Unneeded are confirmations of what needed none: no removal by that name.
+	Unneeded []string `json:"unneeded,omitempty"`
 }
 
 // ContainerResult is what was done to one container and how it stands now.
@@ -78,9 +87,13 @@ func (e *Engine) Apply(ctx context.Context, o ApplyOptions) (Result, error) {
 	}
 	done := &doings{by: map[string]*ContainerResult{}, progress: o.Progress}
 	options := passOptions{prompt: true, retry: true, confirm: o.Confirm}
+	first := true
 	for rounds := 0; rounds < manyRounds; {
 		out := e.runPass(ctx, options)
 		options = passOptions{prompt: true}
+		if first {
+			done.unneeded, first = out.unneeded, false
+		}
 		waited, err := e.await(ctx, out.started, done)
 		if err != nil {
 			return e.result(done), err
@@ -143,27 +156,51 @@ func (e *Engine) await(ctx context.Context, started []*job, done *doings) (bool,
 	for _, j := range started {
 		jobs[j.Name] = j
 	}
-	waited := false
+	ended := make(chan *job)
+	gone, leave := context.WithCancel(ctx)
+	defer leave()
+	waiting := 0
 	for _, name := range sortedKeys(jobs) {
 		j := jobs[name]
 		if j.ByPolicy {
 			continue
 		}
-		waited = true
+		waiting++
+		done.tell(Progress{Name: name, Line: j.Action.String()})
+		go func() {
+			select {
+			case <-j.ended:
+			case <-gone.Done():
+				return
+			}
+			select {
+			case ended <- j:
+			case <-gone.Done():
+			}
+		}()
+	}
+	for range waiting {
 		select {
-		case <-j.ended:
+		case j := <-ended:
 			done.add(j)
 		case <-ctx.Done():
 			return true, ctx.Err()
 		}
 	}
-	return waited, nil
+	return waiting > 0, nil
 }
 
 // doings gathers what was done.
 type doings struct {
 	by       map[string]*ContainerResult
-	progress func(string)
+	progress func(Progress)
+	unneeded []string
+}
+
+func (d *doings) tell(p Progress) {
+	if d.progress != nil {
+		d.progress(p)
+	}
 }
 
 func (d *doings) add(j *job) {
@@ -183,14 +220,12 @@ func (d *doings) add(j *job) {
 			line += "  (" + j.note + ")"
 		}
 	}
-	if d.progress != nil {
-		d.progress(line)
-	}
+	d.tell(Progress{Name: j.Name, Line: line, Ended: true})
 }
 
 // result holds what was done against how everything stands now.
 func (e *Engine) result(done *doings) Result {
-	var r Result
+	r := Result{Unneeded: done.unneeded}
 	seen := map[string]bool{}
 	for _, v := range e.views() {
 		c, acted := done.by[v.Name]
@@ -202,6 +237,9 @@ func (e *Engine) result(done *doings) Result {
 			c = &ContainerResult{Name: v.Name}
 		}
 		c.State, c.Sync, c.Reason = v.State, v.Sync, v.Reason
+		if v.Reason == ReasonOnHold && v.Sync == Held {
+			c.Note = v.Why
+		}
 		if c.Error == "" && bad && v.Sync != Held {
 			c.Error = cmp.Or(v.Why, v.Message, string(v.State))
 		}

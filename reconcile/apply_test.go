@@ -24,8 +24,14 @@ func TestApplyWithoutADaemon(t *testing.T) {
 	rt := newFake(running(t, "web"), running(t, "old"), running(t, "same"))
 	rt.fail["create broken"] = errors.New("no space left on device")
 	e := &Engine{Source: s, Runtime: rt}
-	var progress []string
-	result, err := e.Apply(t.Context(), ApplyOptions{Progress: func(l string) { progress = append(progress, l) }})
+	var progress, begun []string
+	result, err := e.Apply(t.Context(), ApplyOptions{Progress: func(p Progress) {
+		if p.Ended {
+			progress = append(progress, p.Line)
+		} else {
+			begun = append(begun, p.Name)
+		}
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,6 +40,10 @@ create new  (manifest new.yaml)
 remove old  (manifest gone from /etc/stead/manifests)
 update web  spec.resources.pids (absent) → 9  (live)
 `
+	if got := strings.Join(begun, " "); got != "broken new old web" {
+		t.Errorf("begun: %s", got)
+	}
+	slices.Sort(progress) // they end in any order
 	if got := lines(progress); got != want {
 		t.Errorf("progress:\n%swant:\n%s", got, want)
 	}
@@ -67,6 +77,14 @@ web update
 	}
 	if result, err = e.Apply(t.Context(), ApplyOptions{}); err != nil || result.Changed() || len(result.Containers) != 0 {
 		t.Errorf("with nothing to do: %+v, %v", result, err)
+	}
+}
+
+func TestApplySaysWhatNeededNoConfirmation(t *testing.T) {
+	e := &Engine{Source: newShelf(map[string]string{"web.yaml": yaml("web")}), Runtime: newFake(running(t, "web"), running(t, "old"))}
+	result, err := e.Apply(t.Context(), ApplyOptions{Confirm: []string{"all", "old", "odl", "web"}})
+	if err != nil || !slices.Equal(result.Unneeded, []string{"odl", "web"}) || len(result.Containers) != 1 {
+		t.Errorf("%+v, %v", result, err)
 	}
 }
 

@@ -254,9 +254,9 @@ func unappliedCause(list []runtime.Unapplied) string {
 	return strings.Join(parts, ", ")
 }
 
-// manifestName prints where a manifest stands; documents after the first with
+// ManifestName prints where a manifest stands; documents after the first with
 // their number, from 1 as people count.
-func manifestName(from Origin) string {
+func ManifestName(from Origin) string {
 	if from.File == "" {
 		return ""
 	}
@@ -268,5 +268,5 @@ func manifestName(from Origin) string {
 
 func shortName(from Origin) string {
 	from.File = filepath.Base(from.File)
-	return manifestName(from)
+	return ManifestName(from)
 }

@@ -34,11 +34,12 @@ func (p *planner) onHold(st *runtime.Status, w *Want, h *runtime.Hold) {
 // hold plans that an action waits for the release.
 func (p *planner) hold(a Action, h *runtime.Hold) {
 	a.Verb, a.held, a.byAdmin = Hold, a.Verb, true
-	a.Cause = fmt.Sprintf("%s waits; %s; %s", a.held, holdClause(h), releaseAdvice(p.Holds, a.Name))
+	a.Cause = fmt.Sprintf("%s waits; %s; %s", a.held, HoldClause(h), releaseAdvice(p.Holds, a.Name))
 	p.plan.Held = append(p.plan.Held, a)
 }
 
-func holdClause(h *runtime.Hold) string {
+// HoldClause says since when something is on hold, and why.
+func HoldClause(h *runtime.Hold) string {
 	clause := "on hold since " + h.Since.UTC().Format(time.RFC3339)
 	if h.Reason != "" {
 		clause += ": " + h.Reason
@@ -94,7 +95,7 @@ func (e *Engine) Release(_ context.Context, names []string) error {
 			continue
 		}
 		if holds.Host != nil {
-			return fmt.Errorf("release %s: it is on hold with the whole host, %s; stead release ends that", name, holdClause(holds.Host))
+			return fmt.Errorf("release %s: it is on hold with the whole host, %s; stead release ends that", name, HoldClause(holds.Host))
 		}
 		return fmt.Errorf("release %s: it is not on hold: %w", name, ErrNoContainer)
 	}

@@ -26,6 +26,12 @@ type Manifests interface {
 	Renew()
 }
 
+// DefaultSettle is how long a manifest must have been gone before its container is removed.
+const DefaultSettle = 5 * time.Second
+
+// DefaultRetention is how long the data of removed containers is kept.
+const DefaultRetention = 30 * 24 * time.Hour
+
 // Engine keeps the host at what the manifests declare. Set the fields, then Run
 // it (the daemon), or call Apply, Plan, Do or Status alone (a verb without one).
 type Engine struct {
@@ -63,10 +69,10 @@ type Engine struct {
 	problems  map[string]string    // logged errors, by file
 	held      map[string]string    // logged held removals, by container
 	writing   map[string]bool      // logged files that wait for their writer
+	notes     []string             // logged notes on the manifests
 	exits     map[string]time.Time // told ends of commands, by container
 	since     time.Time            // Run began; zero without it
 	base      context.Context      // of Run
-	notes     []string             // logged notes on the manifests
 	checking  bool
 	checkNote string // logged error of the last check
 
@@ -76,10 +82,11 @@ type Engine struct {
 
 // outcome is what a pass saw and planned.
 type outcome struct {
-	desired *Desired
-	plan    Plan
-	at      time.Time
-	started []*job
+	desired  *Desired
+	plan     Plan
+	at       time.Time
+	started  []*job
+	unneeded []string // confirmations of what is not to be removed
 }
 
 func (e *Engine) init() {
@@ -87,11 +94,11 @@ func (e *Engine) init() {
 		if e.Log == nil {
 			e.Log = slog.New(slog.DiscardHandler)
 		}
-		e.Settle = orDefault(e.Settle, 5*time.Second)
+		e.Settle = orDefault(e.Settle, DefaultSettle)
 		e.Resync = orDefault(e.Resync, time.Minute)
 		e.Quiet = orDefault(e.Quiet, 10*time.Millisecond)
 		e.Limit = orDefault(e.Limit, 200*time.Millisecond)
-		e.Retention = orDefault(e.Retention, 30*24*time.Hour)
+		e.Retention = orDefault(e.Retention, DefaultRetention)
 		e.reported, e.poke = make(chan struct{}, 1), make(chan struct{}, 1)
 		e.exec = newExecutor(e.Runtime, e.Workers, e.report, func() { signal(e.reported) })
 		e.memory = Memory{Settle: e.Settle, Failures: map[string]Failure{}, Confirmed: map[string]bool{}}

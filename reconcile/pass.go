@@ -39,14 +39,14 @@ func (e *Engine) runPass(ctx context.Context, o passOptions) *outcome {
 		clear(e.did)
 	}
 	e.leaveToPolicy(observed)
-	e.confirm(o.confirm, desired, observed)
+	unneeded := e.confirm(o.confirm, desired, observed)
 	e.memory.absences(desired, observed, now)
 	m := e.input(o.prompt, jobs)
 	plan := Diff(desired, observed, m, now)
 	e.memory.hold(plan)
 	e.forget(plan, jobs)
 	plan = e.withoutEffect(plan, now)
-	out := &outcome{desired: desired, plan: plan, at: now}
+	out := &outcome{desired: desired, plan: plan, at: now, unneeded: unneeded}
 	e.last = out
 	news := e.news(desired, plan, observed, now)
 	base := ctx
@@ -87,14 +87,21 @@ func (e *Engine) input(prompt bool, jobs map[string]*job) Memory {
 }
 
 // confirm notes confirmed removals; "all" are those that no manifest declares now.
-func (e *Engine) confirm(names []string, d *Desired, observed []runtime.Status) {
+// It returns the names of what is not to be removed.
+func (e *Engine) confirm(names []string, d *Desired, observed []runtime.Status) (unneeded []string) {
 	all := slices.Contains(names, "all")
+	for _, name := range names {
+		if name != "all" && (find(observed, name) == nil || d.Lookup(name) != nil) {
+			unneeded = append(unneeded, name)
+		}
+	}
 	for i := range observed {
 		name := observed[i].Name
 		if d.Lookup(name) == nil && (all || slices.Contains(names, name)) {
 			e.memory.Confirmed[name] = true
 		}
 	}
+	return unneeded
 }
 
 // deed is the last thing that was done to a container with success.

@@ -79,15 +79,16 @@ func (e *Engine) exitNews(observed []runtime.Status) (list []events.Event) {
 
 // expire deletes what was removed long ago.
 func (e *Engine) expire(ctx context.Context) {
-	if e.Retention <= 0 || !e.expiring.TryLock() {
+	retention := e.retention()
+	if retention <= 0 || !e.expiring.TryLock() {
 		return
 	}
 	defer e.expiring.Unlock()
-	gone, err := e.Runtime.Expire(ctx, e.Retention)
+	gone, err := e.Runtime.Expire(ctx, retention)
 	for _, entry := range gone {
-		e.Log.Info("deleted what was removed long ago", "entry", entry, "retention", e.Retention)
+		e.Log.Info("deleted what was removed long ago", "entry", entry, "retention", retention)
 	}
-	e.recordDeleted(gone, fmt.Sprintf("removed more than %s ago", e.Retention))
+	e.recordDeleted(gone, fmt.Sprintf("removed more than %s ago", retention))
 	if err != nil && ctx.Err() == nil {
 		e.Log.Error("delete what was removed long ago", "error", err)
 	}
@@ -103,7 +104,7 @@ func (e *Engine) Purge(ctx context.Context, name string) ([]string, error) {
 		return gone, err
 	}
 	if st := find(e.Runtime.List(), name); st != nil {
-		return nil, fmt.Errorf("purge %s: nothing was removed by that name, and the container that is there is declared by %s: delete that first", name, manifestName(st.From))
+		return nil, fmt.Errorf("purge %s: nothing was removed by that name, and the container that is there is declared by %s: delete that first", name, ManifestName(st.From))
 	}
 	return nil, fmt.Errorf("purge %s: nothing was removed by that name: %w", name, ErrNoContainer)
 }

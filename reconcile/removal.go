@@ -30,7 +30,7 @@ func (p *planner) removals() {
 		a.held = Remove
 		switch h := p.Holds.Of(st.Name); {
 		case h != nil:
-			a.byAdmin, held, advice = true, "manifest gone; "+holdClause(h), releaseAdvice(p.Holds, st.Name)
+			a.byAdmin, held, advice = true, "manifest gone; "+HoldClause(h), releaseAdvice(p.Holds, st.Name)
 		case p.Confirmed[st.Name]:
 		case dirErr != nil:
 			held, advice = dirErr.Error(), "bring it back or "+advice

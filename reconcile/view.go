@@ -25,7 +25,7 @@ type viewer struct {
 func (v *viewer) container(st *runtime.Status) ContainerView {
 	c := ContainerView{
 		Name: st.Name, Sync: Synced, Pid: st.Pid, Restarts: st.Restarts,
-		Manifest: manifestName(st.From), Labels: st.Applied.Metadata.Labels,
+		Manifest: ManifestName(st.From), Labels: st.Applied.Metadata.Labels,
 		CreatedAt: st.CreatedAt.UTC(), StartedAt: st.StartedAt.UTC(), FinishedAt: st.FinishedAt.UTC(),
 	}
 	if st.Exit != nil {
@@ -120,7 +120,7 @@ func (v *viewer) sync(c *ContainerView, st *runtime.Status) {
 		c.Message = c.Why
 	default:
 		if h := v.Holds.Of(st.Name); h != nil && c.Why == "" {
-			c.Why = holdClause(h)
+			c.Why = HoldClause(h)
 		}
 	}
 }
@@ -148,7 +148,7 @@ func (v *viewer) failure(f Failure) string {
 
 // coming views a container that is declared and not there yet.
 func (v *viewer) coming(name string, s *spec.Container, from Origin) ContainerView {
-	c := ContainerView{Name: name, State: Pending, Sync: OutOfSync, Manifest: manifestName(from), Labels: s.Metadata.Labels, Why: "to be created"}
+	c := ContainerView{Name: name, State: Pending, Sync: OutOfSync, Manifest: ManifestName(from), Labels: s.Metadata.Labels, Why: "to be created"}
 	if _, busy := v.Busy[name]; busy {
 		c.Why = "being created"
 	}
@@ -161,7 +161,7 @@ func (v *viewer) coming(name string, s *spec.Container, from Origin) ContainerVi
 // kept views a container that is declared, not there, and on hold.
 func (v *viewer) kept(a Action) ContainerView {
 	return ContainerView{
-		Name: a.Name, State: Pending, Sync: Held, Manifest: manifestName(a.From), Labels: a.Spec.Metadata.Labels,
+		Name: a.Name, State: Pending, Sync: Held, Manifest: ManifestName(a.From), Labels: a.Spec.Metadata.Labels,
 		Reason: a.heldReason(), Why: a.Cause, Message: a.Cause,
 	}
 }
@@ -175,7 +175,7 @@ func (v *viewer) invalid() []ContainerView {
 		}
 		views = append(views, ContainerView{
 			Name: i.Name, State: Invalid, Sync: SyncError, Reason: ReasonInvalidManifest,
-			Message: i.Errs[0].Error(), Why: v.short(i.Errs[0]), Manifest: manifestName(i.From),
+			Message: i.Errs[0].Error(), Why: v.short(i.Errs[0]), Manifest: ManifestName(i.From),
 		})
 	}
 	for _, f := range v.waiting {

@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
+
+	"stead/reconcile"
 
 	"github.com/spf13/cobra"
 )
@@ -23,6 +26,7 @@ type app struct {
 	ownManifests     bool     // the caller named them; else they are the default
 	cgroupParent     string
 	logFormat        string
+	retention        time.Duration // of removed containers' data; negative is forever
 
 	begun bool // the command line was understood
 }
@@ -70,6 +74,7 @@ changes, delete it and the container goes, its data kept.`,
 		a.daemonCommand(), a.applyCommand(), a.planCommand(), a.validateCommand(),
 		a.statusCommand(), a.psCommand(), a.inspectCommand(), a.logsCommand(), a.execCommand(),
 		a.restartCommand(), a.stopCommand(), a.startCommand(), a.reloadCommand(), a.waitCommand(),
+		a.eventsCommand(), a.holdCommand(), a.releaseCommand(), a.purgeCommand(),
 		a.doctorCommand(), a.schemaCommand(), a.versionCommand(),
 	)
 	return root
@@ -104,6 +109,7 @@ func manifestsVariable() []string {
 // prepare checks the flags that every verb has.
 func (a *app) prepare(cmd *cobra.Command) error {
 	flags := cmd.Root().PersistentFlags()
+	a.retention = reconcile.DefaultRetention
 	a.ownManifests = flags.Changed("manifests") || os.Getenv("STEAD_MANIFESTS") != ""
 	if a.logFormat != "text" && a.logFormat != "json" {
 		return fmt.Errorf("--log-format %s: want text or json", a.logFormat)

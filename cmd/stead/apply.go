@@ -30,14 +30,17 @@ Removals that look like an accident are held until they are confirmed:
 			if err := oneOf("output", output, "text", "json"); err != nil {
 				return err
 			}
-			if output == "text" {
-				o.Progress = func(line string) { fmt.Fprintln(a.out, line) }
-			}
 			h, err := a.forChange(cmd.Context())
 			if err != nil {
 				return err
 			}
+			end := func() {}
+			if output == "text" {
+				p := newProgress(a.out)
+				o.Progress, end = p.tell, p.end
+			}
 			r, err := h.Apply(cmd.Context(), o)
+			end()
 			if err := errors.Join(err, h.close(cmd.Context())); err != nil {
 				return err
 			}
@@ -56,8 +59,13 @@ Removals that look like an accident are held until they are confirmed:
 
 // applied says what an apply came to, besides what its progress said.
 func (a *app) applied(r reconcile.Result, code int) error {
+	for _, name := range r.Unneeded {
+		fmt.Fprintf(a.err, "stead: --confirm-removal=%s: no removal of that name waits\n", name)
+	}
 	for _, c := range r.Containers {
 		switch {
+		case c.Reason == reconcile.ReasonOnHold:
+			fmt.Fprintf(a.err, "stead: %s: %s\n", c.Name, c.Note)
 		case c.Sync == reconcile.Held:
 			fmt.Fprintf(a.err, "stead: %s: removal held; confirm with stead apply --confirm-removal=%s\n", c.Name, c.Name)
 		case c.Error != "":
@@ -140,6 +148,9 @@ func diffOf(changes []reconcile.Change) textDiff {
 func resultJSON(r reconcile.Result) resultView {
 	v := resultView{APIVersion: spec.APIVersion, Changed: r.Changed(), Containers: []resultEntry{}}
 	var notes []string
+	for _, name := range r.Unneeded {
+		notes = append(notes, "no removal of "+name+" waits for a confirmation")
+	}
 	for _, c := range r.Containers {
 		e := resultEntry{
 			Name: c.Name, Changed: len(c.Actions) > 0, Failed: c.Error != "", Actions: c.Actions, Diff: diffOf(c.Changes),
@@ -152,6 +163,8 @@ func resultJSON(r reconcile.Result) resultView {
 		case c.Error != "":
 			e.Msg = c.Error
 			notes = append(notes, c.Name+": "+c.Error)
+		case c.Reason == reconcile.ReasonOnHold:
+			notes = append(notes, c.Name+": "+c.Note)
 		case c.Sync == reconcile.Held:
 			e.Msg = "removal held"
 			notes = append(notes, c.Name+": removal held")

@@ -14,6 +14,7 @@ import (
 
 	"stead/reconcile"
 	"stead/reconcile/control"
+	"stead/reconcile/events"
 	"stead/runtime"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
@@ -67,7 +68,18 @@ func (d *daemon) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.engine = &reconcile.Engine{Source: d.source(d.log), Runtime: d.rt, Log: d.log}
+	journal, err := events.Open(d.stateDir)
+	if err != nil {
+		return err
+	}
+	defer journal.Close()
+	exits, err := events.LastExits(d.stateDir)
+	if err != nil {
+		d.log.Warn("ends of commands may be told a second time", "error", err)
+	}
+	d.engine = &reconcile.Engine{
+		Source: d.source(d.log), Runtime: d.rt, Log: d.log, Retention: d.retention, Record: journal.Record, Exits: exits,
+	}
 	defer d.limitEnd(ctx)()
 	err = d.serve(ctx, socket)
 	if ctx.Err() != nil {
@@ -252,8 +264,17 @@ func summary(r reconcile.Report) string {
 	if n := len(r.Differs); n > 0 {
 		s += fmt.Sprintf(", %d not as declared", n)
 	}
-	if n := len(r.Held); n > 0 {
-		s += fmt.Sprintf(", %d removals held", n)
+	removals := 0
+	for _, h := range r.Held {
+		if h.Reason == reconcile.ReasonRemovalHeld {
+			removals++
+		}
+	}
+	if removals > 0 {
+		s += fmt.Sprintf(", %d removals held", removals)
+	}
+	if n := len(r.Held) - removals; n > 0 {
+		s += fmt.Sprintf(", %d on hold", n)
 	}
 	return s
 }

@@ -22,7 +22,7 @@ const (
 	exitInvalid = 4 // a manifest has errors
 	exitMissing = 5 // no such container
 	exitLocked  = 6 // another process decides for the state directory
-	exitHeld    = 7 // a removal waits for a confirmation
+	exitHeld    = 7 // a removal waits for a confirmation, or something is on hold
 	exitTimeout = 8
 	exitExec    = 125 // exec's own: 126 not executable, 127 not found
 )
@@ -112,7 +112,7 @@ func errorLines(err error) []string {
 		text = "interrupted"
 	case errors.Is(err, fs.ErrPermission):
 		text += "; run it as root"
-	case codeOf(err) == exitMissing:
+	case errors.Is(err, reconcile.ErrNoContainer), errors.Is(err, runtime.ErrMissing):
 		text += "; stead ps lists them"
 	}
 	return []string{text}

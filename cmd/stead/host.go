@@ -13,6 +13,7 @@ import (
 
 	"stead/reconcile"
 	"stead/reconcile/control"
+	"stead/reconcile/events"
 	"stead/reconcile/source"
 	"stead/runtime"
 	"stead/spec"
@@ -116,10 +117,17 @@ func (a *app) forChange(ctx context.Context) (*host, error) {
 		unlock()
 		return nil, err
 	}
+	journal, err := events.Open(a.stateDir)
+	if err != nil {
+		rt.Close()
+		unlock()
+		return nil, err
+	}
 	// What fails is told by the verb: the loop's own log would say it twice.
-	return &host{Controller: &reconcile.Engine{Source: a.source(nil), Runtime: rt}, close: func(ctx context.Context) error {
+	return &host{Controller: &reconcile.Engine{Source: a.source(nil), Runtime: rt, Record: journal.Record}, close: func(ctx context.Context) error {
 		defer unlock()
 		defer rt.Close()
+		defer journal.Close()
 		return rt.QuitKeeper(context.WithoutCancel(ctx)) // only if nothing runs
 	}}, nil
 }

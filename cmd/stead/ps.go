@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"regexp"
@@ -17,6 +18,7 @@ const selectorHelp = "only those with these labels: app=web,tier!=db,canary,!old
 
 func (a *app) psCommand() *cobra.Command {
 	var output, selector string
+	var removed bool
 	cmd := &cobra.Command{
 		Use:   "ps [NAME…]",
 		Short: "List containers, and manifests that gave none",
@@ -32,6 +34,12 @@ WHY    the reason, in a clause`,
 			if err := oneOf("output", output, "table", "wide", "json", "yaml", "name"); err != nil {
 				return err
 			}
+			if removed {
+				if selector != "" {
+					return usage(cmd, errors.New("--removed: what was removed has no labels; leave -l out"))
+				}
+				return a.psRemoved(cmd.Context(), args, output)
+			}
 			report, _, err := a.status(cmd.Context())
 			if err != nil {
 				return err
@@ -45,6 +53,7 @@ WHY    the reason, in a clause`,
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "table, wide, json, yaml or name")
+	cmd.Flags().BoolVar(&removed, "removed", false, "what is kept of removed containers, and until when")
 	cmd.Flags().StringVarP(&selector, "selector", "l", "", selectorHelp)
 	return cmd
 }

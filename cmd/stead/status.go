@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"stead/reconcile"
@@ -22,7 +23,7 @@ func (a *app) statusCommand() *cobra.Command {
 		Long: `status is the first thing to type when something is wrong: whether the daemon
 runs, how its manifest directories are, which removals are held, which files are
 broken, and what is not as declared and why. With names it tells of these
-containers, and shows their last lines of output. It exits with 3 if anything is
+containers, and shows their last events and lines of output. It exits with 3 if anything is
 not as declared.`,
 		ValidArgsFunction: a.completeNames,
 		RunE: func(cmd *cobra.Command, names []string) error {
@@ -89,22 +90,18 @@ func (v *statusView) print(w io.Writer, now time.Time) {
 	if v.Watching != "" {
 		fmt.Fprintf(w, "watching    by looking every minute only: %s; see stead doctor\n", v.Watching)
 	}
-	v.printWrong(w)
 	if v.Hold != nil {
 		fmt.Fprintf(w, "on hold     the whole host, %s; end it with stead release\n", strings.TrimPrefix(reconcile.HoldClause(v.Hold), "on hold "))
 	}
 	for _, note := range v.Notes {
 		fmt.Fprintf(w, "note        %s\n", note)
 	}
+	v.printWrong(w)
 }
 
 func (v *statusView) printWrong(w io.Writer) {
-	if len(v.Held) > 0 {
-		fmt.Fprintln(w, "\nremovals held:")
-		for _, h := range v.Held {
-			fmt.Fprintf(w, "  %s: %s\n", h.Name, h.Why)
-		}
-	}
+	v.printHeld(w, "removals held", reconcile.ReasonRemovalHeld)
+	v.printHeld(w, "on hold", reconcile.ReasonOnHold)
 	if len(v.Broken) > 0 {
 		fmt.Fprintln(w, "\nbroken manifests (what ran before runs on):")
 		for _, f := range v.Broken {
@@ -128,8 +125,24 @@ func (v *statusView) printWrong(w io.Writer) {
 	}
 }
 
-// lastLines of output that status NAME shows.
-const lastLines = 10
+func (v *statusView) printHeld(w io.Writer, title, reason string) {
+	for _, h := range v.Held {
+		if h.Reason != reason {
+			continue
+		}
+		if title != "" {
+			fmt.Fprintf(w, "\n%s:\n", title)
+			title = ""
+		}
+		fmt.Fprintf(w, "  %s: %s\n", h.Name, h.Why)
+	}
+}
+
+// lastEvents and lastLines of output that status NAME shows.
+const (
+	lastEvents = 5
+	lastLines  = 10
+)
 
 func (a *app) statusOf(ctx context.Context, v statusView, names []string, output string) error {
 	views, err := pick(v.Containers, names, "")
@@ -181,6 +194,10 @@ func (a *app) printEach(ctx context.Context, views []reconcile.ContainerView) er
 		}
 		line("restarts", "%d", c.Restarts)
 		line("manifest", "%s", c.Manifest)
+		fmt.Fprintf(a.out, "events     the last ones; stead events %s has more\n", c.Name)
+		if err := a.printEvents(ctx, c.Name, lastEvents); err != nil {
+			return err
+		}
 		if !c.CreatedAt.IsZero() {
 			fmt.Fprintf(a.out, "output     the last lines; stead logs %s has all\n", c.Name)
 			if err := a.logs(ctx, []string{c.Name}, logs.Options{Tail: lastLines}, true, false); err != nil {

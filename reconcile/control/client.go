@@ -65,13 +65,29 @@ func (c *Client) Do(ctx context.Context, verb reconcile.Verb, names []string) (r
 	return r, err
 }
 
+// Hold puts containers, or with no names the whole host, on hold.
+func (c *Client) Hold(ctx context.Context, o reconcile.HoldOptions) error {
+	return c.ask(ctx, request{Verb: "hold", Names: o.Names, Reason: o.Reason}, nil, nil)
+}
+
+// Release ends holds: those of containers, or with no names the host's.
+func (c *Client) Release(ctx context.Context, names []string) error {
+	return c.ask(ctx, request{Verb: "release", Names: names}, nil, nil)
+}
+
+// Purge deletes for good what was removed under a name, and returns the entries.
+func (c *Client) Purge(ctx context.Context, name string) (gone []string, err error) {
+	err = c.ask(ctx, request{Verb: "purge", Names: []string{name}}, nil, &gone)
+	return gone, err
+}
+
 // Reload makes the daemon look at everything again, now.
 func (c *Client) Reload(ctx context.Context) error {
 	return c.ask(ctx, request{Verb: "reload"}, nil, nil)
 }
 
 // ask sends a request and waits for its result, for as long as ctx lasts.
-func (c *Client) ask(ctx context.Context, r request, progress func(string), result any) error {
+func (c *Client) ask(ctx context.Context, r request, progress func(reconcile.Progress), result any) error {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.path)
 	if err != nil {
 		return fmt.Errorf("reach the daemon: %w", err)
@@ -86,7 +102,7 @@ func (c *Client) ask(ctx context.Context, r request, progress func(string), resu
 	return err
 }
 
-func exchange(conn net.Conn, r request, progress func(string), result any) error {
+func exchange(conn net.Conn, r request, progress func(reconcile.Progress), result any) error {
 	line, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("ask the daemon: %w", err)
@@ -102,9 +118,9 @@ func exchange(conn net.Conn, r request, progress func(string), result any) error
 		} else if err != nil {
 			return fmt.Errorf("read the daemon's answer: %w", err)
 		}
-		if a.Progress != "" {
+		if a.Progress != nil {
 			if progress != nil {
-				progress(a.Progress)
+				progress(*a.Progress)
 			}
 			continue
 		}

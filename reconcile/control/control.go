@@ -25,6 +25,11 @@ type Controller interface {
 	Apply(ctx context.Context, o reconcile.ApplyOptions) (reconcile.Result, error)
 	// Do restarts, stops or starts containers by name.
 	Do(ctx context.Context, verb reconcile.Verb, names []string) (reconcile.Result, error)
+	// Hold and Release put containers, or the whole host, on hold and end that.
+	Hold(ctx context.Context, o reconcile.HoldOptions) error
+	Release(ctx context.Context, names []string) error
+	// Purge deletes for good what was removed under a name.
+	Purge(ctx context.Context, name string) ([]string, error)
 	// Reload makes the loop look at everything again, now.
 	Reload(ctx context.Context) error
 }
@@ -44,18 +49,19 @@ const (
 
 // request is the one line that a client sends.
 type request struct {
-	Verb    string   `json:"verb"` // ping, status, plan, apply, do, reload
+	Verb    string   `json:"verb"` // ping, status, plan, apply, do, hold, release, purge, reload
 	Do      string   `json:"do,omitempty"`
 	Names   []string `json:"names,omitempty"`
 	Confirm []string `json:"confirm,omitempty"`
+	Reason  string   `json:"reason,omitempty"`
 }
 
 // answer is one line of what comes back. The last one has no Progress.
 type answer struct {
-	Progress string          `json:"progress,omitempty"`
-	Result   json.RawMessage `json:"result,omitempty"`
-	Error    string          `json:"error,omitempty"`
-	Code     string          `json:"code,omitempty"` // of an error that callers tell apart
+	Progress *reconcile.Progress `json:"progress,omitempty"`
+	Result   json.RawMessage     `json:"result,omitempty"`
+	Error    string              `json:"error,omitempty"`
+	Code     string              `json:"code,omitempty"` // of an error that callers tell apart
 }
 
 // codes are the errors that callers tell apart.

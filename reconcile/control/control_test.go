@@ -42,20 +42,32 @@ func (f *fake) Plan(context.Context) (reconcile.Plan, error) {
 }
 
 func (f *fake) Apply(ctx context.Context, o reconcile.ApplyOptions) (reconcile.Result, error) {
-	o.Progress("create web  (manifest web.yaml)")
+	o.Progress(reconcile.Progress{Name: "web", Line: "create web  (manifest web.yaml)"})
 	if f.hang {
 		f.asked <- "apply"
 		<-ctx.Done()
 		f.asked <- "gone"
 		return reconcile.Result{}, ctx.Err()
 	}
-	o.Progress("confirmed " + strings.Join(o.Confirm, " "))
+	o.Progress(reconcile.Progress{Name: "web", Line: "confirmed " + strings.Join(o.Confirm, " "), Ended: true})
 	return reconcile.Result{Containers: []reconcile.ContainerResult{{Name: "web", Actions: []reconcile.Verb{reconcile.Create}}}}, nil
 }
 
 func (f *fake) Do(_ context.Context, verb reconcile.Verb, names []string) (reconcile.Result, error) {
 	return reconcile.Result{Containers: []reconcile.ContainerResult{{Name: names[0], Actions: []reconcile.Verb{verb}}}},
 		fmt.Errorf("%s %s: %w", verb, names[0], reconcile.ErrNoContainer)
+}
+
+func (f *fake) Hold(_ context.Context, o reconcile.HoldOptions) error {
+	return fmt.Errorf("hold %v: %s: %w", o.Names, o.Reason, reconcile.ErrNoContainer)
+}
+
+func (f *fake) Release(_ context.Context, names []string) error {
+	return fmt.Errorf("release %v: %w", names, reconcile.ErrNoContainer)
+}
+
+func (f *fake) Purge(_ context.Context, name string) ([]string, error) {
+	return []string{name + "@1", name + "@2"}, errors.New("one is left")
 }
 
 func (f *fake) Reload(context.Context) error { return nil }
@@ -103,13 +115,23 @@ func TestClientSaysWhatTheLoopSays(t *testing.T) {
 		t.Errorf("plan: got %q, %v, want %q", got, err, wantPlan)
 	}
 	var lines []string
-	result, err := client.Apply(ctx, reconcile.ApplyOptions{Confirm: []string{"a", "b"}, Progress: func(l string) { lines = append(lines, l) }})
-	if err != nil || !result.Changed() || strings.Join(lines, "; ") != "create web  (manifest web.yaml); confirmed a b" {
+	result, err := client.Apply(ctx, reconcile.ApplyOptions{Confirm: []string{"a", "b"}, Progress: func(p reconcile.Progress) { lines = append(lines, fmt.Sprintf("%s: %v", p.Line, p.Ended)) }})
+	if err != nil || !result.Changed() || strings.Join(lines, "; ") != "create web  (manifest web.yaml): false; confirmed a b: true" {
 		t.Errorf("apply: got %+v, %v after %q", result, err, lines)
 	}
 	result, err = client.Do(ctx, reconcile.Restart, []string{"web"})
 	if !errors.Is(err, reconcile.ErrNoContainer) || err.Error() != "restart web: no such container" || len(result.Containers) != 1 {
 		t.Errorf("do: got %+v, %v; the error must be the same one", result, err)
+	}
+	o := reconcile.HoldOptions{Names: []string{"web"}, Reason: "surgery"}
+	if err := client.Hold(ctx, o); !errors.Is(err, reconcile.ErrNoContainer) || err.Error() != loop.Hold(ctx, o).Error() {
+		t.Errorf("hold: %v", err)
+	}
+	if err := client.Release(ctx, o.Names); !errors.Is(err, reconcile.ErrNoContainer) || err.Error() != loop.Release(ctx, o.Names).Error() {
+		t.Errorf("release: %v", err)
+	}
+	if gone, err := client.Purge(ctx, "web"); err == nil || err.Error() != "one is left" || strings.Join(gone, " ") != "web@1 web@2" {
+		t.Errorf("purge: %q, %v", gone, err)
 	}
 	if err := client.Reload(ctx); err != nil {
 		t.Errorf("reload: %v", err)

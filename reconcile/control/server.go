@@ -167,14 +167,23 @@ func (s *session) answer(ctx context.Context, c Controller, r request) (any, err
 	case "plan":
 		return c.Plan(ctx)
 	case "apply":
-		progress := func(line string) { s.send(answer{Progress: line}) }
+		progress := func(p reconcile.Progress) { s.send(answer{Progress: &p}) }
 		return c.Apply(ctx, reconcile.ApplyOptions{Confirm: r.Confirm, Progress: progress})
 	case "do":
 		return c.Do(ctx, reconcile.Verb(r.Do), r.Names)
+	case "hold":
+		return struct{}{}, c.Hold(ctx, reconcile.HoldOptions{Names: r.Names, Reason: r.Reason})
+	case "release":
+		return struct{}{}, c.Release(ctx, r.Names)
+	case "purge":
+		if len(r.Names) != 1 {
+			return nil, fmt.Errorf("purge: want one name, got %d", len(r.Names))
+		}
+		return c.Purge(ctx, r.Names[0])
 	case "reload":
 		return struct{}{}, c.Reload(ctx)
 	}
-	return nil, fmt.Errorf("verb %q: want ping, status, plan, apply, do or reload", r.Verb)
+	return nil, fmt.Errorf("verb %q: want ping, status, plan, apply, do, hold, release, purge or reload", r.Verb)
 }
 
 // peerAllowed refuses everybody but root and the user that the daemon runs as.

@@ -150,12 +150,38 @@ func (j *Journal) rotate() error {
 	return j.open()
 }
 
-// decode reads the lines of a file. One that is no event (a torn one, or one of
-// a newer program) is left out.
-func decode(lines *lineReader, each func(Event) error) error {
+// LastExits are the times of the last recorded ends of commands, by container.
+func LastExits(dir string) (map[string]time.Time, error) {
+	last := map[string]time.Time{}
+	for _, name := range []string{oldName, fileName} {
+		f, err := os.Open(filepath.Join(dir, name))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return last, fmt.Errorf("read events: %w", err)
+		}
+		exited := []byte(`"type":"exited"`) // most lines are something else, and cost time to decode
+		err = decode(newLineReader(f), exited, func(e Event) error {
+			if e.Type == Exited {
+				last[e.Container] = e.Time
+			}
+			return nil
+		})
+		f.Close()
+		if err != nil {
+			return last, fmt.Errorf("read events: %w", err)
+		}
+	}
+	return last, nil
+}
+
+// decode reads the lines of a file that hold a text. One that is no event (a torn
+// one, or one of a newer program) is left out.
+func decode(lines *lineReader, text []byte, each func(Event) error) error {
 	for {
 		line, err := lines.next()
-		if err == nil {
+		if err == nil && bytes.Contains(line, text) {
 			var e Event
 			if json.Unmarshal(line, &e) == nil && e.Type != "" {
 				err = each(e)

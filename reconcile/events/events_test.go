@@ -174,3 +174,20 @@ func TestFollowEnds(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestLastExits(t *testing.T) {
+	dir := t.TempDir()
+	j := journal(t, dir, 300)
+	for n, name := range []string{"web", "db", "web", "db", "web"} {
+		if err := j.Record(Event{Time: time.Unix(int64(n), 5), Type: Exited, Container: name}, event(n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last, err := LastExits(dir)
+	if err != nil || len(last) != 2 || !last["web"].Equal(time.Unix(4, 5)) || !last["db"].Equal(time.Unix(3, 5)) {
+		t.Errorf("%v, %v", last, err)
+	}
+	if last, err := LastExits(t.TempDir()); err != nil || len(last) != 0 {
+		t.Errorf("from nothing: %v, %v", last, err)
+	}
+}

@@ -68,7 +68,7 @@ func (r *reader) close() {
 func (r *reader) past() error {
 	old, err := os.Open(filepath.Join(r.dir, oldName))
 	if err == nil {
-		err = decode(newLineReader(old), r.take)
+		err = decode(newLineReader(old), nil, r.take)
 		old.Close()
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -105,7 +105,7 @@ func (r *reader) present() error {
 		}
 		// Asked before reading: what was written before the rotation is read.
 		replaced := r.replaced()
-		if err := decode(r.lines, r.take); err != nil {
+		if err := decode(r.lines, nil, r.take); err != nil {
 			return err
 		}
 		if !replaced {

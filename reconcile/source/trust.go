@@ -1,6 +1,8 @@
 package source
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"os/user"
@@ -67,6 +69,23 @@ func (t *Trust) way(path string) string {
 		why = t.fault(&st, dir)
 	})
 	return why
+}
+
+// Check is what is wrong with a file, or with the way to it, and what to do about
+// it; nil if nothing is.
+func (t *Trust) Check(path string) error {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(abs, &st); err != nil {
+		return &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	if why := cmp.Or(t.way(abs), t.fault(&st, abs)); why != "" {
+		return errors.New(why)
+	}
+	return nil
 }
 
 // eachStep calls visit for each directory on the way to a path and the name that

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"stead/reconcile"
+	"stead/reconcile/source"
+	"stead/spec"
+
+	"github.com/hashicorp/go-multierror"
+	"github.com/spf13/cobra"
+)
+
+// defaultConfig need not be there; a file that the caller named must be.
+const defaultConfig = "/etc/stead/config.yaml"
+
+// given is what the command line and the variables say, with which a
+// configuration is read again. What they leave out is zero.
+type given struct {
+	config        string
+	ownConfig     bool
+	manifests     []string
+	host          string
+	allowWritable bool
+}
+
+// settings are what holds on this host: flags and variables first, then the
+// configuration file, then the defaults.
+type settings struct {
+	manifests []string // the search path, absolute
+	host      string   // this host's name
+	trust     *source.Trust
+	settle    time.Duration // as reconcile.Engine takes it
+	retention time.Duration // as reconcile.Engine takes it
+}
+
+// settle finds out what holds. An error has all that is wrong with the file.
+func (g given) settings(note func(string)) (settings, error) {
+	c, err := g.read(note)
+	if err != nil {
+		return settings{}, err
+	}
+	s := settings{manifests: g.manifests, host: cmp.Or(g.host, c.HostName), settle: reconcile.DefaultSettle, retention: reconcile.DefaultRetention}
+	if s.manifests == nil {
+		s.manifests = c.Manifests
+	}
+	if s.manifests == nil {
+		s.manifests = slices.Clone(searchPath)
+	}
+	if s.host == "" {
+		s.host = hostName()
+	}
+	if c.Settle != nil {
+		if s.settle = time.Duration(*c.Settle); s.settle == 0 {
+			s.settle = -1
+		}
+	}
+	if c.Retention != nil {
+		s.retention = time.Duration(*c.Retention)
+	}
+	if !g.allowWritable {
+		s.trust = &source.Trust{}
+		for _, owner := range c.TrustedOwners {
+			id, _ := userID(string(owner))
+			s.trust.Owners = append(s.trust.Owners, id)
+		}
+	}
+	return s, nil
+}
+
+// read reads the file. One that is not there, or that a user without root may not
+// read, says nothing, unless the caller named it. /dev/null is no configuration.
+func (g given) read(note func(string)) (*spec.Config, error) {
+	info, err := os.Stat(g.config)
+	if errors.Is(err, fs.ErrNotExist) && !g.ownConfig || err == nil && info.Mode()&os.ModeCharDevice != 0 {
+		return &spec.Config{}, nil
+	}
+	var data []byte
+	if err == nil {
+		data, err = readManifest(g.config, nil)
+	}
+	switch {
+	case errors.Is(err, fs.ErrPermission) && !g.ownConfig:
+		note(fmt.Sprintf("%v: the defaults hold", err))
+		return &spec.Config{}, nil
+	case err != nil:
+		return nil, err
+	}
+	if os.Geteuid() == 0 && !g.allowWritable {
+		if err := (&source.Trust{}).Check(g.config); err != nil {
+			return nil, fmt.Errorf("%s is refused: %w", g.config, err)
+		}
+	}
+	c, errs := spec.ParseConfig(g.config, data, func(name string) bool { _, known := userID(name); return known })
+	var all *multierror.Error
+	for _, e := range errs {
+		all = multierror.Append(all, e)
+	}
+	return c, all.ErrorOrNil()
+}
+
+func userID(name string) (uint32, bool) {
+	id, err := strconv.ParseUint(name, 10, 32)
+	if err == nil {
+		return uint32(id), true
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		return 0, false
+	}
+	id, err = strconv.ParseUint(u.Uid, 10, 32)
+	return uint32(id), err == nil
+}
+
+// hostName is this host's name, with its domain where the kernel's name has it,
+// or else /etc/hosts gives it as installers write it: an address, the whole name,
+// the short one (man 5 hosts). No name server is asked.
+func hostName() string {
+	name, _ := os.Hostname()
+	if strings.Contains(name, ".") {
+		return name
+	}
+	hosts, _ := os.ReadFile("/etc/hosts")
+	return wholeName(name, string(hosts))
+}
+
+func wholeName(short, hosts string) string {
+	for line := range strings.Lines(hosts) {
+		line, _, _ = strings.Cut(line, "#")
+		fields := strings.Fields(line)
+		if len(fields) < 3 || !slices.Contains(fields[2:], short) {
+			continue
+		}
+		if strings.HasPrefix(fields[1], short+".") {
+			return fields[1]
+		}
+	}
+	return short
+}
+
+// configure makes the settings those of this call. Verbs that need none work with
+// a broken file too.
+func (a *app) configure(cmd *cobra.Command) error {
+	flags := cmd.Root().PersistentFlags()
+	a.given.ownConfig = flags.Changed("config") || os.Getenv("STEAD_CONFIG") != ""
+	if a.ownManifests {
+		a.given.manifests = a.manifests
+	}
+	switch cmd.Name() {
+	case "schema", "version", "completion", "help", "explain":
+		return nil
+	}
+	s, err := a.given.settings(func(text string) { fmt.Fprintln(a.err, "stead: "+text) })
+	if err != nil {
+		code := exitUsage
+		if cmd.Name() == "exec" {
+			code = exitExec
+		}
+		return &exitError{code, err}
+	}
+	a.use(s)
+	return nil
+}
+
+func (a *app) use(s settings) {
+	a.manifests, a.host, a.trust, a.settle, a.retention = s.manifests, s.host, s.trust, s.settle, s.retention
+}

@@ -1,0 +1,172 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"stead/reconcile"
+	"stead/reconcile/events"
+)
+
+// What is on hold stays as it is, through a restart of the daemon, and says so
+// everywhere; released, it is brought up to date.
+func TestHold(t *testing.T) {
+	h := newHost(t)
+	h.write("web.yaml", manifest("web", ""))
+	h.startDaemon()
+	before := h.until("web", "running", func(v reconcile.ContainerView) bool { return v.State == reconcile.Running })
+	if c := h.stead("hold", "wbe"); c.code != exitMissing {
+		t.Errorf("hold of a mistyped name: %+v", c)
+	}
+	if c := h.stead("hold", "--reason", "two\nlines"); c.code != exitUsage {
+		t.Errorf("a reason of two lines: %+v", c)
+	}
+	h.ok("hold", "web", "--reason", "surgery")
+	h.write("web.yaml", manifest("web", "  env: {KEY: other}\n"))
+	h.until("web", "held", func(v reconcile.ContainerView) bool {
+		return v.Sync == reconcile.Held && v.Reason == reconcile.ReasonOnHold
+	})
+	h.endDaemon(syscall.SIGKILL)
+	h.startDaemon()
+	if v := h.until("web", "held after a restart", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.Held }); v.Pid != before.Pid {
+		t.Errorf("its process is another: %+v", v)
+	}
+	if c := h.stead("apply"); c.code != exitHeld || !strings.Contains(c.err, "surgery; end it with stead release web") {
+		t.Errorf("apply: %+v", c)
+	}
+	if c := h.stead("plan"); c.code != exitDiffers || !strings.Contains(c.out, "hold web  spec.env.KEY") {
+		t.Errorf("plan: %+v", c)
+	}
+	if c := h.stead("status"); !strings.Contains(c.out, "on hold:\n  web: restart waits; on hold since ") {
+		t.Errorf("status: %+v", c)
+	}
+	h.ok("release", "web")
+	h.until("web", "up to date", func(v reconcile.ContainerView) bool {
+		return v.Sync == reconcile.Synced && v.Pid != before.Pid && v.Pid != 0
+	})
+	if c := h.stead("release", "web"); c.code != exitMissing {
+		t.Errorf("release of what is not on hold: %+v", c)
+	}
+	h.endDaemon(syscall.SIGTERM)
+	h.ok("hold") // without a daemon, the whole host
+	h.write("new.yaml", manifest("new", ""))
+	if c := h.stead("apply"); c.code != exitHeld || strings.Contains(c.out, "create") {
+		t.Errorf("apply on hold: %+v", c)
+	}
+	h.ok("release")
+	h.ok("apply")
+}
+
+// What happened is told by `events`, also of ends that no daemon saw, each once,
+// and while it happens.
+func TestEvents(t *testing.T) {
+	h := newHost(t)
+	if c := h.stead("events"); c.code != 0 && !strings.Contains(c.err, "nothing has run") {
+		t.Errorf("on a new host: %+v", c)
+	}
+	h.startDaemon()
+	follow := h.command("events", "-f", "-o", "json", "--tail", "0")
+	out, err := follow.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := follow.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = follow.Process.Signal(syscall.SIGINT)
+		if err := follow.Wait(); err != nil {
+			t.Errorf("events -f after ^C: %v", err)
+		}
+	}()
+	lines := bufio.NewScanner(out)
+	next := func() (e events.Event) {
+		t.Helper()
+		if !lines.Scan() {
+			t.Fatalf("events -f ended: %v", lines.Err())
+		}
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	want := func(what events.Type, action string) {
+		t.Helper()
+		if e := next(); e.Type != what || e.Action != action || e.Type != events.Started && e.Container != "job" {
+			t.Errorf("found %+v, want %s %s", e, what, action)
+		}
+	}
+	gate := h.dir + "/gate"
+	if err := syscall.Mkfifo(gate, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	_ = os.Chmod(gate, 0o666)
+	command := "  command: [sh, -c, 'read x </gate; exit 7']\n"
+	job := strings.Replace(manifest("job", "  restart: {policy: never}\n  env: {TOKEN: s3cret}\n  mounts: {/gate: {source: "+gate+"}}\n"),
+		"  command:", command+"  x:", 1)
+	job = strings.Join(slices.DeleteFunc(strings.SplitAfter(job, "\n"), func(l string) bool { return strings.HasPrefix(l, "  x:") }), "")
+	h.write("job.yaml", job)
+	want(events.Done, "create")
+	h.endDaemon(syscall.SIGKILL)
+	open, err := os.OpenFile(gate, os.O_RDWR, 0) // for both, so that it never blocks
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	if _, err := open.WriteString("go\n"); err != nil { // it ends with no daemon there
+		t.Fatal(err)
+	}
+	h.until("job", "ended", func(v reconcile.ContainerView) bool { return v.State == reconcile.Failed })
+	h.startDaemon()
+	want(events.Started, "")
+	if e := next(); e.Type != events.Exited || e.ExitCode == nil || *e.ExitCode != 7 {
+		t.Errorf("the end: %+v", e)
+	}
+	h.endDaemon(syscall.SIGTERM)
+	h.startDaemon()
+	want(events.Started, "") // and not the end once more
+	h.write("job.yaml", strings.Replace(job, "s3cret", "s4cret", 1)+"  suspend: true\n")
+	want(events.Done, "restart")
+	all := h.ok("events") + h.ok("events", "-o", "json") + h.ok("events", "job", "--tail", "1")
+	if strings.Contains(all, "cret") {
+		t.Errorf("a secret is in the events:\n%s", all)
+	}
+	if !strings.Contains(all, "exited job  (exit code 7)") {
+		t.Errorf("events:\n%s", all)
+	}
+}
+
+// The data of a removed container is listed, and deleted by its name alone.
+func TestRemovedAndPurge(t *testing.T) {
+	h := newHost(t)
+	h.write("web.yaml", manifest("web", ""))
+	h.write("db.yaml", manifest("db", ""))
+	h.ok("apply")
+	os.Remove(h.manifests + "/web.yaml")
+	h.ok("apply")
+	entry := strings.TrimSpace(h.ok("ps", "--removed", "-o", "name"))
+	if !strings.HasPrefix(entry, "web@") || strings.Contains(entry, "\n") {
+		t.Fatalf("removed: %q", entry)
+	}
+	if table := h.ok("ps", "--removed"); !strings.Contains(table, entry) {
+		t.Errorf("table:\n%s", table)
+	}
+	if c := h.stead("purge", "db"); c.code != exitFailure || !strings.Contains(c.err, "is declared by "+h.manifests+"/db.yaml") {
+		t.Errorf("purge of what is there: %+v", c)
+	}
+	if c := h.stead("purge", "wbe", "web"); c.code != exitMissing || !strings.Contains(c.out, entry+" deleted") || !strings.Contains(c.err, "wbe: nothing was removed by that name") {
+		t.Errorf("purge of two, one of them mistyped: %+v", c)
+	}
+	if left := h.ok("ps", "--removed", "-o", "name"); left != "" {
+		t.Errorf("left: %s", left)
+	}
+	h.write("web.yaml", manifest("web", ""))
+	if out := h.ok("apply"); strings.Contains(out, "brought back") {
+		t.Errorf("after the purge something came back: %s", out)
+	}
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"stead/reconcile"
+	"stead/runtime"
+)
+
+// removedView is a removed container whose data is kept.
+type removedView struct {
+	Name      string    `json:"name"`
+	Entry     string    `json:"entry"` // what stead purge takes
+	RemovedAt time.Time `json:"removedAt"`
+	ExpiresAt time.Time `json:"expiresAt,omitzero"` // zero if it is kept forever
+	Path      string    `json:"path"`
+	Manifest  string    `json:"manifest"` // where it stood; "" if that is not known
+}
+
+// psRemoved lists what is kept of removed containers.
+func (a *app) psRemoved(ctx context.Context, names []string, output string) error {
+	rt, err := a.open(ctx, runtime.Options{ReadOnly: true, Only: []string{}, Log: a.log(slog.LevelWarn)})
+	if err != nil {
+		return fmt.Errorf("read %s: %w", a.stateDir, err)
+	}
+	defer rt.Close()
+	all, err := rt.Removed()
+	if err != nil {
+		return err
+	}
+	views := []removedView{}
+	for _, r := range all {
+		if len(names) > 0 && !slices.Contains(names, r.Name) {
+			continue
+		}
+		v := removedView{Name: r.Name, Entry: r.Entry, RemovedAt: r.RemovedAt, Path: r.Path, Manifest: reconcile.ManifestName(r.From)}
+		if a.retention > 0 {
+			v.ExpiresAt = r.RemovedAt.Add(a.retention)
+		}
+		views = append(views, v)
+	}
+	switch output {
+	case "json":
+		return printJSON(a.out, views)
+	case "yaml":
+		return printYAML(a.out, views)
+	case "name":
+		for _, v := range views {
+			fmt.Fprintln(a.out, v.Entry)
+		}
+		return nil
+	}
+	var rows [][]string
+	for _, v := range views {
+		row := []string{v.Name, v.RemovedAt.Format(time.RFC3339), timeOr(v.ExpiresAt, "never"), v.Entry}
+		if output == "wide" {
+			row = append(row, v.Path, v.Manifest)
+		}
+		rows = append(rows, row)
+	}
+	return table(a.out, strings.TrimSpace("NAME REMOVED EXPIRES ENTRY "+map[string]string{"wide": "PATH MANIFEST"}[output]), rows)
+}
+
+func timeOr(t time.Time, otherwise string) string {
+	if t.IsZero() {
+		return otherwise
+	}
+	return t.UTC().Format(time.RFC3339)
+}
