@@ -1,0 +1,28 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// On a terminal an apply shows what it is doing while it does it, a line for
+// each container, and leaves the lines of what was done.
+func TestApplyShowsItsProgress(t *testing.T) {
+	h := newHost(t)
+	h.startDaemon()
+	stubborn := strings.Replace(manifest("stubborn", "  stop: {timeout: 2s}\n"), `trap "exit 0" TERM`, `trap "" TERM`, 1)
+	h.write("stubborn.yaml", stubborn)
+	h.until("stubborn", "running", running)
+	os.Remove(h.manifests + "/stubborn.yaml")
+	p := newAdmin(t, 24, 30)
+	p.runs(h.command("apply", "--confirm-removal=stubborn"))
+	p.sees("    0s  remove stubborn  (ma…\r\n") // what would wrap is cut
+	p.sees("\x1b[1A\r\x1b[J    1s  remove")      // and redrawn in place
+	p.ends(0)
+	last := p.screen()
+	last = last[strings.LastIndex(last, "\x1b[J")+len("\x1b[J"):]
+	if want := "remove stubborn  (manifest gone from " + h.manifests + ", confirmed)\r\n"; last != want {
+		t.Errorf("left on the screen: %q, want %q", last, want)
+	}
+}
