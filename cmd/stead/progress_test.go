@@ -18,7 +18,7 @@ func TestApplyShowsItsProgress(t *testing.T) {
 	p := newAdmin(t, 24, 30)
 	p.runs(h.command("apply", "--confirm-removal=stubborn"))
 	p.sees("    0s  remove stubborn  (ma…\r\n") // what would wrap is cut
-	p.sees("\x1b[1A\r\x1b[J    1s  remove")      // and redrawn in place
+	p.sees("\x1b[1A\r\x1b[J    ")               // and redrawn in place
 	p.ends(0)
 	last := p.screen()
 	last = last[strings.LastIndex(last, "\x1b[J")+len("\x1b[J"):]
