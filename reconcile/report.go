@@ -13,6 +13,7 @@ import (
 type Report struct {
 	Since      time.Time       `json:"since,omitzero"`    // the daemon runs; zero without one
 	LastPass   time.Time       `json:"lastPass,omitzero"` // it looked at everything
+	Host       string          `json:"host"`              // this host's name, for hosts:
 	Sources    []SourceView    `json:"sources"`
 	Watching   string          `json:"watching,omitempty"` // why changes are noticed by the resync tick only
 	Hold       *runtime.Hold   `json:"hold,omitempty"`     // of the whole host
@@ -67,6 +68,7 @@ func (e *Engine) Status(context.Context) (Report, error) {
 		r.LastPass = e.last.at.UTC()
 	}
 	e.mu.Unlock()
+	r.Host = desired.Reading.Host
 	for i, dir := range desired.Reading.Dirs {
 		view := SourceView{Path: dir.Path, Healthy: !desired.missed[i], Missing: dir.Missing()}
 		if desired.missed[i] {

@@ -9,9 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
-
-	"stead/reconcile"
 
 	"github.com/spf13/cobra"
 )
@@ -22,12 +19,12 @@ type app struct {
 	out, err io.Writer
 
 	stateDir, runDir string
-	manifests        []string // the search path, absolute
-	ownManifests     bool     // the caller named them; else they are the default
 	cgroupParent     string
 	logFormat        string
-	retention        time.Duration // of removed containers' data; negative is forever
+	given            given // of what the configuration file says too
+	settings               // what holds
 
+	verb  string
 	begun bool // the command line was understood
 }
 
@@ -67,7 +64,10 @@ changes, delete it and the container goes, its data kept.`,
 	f := root.PersistentFlags()
 	f.StringVar(&a.stateDir, "state-dir", variable("STEAD_STATE_DIR", "/var/lib/stead"), "directory of durable facts and data (STEAD_STATE_DIR)")
 	f.StringVar(&a.runDir, "run-dir", variable("STEAD_RUN_DIR", "/run/stead"), "directory of facts of this boot, and the sockets (STEAD_RUN_DIR)")
-	f.StringArrayVar(&a.manifests, "manifests", manifestsVariable(), "directory of manifests; repeatable, a later one's files replace an earlier one's (STEAD_MANIFESTS, colon-separated)")
+	f.StringVar(&a.given.config, "config", variable("STEAD_CONFIG", defaultConfig), "configuration file; /dev/null is none (STEAD_CONFIG)")
+	f.StringArrayVar(&a.given.manifests, "manifests", manifestsVariable(), "directory of manifests; repeatable, a later one's files replace an earlier one's (STEAD_MANIFESTS, colon-separated)")
+	f.StringVar(&a.given.host, "host", os.Getenv("STEAD_HOST"), "name of this host, for hosts: and ${stead.host} (STEAD_HOST)")
+	f.BoolVar(&a.given.allowWritable, "allow-writable-manifests", os.Getenv("STEAD_ALLOW_WRITABLE_MANIFESTS") == "1", "follow manifests that others than a trusted owner can write (STEAD_ALLOW_WRITABLE_MANIFESTS=1)")
 	f.StringVar(&a.cgroupParent, "cgroup-parent", variable("STEAD_CGROUP_PARENT", "stead"), "cgroup below which all containers' are (STEAD_CGROUP_PARENT)")
 	f.StringVar(&a.logFormat, "log-format", "text", "form of log lines: text or json")
 	root.AddCommand(
@@ -101,16 +101,13 @@ func variable(name, fallback string) string {
 func manifestsVariable() []string {
 	dirs := slices.DeleteFunc(strings.Split(os.Getenv("STEAD_MANIFESTS"), ":"), func(d string) bool { return d == "" })
 	if len(dirs) == 0 {
-		return searchPath
+		return nil
 	}
 	return dirs
 }
 
 // prepare checks the flags that every verb has.
 func (a *app) prepare(cmd *cobra.Command) error {
-	flags := cmd.Root().PersistentFlags()
-	a.retention = reconcile.DefaultRetention
-	a.ownManifests = flags.Changed("manifests") || os.Getenv("STEAD_MANIFESTS") != ""
 	if a.logFormat != "text" && a.logFormat != "json" {
 		return fmt.Errorf("--log-format %s: want text or json", a.logFormat)
 	}
@@ -119,9 +116,8 @@ func (a *app) prepare(cmd *cobra.Command) error {
 			return err
 		}
 	}
-	a.manifests = slices.Clone(a.manifests)
-	for i := range a.manifests {
-		if err := absolute(&a.manifests[i]); err != nil {
+	for i := range a.given.manifests {
+		if err := absolute(&a.given.manifests[i]); err != nil {
 			return err
 		}
 	}
@@ -130,6 +126,9 @@ func (a *app) prepare(cmd *cobra.Command) error {
 	}
 	if spare := longestSocket - len(a.daemonSocket()); spare < 0 {
 		return fmt.Errorf("--run-dir %s: too long by %s for the sockets in it", a.runDir, count(-spare, "character"))
+	}
+	if err := a.configure(cmd); err != nil {
+		return err
 	}
 	a.begun = true
 	return nil

@@ -43,7 +43,7 @@ type settings struct {
 	retention time.Duration // as reconcile.Engine takes it
 }
 
-// settle finds out what holds. An error has all that is wrong with the file.
+// settings finds out what holds. An error has all that is wrong with the file.
 func (g given) settings(note func(string)) (settings, error) {
 	c, err := g.read(note)
 	if err != nil {
@@ -152,9 +152,7 @@ func wholeName(short, hosts string) string {
 func (a *app) configure(cmd *cobra.Command) error {
 	flags := cmd.Root().PersistentFlags()
 	a.given.ownConfig = flags.Changed("config") || os.Getenv("STEAD_CONFIG") != ""
-	if a.ownManifests {
-		a.given.manifests = a.manifests
-	}
+	a.verb = cmd.Name()
 	switch cmd.Name() {
 	case "schema", "version", "completion", "help", "explain":
 		return nil
@@ -167,10 +165,6 @@ func (a *app) configure(cmd *cobra.Command) error {
 		}
 		return &exitError{code, err}
 	}
-	a.use(s)
+	a.settings = s
 	return nil
-}
-
-func (a *app) use(s settings) {
-	a.manifests, a.host, a.trust, a.settle, a.retention = s.manifests, s.host, s.trust, s.settle, s.retention
 }

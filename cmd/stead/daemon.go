@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"reflect"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"stead/reconcile"
 	"stead/reconcile/control"
 	"stead/reconcile/events"
+	"stead/reconcile/source"
 	"stead/runtime"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
@@ -50,6 +53,8 @@ type daemon struct {
 	stopContainers bool
 
 	rt     *runtime.Runtime
+	src    *source.Source
+	config sync.Mutex // guards settings once the loop runs
 	engine *reconcile.Engine
 }
 
@@ -77,8 +82,9 @@ func (d *daemon) run(ctx context.Context) error {
 	if err != nil {
 		d.log.Warn("ends of commands may be told a second time", "error", err)
 	}
+	d.src = d.source(d.log)
 	d.engine = &reconcile.Engine{
-		Source: d.source(d.log), Runtime: d.rt, Log: d.log, Retention: d.retention, Record: journal.Record, Exits: exits,
+		Source: d.src, Runtime: d.rt, Log: d.log, Settle: d.settle, Retention: d.retention, Record: journal.Record, Exits: exits,
 	}
 	defer d.limitEnd(ctx)()
 	err = d.serve(ctx, socket)
@@ -128,7 +134,7 @@ func (d *daemon) serve(ctx context.Context, socket net.Listener) error {
 		})
 	}
 	part(d.engine.Run)
-	part(func(ctx context.Context) error { return control.Serve(ctx, socket, d.engine, d.log) })
+	part(func(ctx context.Context) error { return control.Serve(ctx, socket, reloading{d.engine, d}, d.log) })
 	part(d.reloads)
 	part(d.reports)
 	d.notify(sd.SdNotifyReady)
@@ -152,11 +158,38 @@ func (d *daemon) reloads(ctx context.Context) error {
 		unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
 		d.notify(fmt.Sprintf("%s\nMONOTONIC_USEC=%d", sd.SdNotifyReloading, now.Nano()/1000))
 		d.log.Info("reloading")
-		if err := d.engine.Reload(ctx); err != nil {
-			d.log.Error("reload", "error", err)
-		}
+		_ = d.reload(ctx) // says in the log what is wrong
 		d.notify(sd.SdNotifyReady)
 	}
+}
+
+// reloading is the loop, whose reload reads the configuration file again too.
+type reloading struct {
+	*reconcile.Engine
+	d *daemon
+}
+
+func (r reloading) Reload(ctx context.Context) error { return r.d.reload(ctx) }
+
+// reload reads the configuration file and looks at everything again. With a
+// broken file all stays as it was configured.
+func (d *daemon) reload(ctx context.Context) error {
+	d.config.Lock()
+	defer d.config.Unlock()
+	s, err := d.given.settings(func(text string) { d.log.Warn(text) })
+	if err != nil {
+		d.log.Error("the configuration stays as it was", "error", strings.Join(errorLines(err), "; "))
+		return errors.Join(fmt.Errorf("the configuration stays as it was: %w", err), d.engine.Reload(ctx))
+	}
+	if !reflect.DeepEqual(s, d.settings) {
+		d.log.Info("the configuration has changed", "manifests", s.manifests, "host", s.host, "settle", s.settle, "retention", s.retention)
+		d.settings = s
+		d.engine.Configure(s.settle, s.retention)
+		d.src.Change(func(src *source.Source) {
+			src.Dirs, src.Parser, src.Host, src.Trust = s.manifests, d.parser(), s.host, s.trust
+		})
+	}
+	return d.engine.Reload(ctx)
 }
 
 // reports tells systemd how this host stands, and that the loop still answers: a

@@ -48,7 +48,7 @@ func TestDaemon(t *testing.T) {
 	})
 	t.Run("other sources than the daemon's are refused", func(t *testing.T) {
 		h.within(t)
-		if c := h.stead("apply", "--manifests", h.dir); c.code != exitUsage || !strings.Contains(c.err, "the daemon reads "+h.manifests+", not "+h.dir) {
+		if c := h.stead("apply", "--manifests", h.dir); c.code != exitUsage || !strings.Contains(c.err, "the daemon's manifests: "+h.manifests+", not "+h.dir) {
 			t.Errorf("%+v", c)
 		}
 	})

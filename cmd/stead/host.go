@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -29,14 +28,10 @@ type host struct {
 }
 
 // parser reads manifests as this host does.
-func parser() spec.Parser {
-	name, _ := os.Hostname()
-	short, _, _ := strings.Cut(name, ".")
-	return spec.Parser{Host: short}
-}
+func (a *app) parser() spec.Parser { return spec.Parser{Host: a.host} }
 
 func (a *app) source(log *slog.Logger) *source.Source {
-	return &source.Source{Dirs: a.manifests, Parser: parser(), Log: log}
+	return &source.Source{Dirs: a.manifests, Parser: a.parser(), Host: a.host, Trust: a.trust, Log: log}
 }
 
 // open opens the runtime on this program's directories.
@@ -65,22 +60,44 @@ func (a *app) dial(ctx context.Context) (*host, error) {
 		return nil, err
 	}
 	h := &host{Controller: c, daemon: true, close: func(context.Context) error { return nil }}
-	if !a.ownManifests {
-		return h, nil
-	}
-	report, err := c.Status(ctx)
-	if err != nil {
+	if err := a.sameSources(ctx, h); err != nil {
 		return nil, err
+	}
+	return h, nil
+}
+
+// sameSources refuses to ask a daemon that reads something else than the caller
+// named. An apply or a plan is refused as well where the configuration file has
+// changed since the daemon read it.
+func (a *app) sameSources(ctx context.Context, h *host) error {
+	strict := a.verb == "apply" || a.verb == "plan"
+	if a.given.manifests == nil && a.given.host == "" && !strict {
+		return nil
+	}
+	report, err := h.Status(ctx)
+	if err != nil {
+		return err
 	}
 	var dirs []string
 	for _, s := range report.Sources {
 		dirs = append(dirs, s.Path)
 	}
-	if !slices.Equal(dirs, a.manifests) {
-		return nil, exitWith(exitUsage, "the daemon reads %s, not %s; leave --manifests and STEAD_MANIFESTS out, or name other state and run directories",
-			strings.Join(dirs, ", "), strings.Join(a.manifests, ", "))
+	differ := func(what, theirs, ours string, named bool) error {
+		advice := "leave --" + what + " and its variable out, or name other state and run directories"
+		if !named {
+			advice = "stead reload makes it read " + a.given.config + " again"
+		}
+		return exitWith(exitUsage, "the daemon's %s: %s, not %s; %s", what, theirs, ours, advice)
 	}
-	return h, nil
+	switch named := a.given.manifests != nil; {
+	case slices.Equal(dirs, a.manifests) || !named && !strict:
+	default:
+		return differ("manifests", strings.Join(dirs, ", "), strings.Join(a.manifests, ", "), named)
+	}
+	if named := a.given.host != ""; report.Host != a.host && (named || strict) {
+		return differ("host", report.Host, a.host, named)
+	}
+	return nil
 }
 
 func (a *app) daemonSocket() string { return a.runDir + "/daemon.sock" }
@@ -124,7 +141,7 @@ func (a *app) forChange(ctx context.Context) (*host, error) {
 		return nil, err
 	}
 	// What fails is told by the verb: the loop's own log would say it twice.
-	return &host{Controller: &reconcile.Engine{Source: a.source(nil), Runtime: rt, Record: journal.Record}, close: func(ctx context.Context) error {
+	return &host{Controller: &reconcile.Engine{Source: a.source(nil), Runtime: rt, Settle: a.settle, Record: journal.Record}, close: func(ctx context.Context) error {
 		defer unlock()
 		defer rt.Close()
 		defer journal.Close()
@@ -142,7 +159,7 @@ func (a *app) forReading(ctx context.Context) (*host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", a.stateDir, err)
 	}
-	return &host{Controller: &reconcile.Engine{Source: a.source(nil), Runtime: rt}, close: func(context.Context) error {
+	return &host{Controller: &reconcile.Engine{Source: a.source(nil), Runtime: rt, Settle: a.settle}, close: func(context.Context) error {
 		rt.Close()
 		return nil
 	}}, nil

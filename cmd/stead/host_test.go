@@ -24,6 +24,7 @@ type testHost struct {
 	t                *testing.T
 	dir, run         string
 	manifests, group string
+	env              []string // besides; the last word counts
 	daemon           *exec.Cmd
 	log              bytes.Buffer
 }
@@ -57,8 +58,9 @@ func (h *testHost) within(t *testing.T) {
 func (h *testHost) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env = append(os.Environ(), asProgram+"=1", "STEAD_STATE_DIR="+h.dir+"/state", "STEAD_RUN_DIR="+h.run,
-		"STEAD_MANIFESTS="+h.manifests, "STEAD_CGROUP_PARENT="+h.group,
+		"STEAD_MANIFESTS="+h.manifests, "STEAD_CGROUP_PARENT="+h.group, "STEAD_CONFIG=/dev/null",
 		"GORACE=atexit_sleep_ms=0") // else each verb sleeps for a second at its end
+	cmd.Env = append(cmd.Env, h.env...)
 	return cmd
 }
 

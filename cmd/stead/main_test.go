@@ -34,7 +34,7 @@ func run(t *testing.T, stdin string, args ...string) call {
 	t.Helper()
 	dir := t.TempDir()
 	for name, value := range map[string]string{
-		"STEAD_STATE_DIR": dir + "/state", "STEAD_RUN_DIR": dir + "/run", "STEAD_CGROUP_PARENT": "stead-test-none",
+		"STEAD_STATE_DIR": dir + "/state", "STEAD_RUN_DIR": dir + "/run", "STEAD_CGROUP_PARENT": "stead-test-none", "STEAD_CONFIG": "/dev/null",
 	} {
 		if os.Getenv(name) == "" {
 			t.Setenv(name, value)

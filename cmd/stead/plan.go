@@ -116,3 +116,4 @@ func planJSON(p reconcile.Plan) planView {
 type nothing struct{ reconcile.Runtime }
 
 func (nothing) List() []runtime.Status { return nil }
+func (nothing) Holds() *runtime.Holds  { return &runtime.Holds{} }

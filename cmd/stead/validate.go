@@ -30,12 +30,13 @@ type checked struct {
 	files  int
 	names  map[string]string // container → where
 	errors []string
+	parser spec.Parser
 }
 
 func (a *app) validate(args []string) error {
-	c := &checked{names: map[string]string{}}
+	c := &checked{names: map[string]string{}, parser: a.parser()}
 	if len(args) == 0 {
-		c.directories(a.manifests, !a.ownManifests)
+		c.directories(a.manifests, a.given.manifests == nil)
 	}
 	var dirs []string
 	for _, arg := range args {
@@ -54,7 +55,7 @@ func (a *app) validate(args []string) error {
 		if arg == "-" {
 			arg = "stdin"
 		}
-		c.documents(arg, parser().Parse(arg, data))
+		c.documents(arg, a.parser().Parse(arg, data))
 	}
 	if len(dirs) > 0 {
 		c.directories(dirs, false)
@@ -85,7 +86,7 @@ func readManifest(name string, stdin io.Reader) ([]byte, error) {
 // directories reads as the daemon does; one that is missing is no error where it
 // is only part of the search path.
 func (c *checked) directories(dirs []string, optional bool) {
-	r := (&source.Source{Dirs: dirs, Parser: parser()}).Read()
+	r := (&source.Source{Dirs: dirs, Parser: c.parser}).Read()
 	for _, d := range r.Dirs {
 		if d.Err != nil && !(optional && d.Missing()) {
 			c.errors = append(c.errors, fmt.Sprintf("%s: %v", d.Path, d.Err))

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"stead/reconcile"
+	"stead/reconcile/source"
+)
+
+const configHead = "apiVersion: stead/v1\nkind: Config\n"
+
+func TestSettings(t *testing.T) {
+	defaults := settings{manifests: searchPath, host: hostName(), trust: &source.Trust{}, settle: 5 * time.Second, retention: 30 * 24 * time.Hour}
+	with := func(change func(*settings)) settings {
+		s := defaults
+		change(&s)
+		return s
+	}
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	for _, test := range []struct {
+		summary string
+		file    string
+		given   given
+		want    settings
+	}{
+		{"nothing said", configHead, given{}, defaults},
+		{"all said by the file", configHead + "manifests: [/a, /b]\nhostName: web-1.example.com\nsettle: 1m\nretention: 1d\ntrustedOwners: [root, 1001]\n", given{},
+			settings{[]string{"/a", "/b"}, "web-1.example.com", &source.Trust{Owners: []uint32{0, 1001}}, time.Minute, 24 * time.Hour}},
+		{"a flag has the last word", configHead + "manifests: [/a]\nhostName: web-1\n", given{manifests: []string{"/c"}, host: "db-1"},
+			with(func(s *settings) { s.manifests, s.host = []string{"/c"}, "db-1" })},
+		{"no settle time", configHead + "settle: 0\n", given{}, with(func(s *settings) { s.settle = -1 })},
+		{"no trust asked for", configHead + "trustedOwners: [1001]\n", given{allowWritable: true}, with(func(s *settings) { s.trust = nil })},
+	} {
+		writeFile(t, file, test.file)
+		test.given.config = file
+		if got, err := test.given.settings(nil); err != nil || !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%s: got %+v, %v\nwant %+v", test.summary, got, err, test.want)
+		}
+	}
+	missing := given{config: file + ".not"}
+	if got, err := missing.settings(nil); err != nil || !reflect.DeepEqual(got, defaults) {
+		t.Errorf("no file: got %+v, %v", got, err)
+	}
+	missing.ownConfig = true
+	if _, err := missing.settings(nil); err == nil {
+		t.Error("no file, but somebody named it: want an error")
+	}
+}
+
+func TestHostName(t *testing.T) {
+	const debian = "127.0.0.1 localhost\n127.0.1.1\tweb-1.example.com\tweb-1 # by the installer\n10.0.0.2 db-1 web-2.example.com web-2\n"
+	for short, want := range map[string]string{"web-1": "web-1.example.com", "web-2": "web-2", "web": "web", "db-1": "db-1"} {
+		if got := wholeName(short, debian); got != want {
+			t.Errorf("%s: %s, want %s", short, got, want)
+		}
+	}
+}
+
+func TestBrokenConfiguration(t *testing.T) {
+	dir := t.TempDir()
+	broken, open := dir+"/broken.yaml", dir+"/open.yaml"
+	writeFile(t, broken, configHead+"retension: 30d\nids: {}\n")
+	writeFile(t, open, configHead)
+	if err := os.Chmod(open, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	lines := "stead: " + broken + ":3:1: retension: unknown field; did you mean retention?\nstead: " + broken + ":4:1: ids: not supported yet\n"
+	for _, test := range []struct {
+		summary string
+		args    []string
+		want    call
+	}{
+		{"a verb refuses", []string{"ps", "--config", broken}, call{exitUsage, "", lines}},
+		{"the daemon refuses", []string{"daemon", "--config", broken}, call{exitUsage, "", lines}},
+		{"exec has a code of its own", []string{"exec", "--config", broken, "web", "true"}, call{exitExec, "", lines}},
+		{"a file that is not there", []string{"ps", "--config", dir + "/none"}, call{exitUsage, "", "stead: stat " + dir + "/none: no such file or directory\n"}},
+	} {
+		if got := run(t, "", test.args...); got != test.want {
+			t.Errorf("%s: %+v, want %+v", test.summary, got, test.want)
+		}
+	}
+	if got := run(t, "", "version", "--config", broken); got.code != 0 {
+		t.Errorf("version needs no configuration: %+v", got)
+	}
+	if os.Geteuid() == 0 {
+		want := "stead: " + open + " is refused: " + open + " can be written by others than its owner (mode 0666): chmod go-w " + open + "\n"
+		if got := run(t, "", "ps", "--config", open); got != (call{exitUsage, "", want}) {
+			t.Errorf("a file that everybody can write: %+v", got)
+		}
+		if got := run(t, "", "ps", "--allow-writable-manifests", "--config", open); got.code == exitUsage {
+			t.Errorf("and that is meant: %+v", got)
+		}
+	}
+}
+
+// A running daemon takes a new configuration when it is asked to, and keeps the
+// old one when the new one is broken.
+func TestReloadOfTheConfiguration(t *testing.T) {
+	h := newHost(t)
+	config, second := h.dir+"/config.yaml", h.dir+"/second"
+	if err := os.Mkdir(second, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(second + "/b.yaml") })
+	h.env = []string{"STEAD_MANIFESTS=", "STEAD_CONFIG=" + config}
+	writeFile(t, config, configHead+"manifests: ["+h.manifests+"]\nhostName: web-1\n")
+	h.write("a.yaml", manifest("a", "  suspend: true\n  hosts: [web-1]\n"))
+	writeFile(t, second+"/b.yaml", manifest("b", "  suspend: true\n  env: {H: '${stead.host}'}\n"))
+	h.startDaemon()
+	h.until("a", "there", func(reconcile.ContainerView) bool { return true })
+
+	writeFile(t, config, configHead+"manifests: [m]\n")
+	if c := h.stead("ps"); c.code != exitUsage {
+		t.Errorf("a verb with the broken file: %+v", c)
+	}
+	h.env[1] = "STEAD_CONFIG=/dev/null" // another caller's
+	if c := h.stead("reload"); c.code != exitFailure || !strings.Contains(c.err, "the configuration stays as it was: ") || !strings.Contains(c.err, config+":3:13: manifests[0]: found \"m\", want an absolute path") {
+		t.Errorf("reload with a broken file: %+v", c)
+	}
+	h.env[1] = "STEAD_CONFIG=" + config
+	writeFile(t, config, configHead+"manifests: ["+h.manifests+", "+second+"]\nhostName: web-1\n")
+	c := h.stead("apply")
+	if c.code != exitUsage || !strings.Contains(c.err, "the daemon's manifests: "+h.manifests+", not "+h.manifests+", "+second+"; stead reload makes it read "+config+" again") {
+		t.Errorf("apply with a newer file than the daemon's: %+v", c)
+	}
+	if c := h.stead("plan"); c.code != exitUsage {
+		t.Errorf("plan with a newer file than the daemon's: %+v", c)
+	}
+	h.ok("reload")
+	h.until("b", "there", func(v reconcile.ContainerView) bool { return v.State == reconcile.Stopped })
+	h.ok("apply")
+
+	writeFile(t, config, configHead+"manifests: ["+h.manifests+", "+second+"]\nhostName: web-2\n")
+	h.ok("reload")
+	v := h.until("a", "held", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.Held })
+	if !strings.Contains(v.Why, "this host's name is web-2 now, which its hosts don't match") {
+		t.Errorf("%+v", v)
+	}
+	h.until("b", "of the new name", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.Synced })
+	if log := h.endDaemon(syscall.SIGTERM); !strings.Contains(log, "the configuration stays as it was") {
+		t.Error("the log does not say that the old configuration holds")
+	}
+}
