@@ -46,3 +46,6 @@ func (d *Declared) noteDropIns(declared map[string]claim) {
 		}
 	}
 }
+
+// Notes say what is no fault of the manifests, and hardly meant.
+func (d *Declared) Notes() []string { return d.notes }

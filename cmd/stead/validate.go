@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"slices"
 
+	"stead/reconcile"
 	"stead/reconcile/source"
 	"stead/spec"
 
@@ -12,31 +15,55 @@ import (
 )
 
 func (a *app) validateCommand() *cobra.Command {
-	return &cobra.Command{
+	var name string
+	cmd := &cobra.Command{
 		Use:   "validate [FILE|DIRECTORY|-]…",
 		Short: "Check manifests",
 		Long: `validate checks manifests and lists all their errors: files of any name, - for
 stdin, or directories with what stead would read there; the manifest directories
-if nothing is named. It exits with 4 if there are errors. It needs no root, and
-looks at nothing else of this host.`,
+if nothing is named. A file is held against the others that are named, never
+against what is installed. A file in a folder such as web.container.d is checked
+for its shape; with --for web, files are drop-ins for the container web, and are
+merged onto its installed manifest if there is one.
+
+It exits with 4 if there are errors. It needs no root, and looks at nothing else
+of this host. Manifests for other hosts are checked too; --host says whose names
+must not clash.`,
 		RunE: func(_ *cobra.Command, args []string) error {
-			return a.validate(args)
+			c := &checked{names: map[string]string{}, parser: a.parser()}
+			var err error
+			if name != "" {
+				err = a.validateFor(c, name, args)
+			} else {
+				err = a.validate(c, args)
+			}
+			if err != nil {
+				return err
+			}
+			return a.validated(c)
 		},
 	}
+	cmd.Flags().StringVar(&name, "for", "", "the files are drop-ins for this container")
+	return cmd
 }
 
 // checked gathers what validate read.
 type checked struct {
-	files  int
-	names  map[string]string // container → where
-	errors []string
-	parser spec.Parser
+	parser     spec.Parser
+	files      int
+	containers int
+	names      map[string]string // container of this host → where
+	errors     []string
+	notes      []string
 }
 
-func (a *app) validate(args []string) error {
-	c := &checked{names: map[string]string{}, parser: a.parser()}
+func (a *app) validate(c *checked, args []string) error {
 	if len(args) == 0 {
-		c.directories(a.manifests, a.given.manifests == nil)
+		s := &source.Source{Dirs: a.manifests, Parser: c.parser}
+		if os.Geteuid() == 0 {
+			s.Trust = a.trust // as the daemon reads them
+		}
+		c.directories(s, a.given.manifests == nil)
 	}
 	var dirs []string
 	for _, arg := range args {
@@ -52,13 +79,22 @@ func (a *app) validate(args []string) error {
 			return err
 		}
 		c.files++
-		if arg == "-" {
-			arg = "stdin"
+		if _, isDropIn := source.DropInFor(filepath.Base(filepath.Dir(arg))); isDropIn {
+			c.fail(spec.ParseFragment(arg, data).Errors)
+			continue
 		}
-		c.documents(arg, a.parser().Parse(arg, data))
+		c.documents(fileName(arg), c.parser.Parse(fileName(arg), data))
 	}
 	if len(dirs) > 0 {
-		c.directories(dirs, false)
+		c.directories(&source.Source{Dirs: dirs, Parser: c.parser}, false)
+	}
+	return nil
+}
+
+// validated says what came of it.
+func (a *app) validated(c *checked) error {
+	for _, note := range c.notes {
+		fmt.Fprintln(a.err, "note: "+note)
 	}
 	for _, line := range c.errors {
 		fmt.Fprintln(a.err, line)
@@ -66,8 +102,15 @@ func (a *app) validate(args []string) error {
 	if n := len(c.errors); n > 0 {
 		return exitWith(exitInvalid, "%s in %s", count(n, "error"), count(c.files, "file"))
 	}
-	fmt.Fprintf(a.out, "%s, %s: no errors\n", count(c.files, "file"), count(len(c.names), "container"))
+	fmt.Fprintf(a.out, "%s, %s: no errors\n", count(c.files, "file"), count(c.containers, "container"))
 	return nil
+}
+
+func fileName(arg string) string {
+	if arg == "-" {
+		return "stdin"
+	}
+	return arg
 }
 
 // readManifest reads one more byte than a manifest may have: the parser refuses it.
@@ -85,43 +128,121 @@ func readManifest(name string, stdin io.Reader) ([]byte, error) {
 
 // directories reads as the daemon does; one that is missing is no error where it
 // is only part of the search path.
-func (c *checked) directories(dirs []string, optional bool) {
-	r := (&source.Source{Dirs: dirs, Parser: c.parser}).Read()
+func (c *checked) directories(s *source.Source, optional bool) {
+	r := s.Read()
 	for _, d := range r.Dirs {
 		if d.Err != nil && !(optional && d.Missing()) {
 			c.errors = append(c.errors, fmt.Sprintf("%s: %v", d.Path, d.Err))
 		}
 	}
-	for _, f := range r.Files {
+	for _, f := range slices.Concat(r.Files, r.Fragments) {
 		c.files++
 		switch {
 		case f.Err != nil:
-			c.errors = append(c.errors, f.Err.Error())
+			c.fail([]*spec.Error{f.Err})
 		case !f.Waiting.IsZero():
-			c.errors = append(c.errors, f.Path+": somebody has it open for writing")
+			c.errors = append(c.errors, f.Writer+": somebody has it open for writing")
+		}
+		if f.Fragment != nil {
+			c.fail(f.Fragment.Errors)
 		}
 		c.documents(f.Path, f.Documents)
+	}
+	c.notes = append(c.notes, reconcile.Declare(r).Notes()...)
+}
+
+// fail notes errors, each once: a drop-in may break many manifests.
+func (c *checked) fail(errs []*spec.Error) {
+	for _, err := range errs {
+		if line := err.Error(); !slices.Contains(c.errors, line) {
+			c.errors = append(c.errors, line)
+		}
 	}
 }
 
 func (c *checked) documents(file string, docs []spec.Document) {
 	for _, d := range docs {
-		for _, err := range d.Errors {
-			c.errors = append(c.errors, err.Error())
-		}
+		c.fail(d.Errors)
 		if d.Container == nil {
+			continue
+		}
+		c.containers++
+		if d.Elsewhere {
 			continue
 		}
 		name, where := d.Container.Metadata.Name, fmt.Sprintf("%s:%d", file, d.Line)
 		if first, taken := c.names[name]; taken {
-			c.errors = append(c.errors, (&spec.Error{
+			c.fail([]*spec.Error{{
 				File: file, Line: d.NameLine, Column: d.NameColumn, Path: "metadata.name",
 				Message: fmt.Sprintf("%q is taken by %s: one name, one manifest; rename or delete one", name, first),
-			}).Error())
+			}})
 			continue
 		}
 		c.names[name] = where
 	}
+}
+
+// validateFor checks drop-ins for one container.
+func (a *app) validateFor(c *checked, name string, args []string) error {
+	if err := spec.CheckName(name); err != nil {
+		return exitWith(exitUsage, "--for %q: %w", name, err)
+	}
+	if len(args) == 0 {
+		return exitWith(exitUsage, "--for %s: want the drop-in's file, or -", name)
+	}
+	p := &overriding{Parser: c.parser, name: name}
+	for _, arg := range args {
+		data, err := readManifest(arg, a.in)
+		if err != nil {
+			return err
+		}
+		c.files++
+		f := spec.ParseFragment(fileName(arg), data)
+		c.fail(f.Errors)
+		p.given = append(p.given, f)
+	}
+	if len(c.errors) > 0 {
+		return nil
+	}
+	(&source.Source{Dirs: a.manifests, Parser: p}).Read()
+	switch {
+	case p.after == nil:
+		c.notes = append(c.notes, fmt.Sprintf("no manifest declares %s here: checked for its shape alone", name))
+	case p.before.Errors != nil:
+		c.notes = append(c.notes, fmt.Sprintf("the installed manifest has errors without it (%v): checked for its shape alone", p.before.Errors[0]))
+	default:
+		c.containers++
+		c.fail(p.after.Errors)
+	}
+	return nil
+}
+
+// overriding parses the installed manifest of a container with drop-ins that are
+// not installed. Of those that are, the ones of the same file names are left out,
+// as these take their place, and so are broken ones.
+type overriding struct {
+	spec.Parser
+	name          string
+	given         []*spec.Fragment
+	before, after *spec.Document // without and with what is given; nil if nothing declares it
+}
+
+func (o *overriding) ParseWith(file string, data []byte, fragments func(string) []*spec.Fragment) []spec.Document {
+	installed := slices.DeleteFunc(slices.Clone(fragments(o.name)), func(f *spec.Fragment) bool {
+		return f.Errors != nil || slices.ContainsFunc(o.given, func(g *spec.Fragment) bool { return filepath.Base(g.File) == filepath.Base(f.File) })
+	})
+	parse := func(over []*spec.Fragment) []spec.Document {
+		return o.Parser.ParseWith(file, data, func(string) []*spec.Fragment { return over })
+	}
+	docs := parse(installed)
+	for i := range docs {
+		if docs[i].Name != o.name || o.after != nil && !o.before.Elsewhere {
+			continue
+		}
+		with := parse(slices.Concat(installed, o.given))[i]
+		o.before, o.after = &docs[i], &with
+	}
+	return docs
 }
 
 func count(n int, what string) string {
