@@ -8,6 +8,7 @@ import (
 	"log/slog"
 
 	"stead/reconcile"
+	"stead/reconcile/source"
 	"stead/runtime"
 	"stead/spec"
 
@@ -16,19 +17,30 @@ import (
 
 func (a *app) planCommand() *cobra.Command {
 	var output string
+	var from []string
 	cmd := &cobra.Command{
 		Use:   "plan",
 		Short: "Say what an apply would do, and do nothing",
 		Long: `plan says what an apply would do now, and changes nothing. It exits with 3 if
 anything is to be done or held, with 4 if a manifest has errors.
 
-It needs no root. Where it may not read what runs, everything counts as new.`,
+It needs no root. Where it may not read what runs, everything counts as new.
+
+With --from it looks at no host at all, and says what a change from the manifests
+of one directory to those of another would do where the first are in effect:
+  stead plan --from old --manifests new --host web-1`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := oneOf("output", output, "text", "json"); err != nil {
 				return err
 			}
-			p, err := a.plan(cmd.Context())
+			var p reconcile.Plan
+			var err error
+			if from == nil {
+				p, err = a.plan(cmd.Context())
+			} else {
+				p, err = a.planOffline(from)
+			}
 			if err != nil {
 				return err
 			}
@@ -36,7 +48,28 @@ It needs no root. Where it may not read what runs, everything counts as new.`,
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	cmd.Flags().StringArrayVar(&from, "from", nil, "directory of manifests that are in effect; repeatable, as --manifests is")
 	return cmd
+}
+
+// planOffline is the plan of a change between directories.
+func (a *app) planOffline(from []string) (reconcile.Plan, error) {
+	if a.given.manifests == nil {
+		return reconcile.Plan{}, exitWith(exitUsage, "--from wants --manifests too: the directory of the manifests as they will be")
+	}
+	for i := range from {
+		if err := absolute(&from[i]); err != nil {
+			return reconcile.Plan{}, err
+		}
+	}
+	read := func(dirs []string) *source.Reading {
+		return (&source.Source{Dirs: dirs, Parser: a.parser(), Host: a.host}).Read()
+	}
+	p, notes := reconcile.Offline(read(from), read(a.manifests))
+	for _, note := range notes {
+		fmt.Fprintf(a.err, "note: %s; what it declares counts as not there\n", note)
+	}
+	return p, nil
 }
 
 func (a *app) plan(ctx context.Context) (reconcile.Plan, error) {
