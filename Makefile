@@ -17,10 +17,12 @@ endif
 build:
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/stead ./cmd/stead
 
-# The second run kills daemon and keeper between any two steps: in a build of its
+# The second run takes single defences away and wants the attacks to succeed then.
+# The third kills daemon and keeper between any two steps: in a build of its
 # own, without the race detector, as it is released.
 test:
 	$(ROOT) go test -race -timeout 8m $(AS_ROOT) ./...
+	$(ROOT) CGO_ENABLED=0 go test -tags weak -run TestCVE -timeout 4m $(AS_ROOT) ./runtime
 	$(ROOT) CGO_ENABLED=0 go test -tags fault -run TestCrash -parallel 4 -timeout 8m $(AS_ROOT) ./cmd/stead
 
 test-vm:

@@ -16,6 +16,7 @@ import (
 	"stead/runtime/cgroup"
 	"stead/runtime/fault"
 	"stead/runtime/keeper"
+	"stead/runtime/weak"
 	"stead/spec"
 )
 
@@ -93,6 +94,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		wake: make(chan struct{}, 1), byName: map[string]*container{}, removed: map[string]string{},
 	}
 	fault.Dir(o.RunDir)
+	weak.Dir(o.RunDir)
 	host.Owner = resolved(o.StateDir)
 	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if !o.ReadOnly {

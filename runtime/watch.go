@@ -171,7 +171,7 @@ func (r *Runtime) settle(id string) {
 	c.settling.Lock()
 	defer c.settling.Unlock()
 	r.mu.Lock()
-	done := c.settled == id // by another while we waited: the next run may be under way
+	done := c.settled == id || c.rec.ID() != id // by another while we waited: the next run may be under way
 	r.mu.Unlock()
 	if done {
 		return
@@ -192,6 +192,12 @@ func (r *Runtime) settle(id string) {
 	fault.Point("settle-cgroup-removed")
 	r.clearPipes(id)
 	fault.Point("settle-pipes-removed")
+	r.mu.Lock()
+	over := c.rec.ID() != id // a start that failed is told twice: whoever asked may have begun the next one
+	r.mu.Unlock()
+	if over {
+		return
+	}
 	if f, _ := r.known(c); f.LastRun != nil {
 		next := *f
 		next.LastRun = &lastRun{BootID: rec.BootID, StartedAt: rec.StartedAt.UTC(), FinishedAt: rec.FinishedAt.UTC(), Exit: exitOf(rec.Ending, rec.Stopping)}
@@ -201,7 +207,9 @@ func (r *Runtime) settle(id string) {
 		r.writeLater(c)
 	}
 	r.mu.Lock()
-	c.rec, c.settled = rec, id
+	if c.rec.ID() == id {
+		c.rec, c.settled = rec, id
+	}
 	r.mu.Unlock()
 	r.changed()
 }

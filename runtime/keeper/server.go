@@ -13,6 +13,7 @@ import (
 
 	"stead/runtime/fault"
 	"stead/runtime/launch"
+	"stead/runtime/weak"
 
 	"golang.org/x/sys/unix"
 )
@@ -63,7 +64,7 @@ func Main(args []string) int {
 		log.Error("start", "error", err)
 		return 1
 	}
-	go s.accept()
+	go s.accept(s.listener)
 	s.serve()
 	return 0
 }
@@ -71,7 +72,10 @@ func Main(args []string) int {
 func newServer(run string, old *legacy, log *slog.Logger) (*server, error) {
 	// A start copies this process: keep it small, and out of sight.
 	debug.SetGCPercent(25)
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+	weak.Dir(run)
+	if weak.Is("binary on disk") {
+		// CVE-2019-5736
+	} else if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return nil, os.NewSyscallError("prctl", err)
 	}
 	os.WriteFile("/proc/self/comm", []byte(Argv0), 0) // else it is called after its memfd
@@ -107,6 +111,11 @@ func newServer(run string, old *legacy, log *slog.Logger) (*server, error) {
 	if s.listener, err = net.ListenUnix("unixpacket", addr); err != nil {
 		return nil, err
 	}
+	if weak.Is("abstract socket") { // CVE-2020-15257
+		if abstract, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: "@" + Socket(run), Net: "unixpacket"}); err == nil {
+			go s.accept(abstract)
+		}
+	}
 	return s, os.Chmod(Socket(run), 0o600)
 }
 
@@ -136,9 +145,9 @@ func lock(run string) (fd int, err error) {
 
 const lockPatience = 10 * time.Second
 
-func (s *server) accept() {
+func (s *server) accept(on *net.UnixListener) {
 	for {
-		c, err := s.listener.AcceptUnix()
+		c, err := on.AcceptUnix()
 		if err != nil {
 			s.log.Error("accept", "error", err)
 			os.Exit(1) // the daemon starts another, which adopts

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"unsafe"
 
+	"stead/runtime/weak"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -28,7 +30,7 @@ func (p *program) execute(c *Process) {
 		}
 	}
 	p.identity(c)
-	p.do("enter working directory "+c.WorkingDir, unix.SYS_CHDIR, p.text(c.WorkingDir))
+	p.enterWorkingDir(c.WorkingDir)
 	if c.NoNewPrivs {
 		p.seccomp(c)
 	}
@@ -47,6 +49,20 @@ func (p *program) execute(c *Process) {
 	for _, path := range c.Paths {
 		p.do("execute "+c.Argv[0], unix.SYS_EXECVE, p.text(path), argv, envp).kind = exec
 	}
+}
+
+// enterWorkingDir goes through no magic link: /proc/self/fd/N leads wherever a
+// descriptor does that we still have.
+func (p *program) enterWorkingDir(dir string) {
+	step := "enter working directory " + dir
+	if weak.Is("leaks") {
+		p.do(step, unix.SYS_CHDIR, p.text(dir))
+		return
+	}
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
+	fd := p.slot()
+	p.do(step, unix.SYS_OPENAT2, cwd, p.text(dir), data(p, how), unsafe.Sizeof(how)).into = fd
+	p.do(step, unix.SYS_FCHDIR).from[0] = fd
 }
 
 // ignoredSignals are those that whoever started us had ignored (nohup, make), bit
@@ -86,9 +102,13 @@ func (p *program) identity(c *Process) {
 	type set struct{ effective, permitted, inheritable uint32 }
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	both := c.Caps.Effective | c.Caps.Ambient
+	inheritable := c.Caps.Ambient
+	if weak.Is("inheritable capabilities") { // CVE-2022-29162
+		inheritable = both
+	}
 	sets := [2]set{
-		{uint32(both), uint32(both), uint32(c.Caps.Ambient)},
-		{uint32(both >> 32), uint32(both >> 32), uint32(c.Caps.Ambient >> 32)},
+		{uint32(both), uint32(both), uint32(inheritable)},
+		{uint32(both >> 32), uint32(both >> 32), uint32(inheritable >> 32)},
 	}
 	p.do("set capabilities", unix.SYS_CAPSET, data(p, header), data(p, sets))
 	for i := uintptr(0); i < 64; i++ {

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	"stead/runtime/weak"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -28,11 +30,16 @@ func nodesOf(c *Config, root string) []node {
 	for _, d := range devices {
 		all = append(all, node{Device{d.name, unix.S_IFCHR | 0o666, unix.Mkdev(d.major, d.minor)}, "/dev/" + d.name})
 	}
+	if weak.Is("console from the root") {
+		all[len(all)-1].copied = consoleOf(root)
+	}
 	for i, d := range c.Devices {
 		all = append(all, node{d, devicesDir(root) + "/" + strconv.Itoa(i)})
 	}
 	return all
 }
+
+func consoleOf(root string) string { return root + ".console" }
 
 // devicesDir is where in the nursery the nodes of Config.Devices are.
 func devicesDir(root string) string { return root + ".dev" }
@@ -55,7 +62,7 @@ func (p *program) dev(tree *int32, c *Config, root string) {
 	copies := make([]*int32, len(nodes))
 	for i, n := range nodes {
 		name := p.text(n.Name)
-		if c.IDBase == 0 {
+		if c.IDBase == 0 && !weak.Is("console from the root") {
 			p.do("make /dev/"+n.Name, unix.SYS_MKNODAT, 0, name, uintptr(n.Mode), uintptr(n.Dev)).from[0] = dev
 			continue
 		}

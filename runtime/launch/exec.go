@@ -7,6 +7,8 @@ import (
 	"time"
 	"unsafe"
 
+	"stead/runtime/weak"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -146,6 +148,11 @@ func joiner(mem []byte, e *Entry, f fds) *program {
 		ns |= unix.CLONE_NEWUSER
 	}
 	p.do("join namespaces", unix.SYS_SETNS, targetFD, ns)
+	if weak.Is("label through proc") { // CVE-2025-52881
+		label, fd := "label", p.slot()
+		p.do("open label", unix.SYS_OPENAT, cwd, p.text("/proc/self/attr/exec"), unix.O_WRONLY).into = fd
+		p.do("write label", unix.SYS_WRITE, 0, p.text(label), uintptr(len(label))).from[0] = fd
+	}
 	p.do("setsid", unix.SYS_SETSID)
 	p.becomeRoot()
 	if e.TTY {

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 
+	"stead/runtime/weak"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -41,17 +43,22 @@ func (b *birth) attachKernel() error {
 	} else {
 		unix.Close(at)
 	}
-	return errors.Join(mask(kernel[0], maskedProc), mask(kernel[1], maskedSys), protect(kernel[0], readOnlyProc))
+	b.weaken(kernel)
+	return errors.Join(b.mask(kernel[0], maskedProc), b.mask(kernel[1], maskedSys), protect(kernel[0], readOnlyProc))
 }
 
 // kernelTarget is /proc, /sys or /dev of the root: a directory, never a link,
 // made where it is missing.
 func (b *birth) kernelTarget(name string) (int, error) {
-	at, err := beneath(b.rootFD, name, unix.RESOLVE_NO_SYMLINKS)
+	resolve := uint64(unix.RESOLVE_NO_SYMLINKS)
+	if weak.Is("masks by path") { // CVE-2019-19921, CVE-2023-27561
+		resolve = 0
+	}
+	at, err := beneath(b.rootFD, name, resolve)
 	if err == unix.ENOENT {
 		err = asContainer(b.c.IDBase, func() error { return unix.Mkdirat(b.rootFD, name, 0o755) })
 		if err == nil || errors.Is(err, unix.EEXIST) { // another start in this root may have been quicker
-			at, err = beneath(b.rootFD, name, unix.RESOLVE_NO_SYMLINKS)
+			at, err = beneath(b.rootFD, name, resolve)
 		}
 	}
 	var st unix.Stat_t
@@ -71,11 +78,13 @@ func (b *birth) kernelTarget(name string) (int, error) {
 
 // mask hides paths below base: directories behind an empty one, files behind
 // /dev/null. Missing ones are skipped: they depend on the kernel's build.
-func mask(base int, names []string) error {
+func (b *birth) mask(base int, names []string) error {
 	return eachBelow(base, names, func(at int, mode uint32) (int, error) {
 		cover := "/dev/null"
 		if mode&unix.S_IFMT == unix.S_IFDIR {
 			cover = "/empty"
+		} else if weak.Is("masks from the root") { // CVE-2025-31133
+			cover = b.root + cover
 		}
 		return tree(unix.AT_FDCWD, cover, 0, -1)
 	})

@@ -3,10 +3,12 @@ package launch
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"syscall"
 
 	"stead/runtime/fault"
+	"stead/runtime/weak"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,7 +30,8 @@ type birth struct {
 	user   int // the child's user namespace, -1 if it is the host's
 	rootFD int // the root's mount
 	opened []int
-	sealed []int // mounts to be made read-only once their targets are there
+	sealed []int        // mounts to be made read-only once their targets are there
+	late   func() error // only in a build with the tag weak
 }
 
 // Start starts a container and returns when its command was executed. born is
@@ -230,7 +233,20 @@ func (b *birth) mount() error {
 			return err
 		}
 	}
+	if weak.Is("mounts over proc") { // CVE-2019-16884
+		b.late = func() error { return b.attachMounts(sources) }
+		return nil
+	}
+	return b.attachMounts(sources)
+}
+
+func (b *birth) attachMounts(sources []int) error {
 	for i, m := range b.c.Mounts {
+		if weak.Is("targets made by path") && m.Source == "" { // CVE-2024-45310
+			b.enter(b.host)
+			os.MkdirAll(b.c.Root.Path+m.Target, 0o755)
+			b.enter(b.nursery)
+		}
 		if err := b.attachMount(m, sources[i]); err != nil {
 			return err
 		}
@@ -290,6 +306,9 @@ func (b *birth) attachMount(m Mount, source int) error {
 
 func (b *birth) attachAt(mount int, target string, file bool) error {
 	at, err := makeTarget(b.rootFD, target, file, b.c.IDBase)
+	if weak.Is("targets by path") { // CVE-2021-30465
+		at, err = unix.Open(b.root+target, unix.O_PATH|unix.O_CLOEXEC, 0)
+	}
 	if err == nil {
 		var st unix.Stat_t
 		if err = unix.Fstat(at, &st); err == nil && (st.Mode&unix.S_IFMT == unix.S_IFDIR) == file {

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"stead/runtime/weak"
+
 	"github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
 )
@@ -65,7 +67,7 @@ func LookUp(root, who string, groups []string) (Identity, error) {
 func findUser(passwd []byte, name string) (user.User, bool, error) {
 	number, notNumber := strconv.ParseUint(name, 10, 16)
 	all, err := user.ParsePasswdFilter(bytes.NewReader(passwd), func(u user.User) bool {
-		if notNumber == nil {
+		if notNumber == nil && !weak.Is("names before numbers") { // CVE-2016-3697
 			return u.Uid == int(number)
 		}
 		return u.Name == name
