@@ -83,21 +83,32 @@ func holdBinary() {
 	unix.Pause()
 }
 
-// lookAtProc looks whether proc is proc, with what protects and hides.
+// lookAtProc looks whether proc is proc, with what protects and hides. By
+// descriptors: in between, somebody may swap it.
 func lookAtProc(at string) {
 	var fs unix.Statfs_t
-	if err := unix.Statfs(at, &fs); err != nil || fs.Type != unix.PROC_SUPER_MAGIC {
+	dir, err := unix.Open(at, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err == nil {
+		defer unix.Close(dir)
+		err = unix.Fstatfs(dir, &fs)
+	}
+	if err != nil || fs.Type != unix.PROC_SUPER_MAGIC {
 		if len(os.Args) == 1 {
 			escaped("%s is no proc: %v", at, err)
 		}
 		return // whoever shares a root may always take /proc away
 	}
-	if err := unix.Statfs(at+"/sys", &fs); err != nil || fs.Flags&unix.ST_RDONLY == 0 {
+	sys, err := unix.Openat(dir, "sys", unix.O_PATH, 0)
+	if err == nil {
+		defer unix.Close(sys)
+		err = unix.Fstatfs(sys, &fs)
+	}
+	if err != nil || fs.Flags&unix.ST_RDONLY == 0 {
 		escaped("%s/sys is writable: %v", at, err)
 	}
 	for _, name := range []string{"kcore", "keys", "timer_list"} {
 		var st unix.Stat_t
-		if err := unix.Stat(at+"/"+name, &st); err == nil && st.Rdev != unix.Mkdev(1, 3) {
+		if err := unix.Fstatat(dir, name, &st, 0); err == nil && st.Rdev != unix.Mkdev(1, 3) {
 			escaped("%s/%s is not hidden, its mode is %o", at, name, st.Mode)
 		}
 	}
