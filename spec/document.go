@@ -225,8 +225,24 @@ func checkText(data []byte) *Error {
 	return nil
 }
 
+// conflictLine is the line on which a merge left both sides for a person to choose
+// from, 0 if none did.
+func conflictLine(data []byte) int {
+	mark := []byte("<<<<<<< ")
+	if bytes.HasPrefix(data, mark) {
+		return 1
+	}
+	if i := bytes.Index(data, append([]byte("\n"), mark...)); i >= 0 {
+		return bytes.Count(data[:i+1], []byte("\n")) + 1
+	}
+	return 0
+}
+
 // syntaxError turns an error of yaml.v3 into one of ours.
 func syntaxError(data []byte, err error) *Error {
+	if line := conflictLine(data); line > 0 {
+		return &Error{Line: line, Column: 1, Message: "holds a merge conflict (<<<<<<<); solve it and commit"}
+	}
 	message := strings.TrimPrefix(err.Error(), "yaml: ")
 	line := 1 // where yaml.v3 names no line, it means the first
 	if rest, ok := strings.CutPrefix(message, "line "); ok {

@@ -96,6 +96,8 @@ func TestWholeFiles(t *testing.T) {
 			"web.yaml:9: not valid YAML: did not find expected ',' or ']'\n"},
 		{"a broken document whose name stands above the fault", broken("metadata: {name: db}\nspec:\n  command: \"sh\n"), []string{"web", "db"},
 			"web.yaml:11: not valid YAML: found unexpected end of stream\n"},
+		{"a merge conflict", head + "<<<<<<< HEAD\n  init: true\n=======\n  init: false\n>>>>>>> theirs\n", []string{"web"},
+			"web.yaml:5:1: holds a merge conflict (<<<<<<<); solve it and commit\n"},
 		{"a tab", head + "\trootfs: x\n", []string{"web"},
 			"web.yaml:5:1: not valid YAML: found character that cannot start any token; indent with spaces, not tabs\n"},
 		{"a colon in plain text", "a: b: c\n", []string{""},
