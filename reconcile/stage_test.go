@@ -37,10 +37,12 @@ func newStage(t *testing.T, files map[string]string, dirs ...string) *stage {
 	for _, dir := range dirs {
 		s.dir = filepath.Join(s.root, dir)
 		s.src.Dirs = append(s.src.Dirs, s.dir)
-		s.must(os.MkdirAll(s.dir, 0o755))
 	}
 	for name, content := range files {
 		s.put(name, content)
+	}
+	for _, dir := range s.src.Dirs {
+		s.must(os.MkdirAll(dir, 0o755)) // unless the files made it, or a link of that name
 	}
 	s.e = &Engine{Source: s.src, Runtime: s.rt, Log: slog.New(slog.NewTextHandler(&s.log, nil))}
 	s.e.init()
