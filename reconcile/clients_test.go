@@ -80,10 +80,12 @@ func (c *client) touch(name string) {
 	c.done(os.Chtimes(c.path(name), time.Now(), time.Now()))
 }
 
-// The manifests that the tools meet, and what they make of web's.
+// The manifests that the tools meet, and what they make of web's. Without their
+// last line they are manifests too, of which half-written ones must not be taken
+// for whole.
 var (
-	webBefore = yaml("web", "resources: {pids: 5}")
-	webAfter  = yaml("web", "resources: {pids: 6}")
+	webBefore = yaml("web") + "  resources: {pids: 5}\n"
+	webAfter  = yaml("web") + "  resources: {pids: 6}\n"
 	otherText = yaml("other")
 )
 
@@ -295,12 +297,12 @@ func TestClients(t *testing.T) {
 			why: "web.yaml: larger than 1024 KiB; split it into several files",
 		},
 		{summary: "not UTF-8", do: func(c *client) { c.over("m/web.yaml", strings.Replace(webAfter, "infinity", "infinit\xe9", 1)) },
-			why: "web.yaml:8:27: holds a byte (0xe9) that is not UTF-8; save it as UTF-8"},
+			why: "web.yaml:7:27: holds a byte (0xe9) that is not UTF-8; save it as UTF-8"},
 		{summary: "a bomb of anchors", do: func(c *client) { c.over("m/web.yaml", bomb()) }, why: "web.yaml:1:1: a: unknown field; known here: apiVersion, kind, metadata, spec"},
 		{summary: "emptied", do: func(c *client) { c.over("m/web.yaml", "") }, why: "web.yaml:1: holds no manifest (the file is empty or has only comments)"},
 		{summary: "a merge conflict", do: func(c *client) {
 			c.over("m/web.yaml", strings.Replace(webAfter, "  resources", "<<<<<<< HEAD\n  resources", 1))
-		}, why: "web.yaml:7:1: holds a merge conflict (<<<<<<<); solve it and commit"},
+		}, why: "web.yaml:8:1: holds a merge conflict (<<<<<<<); solve it and commit"},
 		{
 			summary: "git: unlink and create anew, index.lock and all",
 			do: func(c *client) {
