@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"stead/reconcile/source"
 	"stead/runtime/doctor"
 	"stead/runtime/keeper"
 	"stead/spec"
@@ -43,7 +44,8 @@ with 1 if something is lacking without which no container runs.`,
 // processes are the daemon and the keeper. That they don't run is no fault.
 func (a *app) processes(ctx context.Context) []doctor.Check {
 	d := doctor.Check{Name: "daemon", Level: doctor.OK, Found: "runs"}
-	if h, err := a.dial(ctx); h == nil {
+	h, err := a.dial(ctx)
+	if h == nil {
 		d.Found = "does not run"
 		if err != nil {
 			d.Found = err.Error()
@@ -55,7 +57,29 @@ func (a *app) processes(ctx context.Context) []doctor.Check {
 	if k.Found = fmt.Sprintf("process %d holds %s", pid, count(live, "container")); err != nil {
 		k.Found = "does not run; it starts with the first container"
 	}
-	return []doctor.Check{d, k}
+	return append([]doctor.Check{d, k}, a.noticing(ctx, h)...)
+}
+
+// noticing are the manifest directories whose changes take a while to be noticed.
+func (a *app) noticing(ctx context.Context, h *host) (checks []doctor.Check) {
+	for _, dir := range a.manifests {
+		if kind := source.Shared(dir); kind != "" {
+			checks = append(checks, doctor.Check{
+				Name: "manifests", Level: doctor.Warning, Found: dir + " is on " + kind + ": what others change there is noticed within a minute",
+				Advice: "stead reload after a change that can't wait",
+			})
+		}
+	}
+	if h == nil {
+		return checks
+	}
+	if r, err := h.Status(ctx); err == nil && r.Watching != "" {
+		checks = append(checks, doctor.Check{
+			Name: "watching", Level: doctor.Warning, Found: fmt.Sprintf("the daemon notices some changes only by looking every %s: %s", source.Poll, r.Watching),
+			Advice: "sysctl -w fs.inotify.max_user_watches=524288 fs.inotify.max_user_instances=512",
+		})
+	}
+	return checks
 }
 
 func (a *app) printChecks(checks []doctor.Check, output string) error {

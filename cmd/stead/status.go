@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"stead/reconcile"
+	"stead/reconcile/source"
 	"stead/runtime/logs"
 	"stead/spec"
 
@@ -88,7 +89,7 @@ func (v *statusView) print(w io.Writer, now time.Time) {
 		fmt.Fprintf(w, "%-10s  %s: %s\n", title, s.Path, state)
 	}
 	if v.Watching != "" {
-		fmt.Fprintf(w, "watching    by looking every minute only: %s; see stead doctor\n", v.Watching)
+		fmt.Fprintf(w, "watching    by looking every %s only: %s; see stead doctor\n", source.Poll, v.Watching)
 	}
 	if v.Hold != nil {
 		fmt.Fprintf(w, "on hold     the whole host, %s; end it with stead release\n", strings.TrimPrefix(reconcile.HoldClause(v.Hold), "on hold "))

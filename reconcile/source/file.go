@@ -210,18 +210,3 @@ func lease(fd int) (bool, error) {
 	}
 	return false, nil
 }
-
-// remote tells file systems whose EAGAIN only means that the server granted no
-// delegation (fs/nfs/nfs4proc.c, fs/smb/client/cifsfs.c).
-func remote(fd int) bool {
-	const cifs, smb2 = 0xFF534D42, 0xFE534D42
-	var st unix.Statfs_t
-	if unix.Fstatfs(fd, &st) != nil {
-		return false
-	}
-	switch uint32(st.Type) {
-	case unix.NFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, cifs, smb2:
-		return true
-	}
-	return false
-}

@@ -46,7 +46,11 @@ func (s *Source) Read() *Reading {
 		s.last = gather(dirs, s.trees)
 		s.last.Host, s.last.Fragments, s.last.Unwatched = s.Host, over.files, unwatched
 	}
-	if retry := retryAfter(slices.Concat(s.last.Files, over.files), now); retry != s.last.Retry {
+	retry := retryAfter(slices.Concat(s.last.Files, over.files), now)
+	if unwatched != nil && (retry == 0 || retry > Poll) {
+		retry = Poll
+	}
+	if retry != s.last.Retry {
 		next := *s.last // readings are never changed, but the delay grows
 		next.Retry = retry
 		s.last = &next
@@ -84,7 +88,7 @@ func (s *Source) tellWatching(unwatched error) {
 	case unwatched == nil:
 		s.log().Info("changes of the manifests are noticed at once again")
 	default:
-		s.log().Warn("changes of some manifests are noticed by the resync tick only", "error", unwatched)
+		s.log().Warn("changes of some manifests are noticed by looking now and then only", "every", Poll, "error", unwatched)
 	}
 }
 
@@ -115,6 +119,9 @@ func sameError(a, b error) bool {
 
 // Missing tells whether a directory's error is that it is not there.
 func (d Dir) Missing() bool { return errors.Is(d.Err, fs.ErrNotExist) }
+
+// Poll is how often manifests are looked at that can't be watched.
+const Poll = 5 * time.Second
 
 const (
 	soonest = 10 * time.Millisecond

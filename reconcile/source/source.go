@@ -53,10 +53,10 @@ type Reading struct {
 	// Replaced says, by path, which file stands in for one that is there too but
 	// does not count. A masked file is there with nil.
 	Replaced map[string]*File
-	// Retry is how soon a file should be looked at again whose writer is still
-	// at it; 0 if there is none.
+	// Retry is how soon to look again without any event, since a file's writer is
+	// still at it or something can't be watched; 0 if there is no such reason.
 	Retry time.Duration
-	// Unwatched says why changes are noticed by the resync tick only.
+	// Unwatched says why changes of some are noticed by looking only.
 	Unwatched error
 }
 

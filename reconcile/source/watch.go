@@ -17,7 +17,8 @@ import (
 // are given up.
 type watch struct {
 	notify *fsnotify.Watcher // nil: inotify can't be had
-	err    error             // why some change will not be noticed
+	err    error             // why it can't
+	start  func(*watch) (*fsnotify.Watcher, error)
 
 	mu      sync.Mutex
 	watched map[string]*watched // by the directory's path without links
@@ -33,17 +34,18 @@ type watched struct {
 	used  bool                // asked for by this Read
 }
 
-// Watch makes changes of the directories known on Wake until ctx ends. Without
-// inotify it says so, and only Renew and the caller's own reasons remain.
+// Watch makes changes of the directories known on Wake until ctx ends. Where
+// inotify can't be had, or not for all of them, the Reading says so, and asks to
+// be looked at again soon; with each Renew it is tried again.
 func (s *Source) Watch(ctx context.Context) {
 	s.init()
 	w := &watch{watched: map[string]*watched{}, renew: true}
-	notify, err := fsnotify.NewWatcher()
-	if err != nil {
-		w.err = fmt.Errorf("watch the manifest directories: %w", exhausted(err))
-	} else {
-		w.notify = notify
-		go s.pump(ctx, w)
+	w.start = func(w *watch) (*fsnotify.Watcher, error) {
+		notify, err := fsnotify.NewWatcher()
+		if err == nil {
+			go s.pump(ctx, w, notify)
+		}
+		return notify, err
 	}
 	s.mu.Lock()
 	s.watch = w
@@ -63,24 +65,25 @@ func exhausted(err error) error {
 }
 
 // pump turns events into wake-ups, and nothing else.
-func (s *Source) pump(ctx context.Context, w *watch) {
-	defer w.notify.Close()
+func (s *Source) pump(ctx context.Context, w *watch, notify *fsnotify.Watcher) {
+	defer notify.Close()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case e, open := <-w.notify.Events:
+		case e, open := <-notify.Events:
 			if !open {
 				return
 			}
 			if w.counts(e) {
 				s.signal()
 			}
-		case _, open := <-w.notify.Errors:
+		case _, open := <-notify.Errors:
 			if !open {
 				return
 			}
-			s.signal() // events were lost: look
+			w.forget() // events were lost, of watches that are gone too: ask for all again, and look
+			s.signal()
 		}
 	}
 }
@@ -122,10 +125,16 @@ func (w *watch) forget() {
 func (w *watch) begin() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.renew {
-		w.failure = nil
+	if !w.renew {
+		return false
 	}
-	return w.renew
+	w.failure = nil
+	if w.notify == nil && w.start != nil {
+		if w.notify, w.err = w.start(w); w.err != nil {
+			w.notify, w.err = nil, fmt.Errorf("watch the manifest directories: %w", exhausted(w.err))
+		}
+	}
+	return true
 }
 
 // end gives up what is not asked for any more and tells what could not be had.

@@ -119,7 +119,7 @@ func (h *host) overlay() []Check {
 func (h *host) watches() []Check {
 	limit, err := h.number("/proc/sys/fs/inotify/max_user_watches")
 	if err != nil {
-		return one("inotify", Warning, err.Error(), "use a kernel with CONFIG_INOTIFY_USER; until then changes are noticed by looking every minute")
+		return one("inotify", Warning, err.Error(), "use a kernel with CONFIG_INOTIFY_USER; until then changes are noticed by looking every few seconds")
 	}
 	instances, _ := h.number("/proc/sys/fs/inotify/max_user_instances")
 	dirs := int64(0)
