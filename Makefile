@@ -45,5 +45,11 @@ bench:
 bench-compare:
 	runtime/bench/compare.sh $(OLD) $(NEW)
 
+# What a workload sees of its confinement, beside crun and podman with their
+# defaults where they are installed. As root.
+.PHONY: probe
+probe:
+	STEAD_TEST_PEERS=1 CGO_ENABLED=0 go test -count=1 -run TestProbe -v $(AS_ROOT) ./runtime
+
 generate:
 	go generate ./spec ./cmd/... # in this order: the README holds what spec generates

@@ -13,11 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What Docker and Podman hide and protect, below /proc and /sys.
+// What Docker and Podman hide and protect, below /proc and /sys, and pressure: whoever
+// can write there has the kernel watch all of the host for him.
 var (
 	maskedProc   = []string{"asound", "acpi", "interrupts", "kcore", "keys", "latency_stats", "timer_list", "timer_stats", "sched_debug", "scsi"}
 	maskedSys    = []string{"firmware", "devices/virtual/powercap"}
-	readOnlyProc = []string{"bus", "fs", "irq", "sys", "sysrq-trigger"}
+	readOnlyProc = []string{"bus", "fs", "irq", "pressure", "sys", "sysrq-trigger"}
 )
 
 // birth is one start under way, the parent's half of childOf.
