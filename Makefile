@@ -12,7 +12,7 @@ ROOT := STEAD_TEST_ROOT=1
 AS_ROOT := -exec 'sudo -n --preserve-env=STEAD_TEST_ROOT'
 endif
 
-.PHONY: build test lint demo generate test-vm bench bench-compare
+.PHONY: build test test-clients lint demo generate test-vm bench bench-compare
 
 build:
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/stead ./cmd/stead
@@ -24,6 +24,12 @@ test:
 	$(ROOT) go test -race -timeout 8m $(AS_ROOT) ./...
 	$(ROOT) CGO_ENABLED=0 go test -tags weak -run TestCVE -timeout 4m $(AS_ROOT) ./runtime
 	$(ROOT) CGO_ENABLED=0 go test -tags fault -run TestCrash -parallel 4 -timeout 8m $(AS_ROOT) ./cmd/stead
+
+# The real clients of a manifest directory (git, Ansible, editors), as root. apt
+# has them.
+test-clients:
+	.ci/clients
+	$(ROOT) go test -tags clients -run 'TestGit|TestEditors|TestAnsible|TestBusy' -timeout 8m $(AS_ROOT) ./cmd/stead
 
 test-vm:
 	runtime/vmtest/run

@@ -207,7 +207,7 @@ func (h *testHost) takeDown() {
 	}
 	files, _ := filepath.Glob(h.manifests + "/*")
 	for _, f := range files {
-		os.Remove(f)
+		os.RemoveAll(f)
 	}
 	if c := h.stead("apply", "--confirm-removal=all"); c.code != 0 {
 		h.t.Errorf("take down: %+v", c)
