@@ -13,30 +13,49 @@ import (
 	"stead/spec"
 )
 
+// manyManifests writes n manifests of usual size, and drop-ins: one for all, and
+// one for each of the first few containers.
+func manyManifests(b *testing.B, n, dropIns int) *source.Source {
+	b.Helper()
+	root := b.TempDir()
+	write := func(path, text string) {
+		path = filepath.Join(root, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			b.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for i := range n {
+		name := fmt.Sprintf("web-%05d", i)
+		write(name+".yaml", yaml(name, "resources: {memory: 128Mi}", "env: {TZ: UTC, WORKERS: 4}"))
+		if i < dropIns {
+			write(name+".container.d/10.yaml", "spec: {resources: {pids: 100}}")
+		}
+	}
+	if dropIns > 0 {
+		write("container.d/10.yaml", "metadata: {labels: {fleet: shop}}")
+	}
+	return &source.Source{Dirs: []string{root}, Parser: spec.Parser{}, Trust: &source.Trust{}}
+}
+
 // BenchmarkPassNothingToDo is a pass over real files that finds nothing to do.
 // At 10,000 containers it may take 50 ms of CPU.
 func BenchmarkPassNothingToDo(b *testing.B) {
-	for _, n := range []int{1000, 10000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			root := b.TempDir()
-			rt := newFake()
-			for i := range n {
-				name := fmt.Sprintf("web-%05d", i)
-				text := yaml(name, "resources: {memory: 128Mi}", "env: {TZ: UTC, WORKERS: 4}")
-				path := filepath.Join(root, name+".yaml")
-				if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-					b.Fatal(err)
-				}
-				rt.by[name] = &runtime.Status{
-					Name: name, Applied: spec.Parser{}.Parse(path, []byte(text))[0].Container, From: Origin{File: path}, State: runtime.Running, Pid: i + 1,
+	for _, size := range []struct{ n, dropIns int }{{1000, 0}, {10000, 0}, {10000, 1000}} {
+		b.Run(fmt.Sprintf("%d-%d-drop-ins", size.n, size.dropIns), func(b *testing.B) {
+			src, rt := manyManifests(b, size.n, size.dropIns), newFake()
+			for _, f := range src.Read().Files {
+				for _, d := range f.Documents {
+					rt.by[d.Name] = &runtime.Status{Name: d.Name, Applied: d.Container, From: Origin{File: f.Path}, State: runtime.Running, Pid: 1}
 				}
 			}
-			fixed := &fixedList{fakeRuntime: rt, list: rt.List()}
-			e := &Engine{Source: &source.Source{Dirs: []string{root}, Parser: spec.Parser{}}, Runtime: fixed}
+			e := &Engine{Source: src, Runtime: &fixedList{fakeRuntime: rt, list: rt.List()}}
 			e.init()
 			e.runPass(b.Context(), passOptions{})
 			time.Sleep(100 * time.Millisecond) // for the time stamps to be old enough
-			if out := e.runPass(b.Context(), passOptions{}); !out.plan.Empty() {
+			if out := e.runPass(b.Context(), passOptions{}); !out.plan.Empty() || len(rt.by) != size.n {
 				b.Fatalf("something to do:\n%s", out.plan)
 			}
 			b.ReportAllocs()
@@ -45,6 +64,22 @@ func BenchmarkPassNothingToDo(b *testing.B) {
 				e.runPass(b.Context(), passOptions{})
 			}
 			b.ReportMetric(float64((cpu()-before).Microseconds())/1000/float64(b.N), "cpu-ms/op")
+		})
+	}
+}
+
+// BenchmarkReadCold reads all manifests for the first time: at 10,000 it may take
+// 2 s.
+func BenchmarkReadCold(b *testing.B) {
+	for _, dropIns := range []int{0, 1000} {
+		b.Run(fmt.Sprintf("10000-%d-drop-ins", dropIns), func(b *testing.B) {
+			src := manyManifests(b, 10000, dropIns)
+			for b.Loop() {
+				fresh := &source.Source{Dirs: src.Dirs, Parser: src.Parser, Trust: src.Trust}
+				if r := fresh.Read(); len(r.Files) != 10000 || r.Files[0].Documents[0].Container == nil {
+					b.Fatal("not all was read")
+				}
+			}
 		})
 	}
 }

@@ -24,6 +24,7 @@ type folder struct {
 // entry is one name in a folder: a file or a folder, as it turns out.
 type entry struct {
 	name   string
+	below  string // with the name of the drop-in folder that it is in
 	link   bool
 	file   *file
 	folder *folder

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
@@ -46,9 +45,9 @@ func (s *Source) Read() *Reading {
 		s.last = gather(dirs, s.trees)
 		s.last.Host, s.last.Fragments, s.last.Unwatched = s.Host, over.files, unwatched
 	}
-	retry := retryAfter(slices.Concat(s.last.Files, over.files), now)
-	if unwatched != nil && (retry == 0 || retry > Poll) {
-		retry = Poll
+	retry := sooner(retryAfter(s.last.Files, now), retryAfter(over.files, now))
+	if unwatched != nil {
+		retry = sooner(retry, Poll)
 	}
 	if retry != s.last.Retry {
 		next := *s.last // readings are never changed, but the delay grows
@@ -138,11 +137,17 @@ func retryAfter(files []*File, now time.Time) time.Duration {
 			continue
 		}
 		after := min(max(now.Sub(f.Waiting)/4, soonest), latest)
-		if soon == 0 || after < soon {
-			soon = after
-		}
+		soon = sooner(soon, after)
 	}
 	return soon
+}
+
+// sooner is the shorter of two delays, of which 0 is none.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
 }
 
 // gather puts the directories together: for each path below them, the last
