@@ -166,7 +166,9 @@ func (e *Engine) await(ctx context.Context, started []*job, done *doings) (bool,
 			continue
 		}
 		waiting++
-		done.tell(Progress{Name: name, Line: j.Action.String()})
+		if j.Verb != Adopt {
+			done.tell(Progress{Name: name, Line: j.Action.String()})
+		}
 		go func() {
 			select {
 			case <-j.ended:
@@ -204,6 +206,9 @@ func (d *doings) tell(p Progress) {
 }
 
 func (d *doings) add(j *job) {
+	if j.Verb == Adopt && j.err == nil {
+		return // no change
+	}
 	c := d.by[j.Name]
 	if c == nil {
 		c = &ContainerResult{Name: j.Name}

@@ -116,7 +116,6 @@ func TestBadInputNeverDeletes(t *testing.T) {
 			files:    map[string]string{"all.yaml": strings.Replace(typo, "name: web", "name: other", 1), "web.yaml": yaml("web")},
 			observed: []runtime.Status{elsewhere(running(t, "web"), "all.yaml", 0)},
 			want:     "invalid other: all.yaml:8:3: spec.comand: unknown field; did you mean command?\n",
-			plan:     "adopt web  (manifest now web.yaml)\n",
 		},
 	} {
 		t.Run(story.summary, func(t *testing.T) {

@@ -104,6 +104,10 @@ func (p *planner) do(a Action) {
 			return
 		}
 	}
+	if a.Verb == Adopt {
+		p.plan.adoptions = append(p.plan.adoptions, a)
+		return
+	}
 	p.plan.Actions = append(p.plan.Actions, a)
 }
 

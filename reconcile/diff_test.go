@@ -20,6 +20,7 @@ func TestPlan(t *testing.T) {
 		observed []runtime.Status
 		memory   Memory
 		want     string
+		adopted  string // names, of what is noted and no change
 	}{
 		{
 			summary:  "as declared: nothing",
@@ -84,7 +85,7 @@ func TestPlan(t *testing.T) {
 			summary:  "a manifest in another file is the same manifest",
 			files:    map[string]string{"moved.yaml": yaml("web")},
 			observed: []runtime.Status{running(t, "web")},
-			want:     "adopt web  (manifest now moved.yaml)\n",
+			adopted:  "web",
 		},
 		{
 			summary:  "moved and changed: the change says it all",
@@ -122,6 +123,13 @@ func TestPlan(t *testing.T) {
 			_, plan := planOf(story.files, story.observed, story.memory)
 			if got := plan.String(); got != story.want {
 				t.Errorf("got:\n%swant:\n%s", got, story.want)
+			}
+			var adopted []string
+			for _, a := range plan.adoptions {
+				adopted = append(adopted, a.Name)
+			}
+			if got := strings.Join(adopted, " "); got != story.adopted {
+				t.Errorf("adopted: %q, want %q", got, story.adopted)
 			}
 		})
 	}

@@ -56,9 +56,11 @@ func (e *Engine) runPass(ctx context.Context, o passOptions) *outcome {
 	e.mu.Unlock()
 
 	e.tell(news)
-	for _, a := range plan.Actions {
-		if j, started := e.exec.start(base, a); started {
-			out.started = append(out.started, j)
+	for _, list := range [][]Action{plan.Actions, plan.adoptions} {
+		for _, a := range list {
+			if j, started := e.exec.start(base, a); started {
+				out.started = append(out.started, j)
+			}
 		}
 	}
 	return out
@@ -115,7 +117,7 @@ type deed struct {
 // withoutEffect takes out what was just done and is asked for again: it had no
 // effect, and doing it again at once would go on forever. It counts as failed.
 func (e *Engine) withoutEffect(p Plan, now time.Time) Plan {
-	p.Actions = slices.DeleteFunc(p.Actions, func(a Action) bool {
+	noEffect := func(a Action) bool {
 		d, done := e.did[a.Name]
 		if !done || d.line != a.String() || d.spec != a.Spec {
 			return false
@@ -130,7 +132,8 @@ func (e *Engine) withoutEffect(p Plan, now time.Time) Plan {
 		e.memory.Failures[a.Name] = f
 		p.later(Wait{Name: a.Name, Verb: a.Verb, Until: f.Retry(), Why: f.Message})
 		return true
-	})
+	}
+	p.Actions, p.adoptions = slices.DeleteFunc(p.Actions, noEffect), slices.DeleteFunc(p.adoptions, noEffect)
 	return p
 }
 
@@ -141,8 +144,10 @@ func (e *Engine) forget(p Plan, jobs map[string]*job) {
 		return
 	}
 	open := make(map[string]bool, len(p.Actions)+len(p.Waits)+len(jobs))
-	for _, a := range p.Actions {
-		open[a.Name] = true
+	for _, list := range [][]Action{p.Actions, p.adoptions} {
+		for _, a := range list {
+			open[a.Name] = true
+		}
 	}
 	for _, w := range p.Waits {
 		open[w.Name] = true

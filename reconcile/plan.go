@@ -16,7 +16,7 @@ const (
 	Update  Verb = "update"  // live fields, in place
 	Restart Verb = "restart" // fields that need one, or by an admin
 	Stop    Verb = "stop"    // suspended, or by an admin
-	Adopt   Verb = "adopt"   // the same manifest in another place
+	Adopt   Verb = "adopt"   // the same manifest in another place is noted; no change
 	Remove  Verb = "remove"  // its manifest is gone
 	Hold    Verb = "hold"    // what needs a person's word first; nothing is done
 )
@@ -28,6 +28,8 @@ type Plan struct {
 	Waits   []Wait    `json:"waits"`           // what is not due yet, by name
 	Next    time.Time `json:"next,omitzero"`   // when to look again without any event; zero if never
 	Errors  []string  `json:"errors,omitzero"` // what is wrong with the manifests; filled by Engine.Plan, not by Diff
+
+	adoptions []Action // manifests that moved: nothing that a person has to know of
 }
 
 // Action is one thing to do to one container, and why.

@@ -29,9 +29,9 @@ func (e *Engine) record(list ...events.Event) {
 }
 
 // recordAction takes note of an action that has ended. One that the daemon's end
-// interrupted is taken up by the next.
+// interrupted is taken up by the next; a manifest that moved is no change.
 func (e *Engine) recordAction(j *job, now time.Time) {
-	if errors.Is(j.err, context.Canceled) {
+	if errors.Is(j.err, context.Canceled) || j.Verb == Adopt && j.err == nil {
 		return
 	}
 	event := events.Event{Time: now, Type: events.Done, Container: j.Name, Action: string(j.Verb), Cause: j.Cause, Message: j.note}

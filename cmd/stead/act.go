@@ -119,7 +119,7 @@ func named(ctx context.Context, h *host, names []string, selector string) ([]str
 		}
 	}
 	if len(names) == 0 {
-		return nil, exitWith(exitMissing, "no container has the labels %s", selector)
+		return nil, exitWith(exitMissing, "no container has the labels %s; stead ps lists them", selector)
 	}
 	return names, nil
 }

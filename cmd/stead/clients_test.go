@@ -137,7 +137,7 @@ func TestGit(t *testing.T) {
 
 	writeFile(t, work+"/cache.yaml", quick("cache", ""))
 	push("add, edit, rename", `echo '  resources: {pids: 50}' >>web.yaml; git mv db.yaml database.yaml`)
-	did.want("a pull that adds, edits and renames", "create cache", "update web", "adopt db")
+	did.want("a pull that adds, edits and renames", "create cache", "update web")
 
 	push("delete", "git rm -q job.yaml")
 	did.want("a pull that deletes", "remove job")
@@ -258,8 +258,8 @@ func TestEditorsAndTools(t *testing.T) {
 			(sleep 1; cat "$HOME/keys"; sleep 1) | TERM=xterm script -qec 'nano -I web.yaml' /dev/null >/dev/null`},
 		{"sed -i", `sed -i 's/pids: [0-9]*/pids: @N/' web.yaml`},
 		{"cp over it", `sed 's/pids: [0-9]*/pids: @N/' web.yaml >"$HOME/new"; cp "$HOME/new" web.yaml`},
-		{"rsync", `mkdir -p "$HOME/from"; sed 's/pids: [0-9]*/pids: @N/' web.yaml >"$HOME/from/web.yaml"; rsync -a "$HOME/from/" .`},
-		{"rsync in place", `sed 's/pids: [0-9]*/pids: @N/' web.yaml >"$HOME/from/web.yaml"; rsync -a --inplace "$HOME/from/" .`},
+		{"rsync", `mkdir -p "$HOME/from"; sed 's/pids: [0-9]*/pids: @N/' web.yaml >"$HOME/from/web.yaml"; rsync -aI "$HOME/from/" .`},
+		{"rsync in place", `sed 's/pids: [0-9]*/pids: @N/' web.yaml >"$HOME/from/web.yaml"; rsync -aI --inplace "$HOME/from/" .`},
 		{"a slow writer", `sed 's/pids: [0-9]*/pids: @N/' web.yaml >"$HOME/new"; while IFS= read -r l; do echo "$l"; sleep 0.3; done <"$HOME/new" | tee web.yaml >/dev/null`},
 		{"perl -i", `perl -pi -e 's/pids: [0-9]*/pids: @N/' web.yaml`},
 	} {
@@ -281,9 +281,9 @@ func TestEditorsAndTools(t *testing.T) {
 		did.want(nothing.name)
 	}
 	h.sh(h.manifests, "mkdir sub; mv web.yaml sub/other.yaml")
-	did.want("a move into a folder", "adopt web")
+	did.want("a move into a folder")
 	h.sh(h.manifests, "mv sub aside; sleep 1; mv aside sub")
-	did.want("a folder that is renamed and back", "adopt web", "adopt web")
+	did.want("a folder that is renamed and back")
 	did.rest()
 }
 

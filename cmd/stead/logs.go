@@ -51,7 +51,7 @@ With --previous it prints what the run before the current or last one wrote.`,
 					args = append(args, v.Name)
 				}
 				if len(args) == 0 {
-					return exitWith(exitMissing, "no container has the labels %s", selector)
+					return exitWith(exitMissing, "no container has the labels %s; stead ps lists them", selector)
 				}
 			}
 			return a.logs(cmd.Context(), args, o, stamps, previous)

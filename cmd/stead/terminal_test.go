@@ -147,7 +147,7 @@ func TestExecTerminal(t *testing.T) {
 		p.resize(44, 99)
 		p.types("while [ \"$(stty size)\" != '44 99' ]; do sleep 0.01; done; echo re''sized\n")
 		p.sees("resized\r\n")
-		p.types("trap 'echo cau''ght' INT; echo re''ady; sleep 100\n")
+		p.types("trap 'c=1; echo cau''ght' INT; c=; echo re''ady; while [ -z \"$c\" ]; do sleep 0.1; done\n")
 		p.sees("ready\r\n")
 		p.types("\x03")
 		p.sees("caught\r\n")
