@@ -2,10 +2,12 @@ package reconcile
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
+	"stead/reconcile/source"
 	"stead/runtime"
 )
 
@@ -110,6 +112,9 @@ func (p *planner) dirOf(file string) (string, error) {
 		}
 		if dir.Missing() {
 			return dir.Path, fmt.Errorf("directory %s is missing", dir.Path)
+		}
+		if refused := new(*source.Refused); errors.As(dir.Err, refused) {
+			return dir.Path, fmt.Errorf("its absence is not trusted: %w", dir.Err)
 		}
 		if dir.Err != nil {
 			return dir.Path, fmt.Errorf("directory %s can't be read: %w", dir.Path, dir.Err)

@@ -81,7 +81,7 @@ func (s *scan) refuse(why string) {
 	}
 	s.refused = why
 	if !s.dropIn {
-		s.errs = append(s.errs, errors.New(why)) // what is not there any more, somebody may have deleted who should not
+		s.errs = append(s.errs, &Refused{why}) // what is not there any more, somebody may have deleted who should not
 	}
 }
 

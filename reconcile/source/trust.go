@@ -23,6 +23,11 @@ type Trust struct {
 	Owners []uint32
 }
 
+// Refused is the error of a directory that others can write.
+type Refused struct{ why string }
+
+func (e *Refused) Error() string { return e.why }
+
 // owner tells whether a user is trusted.
 func (t *Trust) owner(uid uint32) bool {
 	return uid == 0 || int(uid) == os.Geteuid() || slices.Contains(t.Owners, uid)
