@@ -203,7 +203,7 @@ func (e *entry) fragments(files []*File, settled map[string]bool) []*File {
 		}
 	}
 	add(e.name, e.file)
-	if e.folder != nil {
+	if e.folder != nil && e.file == nil { // else it is broken as a whole
 		for _, in := range e.folder.entries {
 			add(e.name+"/"+in.name, in.file)
 		}
