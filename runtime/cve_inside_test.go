@@ -121,7 +121,7 @@ func lookAtProcs() {
 }
 
 func lookForGotcha() {
-	for _, dir := range []string{"/proc/acpi", "/proc/scsi", "/proc/asound", "/sys/firmware"} {
+	for _, dir := range []string{"/proc/acpi", "/proc/scsi", "/proc/asound", "/sys/firmware", "/mnt"} {
 		if _, err := os.Stat(dir + "/gotcha"); err == nil {
 			escaped("what was to be mounted elsewhere is at %s", dir)
 		}

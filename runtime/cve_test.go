@@ -22,6 +22,7 @@ func TestCVE(t *testing.T) {
 		without     string // the defence that is taken away
 		attack      func(*world) (escaped string)
 	}{
+		{"CVE-2017-1002101", "a mount's source in a volume of another is a link", "sources by path", linkSource},
 		{"CVE-2019-5736", "the host's binary is overwritten through /proc/PID/exe", "binary on disk", overwriteBinary},
 		{"CVE-2019-16884", "a mount whose target is a link to /proc hides proc", "mounts over proc", mountOverProc},
 		{"CVE-2019-19921", "/proc is swapped for a link while a container starts", "masks by path", swapProc},
@@ -231,6 +232,32 @@ func swapTarget(w *world) string {
 	w.await("victim", Exited)
 	w.again("victim", rounds())
 	return w.escapes("victim")
+}
+
+func linkSource(w *world) string {
+	secret := w.hostileRoot("secret", "gotcha/")
+	volume := w.hostileRoot("volume", "x/", "y -> "+secret, "z -> x")
+	w.swapper(volume, "x", "y")
+	for _, at := range []string{"x", "y", "z"} {
+		// That refuses links to a place where it may have been, too.
+		w.evil(at, "gotcha", ", /mnt: {source: "+volume+"/"+at+"}", "")
+		w.again(at, rounds()/3)
+	}
+	// Its maker may be gone; what it made is not to be trusted for that.
+	if err := w.Remove(ctx, "swapper"); err != nil {
+		w.t.Fatal(err)
+	}
+	w.reopen()
+	os.RemoveAll(volume + "/y")
+	os.Symlink(secret, volume+"/y")
+	err := w.evil("later", "gotcha", ", /mnt: {source: "+volume+"/y}", "")
+	if err == nil {
+		w.await("later", Exited)
+		return "later " + w.escapes("later")
+	} else if !strings.Contains(err.Error(), volume+"/y is a symbolic link, and a container can write to "+volume+", or once could; name the place that it means") {
+		w.t.Error(err)
+	}
+	return w.escapes("x") + w.escapes("y") + w.escapes("z")
 }
 
 func makeOutside(w *world) string {

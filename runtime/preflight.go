@@ -26,15 +26,15 @@ func (r *Runtime) preflight(m *spec.Container) error {
 			return err
 		}
 	}
-	if err := checkRoot(root); err != nil {
+	mounts := mountsOf(m)
+	if _, err := r.lookAtPaths(launch.Root{Path: root, ReadOnly: m.Spec.Rootfs.ReadOnly}, mounts); err != nil {
 		return err
 	}
 	p, err := process(m, root)
 	if err != nil {
 		return err
 	}
-	mounts := mountsOf(m)
-	if err := checkMounts(root, mounts); err != nil {
+	if err := checkTargets(root, mounts); err != nil {
 		return err
 	}
 	if _, err := devicesOf(m); err != nil {
@@ -50,29 +50,13 @@ func (r *Runtime) preflight(m *spec.Container) error {
 	return v.checkCommand(p)
 }
 
-func checkRoot(root string) error {
-	st, err := os.Stat(root)
-	if err == nil && !st.IsDir() {
-		err = unix.ENOTDIR
-	}
-	if err != nil {
-		return &startError{launch.AtRoot, fmt.Sprintf("rootfs.path %s: %v", root, reasonOf(err))}
-	}
-	return nil
-}
-
-func checkMounts(root string, mounts []launch.Mount) error {
+func checkTargets(root string, mounts []launch.Mount) error {
 	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &startError{launch.AtRoot, fmt.Sprintf("rootfs.path %s: %v", root, err)}
 	}
 	defer unix.Close(dir)
 	for _, m := range mounts {
-		if m.Source != "" {
-			if _, err := os.Stat(m.Source); err != nil {
-				return &startError{launch.AtSource, fmt.Sprintf("open mount source %s: %v", m.Source, reasonOf(err))}
-			}
-		}
 		fd, err := unix.Openat2(dir, strings.TrimPrefix(path.Clean(m.Target), "/"), &unix.OpenHow{
 			Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS,
 		})

@@ -49,6 +49,7 @@ type Runtime struct {
 	mu     sync.Mutex // guards what follows, and the fields of its containers
 	byName map[string]*container
 	ids    idRanges
+	shared sharedDirs
 	// unwritten are containers whose facts the disk doesn't have yet; nil if none.
 	unwritten map[*container]bool
 	// removed is the newest entry in STATE/removed of each name.
@@ -102,7 +103,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 			return nil, err
 		}
 	}
-	if err := r.load(); err != nil {
+	if err := errors.Join(r.load(), r.shared.open(filepath.Join(o.StateDir, "shared"))); err != nil {
 		return nil, err
 	}
 	if o.ReadOnly {

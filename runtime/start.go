@@ -181,6 +181,14 @@ func (r *Runtime) launch(ctx context.Context, c *container, rec *keeper.Record, 
 	if err != nil {
 		return err
 	}
+	mounts := mountsOf(m)
+	paths, err := r.lookAtPaths(root, mounts)
+	if err != nil {
+		return err
+	}
+	if err := r.shared.add(paths.writable); err != nil { // before it can write
+		return err
+	}
 	p, err := process(m, root.Path)
 	if err != nil {
 		return err
@@ -200,7 +208,7 @@ func (r *Runtime) launch(ctx context.Context, c *container, rec *keeper.Record, 
 	fault.Point("start-pipes-made")
 	id := rec.ID()
 	config := &launch.Config{
-		Name: rec.Name, Nonce: rec.Nonce, Root: root, Mounts: mountsOf(m), Devices: devices,
+		Name: rec.Name, Nonce: rec.Nonce, Root: root, Mounts: mounts, Shared: paths.shared, Devices: devices,
 		IDBase: rec.IDBase, HostNetwork: m.Spec.Network.Mode == "host", Hostname: m.Spec.Hostname, Process: p,
 		Stdout: keeper.StdoutPath(r.RunDir, id), Stderr: keeper.StderrPath(r.RunDir, id), Ran: keeper.RanPath(r.RunDir, id),
 	}
@@ -239,9 +247,6 @@ func (r *Runtime) prepareRoot(m *spec.Container) (launch.Root, error) {
 		if err := rootfs.MakeHost(root.Path, m.Spec.Hostname); err != nil {
 			return root, err
 		}
-	}
-	if err := checkRoot(root.Path); err != nil {
-		return root, err
 	}
 	return root, relink(filepath.Join(dir, "root"), root.Path)
 }

@@ -64,7 +64,7 @@ func fieldDoc(field string) string {
 	case "Rootfs.Host":
 		return "The host's own /usr, read-only, in a private writable root that belongs to the container: nothing to download."
 	case "Rootfs.Path":
-		return "A directory of the host, used in place; absolute."
+		return "A directory of the host, used in place; absolute. Links on the way to it are followed only where only the host's root can have made them."
 	case "Rootfs.ReadOnly":
 		return "The root can't be written; mounts can, as they say themselves."
 	case "Resources.Memory":
@@ -84,7 +84,7 @@ func fieldDoc(field string) string {
 	case "IO.Weight":
 		return "Share of disk time when it is scarce, 1 to 10000."
 	case "Mount.Source":
-		return "File or directory of the host to show there; absolute, and must be there. Mounts below it are not carried along."
+		return "File or directory of the host to show there; absolute, and must be there, with links as in `rootfs.path`. Mounts below it are not carried along."
 	case "Mount.Tmpfs":
 		return "An empty file system in memory."
 	case "Mount.ReadOnly":

@@ -101,7 +101,7 @@ type Spec struct {
 type Rootfs struct {
 	// The host's own /usr, read-only, in a private writable root that belongs to the container: nothing to download.
 	Host *HostRoot `yaml:"host,omitempty" json:"host,omitempty" oneof:"root"`
-	// A directory of the host, used in place; absolute.
+	// A directory of the host, used in place; absolute. Links on the way to it are followed only where only the host's root can have made them.
 	Path     string `yaml:"path,omitempty" json:"path,omitempty" oneof:"root"`
 	Image    Later  `yaml:"image,omitempty" json:"-" oneof:"root"`
 	Template Later  `yaml:"template,omitempty" json:"-" oneof:"root"`
@@ -138,7 +138,7 @@ type IO struct {
 
 // Mount is one mount, by its target. Mounts are nosuid and nodev.
 type Mount struct {
-	// File or directory of the host to show there; absolute, and must be there. Mounts below it are not carried along.
+	// File or directory of the host to show there; absolute, and must be there, with links as in `rootfs.path`. Mounts below it are not carried along.
 	Source string `yaml:"source,omitempty" json:"source,omitempty" oneof:"mount"`
 	// An empty file system in memory.
 	Tmpfs  *Tmpfs `yaml:"tmpfs,omitempty" json:"tmpfs,omitempty" oneof:"mount"`

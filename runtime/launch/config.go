@@ -15,6 +15,7 @@ type Config struct {
 
 	Root    Root
 	Mounts  []Mount  // parents before children
+	Shared  []string // directories of the host in and below which no links are followed to root and sources
 	Devices []Device // besides those that every container has
 	Cgroups []string // directories; the process joins them before anything else
 	// CgroupFD is the v2 directory to be cloned into instead; "" if none.

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"syscall"
 
 	"stead/runtime/fault"
+	"stead/runtime/hostpath"
 	"stead/runtime/weak"
 
 	"golang.org/x/sys/unix"
@@ -266,15 +268,33 @@ func (b *birth) seal() error {
 }
 
 func (b *birth) tree(path string, attr uint64, where Where) (int, error) {
-	fd, err := tree(unix.AT_FDCWD, path, attr, b.user)
+	fd, err := b.hostTree(path, attr)
 	if err != nil {
 		if errors.Is(err, errNoIdmap) {
 			return -1, &Error{AtIDMap, "map ids of " + path, unix.EINVAL, errNoIdmap.Error() + "; security.userns: host does without"}
 		}
-		return -1, &Error{where, "open " + string(where) + " " + path, errnoOf(err), ""}
+		e := &Error{where, "open " + string(where) + " " + path, errnoOf(err), ""}
+		var link *hostpath.LinkError
+		if errors.As(err, &link) {
+			e.Hint = link.Error()
+		}
+		return -1, e
 	}
 	b.opened = append(b.opened, fd)
 	return fd, nil
+}
+
+// hostTree is what is mounted of a host's path: what was found by walking it.
+func (b *birth) hostTree(path string, attr uint64) (int, error) {
+	if weak.Is("sources by path") { // CVE-2017-1002101
+		return tree(unix.AT_FDCWD, path, attr, b.user)
+	}
+	at, _, err := hostpath.Open(path, func(dir string) bool { return slices.Contains(b.c.Shared, dir) })
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(at)
+	return tree(at, "", attr, b.user)
 }
 
 func (b *birth) source(m Mount) (int, error) {
