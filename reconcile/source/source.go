@@ -1,6 +1,10 @@
 // Package source reads the manifest directories: it watches them, rereads what
 // may have changed, and keeps what each file gave before.
 //
+// Of several directories the later ones' files stand for the earlier ones', the
+// drop-ins of all are merged into the manifests, and what others than a trusted
+// owner can write is refused.
+//
 // An event never says what to do, only that it is time to look again. The
 // package knows files and documents; what they mean for the containers of this
 // host is reconcile's to decide.

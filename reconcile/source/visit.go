@@ -1,0 +1,140 @@
+package source
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// visit looks at one name: one fstatat, and no more if nothing is new.
+func (s *scan) visit(in *folder, dirfd int, e *entry, above, real string) {
+	var st unix.Stat_t
+	err := unix.Fstatat(dirfd, e.name, &st, 0)
+	if err != nil {
+		s.gone(in, dirfd, e, above, err)
+		return
+	}
+	if e.file != nil && (!s.renew || !e.link) && e.file.current(&st, s.over) {
+		return
+	}
+	rel := e.name
+	if above != "" {
+		rel = above + "/" + e.name
+	}
+	if e.link && s.watch != nil {
+		s.watch.leadTo(s.path(rel))
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		s.subfolder(e, dirfd, rel, real)
+		return
+	}
+	e.folder = nil
+	if !manifestName(e.name) {
+		return // a link to something else
+	}
+	if e.link {
+		if why := s.trust.way(s.path(rel)); why != "" {
+			s.broken(e, rel, why)
+			return
+		}
+	}
+	if e.file == nil {
+		e.file = &file{}
+	}
+	if s.update(e.file, dirfd, e.name, &st, s.at(rel)) {
+		s.changed = true
+	}
+}
+
+func (s *scan) at(rel string) File {
+	return File{Path: s.path(rel), Rel: rel, Dir: s.dir, DropIn: s.dropIn, Of: s.of}
+}
+
+// subfolder walks a folder below; one named web.yaml is a folder all the same.
+func (s *scan) subfolder(e *entry, dirfd int, rel, real string) {
+	if s.dropIn || isDropIn(e.name) {
+		message := "drop-in folders stand directly in a manifest directory: move it up"
+		if s.dropIn {
+			message = "drop-in folders hold files only: move what is in it up"
+		}
+		e.folder = nil
+		s.broken(e, rel, message)
+		return
+	}
+	if e.file != nil {
+		e.file, s.changed = nil, true
+	}
+	if e.folder == nil {
+		e.folder, s.changed = &folder{}, true
+	}
+	before := s.refused
+	if e.link {
+		s.refuse(s.trust.way(s.path(rel)))
+	}
+	s.walk(e.folder, dirfd, e.name, rel, s.below(e, rel, real))
+	s.refused = before
+}
+
+// below is the path without links of a folder below; only watches need it.
+func (s *scan) below(e *entry, rel, above string) string {
+	switch {
+	case s.watch == nil || above == "":
+		return ""
+	case !e.link:
+		return above + "/" + e.name
+	}
+	path, err := filepath.EvalSymlinks(s.path(rel))
+	if err != nil {
+		return "" // gone again: the walk will see
+	}
+	return path
+}
+
+// gone handles a name that can't be looked at: a link that leads nowhere is a
+// broken manifest, a name that was deleted since the listing is none.
+func (s *scan) gone(in *folder, dirfd int, e *entry, above string, err error) {
+	rel := e.name
+	if above != "" {
+		rel = above + "/" + e.name
+	}
+	var st unix.Stat_t
+	if err == unix.ENOENT && unix.Fstatat(dirfd, e.name, &st, unix.AT_SYMLINK_NOFOLLOW) == unix.ENOENT {
+		in.racy = true // list it again next time
+		if e.file != nil || e.folder != nil {
+			e.file, e.folder, s.changed = nil, nil, true
+		}
+		return
+	}
+	if !manifestName(e.name) && e.folder != nil {
+		// It was a folder: what was in it is unknown now, not gone.
+		s.fail(e.folder, rel, err)
+		return
+	}
+	if !manifestName(e.name) {
+		return
+	}
+	if e.link && s.watch != nil {
+		s.watch.leadTo(s.path(rel))
+	}
+	e.folder = nil
+	s.broken(e, rel, unreachable(err))
+}
+
+// unreachable says why a name that is there can't be looked at.
+func unreachable(err error) string {
+	if err == unix.ENOENT {
+		return "a link that leads nowhere"
+	}
+	return fmt.Sprintf("can't be read: %v", err)
+}
+
+// broken makes an entry a file that can't be read.
+func (s *scan) broken(e *entry, rel, message string) {
+	if e.file == nil {
+		e.file = &file{}
+	}
+	if e.file.fail(s.at(rel), message) {
+		s.changed = true
+	}
+}
