@@ -53,7 +53,7 @@ func (d *deeds) want(what string, want ...string) {
 	d.h.t.Helper()
 	slices.Sort(want)
 	var got []string
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if got = d.all()[d.seen:]; len(got) >= len(want) {
 			break
 		}
@@ -174,41 +174,58 @@ func TestGit(t *testing.T) {
 	}
 }
 
-// A branch that changes fifty containers at once, and back: each is acted on
-// once, and what goes and comes back has its root again.
+// A branch that changes 200 of 1,000 containers at once, and back: each is acted
+// on once, and what goes and comes back has its root again.
 func TestGitBranches(t *testing.T) {
 	h, did := hosted(t)
-	const n = 10 // that are only on the main branch
+	const all, gone, edited, added = 1000, 40, 120, 40
 	files := map[string]string{}
-	for i := range 50 {
-		files[fmt.Sprintf("c%02d.yaml", i)] = quick(fmt.Sprintf("c%02d", i), "  resources: {pids: 20}\n")
+	file := func(i int) (name, text string) {
+		name = fmt.Sprintf("c%04d", i)
+		text = strings.Replace(quick(name, "  resources: {pids: 20}\n"), "mode: none", "mode: host", 1)
+		return name, text
+	}
+	var creates, there, back []string
+	for i := range all {
+		name, text := file(i)
+		files[name+".yaml"] = text
+		creates = append(creates, "create "+name)
 	}
 	work := h.repository(files)
-	h.sh(work, `git checkout -q -b other; sed -i "s/pids: 20/pids: 30/" c[1-4]?.yaml; git rm -q c0?.yaml
-		for i in $(seq 50 59); do sed s/c10/c$i/ c10.yaml >c$i.yaml; done; git add -A; git commit -qm other; git push -q origin other`)
-	h.sh(h.dir, `git clone -q origin.git "$M"`)
-	h.startDaemon()
-	var creates, there, back []string
-	for i := range 60 {
-		name := fmt.Sprintf("c%02d", i)
+	h.sh(work, "git checkout -q -b other")
+	for i := range all + added {
+		name, text := file(i)
 		switch {
-		case i < n:
-			creates, there, back = append(creates, "create "+name), append(there, "remove "+name), append(back, "create "+name)
-		case i < 50:
-			creates, there, back = append(creates, "create "+name), append(there, "update "+name), append(back, "update "+name)
-		default:
+		case i < gone:
+			h.remove(work + "/" + name + ".yaml")
+			there, back = append(there, "remove "+name), append(back, "create "+name)
+		case i < gone+edited:
+			writeFile(t, work+"/"+name+".yaml", strings.Replace(text, "pids: 20", "pids: 30", 1))
+			there, back = append(there, "update "+name), append(back, "update "+name)
+		case i >= all:
+			writeFile(t, work+"/"+name+".yaml", text)
 			there, back = append(there, "create "+name), append(back, "remove "+name)
 		}
 	}
+	h.sh(work, "git add -A; git commit -qm other; git push -q origin other")
+	h.sh(h.dir, `git clone -q origin.git "$M"`)
+	h.startDaemon()
 	did.want("clone", creates...)
-	writeFile(t, h.dir+"/state/containers/c00/upper/root/mark", "mine")
+	writeFile(t, h.dir+"/state/containers/c0000/upper/root/mark", "mine")
 	h.sh(h.manifests, "git checkout -q other")
 	did.want("the other branch", there...)
 	h.sh(h.manifests, "git checkout -q main")
 	did.want("and back", back...)
 	did.rest()
-	if b, err := os.ReadFile(h.dir + "/state/containers/c00/upper/root/mark"); err != nil || string(b) != "mine" {
+	if b, err := os.ReadFile(h.dir + "/state/containers/c0000/upper/root/mark"); err != nil || string(b) != "mine" {
 		t.Errorf("its root is another: %q, %v", b, err)
+	}
+}
+
+func (h *testHost) remove(file string) {
+	h.t.Helper()
+	if err := os.Remove(file); err != nil {
+		h.t.Fatal(err)
 	}
 }
 
@@ -287,21 +304,41 @@ func TestEditorsAndTools(t *testing.T) {
 	did.rest()
 }
 
-func TestAnsible(t *testing.T) {
-	h, did := hosted(t)
-	h.stead("apply") // makes the state directory, of which the deeds are
-	stead := h.dir + "/stead"
-	cmd := h.command()
+// program makes a stead that other programs can call.
+func (h *testHost) program() (path string) {
+	h.t.Helper()
+	path = h.dir + "/stead"
 	script := "#!/bin/sh\nexport"
-	for _, v := range cmd.Env {
+	for _, v := range h.command().Env {
 		if strings.HasPrefix(v, "STEAD_") || strings.HasPrefix(v, asProgram) || strings.HasPrefix(v, "GORACE") {
 			script += " '" + v + "'"
 		}
 	}
-	writeFile(t, stead, script+"\nexec "+os.Args[0]+" \"$@\"\n")
-	if err := os.Chmod(stead, 0o755); err != nil {
+	writeFile(h.t, path, script+"\nexec "+os.Args[0]+" \"$@\"\n")
+	if err := os.Chmod(path, 0o755); err != nil {
+		h.t.Fatal(err)
+	}
+	return path
+}
+
+// The hook of the examples keeps a broken manifest out of the repository.
+func TestGitHook(t *testing.T) {
+	h, _ := hosted(t)
+	work := h.repository(map[string]string{"web.yaml": quick("web", "")})
+	hook, err := filepath.Abs("../../examples/gitops/pre-commit")
+	if err != nil {
 		t.Fatal(err)
 	}
+	h.sh(work, "ln -s "+hook+" .git/hooks/pre-commit; export STEAD="+h.program()+`
+		sed -i s/command:/comand:/ web.yaml; git add -A; sed -i s/comand:/command:/ web.yaml
+		! git commit -qm broken 2>err; grep "web.yaml:6:3: spec.comand: unknown field" err; rm err
+		git add -A; echo '  resources: {pids: 9}' >>web.yaml; git add -A; git commit -qm sound`)
+}
+
+func TestAnsible(t *testing.T) {
+	h, did := hosted(t)
+	h.stead("apply") // makes the state directory, of which the deeds are
+	stead := h.program()
 	example, err := filepath.Abs("../../examples/ansible")
 	if err != nil {
 		t.Fatal(err)
