@@ -67,7 +67,7 @@ changes, delete it and the container goes, its data kept.`,
 	f.StringVar(&a.given.config, "config", variable("STEAD_CONFIG", defaultConfig), "configuration file; /dev/null is none (STEAD_CONFIG)")
 	f.StringArrayVar(&a.given.manifests, "manifests", manifestsVariable(), "directory of manifests; repeatable, a later one's files replace an earlier one's (STEAD_MANIFESTS, colon-separated)")
 	f.StringVar(&a.given.host, "host", os.Getenv("STEAD_HOST"), "name of this host, for hosts: and ${stead.host} (STEAD_HOST)")
-	f.BoolVar(&a.given.allowWritable, "allow-writable-manifests", os.Getenv("STEAD_ALLOW_WRITABLE_MANIFESTS") == "1", "follow manifests that others than a trusted owner can write (STEAD_ALLOW_WRITABLE_MANIFESTS=1)")
+	f.BoolVar(&a.given.allowWritable, "allow-writable-manifests", false, "follow manifests that others than a trusted owner can write (STEAD_ALLOW_WRITABLE_MANIFESTS=1)")
 	f.StringVar(&a.cgroupParent, "cgroup-parent", variable("STEAD_CGROUP_PARENT", "stead"), "cgroup below which all containers' are (STEAD_CGROUP_PARENT)")
 	f.StringVar(&a.logFormat, "log-format", "text", "form of log lines: text or json")
 	root.AddCommand(

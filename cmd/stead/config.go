@@ -151,6 +151,16 @@ func wholeName(short, hosts string) string {
 // a broken file too.
 func (a *app) configure(cmd *cobra.Command) error {
 	flags := cmd.Root().PersistentFlags()
+	if v := os.Getenv("STEAD_ALLOW_WRITABLE_MANIFESTS"); v != "" && !flags.Changed("allow-writable-manifests") {
+		allow, err := strconv.ParseBool(v)
+		if err != nil {
+			return fmt.Errorf("STEAD_ALLOW_WRITABLE_MANIFESTS=%s: want 1 or 0", v)
+		}
+		a.given.allowWritable = allow
+	}
+	if err := absolute(&a.given.config); err != nil {
+		return err
+	}
 	a.given.ownConfig = flags.Changed("config") || os.Getenv("STEAD_CONFIG") != ""
 	a.verb = cmd.Name()
 	switch cmd.Name() {
