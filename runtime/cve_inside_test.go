@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -20,7 +21,7 @@ import (
 // told in a line that begins with ESCAPED.
 var insiders = map[string]func(){
 	"nothing": func() { wait() }, "pause": func() { time.Sleep(200 * time.Millisecond) },
-	"swap": swap, "binary": holdBinary, "proc": func() { lookAtProc("/proc") }, "procs": lookAtProcs, "gotcha": lookForGotcha,
+	"swap": swap, "binary": holdBinary, "trace": traceAll, "proc": func() { lookAtProc("/proc") }, "procs": lookAtProcs, "gotcha": lookForGotcha,
 	"cgroup": mountCgroup, "caps": lookAtCaps, "cwd": lookAround, "console": lookAtConsole, "label": fakeProc,
 	"confined": lookAtConfinement, "id": lookAtID, "abstract": dialAbstract,
 }
@@ -80,6 +81,42 @@ func holdBinary() {
 		}
 	}
 	fmt.Println("tried")
+	unix.Pause()
+}
+
+// traceAll takes hold of every process that shows up, and looks whether it has
+// more than a container's process has.
+func traceAll() {
+	runtime.LockOSThread() // which is the tracer
+	own := status("CapEff")
+	fmt.Println("watching")
+	seen := 0
+	for _, err := os.Stat("/tmp/now"); err != nil; _, err = os.Stat("/tmp/now") {
+		all, _ := filepath.Glob("/proc/[0-9]*")
+		for _, dir := range all {
+			pid, _ := strconv.Atoi(filepath.Base(dir))
+			if pid == os.Getpid() || unix.PtraceSeize(pid) != nil {
+				continue
+			}
+			unix.PtraceInterrupt(pid)
+			seen++
+			if _, err := os.Stat(dir + "/root" + os.Args[1]); err == nil {
+				escaped("it has the host's root by %s", dir)
+			}
+			b, _ := os.ReadFile(dir + "/status")
+			if caps := "CapEff:\t"; strings.Contains(string(b), caps) && !strings.Contains(string(b), caps+own) {
+				escaped("it has hold of a process with capabilities %s", strings.Fields(strings.SplitN(string(b), caps, 2)[1])[0])
+			}
+			if strings.Contains(string(b), "Seccomp:\t0") {
+				escaped("it has hold of a process without a filter")
+			}
+			var ws unix.WaitStatus
+			if _, err := unix.Wait4(pid, &ws, unix.WALL, nil); err == nil && ws.Stopped() {
+				unix.PtraceDetach(pid)
+			}
+		}
+	}
+	fmt.Println("seen", seen)
 	unix.Pause()
 }
 

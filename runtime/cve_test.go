@@ -22,6 +22,7 @@ func TestCVE(t *testing.T) {
 		without     string // the defence that is taken away
 		attack      func(*world) (escaped string)
 	}{
+		{"CVE-2016-9962", "an exec's process is traced before it gave up the host's rights", "exec begins inside", traceExec},
 		{"CVE-2017-1002101", "a mount's source in a volume of another is a link", "sources by path", linkSource},
 		{"CVE-2019-5736", "the host's binary is overwritten through /proc/PID/exe", "binary on disk", overwriteBinary},
 		{"CVE-2019-16884", "a mount whose target is a link to /proc hides proc", "mounts over proc", mountOverProc},
@@ -188,6 +189,33 @@ func overwriteBinary(w *world) string {
 	after, err := os.Stat(binary + ".old")
 	if err != nil || after.Size() != before.Size() {
 		return fmt.Sprintf("the binary has %d bytes, it had %d (%v)", after.Size(), before.Size(), err)
+	}
+	return w.escapes("evil")
+}
+
+func traceExec(w *world) string {
+	marker := w.path("marker")
+	if err := os.WriteFile(marker, nil, 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := w.evil("evil", "trace", "", "args: ["+marker+"]\nsecurity: {userns: host, capabilities: {add: [SYS_PTRACE]}}"); err != nil {
+		w.t.Fatal(err)
+	}
+	w.awaitOutput("evil", "watching")
+	for range 2 * rounds() {
+		if code, out, _, err := w.exec("evil", "", ExecOptions{Argv: []string{"echo", "hello"}}); code != 0 || out != "hello\n" || err != nil {
+			w.t.Fatal(code, out, err)
+		}
+	}
+	if escaped := w.escapes("evil"); escaped != "" {
+		return escaped
+	}
+	if err := os.WriteFile(w.dir("evil")+"/upper/tmp/now", nil, 0o644); err != nil {
+		w.t.Fatal(err)
+	}
+	w.awaitOutput("evil", "seen")
+	if strings.Contains(w.output("evil"), "seen 0") {
+		w.t.Error("it saw no process at all: the test proves nothing")
 	}
 	return w.escapes("evil")
 }

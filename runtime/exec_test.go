@@ -39,8 +39,14 @@ func (w *world) exec(name, stdin string, o ExecOptions) (code int, out, errOut s
 }
 
 func TestExec(t *testing.T) {
+	for _, userns := range []string{"auto", "host"} {
+		t.Run("userns="+userns, func(t *testing.T) { testExec(t, userns) })
+	}
+}
+
+func testExec(t *testing.T, userns string) {
 	w := newWorld(t)
-	w.create("web", script(forever)+"\nenv: {COLOR: red}\nhostname: inside\nresources: {pids: 30}")
+	w.create("web", script(forever)+"\nenv: {COLOR: red}\nhostname: inside\nresources: {pids: 30}\nsecurity: {userns: "+userns+"}")
 	w.awaitOutput("web", "up")
 	sh := func(s string) ExecOptions { return ExecOptions{Argv: []string{"sh", "-c", s}} }
 	tests := []struct {
@@ -51,6 +57,7 @@ func TestExec(t *testing.T) {
 	}{
 		{"output, environment and names of the container", "", sh("id -u; hostname; echo $COLOR; echo e >&2"), 0, "0\ninside\nred\n", "e\n"},
 		{"exit code", "", sh("exit 42"), 42, "", ""},
+		{"a session of its own, as a process of the container's", "", sh("read a b c d e f rest </proc/self/stat; [ $e = $f ] || echo group $e session $f; [ $f -gt 1 ] && echo own"), 0, "own\n", ""},
 		{"killed by a signal", "", sh("kill -KILL $$"), 137, "", ""},
 		{"input", "hello", ExecOptions{Argv: []string{"cat"}}, 0, "hello", ""},
 		{"more environment", "", ExecOptions{Argv: []string{"sh", "-c", "echo $COLOR $X"}, Env: []string{"COLOR=blue", "X=1"}}, 0, "blue 1\n", ""},
@@ -97,10 +104,16 @@ func TestExecCannotWedgeStop(t *testing.T) {
 }
 
 func TestExecTerminal(t *testing.T) {
+	for _, userns := range []string{"auto", "host"} {
+		t.Run("userns="+userns, func(t *testing.T) { testExecTerminal(t, userns) })
+	}
+}
+
+func testExecTerminal(t *testing.T, userns string) {
 	w := newWorld(t)
-	w.create("web", script(forever))
+	w.create("web", script(forever)+"\nsecurity: {userns: "+userns+"}")
 	w.awaitOutput("web", "up")
-	x, err := w.Exec(ctx, "web", ExecOptions{Argv: []string{"sh", "-c", "tty; stty size; read line; echo got $line; exit 3"}, User: "nobody", Size: launch.Size{Rows: 33, Cols: 77}})
+	x, err := w.Exec(ctx, "web", ExecOptions{Argv: []string{"sh", "-c", "tty; stty size; ps -o tpgid= >/dev/tty; read line; echo got $line; exit 3"}, User: "nobody", Size: launch.Size{Rows: 33, Cols: 77}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,12 +47,12 @@ func (s *server) exec(c conn, q *request, fds []int) error {
 		return fmt.Errorf("exec in %s: %w", q.ID, err)
 	}
 	defer unix.Close(target)
-	end := make(chan unix.WaitStatus, 1)
+	var end chan unix.WaitStatus
 	child := 0
 	entry := &launch.Entry{Target: target, UserNS: b.UserNS, Cgroups: b.Cgroups, CgroupInto: b.Into, Process: b.Process, TTY: b.TTY, Size: b.Size}
 	copy(entry.Stdio[:], fds)
 	master, err := s.launcher.Exec(entry, func(pid int) {
-		child = pid
+		child, end = pid, make(chan unix.WaitStatus, 1) // how one ends that hands on interests nobody
 		s.do(func() { s.awaitExec(pid, end) })
 	})
 	if err != nil {

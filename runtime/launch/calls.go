@@ -37,6 +37,7 @@ const (
 	mark        // from here on the workload may have run
 	helper      // no call: the next arg[0] calls are for a vforked helper with its own mount namespace
 	reap        // no call: the rest is for a child; we become its reaping parent (init.go)
+	hand        // no call: the rest is for a sibling, whose pid is told; we end
 )
 
 const anything = -1
@@ -230,6 +231,12 @@ func runChild(t *table) {
 		}
 		if c.kind == reap {
 			if e := beInit(c); e != 0 {
+				t.fail(i, e, ran)
+			}
+			continue
+		}
+		if c.kind == hand {
+			if e := handOn(c); e != 0 {
 				t.fail(i, e, ran)
 			}
 			continue

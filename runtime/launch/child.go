@@ -48,6 +48,10 @@ func childOf(mem []byte, c *Config, root string, f fds) *program {
 	if !weak.Is("host cgroups") { // CVE-2022-0492
 		p.do("unshare cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP)
 	}
+	p.confine(&c.Process)
+	if c.Process.Init {
+		p.init()
+	}
 	p.execute(&c.Process)
 	return p
 }

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// execute gives up everything that the workload must not have, and becomes it.
-func (p *program) execute(c *Process) {
+// confine gives up everything that the workload must not have.
+func (p *program) confine(c *Process) {
 	p.do("close what is left on exec", unix.SYS_CLOSE_RANGE, gateFD, ^uintptr(0)>>32, unix.CLOSE_RANGE_CLOEXEC)
 	p.do("set umask", unix.SYS_UMASK, rootUmask)
 	for _, l := range withNofile(c.Rlimits) {
@@ -39,9 +39,10 @@ func (p *program) execute(c *Process) {
 			p.do("reset signal", unix.SYS_RT_SIGACTION, n+1, data(p, [4]uintptr{}), 0, 8)
 		}
 	}
-	if c.Init {
-		p.init()
-	}
+}
+
+// execute becomes the workload.
+func (p *program) execute(c *Process) {
 	p.do("unblock signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, data(p, uint64(0)), 0, 8)
 	x := p.do("note that it runs", unix.SYS_WRITE, ranFD, p.text("x"), 1)
 	x.want, x.kind = 1, mark

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"strconv"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -37,8 +38,9 @@ type Size struct {
 const execPatience = 10 * time.Second
 
 // Exec starts it and returns when its command was executed, with the master of
-// its terminal if it has one, else -1. As in Start, born gets the pid first; after
-// an error the child, if born was called, may live: the caller ends it.
+// its terminal if it has one, else -1. As in Start, born gets the pid first, and
+// once more that of a process which takes its place; after an error the last of
+// them may live: the caller ends it.
 // setns(2) to a user namespace refuses a process with several threads, so the
 // child joins by itself: it has but one.
 //
@@ -50,6 +52,7 @@ func (l *Launcher) Exec(e *Entry, born func(pid int)) (master int, err error) {
 		return -1, &Error{AtStep, "open /dev/null", errnoOf(err), ""}
 	}
 	defer unix.Close(null)
+	outside := !e.UserNS && !weak.Is("exec begins inside")
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, &Error{AtStep, "make gate", errnoOf(err), ""}
@@ -65,8 +68,8 @@ func (l *Launcher) Exec(e *Entry, born func(pid int)) (master int, err error) {
 			std = [3]int{null, null, null} // until it has its own
 		}
 		l.do(func(w *worker) {
-			entry.program = joiner(w.memory(e.Process.size()), e, fds{std[0], std[1], std[2], pair[1], null, e.Target})
-			pid, err = w.cloneInto(e.Target, e.CgroupInto, entry.program)
+			entry.program = joiner(w.memory(e.Process.size()), e, outside, fds{std[0], std[1], std[2], pair[1], null, e.Target})
+			pid, err = w.cloneInto(e.Target, outside, e.CgroupInto, entry.program)
 		})
 	}
 	unix.Close(pair[1])
@@ -75,13 +78,23 @@ func (l *Launcher) Exec(e *Entry, born func(pid int)) (master int, err error) {
 	}
 	born(pid)
 	master, err = entry.letIn(e, pid)
+	if err == nil && outside {
+		if pid, err = entry.hearPid(); err == nil {
+			born(pid)
+		}
+	}
+	if err == nil {
+		if _, err = entry.hear(0); err != nil && master >= 0 {
+			unix.Close(master)
+		}
+	}
 	if err != nil {
 		return -1, reason(err)
 	}
 	return master, nil
 }
 
-// letIn puts the child into its cgroups, lets it go on and hears how it fares.
+// letIn puts the child into its cgroups, lets it go on and gets its terminal.
 func (l *line) letIn(e *Entry, pid int) (master int, err error) {
 	for _, dir := range e.Cgroups {
 		if dir == e.CgroupInto {
@@ -102,18 +115,13 @@ func (l *line) letIn(e *Entry, pid int) (master int, err error) {
 		}
 		master = fd[0]
 	}
-	if _, err := l.hear(0); err != nil {
-		if master >= 0 {
-			unix.Close(master)
-		}
-		return -1, err
-	}
 	return master, nil
 }
 
 // cloneInto makes a child in the target's pid namespace: only children enter
-// one (pid_namespaces(7)), so this thread's are put there for a moment.
-func (w *worker) cloneInto(target int, cgroup string, p *program) (int, error) {
+// one (pid_namespaces(7)), so this thread's are put there for a moment. One that
+// begins outside has no need of it.
+func (w *worker) cloneInto(target int, outside bool, cgroup string, p *program) (int, error) {
 	args := &cloneArgs{}
 	if cgroup != "" {
 		fd, err := unix.Open(cgroup, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -122,6 +130,9 @@ func (w *worker) cloneInto(target int, cgroup string, p *program) (int, error) {
 		}
 		defer unix.Close(fd)
 		args.flags, args.cgroup = unix.CLONE_INTO_CGROUP, uint64(fd)
+	}
+	if outside {
+		return p.clone(args)
 	}
 	own, err := unix.Open("/proc/self/ns/pid", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -138,14 +149,21 @@ func (w *worker) cloneInto(target int, cgroup string, p *program) (int, error) {
 	return pid, err
 }
 
-// joiner is the program of an exec's child.
-func joiner(mem []byte, e *Entry, f fds) *program {
+// joiner is the program of an exec's child. Without a user namespace it begins
+// outside of the container's pid namespace: with SYS_PTRACE root inside could take
+// hold of any process that he sees, dumpable or not, and this one still has all
+// capabilities and the host's root (CVE-2016-9962). When it has given up both it
+// hands on to a sibling inside.
+func joiner(mem []byte, e *Entry, outside bool, f fds) *program {
 	p := newProgram(mem, 0)
 	p.keepOnly(f)
 	p.hearGate("wait for cgroups")
 	ns := uintptr(unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP)
 	if e.UserNS { // joining our own is EINVAL
 		ns |= unix.CLONE_NEWUSER
+	}
+	if outside {
+		ns |= unix.CLONE_NEWPID // of children
 	}
 	p.do("join namespaces", unix.SYS_SETNS, targetFD, ns)
 	if weak.Is("label through proc") { // CVE-2025-52881
@@ -158,12 +176,53 @@ func joiner(mem []byte, e *Entry, f fds) *program {
 	if e.TTY {
 		p.terminal(e.Process.UID, e.Size)
 	}
+	p.confine(&e.Process)
+	if outside {
+		p.handOn()
+	}
+	if e.TTY {
+		p.do("make it the controlling terminal", unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 0)
+	}
 	p.execute(&e.Process)
 	return p
 }
 
+// handOn has what follows done by a sibling, a child of our parent's as we are.
+func (p *program) handOn() {
+	p.do("close what leads to the container's first process", unix.SYS_CLOSE, targetFD)
+	told := (*pidMessage)(p.alloc(unsafe.Sizeof(pidMessage{})))
+	told.letter = 'b'
+	p.do("enter pid namespace", 0, uintptr(unsafe.Pointer(told))).kind = hand
+	p.do("setsid", unix.SYS_SETSID)
+}
+
+// pidMessage tells the parent of a process.
+type pidMessage struct {
+	letter byte
+	_      [3]byte
+	pid    int32
+}
+
+// handOn clones. In the sibling it returns 0; the caller ends, or it is the error.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func handOn(c *call) syscall.Errno {
+	m := *(**pidMessage)(unsafe.Pointer(&c.arg[0]))
+	pid, _, e := syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.CLONE_PARENT)|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	if e != 0 || pid == 0 {
+		return e
+	}
+	m.pid = int32(pid)
+	syscall.RawSyscall6(unix.SYS_SENDTO, gateFD, uintptr(unsafe.Pointer(m)), unsafe.Sizeof(*m), unix.MSG_NOSIGNAL, 0, 0)
+	for {
+		syscall.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
+	}
+}
+
 // terminal opens a pseudo-terminal from the container's own devpts, sends its
-// master to the parent and makes its slave the controlling terminal. The slave
+// master to the parent and makes its slave 0, 1 and 2. The slave
 // is had from the master (TIOCGPTPEER, Linux 4.13), not by a path, which would
 // be the container's to choose; and it is not the admin's own terminal, into
 // which the container could type.
@@ -185,5 +244,4 @@ func (p *program) terminal(uid uint32, size Size) {
 	for fd := range uintptr(3) {
 		p.do("use terminal", unix.SYS_DUP3, 0, fd, 0).from[0] = slave
 	}
-	p.do("make it the controlling terminal", unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 0)
 }

@@ -35,6 +35,23 @@ func (l *line) died(err error) error {
 // hear reads one message of the child: the wanted letter with its descriptors,
 // its failure, or end of file, which is `want` 0.
 func (l *line) hear(want byte) ([]int, error) {
+	_, fds, err := l.receive(want)
+	return fds, err
+}
+
+// hearPid reads of a process that takes the child's place.
+func (l *line) hearPid() (int, error) {
+	text, _, err := l.receive('b')
+	if err == nil && len(text) < int(unsafe.Sizeof(pidMessage{})) {
+		err = fmt.Errorf("hear the child: %w", unix.EPROTO)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return int(int32(binary.NativeEndian.Uint32(text[unsafe.Offsetof(pidMessage{}.pid):]))), nil
+}
+
+func (l *line) receive(want byte) ([]byte, []int, error) {
 	var text [64]byte
 	var control [64]byte
 	var n, nc int
@@ -47,19 +64,20 @@ func (l *line) hear(want byte) ([]int, error) {
 	}
 	switch {
 	case err == unix.EAGAIN: // SO_RCVTIMEO
-		return nil, fmt.Errorf("start: %w", errSilent)
+		return nil, nil, fmt.Errorf("start: %w", errSilent)
 	case err != nil && err != unix.ECONNRESET:
-		return nil, fmt.Errorf("hear the child: %w", err)
+		return nil, nil, fmt.Errorf("hear the child: %w", err)
 	case n >= int(unsafe.Sizeof(failure{})) && text[0] == 'e':
-		return nil, l.program.explain(decodeFailure(text[:n]))
+		return nil, nil, l.program.explain(decodeFailure(text[:n]))
 	case n == 0 && want == 0:
-		return nil, nil
+		return nil, nil, nil
 	case n == 0:
-		return nil, fmt.Errorf("start: %w", errKilled)
+		return nil, nil, fmt.Errorf("start: %w", errKilled)
 	case text[0] != want:
-		return nil, fmt.Errorf("hear the child: %w", unix.EPROTO)
+		return nil, nil, fmt.Errorf("hear the child: %w", unix.EPROTO)
 	}
-	return receivedFDs(control[:nc])
+	fds, err := receivedFDs(control[:nc])
+	return text[:n], fds, err
 }
 
 var (
