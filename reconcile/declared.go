@@ -22,9 +22,10 @@ type Declared struct {
 	broken    []*source.File     // files that can't be read as a whole
 	waiting   []*source.File     // files whose writer is still at it
 	files     map[string]*source.File
-	writers   map[string]*source.File // drop-ins that somebody writes to, by container; "" for all
-	notes     []string                // what is no fault, and hardly meant
-	named     map[string]*spec.Error  // the first error of an invalid document, by its name
+	writers   map[string]*source.File   // drop-ins that somebody writes to, by container; "" for all
+	byName    map[string][]*source.File // drop-ins by container; "" for all
+	notes     []string                  // what is no fault, and hardly meant
+	named     map[string]*spec.Error    // the first error of an invalid document, by its name
 }
 
 // claim is a document that says it is a container.
@@ -46,7 +47,7 @@ func (c claim) place() string {
 func Declare(r *source.Reading) *Declared {
 	d := &Declared{
 		Reading: r, single: make(map[string]*Want, len(r.Files)), contested: map[string][]claim{},
-		files: make(map[string]*source.File, len(r.Files)), named: map[string]*spec.Error{}, elsewhere: map[string]claim{}, writers: writers(r.Fragments),
+		files: make(map[string]*source.File, len(r.Files)), named: map[string]*spec.Error{}, elsewhere: map[string]claim{}, writers: writers(r.Fragments), byName: dropInsByName(r.Fragments),
 	}
 	first := make(map[string]claim, len(r.Files))
 	for _, f := range r.Files {

@@ -63,6 +63,12 @@ func TestDropIns(t *testing.T) {
 		if got := s.why("web"); got != step.why {
 			t.Errorf("%s: why %q, want %q", step.what, got, step.why)
 		}
+		if step.what == "one for all" {
+			want := fmt.Sprint([]string{s.root + "/etc/container.d/all.yaml", s.root + "/etc/web.container.d/10-pids.yaml"})
+			if got := fmt.Sprint(viewOf(t, s.e, "web").DropIns); got != want {
+				t.Errorf("drop-ins %s, want %s", got, want)
+			}
+		}
 		if got := s.why("db"); got != "" {
 			t.Errorf("%s: db: %s", step.what, got)
 		}

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"fmt"
+	"slices"
 
 	"stead/reconcile/source"
 )
@@ -45,6 +46,29 @@ func (d *Declared) noteDropIns(declared map[string]claim) {
 			d.notes = append(d.notes, fmt.Sprintf("%s: no manifest declares %s: this drop-in changes nothing", f.Path, f.Of))
 		}
 	}
+}
+
+// dropIns are the files that are merged over a container's manifest.
+func (d *Declared) dropIns(name string) (files []string) {
+	for _, of := range []string{"", name} {
+		for _, f := range d.byName[of] {
+			files = append(files, f.Path)
+		}
+	}
+	return files
+}
+
+// dropInsByName sorts drop-ins by their container, "" for all, in the order in
+// which they are merged.
+func dropInsByName(fragments []*source.File) map[string][]*source.File {
+	by := map[string][]*source.File{}
+	for _, f := range fragments {
+		by[f.Of] = append(by[f.Of], f)
+	}
+	for _, list := range by {
+		slices.SortFunc(list, source.MergeOrder)
+	}
+	return by
 }
 
 // Notes say what is no fault of the manifests, and hardly meant.

@@ -61,6 +61,7 @@ type ContainerView struct {
 	Message    string            `json:"message"`
 	Why        string            `json:"why"`
 	Manifest   string            `json:"manifest"`
+	DropIns    []string          `json:"dropIns,omitempty"` // files that are merged over the manifest, in their order
 	CreatedAt  time.Time         `json:"createdAt,omitzero"`
 	StartedAt  time.Time         `json:"startedAt,omitzero"`
 	FinishedAt time.Time         `json:"finishedAt,omitzero"`

@@ -32,6 +32,7 @@ func (v *viewer) container(st *runtime.Status) ContainerView {
 		code := st.Exit.Code
 		c.ExitCode, c.Reason, c.Message = &code, st.Exit.Reason, st.Exit.Message
 	}
+	c.DropIns = v.dropIns(st.Name)
 	v.state(&c, st)
 	v.sync(&c, st)
 	return c

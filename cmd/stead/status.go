@@ -195,6 +195,9 @@ func (a *app) printEach(ctx context.Context, views []reconcile.ContainerView) er
 		}
 		line("restarts", "%d", c.Restarts)
 		line("manifest", "%s", c.Manifest)
+		for _, file := range c.DropIns {
+			line("drop-in", "%s", file)
+		}
 		fmt.Fprintf(a.out, "events     the last ones; stead events %s has more\n", c.Name)
 		if err := a.printEvents(ctx, c.Name, lastEvents); err != nil {
 			return err

@@ -211,12 +211,15 @@ func (e *entry) fragments(files []*File, settled map[string]bool) []*File {
 	return files
 }
 
+// MergeOrder compares drop-ins for one container: by the names of their files.
+func MergeOrder(a, b *File) int {
+	return cmp.Or(cmp.Compare(path.Base(a.Rel), path.Base(b.Rel)), cmp.Compare(a.Path, b.Path))
+}
+
 // newOverlay sorts fragments by their containers, and for each by their names.
 func newOverlay(files []*File) *overlay {
 	o := &overlay{files: files, by: map[string]layer{}}
-	ordered := slices.SortedStableFunc(slices.Values(files), func(a, b *File) int {
-		return cmp.Compare(path.Base(a.Rel), path.Base(b.Rel))
-	})
+	ordered := slices.SortedFunc(slices.Values(files), MergeOrder)
 	for _, f := range ordered {
 		if f.Of == "" {
 			o.all.add(f)
