@@ -293,7 +293,7 @@ func (h *badInput) lostDirectory(t *testing.T) {
 			!strings.HasPrefix(v.Message, "directory "+h.manifests+" is missing") {
 			t.Errorf("it does not run on as process %d: %+v", before.Pid, v)
 		}
-		h.logged = append(h.logged, logLine{name, v.Message}, logLine{name, "removal no longer held"})
+		h.logged = append(h.logged, logLine{name, v.Message}, logLine{name, "no longer held"})
 	}
 	if c := h.stead("validate"); c.code != exitInvalid || !strings.HasPrefix(c.err, h.manifests+": no such file or directory\n") {
 		t.Errorf("validate: %+v", c)
