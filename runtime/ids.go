@@ -1,50 +1,73 @@
 package runtime
 
 import (
-	"errors"
-	"math/bits"
+	"fmt"
+	"math"
+	"slices"
 )
 
-// Host ids for containers, 65,536 each. The range is the one that systemd sets
-// aside for containers (systemd.io/UIDS-GIDS), so no user of the host is in it.
+// Host ids for containers, 65,536 each. The default pool is the one that systemd
+// sets aside for containers (systemd.io/UIDS-GIDS), so no user of the host is in it.
 const (
-	firstID = 0x00080000
-	lastID  = 0x6fff0000
-	idsEach = 0x10000
-	ranges  = (lastID-firstID)/idsEach + 1
+	defaultFirstID = 0x00080000
+	defaultIDs     = 0x6fff0000 + idsEach - defaultFirstID
+	idsEach        = 0x10000
 )
 
-// idRanges says which ranges are taken.
-type idRanges struct{ used [(ranges + 63) / 64]uint64 }
-
-func index(base uint32) (int, bool) {
-	i := (int(base) - firstID) / idsEach
-	return i, base >= firstID && i < ranges && (base-firstID)%idsEach == 0
+// idRanges says which ranges are taken. Those of a pool that was another before
+// are kept as they are, and the new one's don't overlap them.
+type idRanges struct {
+	first, count uint32   // of the pool
+	used         []uint32 // the first id of each range, sorted
 }
 
-// take marks a range as used; false if it is none of ours or is used already.
+// newIDRanges checks a pool; 0 and 0 are the default one.
+func newIDRanges(first, count uint32) (idRanges, error) {
+	if first == 0 && count == 0 {
+		first, count = defaultFirstID, defaultIDs
+	}
+	switch {
+	case first < idsEach:
+		return idRanges{}, fmt.Errorf("first id of containers is %d, want %d or more: those below are the host's", first, idsEach)
+	case count < idsEach:
+		return idRanges{}, fmt.Errorf("number of ids for containers is %d, want %d or more, which is one container's", count, idsEach)
+	case uint64(first)+uint64(count) > math.MaxUint32: // the last one means "none"
+		return idRanges{}, fmt.Errorf("%d ids for containers from %d on are more than there are, want %d at most", count, first, math.MaxUint32-first)
+	}
+	return idRanges{first: first, count: count}, nil
+}
+
+// take marks a range as used; false if it overlaps another.
 func (r *idRanges) take(base uint32) bool {
-	i, ok := index(base)
-	if !ok || r.used[i/64]>>(i%64)&1 == 1 {
+	i, _ := slices.BinarySearch(r.used, base)
+	if base == 0 || i > 0 && base-r.used[i-1] < idsEach || i < len(r.used) && r.used[i]-base < idsEach {
 		return false
 	}
-	r.used[i/64] |= 1 << (i % 64)
+	r.used = slices.Insert(r.used, i, base)
 	return true
 }
 
 func (r *idRanges) release(base uint32) {
-	if i, ok := index(base); ok {
-		r.used[i/64] &^= 1 << (i % 64)
+	if i, ok := slices.BinarySearch(r.used, base); ok {
+		r.used = slices.Delete(r.used, i, i+1)
 	}
 }
 
-// next takes the lowest free range.
+// next takes the lowest free range of the pool.
 func (r *idRanges) next() (uint32, error) {
-	for w, word := range r.used {
-		if i := w*64 + bits.TrailingZeros64(^word); word != ^uint64(0) && i < ranges {
-			r.used[w] |= 1 << (i % 64)
-			return firstID + uint32(i)*idsEach, nil
+	slot := uint64(r.first)
+	for _, base := range r.used {
+		if base := uint64(base); base+idsEach > slot {
+			if base >= slot+idsEach {
+				break // it fits below
+			}
+			past := base + idsEach - uint64(r.first)
+			slot = uint64(r.first) + (past+idsEach-1)/idsEach*idsEach
 		}
 	}
-	return 0, errors.New("all ranges of ids for user namespaces are taken")
+	if slot+idsEach > uint64(r.first)+uint64(r.count) {
+		return 0, fmt.Errorf("all %d ranges of ids for user namespaces are taken", r.count/idsEach)
+	}
+	r.take(uint32(slot))
+	return uint32(slot), nil
 }

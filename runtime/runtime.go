@@ -25,6 +25,9 @@ type Options struct {
 	StateDir     string // durable facts and data; 0700
 	RunDir       string // facts of this boot; 0700
 	CgroupParent string // group below which all containers' are
+	// FirstID and IDs are the pool of host ids for user namespaces, 65,536 for each
+	// container; 0 and 0 are the default. Containers keep what they have when it changes.
+	FirstID, IDs uint32
 	Log          *slog.Logger
 	// Upgrade has a keeper of another binary become one of this program's: for
 	// the daemon, so that two versions of a verb don't take turns.
@@ -86,12 +89,16 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	if o.Only != nil && !o.ReadOnly {
 		return nil, errors.New("open a part of the containers to change them") // ids and recovery need all
 	}
+	ids, err := newIDRanges(o.FirstID, o.IDs)
+	if err != nil {
+		return nil, err
+	}
 	host, err := cgroup.Detect(o.CgroupParent)
 	if err != nil {
 		return nil, err
 	}
 	r := &Runtime{
-		Options: o, host: host, keeper: keeper.Client{Run: o.RunDir},
+		Options: o, host: host, keeper: keeper.Client{Run: o.RunDir}, ids: ids,
 		wake: make(chan struct{}, 1), byName: map[string]*container{}, removed: map[string]string{},
 	}
 	fault.Dir(o.RunDir)
