@@ -86,3 +86,34 @@ func (w *world) keeperCPU() float64 {
 	}
 	return total
 }
+
+// BenchmarkExec is an exec without the start of the program that asks for it.
+func BenchmarkExec(b *testing.B) {
+	w := newWorld(b)
+	root := benchRoot(b, w)
+	body := "command: [/bin/wait]\nrestart: {policy: never}\nrootfs: {path: " + root + "}\nstop: {signal: KILL}"
+	source := filepath.Join(root, "wait.c")
+	os.WriteFile(source, []byte("#include <unistd.h>\nint main(void) { for (;;) pause(); }\n"), 0o644)
+	if out, err := exec.Command("gcc", "-O2", "-static", "-o", root+"/bin/wait", source).CombinedOutput(); err != nil {
+		b.Fatalf("%v %s", err, out)
+	}
+	if _, err := w.Create(ctx, parse(b, "c", body), origin); err != nil {
+		b.Fatal(err)
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer null.Close()
+	before := w.keeperCPU()
+	for b.Loop() {
+		x, err := w.Exec(ctx, "c", ExecOptions{Argv: []string{"/bin/true"}}, null, null, null)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if code, err := x.Wait(); code != 0 || err != nil {
+			b.Fatal(code, err)
+		}
+	}
+	b.ReportMetric((w.keeperCPU()-before)/float64(b.N), "keeper-cpu-ms/op")
+}
