@@ -51,6 +51,15 @@ bench:
 bench-compare:
 	runtime/bench/compare.sh $(OLD) $(NEW)
 
+# Each fuzz target for a few seconds, from its committed corpus on; FUZZ_TIME for
+# longer.
+FUZZ_TIME ?= 10s
+.PHONY: fuzz
+fuzz:
+	@grep -rho --include=*_test.go '^func Fuzz[A-Za-z]*' spec runtime | sort -u | sed 's/^func //' | while read -r f; do \
+		dir=$$(grep -rl --include=*_test.go "^func $$f(" spec runtime | xargs dirname); \
+		go test "./$$dir" -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZ_TIME) -parallel 2 || exit 1; done
+
 # What a workload sees of its confinement, beside crun and podman with their
 # defaults where they are installed. As root.
 .PHONY: probe

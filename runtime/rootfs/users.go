@@ -1,17 +1,17 @@
 package rootfs
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
 	"stead/runtime/weak"
 
-	"github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
 )
 
@@ -37,22 +37,21 @@ func LookUp(root, who string, groups []string) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
+	return lookUp(passwd, group, who, groups)
+}
+
+func lookUp(passwd, group []byte, who string, groups []string) (Identity, error) {
 	name, groupName, grouped := strings.Cut(who, ":")
-	id := Identity{Home: "/"}
-	u, found, err := findUser(passwd, name)
+	user, id, err := findUser(passwd, name)
 	if err != nil {
 		return Identity{}, err
-	}
-	id.UID = uint32(u.Uid)
-	if found {
-		id.GID, id.Home = uint32(u.Gid), u.Home
 	}
 	if grouped {
 		if id.GID, err = findGroup(group, groupName); err != nil {
 			return Identity{}, err
 		}
-	} else if found {
-		id.Groups = memberships(group, u.Name, id.GID)
+	} else if user != "" {
+		id.Groups = memberships(group, user, id.GID)
 	}
 	for _, g := range groups {
 		gid, err := findGroup(group, g)
@@ -64,55 +63,76 @@ func LookUp(root, who string, groups []string) (Identity, error) {
 	return id, nil
 }
 
-func findUser(passwd []byte, name string) (user.User, bool, error) {
-	number, notNumber := strconv.ParseUint(name, 10, 16)
-	all, err := user.ParsePasswdFilter(bytes.NewReader(passwd), func(u user.User) bool {
-		if notNumber == nil && !weak.Is("names before numbers") { // CVE-2016-3697
-			return u.Uid == int(number)
+// entries are the lines of a passwd or group with at least n fields, of which
+// that at index id is a number. Others are passed over: libraries that take a
+// broken number for 0 make a broken line root's.
+func entries(file []byte, n, id int) iter.Seq[[]string] {
+	return func(yield func([]string) bool) {
+		for line := range strings.Lines(string(file)) {
+			fields := strings.Split(strings.TrimRight(line, "\r\n"), ":")
+			if len(fields) < n {
+				continue
+			}
+			if _, err := strconv.ParseUint(fields[id], 10, 32); err == nil && !yield(fields) {
+				return
+			}
 		}
-		return u.Name == name
-	})
-	if err != nil {
-		return user.User{}, false, fmt.Errorf("read the root's /etc/passwd: %w", err)
 	}
-	switch {
-	case len(all) > 0 && all[0].Uid >= 0 && all[0].Uid < 1<<16 && all[0].Gid >= 0 && all[0].Gid < 1<<16:
-		return all[0], true, nil
-	case len(all) > 0:
-		return user.User{}, false, fmt.Errorf("user %s has id %d:%d in the root's /etc/passwd, want ids of 0 to 65535", name, all[0].Uid, all[0].Gid)
-	case notNumber == nil:
-		return user.User{Uid: int(number)}, false, nil
+}
+
+// inside is an id that a container can have.
+func inside(s string) (uint32, bool) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return uint32(n), err == nil
+}
+
+// findUser finds a line of passwd; name is "" where an id has none.
+func findUser(passwd []byte, who string) (name string, id Identity, err error) {
+	id.Home = "/"
+	number, isNumber := inside(who)
+	id.UID = number
+	for f := range entries(passwd, 4, 2) {
+		uid, uidInside := inside(f[2])
+		if isNumber && !weak.Is("names before numbers") { // CVE-2016-3697
+			if !uidInside || uid != number {
+				continue
+			}
+		} else if f[0] != who {
+			continue
+		}
+		gid, gidInside := inside(f[3])
+		if !uidInside || !gidInside {
+			return "", id, fmt.Errorf("user %s has id %s:%s in the root's /etc/passwd, want ids of 0 to 65535", who, f[2], f[3])
+		}
+		id.UID, id.GID = uid, gid
+		if len(f) > 5 && f[5] != "" {
+			id.Home = f[5]
+		}
+		return f[0], id, nil
 	}
-	return user.User{}, false, fmt.Errorf("user %s is not in the root's /etc/passwd", name)
+	if !isNumber {
+		err = fmt.Errorf("user %s is not in the root's /etc/passwd", who)
+	}
+	return "", id, err
 }
 
 func findGroup(group []byte, name string) (uint32, error) {
-	if n, err := strconv.ParseUint(name, 10, 16); err == nil {
-		return uint32(n), nil
+	if gid, ok := inside(name); ok {
+		return gid, nil
 	}
-	all, err := user.ParseGroupFilter(bytes.NewReader(group), func(g user.Group) bool { return g.Name == name })
-	if err != nil {
-		return 0, fmt.Errorf("read the root's /etc/group: %w", err)
+	for f := range entries(group, 3, 2) {
+		if gid, ok := inside(f[2]); ok && f[0] == name {
+			return gid, nil
+		}
 	}
-	if len(all) == 0 || all[0].Gid < 0 || all[0].Gid >= 1<<16 {
-		return 0, fmt.Errorf("group %s is not in the root's /etc/group", name)
-	}
-	return uint32(all[0].Gid), nil
+	return 0, fmt.Errorf("group %s is not in the root's /etc/group", name)
 }
 
 // memberships are the groups that list the user, as initgroups(3) finds them.
 func memberships(group []byte, name string, primary uint32) (gids []uint32) {
-	all, _ := user.ParseGroupFilter(bytes.NewReader(group), func(g user.Group) bool {
-		for _, m := range g.List {
-			if m == name {
-				return true
-			}
-		}
-		return false
-	})
-	for _, g := range all {
-		if g.Gid >= 0 && g.Gid < 1<<16 && uint32(g.Gid) != primary {
-			gids = append(gids, uint32(g.Gid))
+	for f := range entries(group, 4, 2) {
+		if gid, ok := inside(f[2]); ok && gid != primary && slices.Contains(strings.Split(f[3], ","), name) {
+			gids = append(gids, gid)
 		}
 	}
 	return gids
