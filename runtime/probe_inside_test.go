@@ -18,6 +18,16 @@ func init() { insiders["probe"] = probe }
 // arguments are the namespaces of the host, as in /proc/self/ns.
 func probe() {
 	say := func(key string, value any) { fmt.Printf("%s\t%v\n", key, value) }
+	say("descriptors", descriptors()) // before anything is opened
+	var names []string
+	for _, e := range os.Environ() {
+		name, _, _ := strings.Cut(e, "=")
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	say("environment", strings.Join(names, " "))
+	here, err := os.Getwd()
+	say("working directory", fmt.Sprint(here, " ", err))
 	for _, set := range []string{"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp"} {
 		say(set, strings.TrimLeft(status(set)[:len(status(set))-1], "0")+status(set)[len(status(set))-1:])
 	}
@@ -43,6 +53,19 @@ func probe() {
 	say("hidden files that can be read", list(hiddenFiles()))
 	say("kernel files that can be written", list(writable("/proc", "/sys")))
 	probeDevices(say)
+}
+
+// descriptors are those that are open, but for what the Go runtime polls with and
+// reads its CPU limit from.
+func descriptors() (all []int) {
+	for fd := range 1024 {
+		_, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		what, _ := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+		if err == nil && what != "anon_inode:[eventpoll]" && what != "anon_inode:[eventfd]" && !strings.HasPrefix(what, "/sys/fs/cgroup/") {
+			all = append(all, fd)
+		}
+	}
+	return all
 }
 
 // list is the first of a list, for people.

@@ -10,7 +10,10 @@ import (
 
 // What a workload sees of its confinement by default. A line that changes here
 // changes what containers may do.
-const probed = `CapInh	0
+const probed = `descriptors	[0 1 2]
+environment	GORACE HOME HOSTNAME INSIDE PATH STEAD_NAME container
+working directory	/ <nil>
+CapInh	0
 CapPrm	a80425fb
 CapEff	a80425fb
 CapBnd	a80425fb

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sort"
 	"time"
 
 	"stead/runtime/cgroup"
@@ -17,8 +16,6 @@ import (
 	"stead/runtime/launch"
 	"stead/runtime/rootfs"
 	"stead/spec"
-
-	"golang.org/x/sys/unix"
 )
 
 // start starts a container. The order is what makes a crash harmless: record,
@@ -274,59 +271,6 @@ func relink(link, target string) error {
 		return err
 	}
 	return os.Rename(tmp, link)
-}
-
-// hostRun is the size of a host root's /run.
-const hostRun = 64 << 20
-
-// mountsOf are the manifest's mounts and, for a host root, what it shows of the
-// host's /etc and an empty /run; parents before children.
-func mountsOf(m *spec.Container) []launch.Mount {
-	var all []launch.Mount
-	for target, w := range m.Spec.Mounts {
-		l := launch.Mount{Target: target, Source: w.Source, ReadOnly: w.ReadOnly}
-		if w.Tmpfs != nil {
-			l.Mode = 0o1777
-			if w.Tmpfs.Size != nil {
-				l.Size = int64(*w.Tmpfs.Size)
-			}
-		}
-		all = append(all, l)
-	}
-	if m.Spec.Rootfs.Host != nil {
-		said := func(target string) bool { _, ok := m.Spec.Mounts[target]; return ok }
-		for _, p := range rootfs.HostShares() {
-			if !said(p) {
-				all = append(all, launch.Mount{Target: p, Source: p, ReadOnly: true})
-			}
-		}
-		if !said("/run") {
-			all = append(all, launch.Mount{Target: "/run", Size: hostRun, Mode: 0o755})
-		}
-	}
-	sort.Slice(all, func(i, j int) bool { return all[i].Target < all[j].Target })
-	return all
-}
-
-func (r *Runtime) makePipes(rec *keeper.Record) error {
-	for _, p := range []string{keeper.StdoutPath(r.RunDir, rec.ID()), keeper.StderrPath(r.RunDir, rec.ID())} {
-		if err := unix.Mkfifo(p, 0o600); err != nil {
-			return &os.PathError{Op: "mkfifo", Path: p, Err: err}
-		}
-		// Any user in the container may write to /dev/stdout by its path.
-		if err := errors.Join(os.Chown(p, int(rec.IDBase), int(rec.IDBase)), os.Chmod(p, 0o622)); err != nil {
-			return err
-		}
-	}
-	return os.WriteFile(keeper.RanPath(r.RunDir, rec.ID()), nil, 0o600)
-}
-
-func (r *Runtime) clearPipes(id string) {
-	for _, p := range []string{keeper.StdoutPath(r.RunDir, id), keeper.StderrPath(r.RunDir, id), keeper.RanPath(r.RunDir, id)} {
-		if err := os.Remove(p); err != nil && !errors.Is(err, os.ErrNotExist) {
-			r.Log.Error("clean up", "error", err)
-		}
-	}
 }
 
 func limitsOf(m *spec.Container) cgroup.Limits {

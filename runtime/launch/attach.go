@@ -1,0 +1,177 @@
+package launch
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"syscall"
+
+	"stead/runtime/hostpath"
+	"stead/runtime/weak"
+
+	"golang.org/x/sys/unix"
+)
+
+// mount builds the tree while the child makes its proc and sysfs. Copies of
+// mounts are taken in the host's namespace (open_tree only works where a mount
+// is) and mapped while detached (an attached mount can't be any more).
+func (b *birth) mount() error {
+	root, err := b.tree(b.c.Root.Path, unix.MOUNT_ATTR_NODEV, AtRoot)
+	if err != nil {
+		return err
+	}
+	b.rootFD = root
+	usr := -1
+	if b.c.Root.Usr != "" {
+		if usr, err = b.tree(b.c.Root.Usr, unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_RDONLY, AtRoot); err != nil {
+			return err
+		}
+	}
+	sources := make([]int, len(b.c.Mounts))
+	for i, m := range b.c.Mounts {
+		if sources[i], err = b.source(m); err != nil {
+			return err
+		}
+	}
+	if err := b.enter(b.nursery); err != nil {
+		return fmt.Errorf("enter nursery: %w", err)
+	}
+	if err := unix.MoveMount(root, "", unix.AT_FDCWD, b.root, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("attach root: %w", err)
+	}
+	if err := b.makeDevices(); err != nil {
+		return err
+	}
+	if b.c.Root.ReadOnly {
+		b.sealed = append(b.sealed, root)
+	}
+	if usr >= 0 {
+		if err := b.attachAt(usr, "/usr", false); err != nil {
+			return err
+		}
+	}
+	if weak.Is("mounts over proc") { // CVE-2019-16884
+		b.late = func() error { return b.attachMounts(sources) }
+		return nil
+	}
+	return b.attachMounts(sources)
+}
+
+func (b *birth) attachMounts(sources []int) error {
+	for i, m := range b.c.Mounts {
+		if weak.Is("targets made by path") && m.Source == "" { // CVE-2024-45310
+			b.enter(b.host)
+			os.MkdirAll(b.c.Root.Path+m.Target, 0o755)
+			b.enter(b.nursery)
+		}
+		if err := b.attachMount(m, sources[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// seal makes mounts read-only, last, so that missing targets could be made.
+func (b *birth) seal() error {
+	for _, fd := range b.sealed {
+		if err := setReadOnly(fd); err != nil {
+			return fmt.Errorf("make read-only: %w", err)
+		}
+	}
+	return nil
+}
+
+func (b *birth) tree(path string, attr uint64, where Where) (int, error) {
+	fd, err := b.hostTree(path, attr)
+	if err != nil {
+		if errors.Is(err, errNoIdmap) {
+			return -1, &Error{AtIDMap, "map ids of " + path, unix.EINVAL, errNoIdmap.Error() + "; security.userns: host does without"}
+		}
+		e := &Error{where, "open " + string(where) + " " + path, errnoOf(err), ""}
+		var link *hostpath.LinkError
+		if errors.As(err, &link) {
+			e.Hint = link.Error()
+		}
+		return -1, e
+	}
+	b.opened = append(b.opened, fd)
+	return fd, nil
+}
+
+// hostTree is what is mounted of a host's path: what was found by walking it.
+func (b *birth) hostTree(path string, attr uint64) (int, error) {
+	if weak.Is("sources by path") { // CVE-2017-1002101
+		return tree(unix.AT_FDCWD, path, attr, b.user)
+	}
+	at, _, err := hostpath.Open(path, func(dir string) bool { return slices.Contains(b.c.Shared, dir) })
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(at)
+	return tree(at, "", attr, b.user)
+}
+
+func (b *birth) source(m Mount) (int, error) {
+	if m.Source != "" {
+		return b.tree(m.Source, unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID, AtSource)
+	}
+	id := strconv.FormatUint(uint64(b.c.IDBase), 10)
+	fd, err := newFilesystem("tmpfs", unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID,
+		"size", strconv.FormatInt(m.Size, 10), "mode", strconv.FormatUint(uint64(m.Mode), 8), "uid", id, "gid", id)
+	if err != nil {
+		return -1, &Error{AtSource, "make tmpfs for " + m.Target, errnoOf(err), ""}
+	}
+	b.opened = append(b.opened, fd)
+	return fd, nil
+}
+
+func (b *birth) attachMount(m Mount, source int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(source, &st); err != nil {
+		return &Error{AtSource, "stat " + m.Source, errnoOf(err), ""}
+	}
+	if err := b.attachAt(source, m.Target, st.Mode&unix.S_IFMT != unix.S_IFDIR); err != nil {
+		return err
+	}
+	if m.ReadOnly {
+		b.sealed = append(b.sealed, source)
+	}
+	return nil
+}
+
+func (b *birth) attachAt(mount int, target string, file bool) error {
+	at, err := makeTarget(b.rootFD, target, file, b.c.IDBase)
+	if weak.Is("targets by path") { // CVE-2021-30465
+		at, err = unix.Open(b.root+target, unix.O_PATH|unix.O_CLOEXEC, 0)
+	}
+	if err == nil {
+		var st unix.Stat_t
+		if err = unix.Fstat(at, &st); err == nil && (st.Mode&unix.S_IFMT == unix.S_IFDIR) == file {
+			err = unix.ENOTDIR
+		}
+		if err == nil {
+			err = move(mount, at)
+		}
+		unix.Close(at)
+	}
+	if err == nil {
+		return nil
+	}
+	return TargetError(target, errnoOf(err))
+}
+
+// TargetError is what a mount gets whose target can't be had.
+func TargetError(target string, errno syscall.Errno) error {
+	e := &Error{AtTarget, "mount at " + target, errno, ""}
+	switch e.Errno {
+	case unix.EXDEV:
+		e.Hint = "a symbolic link there leads out of the root; name the place that it means"
+	case unix.ELOOP:
+		e.Hint = "symbolic links are not followed there"
+	case unix.ENOTDIR:
+		e.Hint = "one of source and target is a directory, the other is not"
+	}
+	return e
+}
