@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -153,6 +154,14 @@ func (g *Group) Join() (dirs []string, into string) {
 
 // Dirs are the group's directories that exist, in all hierarchies.
 func (g *Group) Dirs() []string {
+	return slices.DeleteFunc(g.places(), func(dir string) bool {
+		_, err := os.Stat(dir)
+		return err != nil
+	})
+}
+
+// places are where the group's directories may be.
+func (g *Group) places() []string {
 	seen := map[string]bool{}
 	var all []string
 	points := []string{g.host.unified}
@@ -165,9 +174,7 @@ func (g *Group) Dirs() []string {
 			continue
 		}
 		seen[d] = true
-		if _, err := os.Stat(d); err == nil {
-			all = append(all, d)
-		}
+		all = append(all, d)
 	}
 	return all
 }
@@ -225,8 +232,8 @@ const ownerAttr = "trusted.stead"
 
 // own notes who made the group.
 func (g *Group) own() error {
-	for _, d := range g.Dirs() {
-		if err := unix.Setxattr(d, ownerAttr, []byte(g.host.Owner), 0); err != nil {
+	for _, d := range g.places() {
+		if err := unix.Setxattr(d, ownerAttr, []byte(g.host.Owner), 0); err != nil && err != unix.ENOENT {
 			return &os.PathError{Op: "setxattr", Path: d, Err: err}
 		}
 	}

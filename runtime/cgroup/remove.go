@@ -34,7 +34,7 @@ func (g *Group) Kill() error {
 // their last moments are waited for, up to a few seconds. No group is no error.
 func (g *Group) Remove() error {
 	var failed *multierror.Error
-	for _, dir := range g.Dirs() {
+	for _, dir := range g.places() {
 		if err := g.removeDir(dir); err != nil {
 			failed = multierror.Append(failed, err)
 		}

@@ -22,11 +22,13 @@ const (
 type fds []int
 
 // childOf is the program of a container's first process; root is where the
-// parent attaches its tree in the nursery. It is the child's half of start.go.
-func childOf(mem []byte, c *Config, root string, f fds) *program {
+// parent attaches its tree in the nursery, tasks are the cgroups that it joins.
+// It is the child's half of start.go.
+func childOf(mem []byte, c *Config, root string, f fds, tasks []int) *program {
 	p := newProgram(mem, c.moreCalls())
+	p.join(tasks)
 	p.keepOnly(f)
-	p.hearGate("wait for id maps and cgroups")
+	p.hearGate("wait for id maps")
 	p.do("setsid", unix.SYS_SETSID)
 	p.becomeRoot()
 	p.kernelFilesystems(c)
@@ -44,7 +46,7 @@ func childOf(mem []byte, c *Config, root string, f fds) *program {
 	p.do("pivot root", unix.SYS_PIVOT_ROOT, dot, dot)
 	p.do("unmount old root", unix.SYS_UMOUNT2, dot, unix.MNT_DETACH)
 	p.do("enter root", unix.SYS_CHDIR, p.text("/"))
-	// Late, so that the cgroups that the parent put us in are the root of it.
+	// Late, so that the cgroups that we joined are the root of it.
 	if !weak.Is("host cgroups") { // CVE-2022-0492
 		p.do("unshare cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP)
 	}
@@ -54,6 +56,16 @@ func childOf(mem []byte, c *Config, root string, f fds) *program {
 	}
 	p.execute(&c.Process)
 	return p
+}
+
+// join joins v1 cgroups by their open tasks files (cgroups(7)). A process with
+// one thread that moves itself takes no lock there; one that is moved by another,
+// or by cgroup.procs, waits for an RCU grace period of up to 20 ms
+// (cgroup_threadgroup_rwsem, Linux 6.18). What counts is who opened the file.
+func (p *program) join(tasks []int) {
+	for _, fd := range tasks {
+		p.do("join cgroup", unix.SYS_WRITE, uintptr(fd), p.text("0"), 1).want = 1
+	}
 }
 
 // keepOnly moves the kept descriptors to 0–4 and closes the rest: another

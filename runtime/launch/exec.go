@@ -3,7 +3,6 @@ package launch
 import (
 	"errors"
 	"os"
-	"strconv"
 	"syscall"
 	"time"
 	"unsafe"
@@ -18,9 +17,7 @@ type Entry struct {
 	Target  int // pidfd of the container's first process
 	UserNS  bool
 	Cgroups []string // directories that the process joins
-	// CgroupInto is the one of them that it is cloned into, "" if none: on v2 the
-	// kernel has a new process join for free, but an old one only after an RCU
-	// grace period, of some milliseconds.
+	// CgroupInto is the v2 one of them, into which it is cloned; "" if none.
 	CgroupInto string
 	Process    Process
 	Stdio      [3]int // descriptors of ours for 0, 1 and 2; not used with a TTY
@@ -52,6 +49,11 @@ func (l *Launcher) Exec(e *Entry, born func(pid int)) (master int, err error) {
 		return -1, &Error{AtStep, "open /dev/null", errnoOf(err), ""}
 	}
 	defer unix.Close(null)
+	tasks, err := e.tasks()
+	defer func() { closeAll(tasks) }()
+	if err != nil {
+		return -1, err
+	}
 	outside := !e.UserNS && !weak.Is("exec begins inside")
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -68,7 +70,7 @@ func (l *Launcher) Exec(e *Entry, born func(pid int)) (master int, err error) {
 			std = [3]int{null, null, null} // until it has its own
 		}
 		l.do(func(w *worker) {
-			entry.program = joiner(w.memory(e.Process.size()), e, outside, fds{std[0], std[1], std[2], pair[1], null, e.Target})
+			entry.program = joiner(w.memory(e.Process.size()), e, outside, fds{std[0], std[1], std[2], pair[1], null, e.Target}, tasks)
 			pid, err = w.cloneInto(e.Target, outside, e.CgroupInto, entry.program)
 		})
 	}
@@ -77,7 +79,7 @@ func (l *Launcher) Exec(e *Entry, born func(pid int)) (master int, err error) {
 		return -1, &Error{AtStep, "clone", errnoOf(err), ""}
 	}
 	born(pid)
-	master, err = entry.letIn(e, pid)
+	master, err = entry.letIn(e)
 	if err == nil && outside {
 		if pid, err = entry.hearPid(); err == nil {
 			born(pid)
@@ -94,16 +96,29 @@ func (l *Launcher) Exec(e *Entry, born func(pid int)) (master int, err error) {
 	return master, nil
 }
 
-// letIn puts the child into its cgroups, lets it go on and gets its terminal.
-func (l *line) letIn(e *Entry, pid int) (master int, err error) {
+// tasks opens the files by which the child joins the v1 cgroups.
+func (e *Entry) tasks() (fds []int, err error) {
 	for _, dir := range e.Cgroups {
 		if dir == e.CgroupInto {
 			continue
 		}
-		if err := writeAt(unix.AT_FDCWD, dir+"/cgroup.procs", strconv.Itoa(pid)); err != nil {
-			return -1, &Error{AtStep, "join cgroup " + dir, errnoOf(err), ""}
+		fd, err := unix.Open(dir+"/tasks", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fds, &Error{AtStep, "open " + dir + "/tasks", errnoOf(err), ""}
 		}
+		fds = append(fds, fd)
 	}
+	return fds, nil
+}
+
+func closeAll(fds []int) {
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+}
+
+// letIn lets the child go on and gets its terminal.
+func (l *line) letIn(e *Entry) (master int, err error) {
 	if err := l.tell('m'); err != nil {
 		return -1, err
 	}
@@ -154,10 +169,11 @@ func (w *worker) cloneInto(target int, outside bool, cgroup string, p *program) 
 // hold of any process that he sees, dumpable or not, and this one still has all
 // capabilities and the host's root (CVE-2016-9962). When it has given up both it
 // hands on to a sibling inside.
-func joiner(mem []byte, e *Entry, outside bool, f fds) *program {
+func joiner(mem []byte, e *Entry, outside bool, f fds, tasks []int) *program {
 	p := newProgram(mem, 0)
+	p.join(tasks)
 	p.keepOnly(f)
-	p.hearGate("wait for cgroups")
+	p.hearGate("wait to be known")
 	ns := uintptr(unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP)
 	if e.UserNS { // joining our own is EINVAL
 		ns |= unix.CLONE_NEWUSER

@@ -58,11 +58,11 @@ func (b *birth) start(born func(int) error) (err error) {
 			unix.Kill(b.pid, unix.SIGKILL) // not reaped yet, so the pid is its
 		}
 	}()
-	child, procs, err := b.prepare()
+	child, tasks, err := b.prepare()
 	if err != nil {
 		return err
 	}
-	if err := b.clone(child); err != nil {
+	if err := b.clone(child, tasks); err != nil {
 		return err
 	}
 	defer b.clear()
@@ -70,7 +70,7 @@ func (b *birth) start(born func(int) error) (err error) {
 		return err
 	}
 	for i, step := range []func() error{
-		func() error { return b.identify(procs) },
+		b.identify,
 		b.mount,
 		b.attachKernel,
 		b.seal,
@@ -85,7 +85,7 @@ func (b *birth) start(born func(int) error) (err error) {
 }
 
 // prepare opens all that the child starts with, in the host's namespace.
-func (b *birth) prepare() (child fds, procs []int, err error) {
+func (b *birth) prepare() (child fds, tasks []int, err error) {
 	open := func(name string, flags int) int {
 		if err != nil {
 			return -1
@@ -105,7 +105,7 @@ func (b *birth) prepare() (child fds, procs []int, err error) {
 	child[2] = open(b.c.Stderr, unix.O_RDWR)
 	child[ranFD] = open(b.c.Ran, unix.O_WRONLY)
 	for _, dir := range b.c.Cgroups {
-		procs = append(procs, open(dir+"/cgroup.procs", unix.O_WRONLY))
+		tasks = append(tasks, open(dir+"/tasks", unix.O_WRONLY))
 	}
 	if err != nil {
 		return child, nil, err
@@ -115,13 +115,13 @@ func (b *birth) prepare() (child fds, procs []int, err error) {
 		return child, nil, &Error{AtStep, "make gate", errnoOf(e), ""}
 	}
 	b.gate, child[gateFD] = pair[0], pair[1]
-	return child, procs, nil
+	return child, tasks, nil
 }
 
 // clone makes the child, still in the nursery: without CLONE_NEWNS.
-func (b *birth) clone(child fds) error {
+func (b *birth) clone(child fds, tasks []int) error {
 	defer unix.Close(child[gateFD]) // else we would never read end of file
-	b.program = childOf(b.memory(b.c.size()), b.c, b.root, child)
+	b.program = childOf(b.memory(b.c.size()), b.c, b.root, child, tasks)
 	args := &cloneArgs{flags: unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC}
 	if !b.c.HostNetwork {
 		args.flags |= unix.CLONE_NEWNET
@@ -157,8 +157,8 @@ func (b *birth) clone(child fds) error {
 	return nil
 }
 
-// identify gives the child its ids and cgroups and lets it go on.
-func (b *birth) identify(procs []int) error {
+// identify gives the child its ids and lets it go on.
+func (b *birth) identify() error {
 	pid := strconv.Itoa(b.pid)
 	if b.c.IDBase != 0 {
 		m := fmt.Sprintf("0 %d 65536", b.c.IDBase)
@@ -173,11 +173,6 @@ func (b *birth) identify(procs []int) error {
 		}
 		b.user = fd
 		b.opened = append(b.opened, fd)
-	}
-	for i, fd := range procs {
-		if _, err := unix.Write(fd, []byte(pid)); err != nil {
-			return fmt.Errorf("join cgroup %s: %w", b.c.Cgroups[i], err)
-		}
 	}
 	return b.tell('m')
 }

@@ -32,25 +32,37 @@ func withhold(keep [][]byte) error {
 		if _, err := fmt.Sscanf(fields[0], "%x-%x", &from, &to); err != nil || from < firstArena {
 			continue
 		}
-		if overlaps(from, to, keep) {
-			continue
-		}
-		if _, _, e := unix.Syscall(unix.SYS_MADVISE, from, to-from, unix.MADV_DONTFORK); e != 0 && e != unix.ENOMEM {
-			return os.NewSyscallError("madvise", e) // ENOMEM: unmapped meanwhile
+		for _, r := range without(span{from, to}, keep) {
+			if _, _, e := unix.Syscall(unix.SYS_MADVISE, r.from, r.to-r.from, unix.MADV_DONTFORK); e != 0 && e != unix.ENOMEM {
+				return os.NewSyscallError("madvise", e) // ENOMEM: unmapped meanwhile
+			}
 		}
 	}
 	return nil
 }
 
+// span is addresses from the first to before the last.
+type span struct{ from, to uintptr }
+
+// without is what is left of a mapping without what lies in keep: the kernel
+// shows mappings that touch each other as one.
+func without(m span, keep [][]byte) []span {
+	left := []span{m}
+	for _, k := range keep {
+		from, to := address(k), address(k)+uintptr(len(k))
+		var next []span
+		for _, s := range left {
+			if before := (span{s.from, min(s.to, from)}); before.from < before.to {
+				next = append(next, before)
+			}
+			if after := (span{max(s.from, to), s.to}); after.from < after.to {
+				next = append(next, after)
+			}
+		}
+		left = next
+	}
+	return left
+}
+
 // firstArena is where Go's heap begins on 64-bit systems; static data is below.
 const firstArena = 0xc000000000
-
-func overlaps(from, to uintptr, keep [][]byte) bool {
-	for _, k := range keep {
-		at := address(k)
-		if at < to && from < at+uintptr(len(k)) {
-			return true
-		}
-	}
-	return false
-}
