@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"maps"
+	"slices"
 	"time"
 
 	"stead/runtime"
@@ -81,7 +82,10 @@ func (e *Engine) Status(context.Context) (Report, error) {
 		}
 		r.Sources = append(r.Sources, view)
 	}
-	r.Notes = desired.notes
+	r.Notes = slices.Clone(desired.notes)
+	for i := range observed {
+		r.Notes = append(r.Notes, runtime.Exposed(observed[i].Applied)...)
+	}
 	if err := desired.Reading.Unwatched; err != nil {
 		r.Watching = err.Error()
 	}

@@ -156,3 +156,20 @@ func asNobody(t *testing.T, do func() error) error {
 	}()
 	return <-result
 }
+
+// status warns of what a container could leave for the host's other users.
+func TestExposedIsNoted(t *testing.T) {
+	h := newHost(t)
+	os.Chmod(h.dir, 0o755)
+	os.Mkdir(h.dir+"/data", 0o755)
+	h.write("web.yaml", manifest("web", "  mounts: {/data: {source: "+h.dir+"/data}}\n"))
+	h.ok("apply")
+	const note = "note        web: its root can write to "
+	if out := h.ok("status"); !strings.Contains(out, note+h.dir+"/data, where any user of this host can run a set-user-ID file that it leaves") {
+		t.Error(out)
+	}
+	os.Chmod(h.dir, 0o700)
+	if out := h.ok("status"); strings.Contains(out, note) {
+		t.Error(out)
+	}
+}

@@ -1,0 +1,62 @@
+package runtime
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"stead/runtime/hostpath"
+	"stead/spec"
+
+	"golang.org/x/sys/unix"
+)
+
+// Exposed are directories of the host in which a container's root can leave a
+// set-user-ID file where any user of the host can run it: as root, for on disk
+// the files of a container's root are root's. The warnings say what to do.
+func Exposed(c *spec.Container) (warnings []string) {
+	if user, _, _ := strings.Cut(string(c.Spec.User), ":"); user != "0" && user != "root" && (c.Spec.Security.NoNewPrivileges == nil || *c.Spec.Security.NoNewPrivileges) {
+		return nil // nobody in there becomes root
+	}
+	var dirs []string
+	if p := c.Spec.Rootfs.Path; p != "" && !c.Spec.Rootfs.ReadOnly {
+		dirs = append(dirs, p)
+	}
+	for _, m := range c.Spec.Mounts {
+		if m.Source != "" && !m.ReadOnly {
+			dirs = append(dirs, m.Source)
+		}
+	}
+	slices.Sort(dirs)
+	for _, dir := range slices.Compact(dirs) {
+		if reachable(dir) {
+			warnings = append(warnings, fmt.Sprintf("%s: its root can write to %s, where any user of this host can run a set-user-ID file that it leaves; put that below a directory of mode 0700",
+				c.Metadata.Name, dir))
+		}
+	}
+	return warnings
+}
+
+// reachable says whether others than root get to a directory and may run
+// set-user-ID files there.
+func reachable(dir string) bool {
+	fd, real, err := hostpath.Open(dir, func(string) bool { return false })
+	if err != nil {
+		return false // nor can it start
+	}
+	defer unix.Close(fd)
+	var fs unix.Statfs_t
+	if unix.Fstatfs(fd, &fs) != nil || fs.Flags&unix.ST_NOSUID != 0 {
+		return false
+	}
+	for above := real; ; above = filepath.Dir(above) {
+		var st unix.Stat_t
+		if err := unix.Stat(above, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR || st.Mode&0o001 == 0 {
+			return false
+		}
+		if above == "/" {
+			return true
+		}
+	}
+}

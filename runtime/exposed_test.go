@@ -1,0 +1,38 @@
+package runtime
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"stead/runtime/roottest"
+)
+
+func TestExposed(t *testing.T) {
+	roottest.Need(t)
+	open, err := os.MkdirTemp("/var/tmp", "stead-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(open)
+	os.Chmod(open, 0o755)
+	os.MkdirAll(open+"/closed/data", 0o755)
+	os.Chmod(open+"/closed", 0o700)
+	os.Mkdir(open+"/data", 0o755)
+	os.WriteFile(open+"/file", nil, 0o644)
+	for _, tt := range []struct{ summary, body, want string }{
+		{"its own root", "command: [sh]", ""},
+		{"a path root", "command: [sh]\nrootfs: {path: D/data}", "D/data"},
+		{"a path root for reading", "command: [sh]\nrootfs: {path: D/data, readOnly: true}", ""},
+		{"a path root behind a closed door", "command: [sh]\nrootfs: {path: D/closed/data}", ""},
+		{"mounts", "command: [sh]\nmounts: {/a: {source: D/data}, /b: {source: D, readOnly: true}, /c: {source: D/closed/data}, /d: {source: D/file}, /e: {source: /nonsuch}}", "D/data"},
+		{"another user", "command: [sh]\nuser: nobody\nmounts: {/a: {source: D/data}}", ""},
+		{"another user, who may become root", "command: [sh]\nuser: nobody\nmounts: {/a: {source: D/data}}\nsecurity: {noNewPrivileges: false}", "D/data"},
+	} {
+		got := Exposed(parse(t, "web", strings.ReplaceAll(tt.body, "D", open)))
+		want := strings.ReplaceAll(tt.want, "D", open)
+		if len(got) > 1 || (len(got) == 1) != (want != "") || want != "" && !strings.Contains(got[0], "web: its root can write to "+want+", where any user") {
+			t.Errorf("%s: %q, want one of %q", tt.summary, got, want)
+		}
+	}
+}
