@@ -1,0 +1,145 @@
+package keeper
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"stead/runtime/fault"
+	"stead/runtime/launch"
+
+	"golang.org/x/sys/unix"
+)
+
+// start launches a container. Its record exists; from the clone on it is ours.
+func (s *server) start(c conn, fd int) error {
+	var b startBody
+	if err := decodeBody(fd, &b); err != nil {
+		return fmt.Errorf("decode start: %w", err)
+	}
+	r := b.Record
+	e := &entry{rec: r, log: s.logs.Log(r.LogDir, r.LogSize, r.LogKeep), out: [2]int{-1, -1}, pidfd: -1, launching: true}
+	if err := e.openPipes(s.run); err != nil {
+		return err
+	}
+	s.upgrade.RLock()
+	defer s.upgrade.RUnlock()
+	fault.Point("keeper-start-received")
+	over := make(chan struct{})
+	s.do(func() { s.starting[r.ID()] = over })
+	defer func() {
+		s.do(func() { delete(s.starting, r.ID()) })
+		close(over)
+	}()
+	born := false
+	err := s.launcher.Start(b.Config, func(pid int) (err error) {
+		born = true
+		if now, err := ReadRecord(s.run, r.ID()); err != nil || now.State != Creating {
+			r = &Record{Name: r.Name, Nonce: r.Nonce}
+			s.do(func() {
+				if _, ended := s.unclaimed[pid]; ended {
+					delete(s.unclaimed, pid)
+				} else {
+					s.unwanted[pid] = true
+				}
+			})
+			return fmt.Errorf("the start of %s was given up", r.ID())
+		}
+		r.Pid, r.State, r.StartedAt = pid, Running, time.Now()
+		r.StartTime, _ = StartTime(pid)
+		fault.Point("keeper-born")
+		if err = r.Write(s.run); err != nil { // before the gate opens
+			e.failed = &launch.Error{Where: launch.AtStep, Step: "put the start on record", Errno: unix.EIO, Hint: err.Error()}
+		}
+		fault.Point("keeper-born-recorded")
+		s.do(func() { err = errors.Join(err, s.register(e)) })
+		return err
+	})
+	var failed *launch.Error
+	if err != nil && !errors.As(err, &failed) {
+		failed = &launch.Error{Where: launch.AtStep, Step: "start", Errno: unix.EIO, Hint: err.Error()}
+	}
+	if !born || r.Pid == 0 {
+		e.closePipes()
+		return failed
+	}
+	fault.Point("keeper-launched")
+	s.do(func() { s.launched(e, failed) })
+	if failed != nil {
+		return failed
+	}
+	return c.send(reply{Pid: r.Pid})
+}
+
+// signal sends one to the container's command. As it is our child, or held by
+// a pidfd, it can't hit another process.
+func (s *server) signal(c conn, q *request) error {
+	var over chan struct{}
+	s.do(func() { over = s.starting[q.ID] })
+	if over != nil && q.Signal == 0 {
+		<-over
+	}
+	err := fmt.Errorf("signal %s: %w", q.ID, ErrMissing)
+	s.do(func() {
+		e, ok := s.byID[q.ID]
+		if !ok {
+			return
+		}
+		if q.Stopping && !e.rec.Stopping {
+			e.rec.Stopping = true
+			e.rec.Write(s.run) // only colours the reason; the signal matters
+		}
+		if q.Signal == 0 {
+			err = nil
+		} else if e.pidfd >= 0 {
+			err = unix.PidfdSendSignal(e.pidfd, unix.Signal(q.Signal), nil, 0)
+		} else {
+			err = unix.Kill(e.rec.Pid, unix.Signal(q.Signal))
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return c.send(reply{})
+}
+
+// waitFor answers when the container has ended.
+func (s *server) waitFor(c conn, q *request) error {
+	end := make(chan *Ending, 1)
+	held := false
+	s.do(func() {
+		var e *entry
+		if e, held = s.byID[q.ID]; held {
+			e.waiters = append(e.waiters, end)
+		}
+	})
+	if !held {
+		return fmt.Errorf("wait for %s: %w", q.ID, ErrMissing)
+	}
+	return c.send(reply{ID: q.ID, Ended: <-end})
+}
+
+func (s *server) limit(c conn, q *request) error {
+	s.do(func() {
+		if e, ok := s.byID[q.ID]; ok {
+			e.log.Limit(q.LogSize, q.LogKeep)
+			e.rec.LogSize, e.rec.LogKeep = q.LogSize, q.LogKeep
+			e.rec.Write(s.run)
+		}
+	})
+	return c.send(reply{})
+}
+
+// quit ends the keeper if it holds nothing.
+func (s *server) quit(c conn) error {
+	live := 0
+	s.do(func() { live = len(s.byID) + len(s.execs) + len(s.starting) })
+	if live > 0 {
+		return fmt.Errorf("still holds %d containers", live)
+	}
+	c.send(reply{})
+	os.Remove(Socket(s.run))
+	os.Exit(0)
+	return nil
+}
