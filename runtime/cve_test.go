@@ -63,7 +63,7 @@ func TestCVE(t *testing.T) {
 // rounds is how often a race is run.
 func rounds() int {
 	if slow() {
-		return 10
+		return 6
 	}
 	return 200
 }
