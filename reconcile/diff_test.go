@@ -314,10 +314,12 @@ func TestRemovals(t *testing.T) {
 		}
 	})
 	t.Run("a removal that was interrupted does not run it once more", func(t *testing.T) {
-		list := []runtime.Status{ended(t, "db", runtime.Exit{Reason: runtime.ReasonStopped}, time.Minute)}
-		_, plan := planOf(nil, list, Memory{Settle: 5 * time.Second})
-		if len(plan.Actions) > 0 {
-			t.Errorf("got %q, want nothing until it is removed", plan.String())
+		for _, reason := range []string{runtime.ReasonStopped, runtime.ReasonUnknown} { // the keeper may have died with the daemon
+			list := []runtime.Status{ended(t, "db", runtime.Exit{Reason: reason}, time.Minute)}
+			_, plan := planOf(nil, list, Memory{Settle: 5 * time.Second})
+			if len(plan.Actions) > 0 {
+				t.Errorf("%s: got %q, want nothing until it is removed", reason, plan.String())
+			}
 		}
 	})
 	t.Run("what is held or settles is kept running meanwhile", func(t *testing.T) {

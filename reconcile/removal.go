@@ -56,8 +56,8 @@ func (p *planner) removals() {
 			a.Cause += ", confirmed"
 		}
 		if !settled {
-			if st.Exit != nil && st.Exit.Reason == runtime.ReasonStopped {
-				p.drop(st.Name) // its removal had begun, and was interrupted: it must not run once more
+			if st.Exit != nil && (st.Exit.Reason == runtime.ReasonStopped || st.Exit.Reason == runtime.ReasonUnknown) {
+				p.drop(st.Name) // its removal had begun, or may have, and was interrupted: it must not run once more
 			}
 			p.plan.later(Wait{Name: st.Name, Verb: Remove, Until: until, Why: a.Cause})
 			continue
