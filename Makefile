@@ -9,7 +9,7 @@ ifeq ($(shell id -u),0)
 ROOT := STEAD_TEST_ROOT=1
 else ifeq ($(shell sudo -n true 2>/dev/null && echo yes),yes)
 ROOT := STEAD_TEST_ROOT=1
-AS_ROOT := -exec 'sudo -n --preserve-env=STEAD_TEST_ROOT'
+AS_ROOT := -exec 'sudo -n --preserve-env=STEAD_TEST_ROOT,TORTURE_TIME,TORTURE_SEED'
 endif
 
 .PHONY: build test test-clients lint demo generate test-vm bench bench-compare
@@ -24,6 +24,13 @@ test:
 	$(ROOT) go test -race -timeout 8m $(AS_ROOT) ./...
 	$(ROOT) CGO_ENABLED=0 go test -tags weak -run TestCVE -timeout 4m $(AS_ROOT) ./runtime
 	$(ROOT) CGO_ENABLED=0 go test -tags fault -run TestCrash -parallel 4 -timeout 8m $(AS_ROOT) ./cmd/stead
+
+# A random life of a host, in which daemon and keeper die at any moment. It prints
+# its seed; TORTURE_SEED=N has the same choices made again.
+.PHONY: torture
+torture: export TORTURE_TIME ?= 10m
+torture:
+	$(ROOT) CGO_ENABLED=0 go test -count=1 -tags fault -run TestTorture -v -timeout 0 $(AS_ROOT) ./cmd/stead
 
 # The real clients of a manifest directory (git, Ansible, editors), as root. apt
 # has them.
