@@ -84,18 +84,17 @@ func (p Plan) String() string {
 //
 //	update web  spec.resources.memory 128Mi → 256Mi  (live)
 func (a Action) String() string {
-	line := string(a.Verb) + " " + a.Name
-	for i, c := range a.Changes {
-		separator := ", "
-		if i == 0 {
-			separator = "  "
-		}
-		line += separator + c.String()
+	var line strings.Builder // a manifest may have thousands of fields
+	line.WriteString(string(a.Verb) + " " + a.Name)
+	separator := "  "
+	for _, c := range a.Changes {
+		line.WriteString(separator + c.String())
+		separator = ", "
 	}
 	if a.Cause != "" {
-		line += "  (" + a.Cause + ")"
+		line.WriteString("  (" + a.Cause + ")")
 	}
-	return line
+	return line.String()
 }
 
 // Empty tells that nothing is to be done and nothing held.
