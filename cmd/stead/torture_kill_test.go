@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"stead/reconcile/control"
+	"stead/runtime/fault"
 	"stead/runtime/keeper"
 
 	"golang.org/x/sys/unix"
@@ -81,9 +82,8 @@ func (l *life) startKiller() <-chan []string {
 				l.killNow(who)
 				did = append(did, "SIGKILL of "+who)
 			} else {
-				point := faultPoints[r.IntN(len(faultPoints))]
-				if l.killAt(point, who) {
-					did = append(did, "SIGKILL of "+who+" at "+point)
+				if l.killAt(fault.Any, who) {
+					did = append(did, "SIGKILL of "+who+" at a fault point")
 				}
 			}
 			// The next daemon may be another build, which has the keeper become
@@ -98,13 +98,6 @@ func (l *life) startKiller() <-chan []string {
 	})
 	return told
 }
-
-var faultPoints = func() (all []string) {
-	for _, o := range operations() {
-		all = append(all, o.points...)
-	}
-	return all
-}()
 
 func (l *life) killNow(who string) {
 	if who != "keeper" {
