@@ -210,10 +210,12 @@ func (e *Engine) check(ctx context.Context) {
 	signal(e.reported)
 }
 
-// Reload makes the loop look at everything again, now.
+// Reload makes the loop look at everything again, now. The manifests have been read
+// when it returns: whoever asks next is told of what is there now.
 func (e *Engine) Reload(context.Context) error {
 	e.init()
 	e.Source.Renew()
+	e.look(false)
 	signal(e.poke)
 	return nil
 }

@@ -192,7 +192,20 @@ func TestConstantWritesDoNotStarve(t *testing.T) {
 	})
 }
 
-// unwatched is a source without inotify, whose reader no bubble can hold.
+// A script that reloads and then asks is not told of what was before.
+func TestReloadHasRead(t *testing.T) {
+	story(t, nil, nil, func(t *testing.T, s *shelf, rt *fakeRuntime, e *Engine) {
+		s.putQuietly("web.yaml", yaml("web"))
+		if err := e.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := e.Status(t.Context()); err != nil || r.Sources[0].Files != 1 {
+			t.Errorf("right after the reload: %+v, %v", r.Sources, err)
+		}
+		pass()
+		wantActed(t, rt, "create web")
+	})
+}
 
 func TestResyncLooksAtTheKernel(t *testing.T) {
 	story(t, nil, nil, func(t *testing.T, s *shelf, rt *fakeRuntime, e *Engine) {
@@ -208,5 +221,3 @@ func TestResyncLooksAtTheKernel(t *testing.T) {
 		wantActed(t, rt, "create web")
 	})
 }
-
-// edit takes.
