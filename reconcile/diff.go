@@ -143,6 +143,9 @@ func (p *planner) running(st *runtime.Status, a Action) {
 	case needsRestart(a.Changes):
 		a.Verb, a.Cause = Restart, restartCause(a.Changes)
 		p.do(a)
+	case len(st.Lost) > 0 && a.Spec.Spec.Restart.Policy == "always": // others may not run twice
+		a.Verb, a.Cause = Restart, lostCause(st)+", which needs a restart"
+		p.do(a)
 	default:
 		p.inPlace(st, a)
 	}
@@ -249,6 +252,8 @@ func restartCause(changes []Change) string {
 	}
 	return strings.Join(fields, ", ") + " needs a restart"
 }
+
+func lostCause(st *runtime.Status) string { return "changed by hand: " + strings.Join(st.Lost, ", ") }
 
 func unappliedCause(list []runtime.Unapplied) string {
 	var parts []string

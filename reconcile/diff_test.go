@@ -100,6 +100,15 @@ func TestPlan(t *testing.T) {
 			want:     "update web  (changed by hand: memory.max)\n",
 		},
 		{
+			summary: "a mount taken away by hand needs a restart, which what may not run twice does not get",
+			files:   map[string]string{"web.yaml": yaml("web"), "job.yaml": yaml("job", "restart: {policy: never}")},
+			observed: []runtime.Status{
+				with(running(t, "job", "restart: {policy: never}"), func(st *runtime.Status) { st.Lost = []string{"mount /data is gone"} }),
+				with(running(t, "web"), func(st *runtime.Status) { st.Lost, st.Drift = []string{"mount /data is gone"}, []string{"memory.max"} }),
+			},
+			want: "restart web  (changed by hand: mount /data is gone, which needs a restart)\n",
+		},
+		{
 			summary: "what the kernel refused is tried again",
 			files:   map[string]string{"web.yaml": yaml("web")},
 			observed: []runtime.Status{with(running(t, "web"), func(st *runtime.Status) {

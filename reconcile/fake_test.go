@@ -171,7 +171,7 @@ func (f *fakeRuntime) Restart(ctx context.Context, c *spec.Container, from Origi
 	defer f.mu.Unlock()
 	st := f.by[c.Metadata.Name]
 	f.halt(st)
-	st.Applied, st.From, st.Restarts, st.Failures = c, from, 0, 0
+	st.Applied, st.From, st.Restarts, st.Failures, st.Lost = c, from, 0, 0, nil
 	if c.Spec.Suspend || st.StoppedAt != nil {
 		return nil
 	}

@@ -27,7 +27,7 @@ func (p *planner) onHold(st *runtime.Status, w *Want, h *runtime.Hold) {
 		}
 	}
 	now := *st
-	now.Unapplied, now.Drift = nil, nil // what was changed by hand may be why it is on hold
+	now.Unapplied, now.Drift, now.Lost = nil, nil, nil // what was changed by hand may be why it is on hold
 	p.container(&now, &Want{Spec: st.Applied, From: st.From})
 }
 

@@ -56,7 +56,9 @@ func TestPlanOnHold(t *testing.T) {
 		},
 		{
 			"what was changed by hand stays", map[string]string{"web.yaml": yaml("web")},
-			[]runtime.Status{with(running(t, "web"), func(st *runtime.Status) { st.Drift = []string{"memory.max"} })}, own, "",
+			[]runtime.Status{with(running(t, "web"), func(st *runtime.Status) {
+				st.Drift, st.Lost = []string{"memory.max"}, []string{"mount /data is gone"}
+			})}, own, "",
 		},
 		{
 			"a manifest that moved is no change", map[string]string{"moved.yaml": yaml("web")},

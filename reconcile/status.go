@@ -44,6 +44,7 @@ const (
 	ReasonRemovalPending   = "RemovalPending"   // the manifest is gone, the settle time is not over
 	ReasonOnHold           = "OnHold"           // an admin has put it, or the host, on hold
 	ReasonActionFailed     = "ActionFailed"     // what was to be done failed and will be tried again
+	ReasonChangedByHand    = "ChangedByHand"    // only a restart puts it right, and it may not run twice
 	ReasonUnapplied        = "Unapplied"        // the kernel refused a live change; the old value holds
 )
 

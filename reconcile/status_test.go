@@ -89,6 +89,11 @@ func TestViews(t *testing.T) {
 			})},
 			Memory{}, "web Running error Unapplied: spec.resources.memory still 128Mi: 100Mi are in use\n",
 		},
+		{
+			"changed by hand, and not run twice", map[string]string{"job.yaml": yaml("job", "restart: {policy: never}")},
+			[]runtime.Status{with(running(t, "job", "restart: {policy: never}"), func(st *runtime.Status) { st.Lost = []string{"mount /data is gone"} })},
+			Memory{}, "job Running error ChangedByHand: changed by hand: mount /data is gone; stead restart job puts it right\n",
+		},
 	} {
 		t.Run(story.summary, func(t *testing.T) {
 			d := Declare(newShelf(story.files).Read()).Combine(story.observed)

@@ -107,6 +107,9 @@ func (v *viewer) sync(c *ContainerView, st *runtime.Status) {
 	case len(st.Unapplied) > 0:
 		c.Sync, c.Reason, c.Why = SyncError, ReasonUnapplied, unappliedCause(st.Unapplied)
 		c.Message = c.Why
+	case len(st.Lost) > 0 && st.State == runtime.Running && !isPlanned && !busy && v.Holds.Of(st.Name) == nil:
+		c.Sync, c.Reason, c.Why = SyncError, ReasonChangedByHand, lostCause(st)+"; stead restart "+st.Name+" puts it right"
+		c.Message = c.Why
 	case isWaiting && wait.Verb == Remove:
 		c.Sync, c.Reason, c.Why = OutOfSync, ReasonRemovalPending, wait.Why+", removed in "+v.until(wait.Until)
 	case busy:

@@ -14,7 +14,13 @@ import (
 // lookForDrift compares what runs with what was applied. What was changed by
 // hand is in Status.Drift until an Update has put it right.
 func (r *Runtime) lookForDrift() {
-	for _, s := range r.List() {
+	all := r.List()
+	r.looking.Lock()
+	if r.lookForLosses(all) {
+		r.changed()
+	}
+	r.looking.Unlock()
+	for _, s := range all {
 		if s.State != Running {
 			continue
 		}
@@ -66,6 +72,10 @@ func isUnapplied(f *facts, path string) bool {
 // limits back to what they were. It returns the limits that need writing as
 // unknown in have.
 func (r *Runtime) mend(c *container, rec *keeper.Record, have *cgroup.Limits, want cgroup.Limits) error {
+	f, _ := r.known(c)
+	if err := r.mendFiles(c, f, rec); err != nil {
+		return err
+	}
 	r.mu.Lock()
 	drift := c.drift
 	c.drift = nil
@@ -78,7 +88,6 @@ func (r *Runtime) mend(c *container, rec *keeper.Record, have *cgroup.Limits, wa
 		}
 		group := r.host.Group(rec.ID())
 		if !group.Exists() {
-			f, _ := r.known(c)
 			devices, err := devicesOf(f.Manifest)
 			if err != nil {
 				return err

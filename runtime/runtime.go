@@ -60,6 +60,8 @@ type Runtime struct {
 	holds   *Holds
 
 	holding sync.Mutex           // one change of holds at a time
+	looking sync.Mutex           // one look for losses at a time
+	looked  string               // where the next look for losses begins
 	overdue map[string]time.Time // since when entries of STATE/removed were seen to be; for Expire alone
 
 	ensure   sync.Mutex // one keeper is started at a time
@@ -78,8 +80,11 @@ type container struct {
 	// Below here nothing is saved.
 	starting, stopping bool
 	drift              []string
-	settling           sync.Mutex // the end is told by the keeper and by a stop at once
-	settled            string     // id of the last run whose end was taken note of
+	mounts             mountTable     // of the run, when it was first looked at
+	lost, strayed      []string       // of the run: what only a restart puts right, and files that can be put back
+	noPipes            *keeper.Record // the run of which it was said that its pipes are gone
+	settling           sync.Mutex     // the end is told by the keeper and by a stop at once
+	settled            string         // id of the last run whose end was taken note of
 }
 
 // Open reads what is known about the containers of a state directory. Unless
@@ -250,7 +255,10 @@ func (r *Runtime) Get(name string) (Status, bool) {
 func (c *container) status() Status {
 	s := Status{
 		Name: c.name, Applied: c.facts.Manifest, From: c.facts.From, State: Created,
-		CreatedAt: c.facts.CreatedAt, StoppedAt: c.facts.StoppedAt, Unapplied: c.facts.Unapplied, Drift: c.drift,
+		CreatedAt: c.facts.CreatedAt, StoppedAt: c.facts.StoppedAt, Unapplied: c.facts.Unapplied, Drift: c.drift, Lost: c.lost,
+	}
+	if len(c.strayed) > 0 {
+		s.Drift = append(s.Drift[:len(s.Drift):len(s.Drift)], c.strayed...)
 	}
 	switch {
 	case c.rec != nil:

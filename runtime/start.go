@@ -51,7 +51,8 @@ func (r *Runtime) start(ctx context.Context, c *container, restarts, failures in
 		return fmt.Errorf("start %s: %w", c.name, err)
 	}
 	r.mu.Lock()
-	c.rec = rec // from here on its end is ours, however soon it comes
+	c.rec = rec                                                        // from here on its end is ours, however soon it comes
+	c.drift, c.lost, c.strayed, c.mounts = nil, nil, nil, mountTable{} // of the last run
 	r.mu.Unlock()
 	fault.Point("start-recorded")
 	if old != nil {
@@ -237,15 +238,14 @@ func (r *Runtime) makeGroup(c *container, group *cgroup.Group, m *spec.Container
 
 // prepareRoot makes sure that the root is there and that `root` leads to it.
 func (r *Runtime) prepareRoot(m *spec.Container) (launch.Root, error) {
-	dir := r.dir(m.Metadata.Name)
-	root := launch.Root{Path: m.Spec.Rootfs.Path, ReadOnly: m.Spec.Rootfs.ReadOnly}
+	root := launch.Root{Path: r.rootOf(m), ReadOnly: m.Spec.Rootfs.ReadOnly}
 	if m.Spec.Rootfs.Host != nil {
-		root.Path, root.Usr = filepath.Join(dir, "upper"), "/usr"
+		root.Usr = "/usr"
 		if err := rootfs.MakeHost(root.Path, m.Spec.Hostname); err != nil {
 			return root, err
 		}
 	}
-	return root, relink(filepath.Join(dir, "root"), root.Path)
+	return root, relink(filepath.Join(r.dir(m.Metadata.Name), "root"), root.Path)
 }
 
 func reasonOf(err error) error {

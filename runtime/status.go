@@ -44,6 +44,10 @@ type Status struct {
 	// Drift is what was found changed by hand since the last pass (a limit, a
 	// cgroup, a mount); empty if nothing.
 	Drift []string
+	// Lost is what was changed by hand and can only be put right by a restart: a
+	// mount that is gone, say. Mounts can't be attached from outside so that the
+	// container could not undo them.
+	Lost []string
 }
 
 // Exit is how a run ended.

@@ -99,6 +99,24 @@ func (r *Record) Write(run string) error {
 	return nil
 }
 
+// Restore puts a record back that is gone. One that the keeper has written
+// meanwhile stays.
+func (r *Record) Restore(run string) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("encode record %s: %w", r.ID(), err)
+	}
+	tmp := path(run, r.ID(), ".json~~")
+	defer os.Remove(tmp)
+	if err := os.WriteFile(tmp, b, 0o600); err != nil {
+		return fmt.Errorf("restore record %s: %w", r.ID(), err)
+	}
+	if err := os.Link(tmp, RecordPath(run, r.ID())); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("restore record %s: %w", r.ID(), err)
+	}
+	return nil
+}
+
 // ReadRecords are all records of the run directory, or those of some
 // containers. One that can't be read is an error besides the others.
 func ReadRecords(run string, names ...string) ([]*Record, error) {

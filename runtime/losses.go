@@ -1,0 +1,237 @@
+package runtime
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"unique"
+
+	"stead/runtime/keeper"
+	"stead/runtime/launch"
+	"stead/spec"
+
+	"golang.org/x/sys/unix"
+)
+
+// What is mounted in a container is compared with what was mounted at first. The
+// kernel writes some 30 lines for that, which takes it 40 µs: far too much for
+// thousands of containers every minute, so they take turns.
+
+// looksAtMounts is how many containers' mounts and files a check looks at.
+const looksAtMounts = 100
+
+// mountTable is what a process has mounted: lines of "TARGET ro" or "TARGET rw", by
+// target. Containers of a kind share one.
+type mountTable = unique.Handle[string]
+
+// readMounts is the table of a process, of paths as it sees them.
+func readMounts(pid int) (mountTable, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid))
+	if err != nil {
+		return mountTable{}, err
+	}
+	if len(b) == 0 {
+		return mountTable{}, unix.ESRCH // it is dead
+	}
+	var lines []string
+	for line := range bytes.Lines(b) { // ID parent major:minor root target options … (proc_pid_mountinfo(5))
+		if f := bytes.SplitN(line, []byte(" "), 7); len(f) == 7 {
+			options, _, _ := bytes.Cut(f[5], []byte(","))
+			lines = append(lines, string(f[4])+" "+string(options)+"\n")
+		}
+	}
+	slices.Sort(lines)
+	return unique.Make(strings.Join(lines, "")), nil
+}
+
+// mounted is what a table says of a target.
+type mounted struct {
+	times    int
+	readOnly bool
+}
+
+func parseMounts(t mountTable) map[string]mounted {
+	all := map[string]mounted{}
+	for line := range strings.Lines(t.Value()) {
+		target, options, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		m := all[target]
+		m.times++
+		m.readOnly = m.readOnly || options == "ro"
+		all[target] = m
+	}
+	return all
+}
+
+// compareMounts says what has become of the mounts of before. What was mounted
+// besides is left alone.
+func compareMounts(before, now map[string]mounted) (lost []string) {
+	for target, b := range before {
+		n := now[target]
+		name := "mount " + unescape(target)
+		switch {
+		case n.times < b.times:
+			lost = append(lost, name+" is gone")
+		case n.times > b.times:
+			lost = append(lost, name+" is covered by another")
+		case n.readOnly && !b.readOnly:
+			lost = append(lost, name+" is read-only")
+		case b.readOnly && !n.readOnly:
+			lost = append(lost, name+" can be written")
+		}
+	}
+	slices.Sort(lost)
+	return lost
+}
+
+// unescape undoes what the kernel does to blanks and the like: \040.
+func unescape(s string) string {
+	for i := 0; i+3 < len(s); i++ {
+		if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); s[i] == '\\' && err == nil {
+			s = s[:i] + string(rune(n)) + s[i+4:]
+		}
+	}
+	return s
+}
+
+// mountsDiffer says what is not mounted in a container as it should be, and for a
+// first look what else is mounted then.
+func mountsDiffer(m *spec.Container, pid int, first mountTable) (lost []string, now mountTable) {
+	now, err := readMounts(pid)
+	if err != nil || now == first {
+		return nil, first // its end is told elsewhere
+	}
+	if first != (mountTable{}) {
+		return compareMounts(parseMounts(first), parseMounts(now)), first
+	}
+	table := map[string]mounted{}
+	for target, found := range parseMounts(now) {
+		table[unescape(target)] = found
+	}
+	for _, w := range mountsOf(m) {
+		found, there := table[filepath.Clean(w.Target)]
+		if !there { // its target may lie behind links of the root
+			found, there = table[resolvedTarget(pid, w.Target)]
+		}
+		switch {
+		case !there:
+			lost = append(lost, "mount "+w.Target+" is gone")
+		case w.ReadOnly && !found.readOnly:
+			lost = append(lost, "mount "+w.Target+" can be written")
+		}
+	}
+	if len(lost) > 0 {
+		return lost, mountTable{}
+	}
+	return nil, now
+}
+
+// resolvedTarget is where a path leads inside a process's root; "" if nowhere.
+func resolvedTarget(pid int, target string) string {
+	root, err := unix.Open(fmt.Sprintf("/proc/%d/root", pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(root)
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	fd, err := unix.Openat2(root, target, &how)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fd)
+	path, _ := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+	return path
+}
+
+// mountsItself tells that a container may change its own mounts, so that a
+// difference is no one else's doing.
+func mountsItself(m *spec.Container) bool {
+	s := m.Spec.Security
+	if s.Seccomp == "unconfined" { // it may have a user namespace of its own
+		return true
+	}
+	return slices.ContainsFunc(s.Capabilities.Add, func(c string) bool {
+		c = strings.TrimPrefix(c, "CAP_")
+		return c == "SYS_ADMIN" || c == "ALL"
+	})
+}
+
+// lookForLosses looks at the mounts and files of some containers, each in its turn.
+func (r *Runtime) lookForLosses(all []Status) (found bool) {
+	n := min(len(all), looksAtMounts)
+	from, _ := slices.BinarySearchFunc(all, r.looked, func(s Status, name string) int { return strings.Compare(s.Name, name) })
+	for i := range n {
+		s := all[(from+i)%len(all)]
+		found = r.lookForLoss(s) || found
+		r.looked = s.Name + "\x00" // the next name
+	}
+	return found
+}
+
+func (r *Runtime) lookForLoss(s Status) (found bool) {
+	c, err := r.find(s.Name)
+	if err != nil || s.State != Running {
+		return false
+	}
+	r.mu.Lock()
+	f, rec, first := c.facts, c.rec, c.mounts
+	r.mu.Unlock()
+	ran, _, err := launch.ReadRan(keeper.RanPath(r.RunDir, rec.ID()))
+	if !ran && err == nil {
+		return false // before its execve not all is mounted
+	}
+	var lost []string
+	if !mountsItself(f.Manifest) {
+		lost, first = mountsDiffer(f.Manifest, rec.Pid, first)
+	}
+	if _, err := os.Lstat(filepath.Join(r.dir(c.name), "upper")); f.Manifest.Spec.Rootfs.Host != nil && errors.Is(err, os.ErrNotExist) {
+		lost = append(lost, "its root directory is gone")
+	}
+	strayed := r.strayed(c, f, rec)
+	if (len(lost) > 0 || len(strayed) > 0) && !rec.Alive() {
+		return false // what was seen may be another's
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c.rec != rec || c.starting || c.stopping {
+		return false
+	}
+	found = !slices.Equal(lost, c.lost) || !slices.Equal(strayed, c.strayed)
+	c.mounts, c.lost, c.strayed = first, lost, strayed
+	return found
+}
+
+// strayed are the files of a container that somebody took away and that can be
+// put back beside it.
+func (r *Runtime) strayed(c *container, f *facts, rec *keeper.Record) (all []string) {
+	if to, err := os.Readlink(filepath.Join(r.dir(c.name), "root")); err != nil || to != r.rootOf(f.Manifest) {
+		all = append(all, "root link is gone")
+	}
+	if _, err := os.Lstat(keeper.RecordPath(r.RunDir, rec.ID())); errors.Is(err, os.ErrNotExist) {
+		all = append(all, "boot record is gone")
+	}
+	for _, pipe := range []string{keeper.StdoutPath(r.RunDir, rec.ID()), keeper.StderrPath(r.RunDir, rec.ID())} {
+		if _, err := os.Lstat(pipe); errors.Is(err, os.ErrNotExist) && c.noPipes != rec {
+			// The keeper holds it, and nobody can give it a name again.
+			r.Log.Warn("a pipe of its output was deleted by hand: what it writes is lost from when the keeper ends; stead restart makes new ones", "container", c.name, "pipe", pipe)
+			c.noPipes = rec
+		}
+	}
+	return all
+}
+
+// mendFiles puts back what strayed.
+func (r *Runtime) mendFiles(c *container, f *facts, rec *keeper.Record) error {
+	r.mu.Lock()
+	any := len(c.strayed) > 0
+	c.strayed = nil
+	r.mu.Unlock()
+	if !any {
+		return nil
+	}
+	return errors.Join(relink(filepath.Join(r.dir(c.name), "root"), r.rootOf(f.Manifest)), rec.Restore(r.RunDir))
+}
