@@ -51,6 +51,7 @@ func (b *birth) mount() error {
 		if err := b.attachAt(usr, "/usr", false); err != nil {
 			return err
 		}
+		b.shown = append(b.shown, shown{"/usr", usr})
 	}
 	if weak.Is("mounts over proc") { // CVE-2019-16884
 		b.late = func() error { return b.attachMounts(sources) }
@@ -73,8 +74,12 @@ func (b *birth) attachMounts(sources []int) error {
 	return nil
 }
 
-// seal makes mounts read-only, last, so that missing targets could be made.
+// seal looks whether all is where it should be, and makes mounts read-only: last,
+// so that missing targets could be made.
 func (b *birth) seal() error {
+	if err := b.verify(); err != nil {
+		return err
+	}
 	for _, fd := range b.sealed {
 		if err := setReadOnly(fd); err != nil {
 			return fmt.Errorf("make read-only: %w", err)
@@ -135,6 +140,7 @@ func (b *birth) attachMount(m Mount, source int) error {
 	if err := b.attachAt(source, m.Target, st.Mode&unix.S_IFMT != unix.S_IFDIR); err != nil {
 		return err
 	}
+	b.shown = append(b.shown, shown{m.Target, source})
 	if m.ReadOnly {
 		b.sealed = append(b.sealed, source)
 	}

@@ -37,6 +37,7 @@ func (b *birth) attachKernel() error {
 		if err != nil {
 			return fmt.Errorf("attach /%s: %w", name, err)
 		}
+		b.shown = append(b.shown, shown{name, kernel[i]})
 	}
 	if at, err := b.kernelTarget("dev"); err != nil { // the child mounts it
 		return err

@@ -27,6 +27,7 @@ type birth struct {
 	user   int // the child's user namespace, -1 if it is the host's
 	rootFD int // the root's mount
 	opened []int
+	shown  []shown
 	sealed []int        // mounts to be made read-only once their targets are there
 	late   func() error // only in a build with the tag weak
 }
