@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"stead/reconcile/events"
+	"stead/spec"
 
 	"github.com/spf13/cobra"
 )
@@ -68,9 +70,9 @@ func (a *app) events(ctx context.Context, q events.Query, each func(events.Event
 
 // eventLine is an event as a person reads it.
 func eventLine(e events.Event) string {
-	subject := e.Container
-	if subject == "" {
-		subject = e.File
+	subject := cmp.Or(e.Container, e.File)
+	if subject == "" && (e.Type == events.Held || e.Type == events.Released) {
+		subject = "this host"
 	}
 	what := string(e.Type)
 	if e.Action != "" {
@@ -82,7 +84,7 @@ func eventLine(e events.Event) string {
 	line := fmt.Sprintf("%s  %s", e.Time.UTC().Format(time.RFC3339), strings.TrimSpace(what+" "+subject))
 	var changes []string
 	for _, c := range e.Changes {
-		changes = append(changes, fmt.Sprintf("%s %s → %s", c.Path, c.Before, c.After))
+		changes = append(changes, spec.Change{Path: c.Path, Before: c.Before, After: c.After}.String())
 	}
 	if len(changes) > 0 {
 		line += "  " + strings.Join(changes, ", ")

@@ -26,3 +26,14 @@ func TestApplyShowsItsProgress(t *testing.T) {
 		t.Errorf("left on the screen: %q, want %q", last, want)
 	}
 }
+
+func TestLinesFitTheTerminal(t *testing.T) {
+	for _, test := range []struct {
+		width int
+		want  string
+	}{{10, "0123456"}, {7, "01234…"}, {2, "…"}, {1, "…"}} {
+		if got := fit("0123456", test.width); got != test.want {
+			t.Errorf("%d columns: %q, want %q", test.width, got, test.want)
+		}
+	}
+}

@@ -141,7 +141,7 @@ func (c *checked) directories(s *source.Source, optional bool) {
 		case f.Err != nil:
 			c.fail([]*spec.Error{f.Err})
 		case !f.Waiting.IsZero():
-			c.errors = append(c.errors, f.Writer+": somebody has it open for writing")
+			c.fail([]*spec.Error{{File: f.Writer, Message: "somebody has it open for writing"}})
 		}
 		if f.Fragment != nil {
 			c.fail(f.Fragment.Errors)

@@ -57,3 +57,22 @@ stead: 1 error in 2 files
 		t.Errorf("half a manifest: %+v", c)
 	}
 }
+
+// A drop-in whose writer is still at it is one error, though the manifest that it
+// is for can't be completed either.
+func TestValidateTellsAWriterOnce(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, dir+"/web.yaml", good)
+	if err := os.Mkdir(dir+"/web.container.d", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(dir + "/web.container.d/10.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	want := dir + "/web.container.d/10.yaml: somebody has it open for writing\nstead: 1 error in 2 files\n"
+	if c := run(t, "", "validate", dir); c != (call{exitInvalid, "", want}) {
+		t.Errorf("%+v, want %q", c, want)
+	}
+}
