@@ -18,12 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What is mounted in a container is compared with what was mounted at first. The
-// kernel writes some 30 lines for that, which takes it 40 µs: far too much for
-// thousands of containers every minute, so they take turns.
-
-// looksAtMounts is how many containers' mounts and files a check looks at.
-const looksAtMounts = 100
+// What is mounted in a container is compared with what was mounted at first.
 
 // mountTable is what a process has mounted: lines of "TARGET ro" or "TARGET rw", by
 // target. Containers of a kind share one.
@@ -160,26 +155,15 @@ func mountsItself(m *spec.Container) bool {
 	})
 }
 
-// lookForLosses looks at the mounts and files of some containers, each in its turn.
-func (r *Runtime) lookForLosses(all []Status) (found bool) {
-	n := min(len(all), looksAtMounts)
-	from, _ := slices.BinarySearchFunc(all, r.looked, func(s Status, name string) int { return strings.Compare(s.Name, name) })
-	for i := range n {
-		s := all[(from+i)%len(all)]
-		found = r.lookForLoss(s) || found
-		r.looked = s.Name + "\x00" // the next name
-	}
-	return found
-}
-
-func (r *Runtime) lookForLoss(s Status) (found bool) {
-	c, err := r.find(s.Name)
-	if err != nil || s.State != Running {
-		return false
-	}
+// lookAtMounts looks at the mounts and files of a container that runs, and says
+// whether something new was found.
+func (r *Runtime) lookAtMounts(c *container) (found bool) {
 	r.mu.Lock()
 	f, rec, first := c.facts, c.rec, c.mounts
 	r.mu.Unlock()
+	if rec == nil || rec.State != keeper.Running {
+		return false
+	}
 	ran, _, err := launch.ReadRan(keeper.RanPath(r.RunDir, rec.ID()))
 	if !ran && err == nil {
 		return false // before its execve not all is mounted
