@@ -3,6 +3,7 @@ package cgroup
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -78,21 +79,33 @@ func (g *Group) controls(l Limits) []control {
 	}
 }
 
-// Holds says whether a process is in the group, in all hierarchies.
+// Holds says whether a process is in the group, in all hierarchies that it needs
+// and in the others where the group is.
 func (g *Group) Holds(pid int) bool {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	text, err := read(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
 		return true // it is gone, which is another matter
 	}
-	in := 0
-	for line := range strings.Lines(string(b)) {
-		if _, path, ok := strings.Cut(line, "::"); ok && strings.TrimSpace(path) == g.path {
-			in++
-		} else if f := strings.SplitN(strings.TrimSpace(line), ":", 3); len(f) == 3 && f[1] != "" && f[2] == g.path {
-			in++
+	in := map[string]bool{} // controllers; "" is the v2 hierarchy
+	for line := range strings.SplitSeq(text, "\n") {
+		if f := strings.SplitN(line, ":", 3); len(f) == 3 && f[2] == g.path {
+			for c := range strings.SplitSeq(f[1], ",") {
+				in[c] = true
+			}
 		}
 	}
-	return in >= len(g.Dirs())
+	if g.host.unified != "" && !in[""] {
+		return false
+	}
+	for c := range g.host.v1 {
+		if in[c] {
+			continue
+		}
+		if _, err := os.Stat(g.v1File(c, "")); err == nil || slices.Contains(controllers, c) {
+			return false
+		}
+	}
+	return true
 }
 
 // Add puts processes into the group, in all hierarchies.
