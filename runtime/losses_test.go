@@ -121,6 +121,30 @@ func TestStrayedFiles(t *testing.T) {
 	}
 }
 
+// A keeper whose socket somebody deleted listens again: for the daemon that watches
+// it, and for one that is just starting.
+func TestDeletedKeeperSocket(t *testing.T) {
+	w := newWorld(t)
+	before := w.create("web", script(forever))
+	w.awaitOutput("web", "up")
+	holder := w.keeperPid()
+	for what, do := range map[string]func(){
+		"a check":        func() { w.must(w.Check(ctx)) },
+		"another daemon": w.reopen,
+	} {
+		w.must(os.Remove(keeper.Socket(w.RunDir)))
+		do()
+		if now := w.keeperPid(); now != holder {
+			t.Errorf("%s: the keeper was process %d and is %d", what, holder, now)
+		}
+		if s, _ := w.Get("web"); s.State != Running || s.Pid != before.Pid {
+			t.Errorf("%s: %+v", what, s)
+		}
+		w.create("other", script(forever))
+		w.must(w.Remove(ctx, "other"))
+	}
+}
+
 func (w *world) must(err error) {
 	w.t.Helper()
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"os"
 	"strings"
 	"time"
 
@@ -220,7 +221,12 @@ func (r *Runtime) Check(ctx context.Context) error {
 	if !r.anyRuns() {
 		return nil
 	}
-	if err := r.ensureKeeper(ctx); err != nil {
+	ensure := r.ensureKeeper
+	if _, err := os.Lstat(keeper.Socket(r.RunDir)); errors.Is(err, os.ErrNotExist) && r.watching.Load() {
+		r.Log.Warn("the keeper's socket was deleted by hand: it is made again")
+		ensure = r.newKeeper
+	}
+	if err := ensure(ctx); err != nil {
 		return fmt.Errorf("check keeper: %w", err)
 	}
 	r.lookForDrift()

@@ -175,6 +175,9 @@ func (k Client) Ensure(ctx context.Context) (pid int, started bool, err error) {
 	if err == nil || !errors.Is(err, ErrNoKeeper) {
 		return pid, false, err
 	}
+	if pid, err := k.recall(ctx); err == nil {
+		return pid, false, nil
+	}
 	if err := k.spawn(); err != nil {
 		// Another process may have been quicker.
 		if pid, _, e := k.Ping(ctx); e == nil {

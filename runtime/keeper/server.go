@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	goruntime "runtime"
 	"runtime/debug"
@@ -37,6 +38,8 @@ type server struct {
 // returns an exit code.
 func Main(args []string) int {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	recalls := make(chan os.Signal, 1)
+	signal.Notify(recalls, unix.SIGHUP) // before the lock shows who to send it to
 	if len(args) < 2 {
 		log.Error("usage: stead-keeper RUN-DIR")
 		return 2
@@ -65,6 +68,11 @@ func Main(args []string) int {
 		return 1
 	}
 	go s.accept(s.listener)
+	go func() {
+		for range recalls {
+			s.listenAgain()
+		}
+	}()
 	s.serve()
 	return 0
 }
@@ -107,8 +115,7 @@ func newServer(run string, old *legacy, log *slog.Logger) (*server, error) {
 		return nil, err
 	}
 	os.Remove(Socket(run)) // of a dead one: we hold the lock
-	addr := &net.UnixAddr{Name: Socket(run), Net: "unixpacket"}
-	if s.listener, err = net.ListenUnix("unixpacket", addr); err != nil {
+	if s.listener, err = listen(run); err != nil {
 		return nil, err
 	}
 	if weak.Is("abstract socket") { // CVE-2020-15257
@@ -116,15 +123,15 @@ func newServer(run string, old *legacy, log *slog.Logger) (*server, error) {
 			go s.accept(abstract)
 		}
 	}
-	return s, os.Chmod(Socket(run), 0o600)
+	return s, nil
 }
 
 // lock makes this the only keeper of the run directory, until the process ends
 // or closes the descriptor.
 func lock(run string) (fd int, err error) {
-	fd, err = unix.Open(filepath.Join(run, "keeper.lock"), unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+	fd, err = unix.Open(filepath.Join(run, lockFile), unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return -1, &os.PathError{Op: "open", Path: "keeper.lock", Err: err}
+		return -1, &os.PathError{Op: "open", Path: lockFile, Err: err}
 	}
 	// One that was just killed holds it until it is quite gone, and so does a
 	// child that it was about to launch. Neither listens any more.
@@ -143,11 +150,16 @@ func lock(run string) (fd int, err error) {
 	}
 }
 
+const lockFile = "keeper.lock"
+
 const lockPatience = 10 * time.Second
 
 func (s *server) accept(on *net.UnixListener) {
 	for {
 		c, err := on.AcceptUnix()
+		if err != nil && s.replaced(on) {
+			return
+		}
 		if err != nil {
 			s.log.Error("accept", "error", err)
 			os.Exit(1) // the daemon starts another, which adopts
