@@ -29,10 +29,10 @@ merged onto its installed manifest if there is one.
 It exits with 4 if there are errors. It needs no root, and looks at nothing else
 of this host. Manifests for other hosts are checked too; --host says whose names
 must not clash.`,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			c := &checked{names: map[string]string{}, parser: a.parser()}
 			var err error
-			if name != "" {
+			if cmd.Flags().Changed("for") {
 				err = a.validateFor(c, name, args)
 			} else {
 				err = a.validate(c, args)
@@ -180,69 +180,6 @@ func (c *checked) documents(file string, docs []spec.Document) {
 		}
 		c.names[name] = where
 	}
-}
-
-// validateFor checks drop-ins for one container.
-func (a *app) validateFor(c *checked, name string, args []string) error {
-	if err := spec.CheckName(name); err != nil {
-		return exitWith(exitUsage, "--for %q: %w", name, err)
-	}
-	if len(args) == 0 {
-		return exitWith(exitUsage, "--for %s: want the drop-in's file, or -", name)
-	}
-	p := &overriding{Parser: c.parser, name: name}
-	for _, arg := range args {
-		data, err := readManifest(arg, a.in)
-		if err != nil {
-			return err
-		}
-		c.files++
-		f := spec.ParseFragment(fileName(arg), data)
-		c.fail(f.Errors)
-		p.given = append(p.given, f)
-	}
-	if len(c.errors) > 0 {
-		return nil
-	}
-	(&source.Source{Dirs: a.manifests, Parser: p}).Read()
-	switch {
-	case p.after == nil:
-		c.notes = append(c.notes, fmt.Sprintf("no manifest declares %s here: checked for its shape alone", name))
-	case p.before.Errors != nil:
-		c.notes = append(c.notes, fmt.Sprintf("the installed manifest has errors without it (%v): checked for its shape alone", p.before.Errors[0]))
-	default:
-		c.containers++
-		c.fail(p.after.Errors)
-	}
-	return nil
-}
-
-// overriding parses the installed manifest of a container with drop-ins that are
-// not installed. Of those that are, the ones of the same file names are left out,
-// as these take their place, and so are broken ones.
-type overriding struct {
-	spec.Parser
-	name          string
-	given         []*spec.Fragment
-	before, after *spec.Document // without and with what is given; nil if nothing declares it
-}
-
-func (o *overriding) ParseWith(file string, data []byte, fragments func(string) []*spec.Fragment) []spec.Document {
-	installed := slices.DeleteFunc(slices.Clone(fragments(o.name)), func(f *spec.Fragment) bool {
-		return f.Errors != nil || slices.ContainsFunc(o.given, func(g *spec.Fragment) bool { return filepath.Base(g.File) == filepath.Base(f.File) })
-	})
-	parse := func(over []*spec.Fragment) []spec.Document {
-		return o.Parser.ParseWith(file, data, func(string) []*spec.Fragment { return over })
-	}
-	docs := parse(installed)
-	for i := range docs {
-		if docs[i].Name != o.name || o.after != nil && !o.before.Elsewhere {
-			continue
-		}
-		with := parse(slices.Concat(installed, o.given))[i]
-		o.before, o.after = &docs[i], &with
-	}
-	return docs
 }
 
 func count(n int, what string) string {

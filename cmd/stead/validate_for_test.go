@@ -68,3 +68,54 @@ stead: 1 error in 3 files
 		})
 	}
 }
+
+// What validate --for says is what the daemon will: of the manifests the one that
+// counts, and each drop-in in its turn.
+func TestValidateDropInsWhereTheyWillBe(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	for _, d := range []string{"usr/db.container.d", "usr/container.d", "etc"} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	named := func(name string) string { return strings.Replace(good, "name: web", "name: "+name, 1) }
+	const limit = "  resources: {memory: 64Mi}\n"
+	writeFile(t, "usr/web.yaml", good+limit)
+	writeFile(t, "etc/web.yaml", good) // replaces it, and has no limit
+	writeFile(t, "usr/mail.yaml", named("mail")+limit)
+	if err := os.Symlink("/dev/null", "etc/mail.yaml"); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, "usr/db.yaml", named("db"))
+	writeFile(t, "usr/db.container.d/50-none.yaml", "spec: {resources: {swap: null}}\n")
+	writeFile(t, "usr/container.d/20-all.yaml", "spec: {mounts: {/x: {tmpfs: {}}}}\n")
+	const swap = "spec: {resources: {swap: 0}}\n"
+	for _, name := range []string{"10-swap.yaml", "90-swap.yaml", ".source.yaml", "0"} {
+		writeFile(t, name, swap)
+	}
+	writeFile(t, "20-all.yaml", "spec: {mounts: {/x: {readOnly: true}}}\n") // not the one for all
+	needs := func(file string) call {
+		return call{4, "", file + ":1:26: spec.resources.swap: needs memory: it is swap on top of it\nstead: 1 error in 1 file\n"}
+	}
+	fine := call{0, "1 file, 1 container: no errors\n", ""}
+	for _, test := range []struct {
+		summary, name, file string
+		want                call
+	}{
+		{"the manifest that counts has no memory limit", "web", "10-swap.yaml", needs("10-swap.yaml")},
+		{"a masked manifest is none", "mail", "10-swap.yaml", call{0, "1 file, 0 containers: no errors\n", "note: no manifest declares mail here: checked for its shape alone\n"}},
+		{"one that comes later takes its fault away", "db", "10-swap.yaml", fine},
+		{"none comes later", "db", "90-swap.yaml", needs("90-swap.yaml")},
+		{"a name that will be another counts as the last", "db", ".source.yaml", needs(".source.yaml")},
+		{"so does one that is no manifest's", "db", "0", needs("0")},
+		{"one for all of the same name stays", "db", "20-all.yaml", fine},
+		{"no name", "", "10-swap.yaml", call{2, "", "stead: --for \"\": want 1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends\n"}},
+	} {
+		t.Run(test.summary, func(t *testing.T) {
+			if c := run(t, "", "validate", "--manifests", "usr", "--manifests", "etc", "--for", test.name, test.file); c != test.want {
+				t.Errorf("%+v\nwant %+v", c, test.want)
+			}
+		})
+	}
+}

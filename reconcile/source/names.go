@@ -25,6 +25,9 @@ func manifestName(name string) bool {
 	return strings.HasSuffix(name, ".yaml") || strings.HasSuffix(name, ".yml") || strings.HasSuffix(name, ".json")
 }
 
+// Reads tells whether a file of that name is read as a manifest or as a drop-in.
+func Reads(name string) bool { return manifestName(name) && !ignored(name) }
+
 // isDropIn tells folders that hold fragments of manifests, not manifests.
 func isDropIn(name string) bool {
 	return name == forAll || strings.HasSuffix(name, "."+forAll)
