@@ -66,8 +66,9 @@ func TestDropIns(t *testing.T) {
 		},
 		{
 			summary: "a file of such a name, and a name that no container can have",
-			files:   map[string]string{"etc/a.yaml": "a A", "etc/a.container.d": "-> a.yaml", "etc/A.container.d/10.yaml": "{}"},
-			want:    "etc/a.yaml: a+a.container.d (etc/a.container.d: not a folder: drop-ins are files in a folder of such a name) A+A.container.d (etc/A.container.d: no container can have that name)\n",
+			files:   map[string]string{"etc/a.yaml": "a A", "etc/a.container.d": "-> a.yaml", "etc/b.yaml": "b", "etc/b.container.d": "{}", "etc/A.container.d/10.yaml": "{}"},
+			want: "etc/a.yaml: a+a.container.d (etc/a.container.d: not a folder: drop-ins are files in a folder of such a name) A+A.container.d (etc/A.container.d: no container can have that name)\n" +
+				"etc/b.yaml: b+b.container.d (etc/b.container.d: not a folder: drop-ins are files in a folder of such a name)\n",
 		},
 	} {
 		t.Run(story.summary, func(t *testing.T) {

@@ -184,7 +184,7 @@ func (f *folder) list(fd int) (lost bool, err error) {
 		name, kind := d.Name(), d.Type()
 		link := kind&os.ModeSymlink != 0
 		maybeFolder := kind.IsDir() || link || kind&os.ModeIrregular != 0
-		if ignored(name) || !manifestName(name) && !maybeFolder {
+		if ignored(name) || !manifestName(name) && !isDropIn(name) && !maybeFolder {
 			continue
 		}
 		if e := known[name]; e != nil && e.link == link {
