@@ -68,10 +68,7 @@ func (d *daemon) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	journal, err := events.Open(d.stateDir)
-	if err != nil {
-		return err
-	}
+	journal := events.Open(d.stateDir)
 	defer journal.Close()
 	exits, err := events.LastExits(d.stateDir)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"stead/reconcile"
@@ -134,14 +135,17 @@ func (a *app) forChange(ctx context.Context) (*host, error) {
 		unlock()
 		return nil, err
 	}
-	journal, err := events.Open(a.stateDir)
-	if err != nil {
-		rt.Close()
-		unlock()
-		return nil, err
+	journal := events.Open(a.stateDir)
+	var lost sync.Once
+	record := func(list ...events.Event) error {
+		err := journal.Record(list...)
+		if err != nil {
+			lost.Do(func() { log.Error("events are lost", "error", err) })
+		}
+		return err
 	}
 	// What fails is told by the verb: the loop's own log would say it twice.
-	return &host{Controller: &reconcile.Engine{Source: a.source(nil), Runtime: rt, Settle: a.settle, Record: journal.Record}, close: func(ctx context.Context) error {
+	return &host{Controller: &reconcile.Engine{Source: a.source(nil), Runtime: rt, Settle: a.settle, Record: record}, close: func(ctx context.Context) error {
 		defer unlock()
 		defer rt.Close()
 		defer journal.Close()

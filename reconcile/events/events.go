@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Type of an event: stable codes that scripts may depend on.
@@ -69,36 +71,40 @@ type Journal struct {
 	max int64
 
 	mu   sync.Mutex
-	file *os.File
+	file *os.File // nil until the first event, and after a failed rotation
 	size int64
 	torn bool // the file does not end with a line: a writer died, or the disk was full
 }
 
-// Open opens the journal in a directory for writing.
-func Open(dir string) (*Journal, error) {
-	j := &Journal{dir: dir, max: MaxSize}
-	return j, j.open()
-}
+// Open returns the journal of a directory for writing. What is wrong with its file
+// shows when something is recorded: a host goes on without a journal.
+func Open(dir string) *Journal { return &Journal{dir: dir, max: MaxSize} }
 
+// open opens the file where that is to be done, anew if somebody has deleted it:
+// nobody would read what is written to that one.
 func (j *Journal) open() error {
+	if j.file != nil {
+		var st unix.Stat_t
+		if unix.Fstat(int(j.file.Fd()), &st) == nil && st.Nlink > 0 {
+			return nil
+		}
+		j.file.Close()
+		j.file = nil
+	}
 	f, err := os.OpenFile(filepath.Join(j.dir, fileName), os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
 		return fmt.Errorf("open events: %w", err)
 	}
 	info, err := f.Stat()
+	last := []byte{'\n'}
+	if err == nil && info.Size() > 0 {
+		_, err = f.ReadAt(last, info.Size()-1)
+	}
 	if err != nil {
 		f.Close()
 		return fmt.Errorf("open events: %w", err)
 	}
-	j.file, j.size, j.torn = f, info.Size(), false
-	last := []byte{'\n'}
-	if j.size > 0 {
-		if _, err := f.ReadAt(last, j.size-1); err != nil {
-			f.Close()
-			return fmt.Errorf("open events: %w", err)
-		}
-	}
-	j.torn = last[0] != '\n'
+	j.file, j.size, j.torn = f, info.Size(), last[0] != '\n'
 	return nil
 }
 
@@ -106,6 +112,9 @@ func (j *Journal) open() error {
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.file == nil {
+		return nil
+	}
 	return j.file.Close()
 }
 
@@ -114,6 +123,9 @@ func (j *Journal) Close() error {
 func (j *Journal) Record(list ...Event) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if err := j.open(); err != nil {
+		return err
+	}
 	var text bytes.Buffer
 	if j.torn {
 		text.WriteByte('\n')
@@ -147,6 +159,7 @@ func (j *Journal) rotate() error {
 		return fmt.Errorf("rotate events: %w", err)
 	}
 	j.file.Close()
+	j.file = nil
 	return j.open()
 }
 

@@ -18,10 +18,7 @@ func event(n int) Event {
 
 func journal(t *testing.T, dir string, max int64) *Journal {
 	t.Helper()
-	j, err := Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	j := Open(dir)
 	j.max = max
 	t.Cleanup(func() { j.Close() })
 	return j
@@ -97,6 +94,27 @@ func TestRotation(t *testing.T) {
 	}
 	if len(got) < 10 {
 		t.Errorf("kept: %v", got)
+	}
+}
+
+// What is wrong with the file costs the events of that time, and no later ones.
+func TestFileIsBack(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(dir+"/"+fileName, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	j := journal(t, dir, MaxSize)
+	if err := j.Record(event(1)); err == nil || !strings.Contains(err.Error(), "is a directory") {
+		t.Errorf("recorded into a directory: %v", err)
+	}
+	for n := 2; n < 4; n++ { // and the file that is deleted in the second round
+		if err := os.Remove(dir + "/" + fileName); err != nil {
+			t.Fatal(err)
+		}
+		record(t, j, n)
+	}
+	if got := names(t, dir, Query{Tail: -1}); !slices.Equal(got, []string{"c3"}) {
+		t.Errorf("got %v, want c3", got)
 	}
 }
 
