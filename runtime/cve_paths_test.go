@@ -79,7 +79,7 @@ func makeOutside(w *world) string {
 	os.Mkdir(host, 0o755)
 	root := w.hostileRoot("root", "data/x/", "data/y -> "+host, "data/z -> ../../host")
 	w.swapper(root+"/data", "x", "y")
-	for i := range rounds() {
+	for i := range races(rounds()) {
 		target := "/data/" + []string{"x", "x", "y", "z"}[i%4]
 		if w.evil("victim", "nothing", fmt.Sprintf("%s, %s/new-%d: {tmpfs: {}}", usr, target, i), "rootfs: {path: "+root+"}") == nil {
 			w.await("victim", Exited)

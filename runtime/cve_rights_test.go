@@ -58,7 +58,7 @@ func traceExec(w *world) string {
 		w.t.Fatal(err)
 	}
 	w.awaitOutput("evil", "watching")
-	for range 2 * rounds() {
+	for range races(2 * rounds()) {
 		if code, out, _, err := w.exec("evil", "", ExecOptions{Argv: []string{"echo", "hello"}}); code != 0 || out != "hello\n" || err != nil {
 			w.t.Fatal(code, out, err)
 		}

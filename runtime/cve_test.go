@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -68,6 +69,18 @@ func rounds() int {
 	return 200
 }
 
+// races counts to n, unless a tenth of it took ten seconds: under the race
+// detector, or on a busy machine, fewer must do.
+func races(n int) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for i, began := 0, time.Now(); i < n && (i < n/10 || time.Since(began) < 10*time.Second); i++ {
+			if !yield(i) {
+				return
+			}
+		}
+	}
+}
+
 // copySelf puts a copy of this program into the run directory.
 func (w *world) copySelf(name string) {
 	w.t.Helper()
@@ -97,8 +110,7 @@ func evilManifest(do, mounts, more string) string {
 // does when it runs tells in its output.
 func (w *world) again(name string, n int) {
 	w.t.Helper()
-	// Under the race detector a program without its /proc takes long to end.
-	for i, began := 0, time.Now(); i < n && (i < n/10 || time.Since(began) < 10*time.Second); i++ {
+	for range races(n) {
 		if w.Start(ctx, name, false) == nil {
 			w.await(name, Exited)
 		}
