@@ -97,6 +97,25 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+// A reader that is at the old file when the files are rotated misses nothing.
+func TestRotationWhileReading(t *testing.T) {
+	dir := t.TempDir()
+	j := journal(t, dir, 300)
+	record(t, j, 0, 1, 2, 3, 4) // three in the old file
+	var got []string
+	err := Read(t.Context(), dir, Query{Tail: -1}, func(e Event) error {
+		if len(got) == 0 {
+			record(t, j, 5, 6, 7)
+		}
+		got = append(got, e.Container)
+		return nil
+	})
+	want := []string{"c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7"}
+	if _, old := os.Stat(dir + "/" + oldName); err != nil || old != nil || !slices.Equal(got, want) {
+		t.Errorf("%v (%v, %v), want %v", got, err, old, want)
+	}
+}
+
 // What is wrong with the file costs the events of that time, and no later ones.
 func TestFileIsBack(t *testing.T) {
 	dir := t.TempDir()

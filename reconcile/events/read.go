@@ -66,12 +66,11 @@ func (r *reader) close() {
 
 // past reads what is there.
 func (r *reader) past() error {
-	old, err := os.Open(filepath.Join(r.dir, oldName))
-	if err == nil {
-		err = decode(newLineReader(old), nil, r.take)
-		old.Close()
+	// Opened before the old file is read: a rotation meanwhile must not hide it.
+	if err := r.open(); err != nil {
+		return err
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := r.old(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read events: %w", err)
 	}
 	if err := r.present(); err != nil {
@@ -90,18 +89,43 @@ func (r *reader) past() error {
 	return nil
 }
 
+// old reads the file before the current one.
+func (r *reader) old() error {
+	f, err := os.Open(filepath.Join(r.dir, oldName))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if r.file != nil {
+		own, ownErr := r.file.Stat()
+		if old, err := f.Stat(); err == nil && ownErr == nil && os.SameFile(old, own) {
+			return nil // it was the current one a moment ago
+		}
+	}
+	return decode(newLineReader(f), nil, r.take)
+}
+
+// open opens the current file if that is to be done, and if there is one.
+func (r *reader) open() error {
+	if r.file != nil {
+		return nil
+	}
+	f, err := os.Open(filepath.Join(r.dir, fileName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read events: %w", err)
+	}
+	r.file, r.lines = f, newLineReader(f)
+	return nil
+}
+
 // present reads the rest of the current file, and of those that have replaced it.
 func (r *reader) present() error {
 	for {
-		if r.file == nil {
-			f, err := os.Open(filepath.Join(r.dir, fileName))
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil
-			}
-			if err != nil {
-				return fmt.Errorf("read events: %w", err)
-			}
-			r.file, r.lines = f, newLineReader(f)
+		if err := r.open(); err != nil || r.file == nil {
+			return err
 		}
 		// Asked before reading: what was written before the rotation is read.
 		replaced := r.replaced()
