@@ -113,6 +113,11 @@ func (r *Runtime) Restart(ctx context.Context, m *spec.Container, from Origin) e
 		return err
 	}
 	fault.Point("restart-stopped")
+	if f, _ := r.known(c); !m.Spec.Suspend && f.StoppedAt == nil {
+		if err := r.forgetRun(c); err != nil {
+			return err
+		}
+	}
 	if err := r.save(c, func(f *facts) { f.Manifest, f.From, f.Unapplied, f.LastRun = m, from, nil, nil }); err != nil {
 		return err
 	}
@@ -121,6 +126,24 @@ func (r *Runtime) Restart(ctx context.Context, m *spec.Container, from Origin) e
 		return nil
 	}
 	return r.start(ctx, c, 0, 0)
+}
+
+// forgetRun takes the record of a run that is over off the disk: whoever comes after
+// us would take its end for that of a run which is yet to begin.
+func (r *Runtime) forgetRun(c *container) error {
+	_, rec := r.known(c)
+	if rec == nil || rec.State != keeper.Exited {
+		return nil
+	}
+	r.mu.Lock()
+	late := r.unwritten[c]
+	r.mu.Unlock()
+	if late { // only the record has its end until now
+		if err := r.save(c, func(*facts) {}); err != nil {
+			return err
+		}
+	}
+	return keeper.Forget(r.RunDir, rec.ID())
 }
 
 // Adopt notes that the same meaning now stands elsewhere.
@@ -137,6 +160,11 @@ func (r *Runtime) SetStopped(_ context.Context, name string, stopped bool) error
 	c, err := r.find(name)
 	if err != nil {
 		return err
+	}
+	if !stopped {
+		if err := r.forgetRun(c); err != nil {
+			return err
+		}
 	}
 	return r.save(c, func(f *facts) {
 		f.StoppedAt = nil

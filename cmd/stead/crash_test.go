@@ -51,6 +51,11 @@ var stopping = []string{
 	"stop-ended", "settle-begun", "settle-cgroup-removed", "settle-pipes-removed",
 }
 
+// ending is a job that ends by itself.
+func ending(text string) string {
+	return strings.Replace(text, "while :; do sleep 1000 & wait; done", "exit 0", 1)
+}
+
 func untilRuns(h *testHost) { h.until("job", "running as declared", isSettled(reconcile.Running)) }
 
 func isSettled(s reconcile.State) func(reconcile.ContainerView) bool {
@@ -60,7 +65,7 @@ func isSettled(s reconcile.State) func(reconcile.ContainerView) bool {
 func operations() []operation {
 	none := func(*testHost) {}
 	create := func(h *testHost) { h.write("job.yaml", text(h, 0, "64Mi")) }
-	made := func(h *testHost) { create(h); untilRuns(h) }
+	made := func(h *testHost) { create(h); untilRuns(h); h.runs("job", 1) }
 	return []operation{
 		{"create", append([]string{"create-dir-made", "create-facts-written"}, starting...), none, create, func(h *testHost) int {
 			untilRuns(h)
@@ -79,6 +84,14 @@ func operations() []operation {
 				untilRuns(h)
 				return 2
 			}},
+		{"rerun", []string{"restart-stopped", "restart-facts-written", "start-recorded", "start-old-forgotten", "start-cgroup-made"}, func(h *testHost) {
+			h.write("job.yaml", ending(text(h, 0, "64Mi")))
+			h.until("job", "completed", isSettled(reconcile.Completed))
+		}, func(h *testHost) { h.write("job.yaml", ending(text(h, 1, "64Mi"))) }, func(h *testHost) int {
+			h.runs("job", 2)
+			h.until("job", "completed", isSettled(reconcile.Completed))
+			return 2
+		}},
 		{"remove", append([]string{"remove-stopped", "remove-cgroup-gone", "remove-put-away"}, stopping...), made, func(h *testHost) {
 			os.Remove(h.manifests + "/job.yaml")
 			go h.command("apply").Run() // does not wait for the settle time
