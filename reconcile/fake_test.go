@@ -262,6 +262,7 @@ type shelf struct {
 	files map[string]*source.File // by path
 	wake  chan struct{}
 	last  *source.Reading
+	reads int
 }
 
 const etc = "/etc/stead/manifests"
@@ -313,6 +314,7 @@ func (s *shelf) Renew()                {}
 func (s *shelf) Read() *source.Reading {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.reads++
 	if s.last == nil {
 		s.last = &source.Reading{Dirs: s.dirs}
 		for _, path := range slices.Sorted(maps.Keys(s.files)) {

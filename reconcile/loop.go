@@ -143,20 +143,24 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer resync.Stop()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var look time.Time // until then the last reading is known to be good
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-e.Source.Wake():
+			look = time.Time{}
 			pace.event(time.Now())
 		case <-e.Runtime.Wake():
 			pace.other(time.Now().Add(e.Quiet))
 		case <-e.reported:
 			pace.other(time.Now().Add(e.Quiet))
 		case <-e.poke:
+			look = time.Time{}
 			pace.event(time.Now())
 		case <-resync.C:
 			e.Source.Renew()
+			look = time.Time{}
 			e.exec.wg.Go(func() { e.check(ctx) })
 			e.exec.wg.Go(func() { e.expire(ctx) })
 			pace.other(time.Now())
@@ -164,10 +168,12 @@ func (e *Engine) Run(ctx context.Context) error {
 		}
 		now := time.Now()
 		if due := pace.due(); !due.IsZero() && !now.Before(due) {
-			out := e.runPass(ctx, passOptions{})
+			out := e.runPass(ctx, passOptions{known: now.Before(look)})
 			pace.passed(now, time.Now())
+			look = now.Add(e.Resync)
 			if again := out.again(); !again.IsZero() {
 				pace.other(again)
+				look = earlier(look, again)
 			}
 		}
 		if due := pace.due(); !due.IsZero() {

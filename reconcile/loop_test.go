@@ -221,3 +221,46 @@ func TestResyncLooksAtTheKernel(t *testing.T) {
 		wantActed(t, rt, "create web")
 	})
 }
+
+// Files are looked at when something told of a change, on each resync tick, and
+// before anything is removed; not for what the containers do.
+func TestFilesAreReadWhenTheyMayHaveChanged(t *testing.T) {
+	files := map[string]string{"web.yaml": yaml("web"), "db.yaml": yaml("db"), "old.yaml": yaml("old")}
+	story(t, files, nil, func(t *testing.T, s *shelf, rt *fakeRuntime, e *Engine) {
+		wantActed(t, rt, "create web", "create db", "create old")
+		reads := func() int {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			n := s.reads
+			s.reads = 0
+			return n
+		}
+		reads()
+		signal(rt.wake)
+		pass()
+		if n := reads(); n != 0 {
+			t.Errorf("read %d times for a wake-up of the runtime", n)
+		}
+		s.put("web.yaml", yaml("web", "resources: {pids: 9}"))
+		pass()
+		if n := reads(); n != 1 {
+			t.Errorf("read %d times for a change and the action that followed", n)
+		}
+		s.remove("old.yaml")
+		pass()
+		reads()
+		signal(rt.wake)
+		pass()
+		if n := reads(); n == 0 {
+			t.Error("not read while a removal is pending")
+		}
+		time.Sleep(5 * time.Second)
+		pass()
+		wantActed(t, rt, "create web", "create db", "create old", "update web", "remove old")
+		reads()
+		time.Sleep(time.Minute)
+		if n := reads(); n != 1 {
+			t.Errorf("read %d times in a minute with nothing to do", n)
+		}
+	})
+}

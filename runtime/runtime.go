@@ -134,10 +134,13 @@ func (r *Runtime) Close() {
 }
 
 func (r *Runtime) makeDirs() error {
-	for _, d := range []string{r.StateDir, r.dir(""), filepath.Join(r.StateDir, "removed"), r.RunDir, filepath.Join(r.RunDir, "containers")} {
+	for _, d := range []string{r.StateDir, r.dir(""), filepath.Join(r.StateDir, "removed"), r.RunDir} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return fmt.Errorf("make directory: %w", err)
 		}
+	}
+	if err := keeper.MakeDirs(r.RunDir); err != nil {
+		return fmt.Errorf("make directory: %w", err)
 	}
 	// Set-user-ID files that a container makes are root's on disk: nobody else
 	// may get at them.

@@ -47,7 +47,7 @@ func (r *Runtime) start(ctx context.Context, c *container, restarts, failures in
 	if m.Spec.Security.Userns == "host" {
 		rec.IDBase = 0
 	}
-	if err := rec.Write(r.RunDir); err != nil {
+	if err := errors.Join(rec.Write(r.RunDir), rec.Point(r.RunDir)); err != nil {
 		return fmt.Errorf("start %s: %w", c.name, err)
 	}
 	r.mu.Lock()

@@ -3,7 +3,7 @@
 # As root, on a quiet machine; needs gcc and busybox-static, and compares with
 # crun, runc and systemd-nspawn where they are installed.
 #   BENCH_N      containers for a time from create to removed (200)
-#   BENCH_SCALE  numbers of running containers, rising ("100 1000")
+#   BENCH_SCALE  numbers of running containers, rising ("0 100 1000 5000")
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 [ "$(id -u)" = 0 ] || { echo "make bench needs root: it starts containers" >&2; exit 1; }
@@ -78,7 +78,7 @@ if command -v systemd-nspawn >/dev/null; then
 	for _ in 1 2 3 4 5; do systemd-nspawn -q --register=no --keep-unit -D "$root" /bin/true >/dev/null 2>&1 || true; done
 	row "systemd-nspawn: ms, one after the other" "$((($(date +%s%N) - from) / 5000000))" ""
 fi
-(cd cmd/stead && BENCH_SCALE="${BENCH_SCALE:-100 1000}" STEAD_TEST_ROOT=1 "$dir/stead.test" -test.run TestBench -test.timeout 60m 2>&1) |
+(cd cmd/stead && BENCH_SCALE="${BENCH_SCALE:-0 100 1000 5000}" STEAD_TEST_ROOT=1 "$dir/stead.test" -test.run TestBench -test.timeout 60m 2>&1) |
 	while IFS='|' read -r mark name figure against; do
 		if [ "$mark" = FIGURE ]; then row "$name" "$figure" "$against"; fi
 	done

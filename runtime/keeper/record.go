@@ -120,6 +120,9 @@ func (r *Record) Restore(run string) error {
 // ReadRecords are all records of the run directory, or those of some
 // containers. One that can't be read is an error besides the others.
 func ReadRecords(run string, names ...string) ([]*Record, error) {
+	if all := pointed(run, names); len(names) > 0 && len(all) == len(names) {
+		return all, nil
+	}
 	dir, err := os.Open(filepath.Join(run, "containers"))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
@@ -168,9 +171,55 @@ func ReadRecord(run, id string) (*Record, error) {
 	return r, nil
 }
 
+// currentDir holds a link for each container, NAME to the id of its last start: a
+// verb for one container need not look through the files of thousands.
+const currentDir = "current"
+
+// MakeDirs makes the directories of records.
+func MakeDirs(run string) error {
+	return errors.Join(os.MkdirAll(filepath.Join(run, "containers"), 0o700), os.MkdirAll(filepath.Join(run, currentDir), 0o700))
+}
+
+// Point has the container's name lead to this start.
+func (r *Record) Point(run string) error {
+	link := filepath.Join(run, currentDir, r.Name)
+	err := os.Symlink(r.ID(), link)
+	if errors.Is(err, os.ErrExist) { // of the start before
+		_ = os.Remove(link + "~") // of a daemon that died here
+		if err = os.Symlink(r.ID(), link+"~"); err == nil {
+			err = os.Rename(link+"~", link)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("point to record %s: %w", r.ID(), err)
+	}
+	return nil
+}
+
+// pointed reads the records that containers' names lead to; those that are not
+// among them have to be looked for.
+func pointed(run string, names []string) (all []*Record) {
+	for _, name := range names {
+		id, err := os.Readlink(filepath.Join(run, currentDir, name))
+		if err != nil {
+			continue
+		}
+		if r, err := ReadRecord(run, id); err == nil && r.Name == name {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
 // Forget removes all files of a start.
 func Forget(run, id string) error {
 	var failed error
+	name, _, _ := strings.Cut(id, ".")
+	if link := filepath.Join(run, currentDir, name); name != "" {
+		if at, err := os.Readlink(link); err == nil && at == id {
+			failed = os.Remove(link)
+		}
+	}
 	for _, suffix := range []string{".stdout", ".stderr", ".ran", ".json~", ".json"} { // the record last: it names the rest
 		if err := os.Remove(path(run, id, suffix)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			failed = errors.Join(failed, err)

@@ -1,0 +1,67 @@
+package keeper
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// The record of one container is found by its name alone, whatever a daemon that
+// died left behind.
+func TestRecordOfOneContainer(t *testing.T) {
+	run := t.TempDir()
+	if err := MakeDirs(run); err != nil {
+		t.Fatal(err)
+	}
+	write := func(name, nonce string, point bool) *Record {
+		t.Helper()
+		r := &Record{Name: name, Nonce: nonce}
+		if err := r.Write(run); err != nil {
+			t.Fatal(err)
+		}
+		if point {
+			if err := r.Point(run); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return r
+	}
+	want := func(what, name string, ids ...string) {
+		t.Helper()
+		all, err := ReadRecords(run, name)
+		if err != nil || len(all) != len(ids) {
+			t.Fatalf("%s: %d records, %v; want %v", what, len(all), err, ids)
+		}
+		for i, r := range all {
+			if r.ID() != ids[i] {
+				t.Errorf("%s: %s, want %s", what, r.ID(), ids[i])
+			}
+		}
+	}
+	write("db", "1", true)
+	want("before its first start", "web")
+	old := write("web", "1", true)
+	want("started once", "web", "web.1")
+	if err := os.Symlink("web.0", filepath.Join(run, currentDir, "web~")); err != nil {
+		t.Fatal(err)
+	}
+	write("web", "2", true) // after a daemon that died with its link half made
+	want("started again: the last one, though the old one is still there", "web", "web.2")
+	if err := Forget(run, old.ID()); err != nil {
+		t.Fatal(err)
+	}
+	want("the old one forgotten", "web", "web.2")
+	write("web", "3", false)
+	if err := Forget(run, "web.2"); err != nil {
+		t.Fatal(err)
+	}
+	want("with no link: looked for", "web", "web.3")
+	if err := Forget(run, "web.3"); err != nil {
+		t.Fatal(err)
+	}
+	want("gone", "web")
+	left, _ := filepath.Glob(run + "/*/web*")
+	if len(left) > 0 {
+		t.Errorf("left over: %v", left)
+	}
+}
