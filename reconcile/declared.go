@@ -104,7 +104,9 @@ func (d *Declared) fileOf(path string) *source.File {
 
 // want is what a claim asks for.
 func (d *Declared) want(c claim) *Want {
-	w := &Want{Spec: c.doc.Container, From: c.origin(), Waiting: c.file.Waiting, Writer: c.file.Writer}
+	from := c.origin()
+	from.DropIns = d.dropIns(c.doc.Name)
+	w := &Want{Spec: c.doc.Container, From: from, Waiting: c.file.Waiting, Writer: c.file.Writer}
 	if f := d.writer(c.doc.Name); w.Waiting.IsZero() && f != nil {
 		w.Waiting, w.Writer = f.Waiting, f.Path
 	}

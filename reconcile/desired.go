@@ -82,15 +82,22 @@ func (d *Declared) Combine(observed []runtime.Status) *Desired {
 	for i := range observed {
 		st := &observed[i]
 		w := d.single[st.Name]
-		if w != nil && w.From.File == st.From.File {
-			continue // the common case: the manifest is where it was
+		if w != nil && w.From.File == st.From.File { // the common case: the manifest is where it was
+			if err := d.dropInGone(st.From); err != nil {
+				out.kept[st.Name] = &Want{Spec: st.Applied, From: st.From, Err: err}
+			}
+			continue
 		}
 		claims := d.contested[st.Name]
 		if w != nil {
 			claims = []claim{d.claimOf(w)}
 		}
 		settled[st.Name] = true
-		if kept := d.decide(st, claims, lost); kept != nil {
+		kept := d.decide(st, claims, lost)
+		if err := d.dropInGone(st.From); err != nil && (kept == nil && w != nil || kept != nil && kept.Err == nil) {
+			kept = &Want{Spec: st.Applied, From: st.From, Err: err}
+		}
+		if kept != nil {
 			out.kept[st.Name] = kept
 		}
 	}
@@ -116,7 +123,8 @@ func (d *Declared) missedDirs(observed []runtime.Status) []bool {
 			continue
 		}
 		missed[i] = !dir.Missing() || !readable || slices.ContainsFunc(observed, func(st runtime.Status) bool {
-			return strings.HasPrefix(st.From.File, dir.Path+"/")
+			inside := func(file string) bool { return strings.HasPrefix(file, dir.Path+"/") }
+			return inside(st.From.File) || slices.ContainsFunc(st.From.DropIns, inside)
 		}) || slices.ContainsFunc(d.Reading.Fragments, func(f *source.File) bool { return f.Dir == i })
 	}
 	return missed
@@ -178,7 +186,7 @@ func (d *Declared) decide(st *runtime.Status, claims []claim, lost map[claim]err
 func incumbent(from Origin, claims []claim) (claim, bool) {
 	best, found := claim{}, false
 	for _, c := range claims {
-		if c.origin() == from {
+		if c.file.Path == from.File && c.doc.Index == from.Document {
 			return c, true
 		}
 		if c.file.Path == from.File && !found {
@@ -196,6 +204,30 @@ func (d *Declared) overrideGone(from Origin, left claim) error {
 		rel, inside := strings.CutPrefix(from.File, dir.Path+"/")
 		if inside && dir.Err != nil && i > left.file.Dir && rel == left.file.Rel {
 			return fmt.Errorf("%s: %w", dir.Path, dir.Err)
+		}
+	}
+	return nil
+}
+
+// dropInGone tells that a container was merged from a drop-in in a directory that
+// can't be read now: what the manifest would be without it, nobody asked for.
+func (d *Declared) dropInGone(from Origin) error {
+	if len(from.DropIns) == 0 {
+		return nil
+	}
+	for _, dir := range d.Reading.Dirs {
+		if dir.Err == nil {
+			continue
+		}
+		for _, file := range from.DropIns {
+			known := func(f *source.File) bool { return f.Path == file } // from before
+			if !strings.HasPrefix(file, dir.Path+"/") || slices.ContainsFunc(d.Reading.Fragments, known) {
+				continue
+			}
+			if dir.Missing() {
+				return fmt.Errorf("drop-in %s is not known: directory %s is missing; bring it back, without the drop-in if that is meant to be gone", file, dir.Path)
+			}
+			return fmt.Errorf("drop-in %s is not known: directory %s can't be read: %w", file, dir.Path, dir.Err)
 		}
 	}
 	return nil

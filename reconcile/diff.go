@@ -161,7 +161,7 @@ func (p *planner) inPlace(st *runtime.Status, a Action) {
 		a.Verb, a.Cause = Update, unappliedCause(st.Unapplied)
 	case len(st.Drift) > 0:
 		a.Verb, a.Cause = Update, "changed by hand: "+strings.Join(st.Drift, ", ")
-	case st.From != a.From:
+	case !st.From.Equal(a.From):
 		a.Verb, a.Cause, a.Spec = Adopt, "manifest now "+shortName(a.From), nil
 	default:
 		return
@@ -197,7 +197,7 @@ func (p *planner) ended(st *runtime.Status, a Action) {
 		a.Verb, a.Cause = Start, "no longer suspended"
 		p.do(a)
 		return
-	case len(a.Changes) > 0 || st.From != a.From:
+	case len(a.Changes) > 0 || !st.From.Equal(a.From):
 		st := *st
 		st.Unapplied, st.Drift = nil, nil
 		p.inPlace(&st, a)

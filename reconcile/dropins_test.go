@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"stead/reconcile/source"
 )
 
 // TestDropIns follows one container through the life of its drop-ins.
@@ -140,7 +142,7 @@ func TestSlowWriterOfADropIn(t *testing.T) {
 		s.must(w.Close())
 		s.settle()
 	}
-	if got := s.said(); got != "" {
+	if got := s.said(); got != "adopt web" { // of which files it was merged
 		t.Errorf("calls %s", got)
 	}
 }
@@ -162,5 +164,52 @@ func TestStartWhileADropInIsWritten(t *testing.T) {
 	fresh.settle()
 	if got := fresh.said(); got != "" {
 		t.Errorf("when it is whole: %s", got)
+	}
+}
+
+// A daemon that starts while the directory of a drop-in is away keeps what was
+// merged from it, and says why.
+func TestStartWithoutTheDirectoryOfADropIn(t *testing.T) {
+	s := newStage(t, map[string]string{
+		"usr/web.yaml": yaml("web"), "usr/db.yaml": yaml("db"), "etc/web.container.d/1.yaml": "spec: {resources: {pids: 7}}",
+	}, "usr", "etc")
+	fresh := newStage(t, nil)
+	fresh.root, fresh.src.Dirs, fresh.rt.by = s.root, s.src.Dirs, s.rt.by
+	gone := "drop-in " + s.root + "/etc/web.container.d/1.yaml is not known: directory " + s.root + "/etc is missing; bring it back, without the drop-in if that is meant to be gone"
+	for _, step := range []struct {
+		what string
+		do   func()
+		want string
+		pids int64
+		why  string
+	}{
+		{"it is away", func() { s.must(os.Rename(s.root+"/etc", s.root+"/away")) }, "", 7, gone},
+		{"the manifest changes meanwhile", func() { s.put("usr/web.yaml", yaml("web", "user: app")) }, "", 7, gone},
+		{"it moves meanwhile", func() { s.must(os.Rename(s.root+"/usr/web.yaml", s.root+"/usr/moved.yaml")) }, "", 7, gone},
+		{"it is back", func() { s.must(os.Rename(s.root+"/away", s.root+"/etc")) }, "restart web", 7, ""},
+		{"another daemon, and it is away again", func() {
+			s.must(os.Rename(s.root+"/etc", s.root+"/away"))
+			fresh.src.Change(func(*source.Source) {})
+		}, "", 7, gone},
+		{"it is back without the drop-in", func() { s.must(os.Mkdir(s.root+"/etc", 0o755)) }, "update web", -1, ""},
+	} {
+		step.do()
+		fresh.settle()
+		if got := fresh.said(); got != step.want {
+			t.Errorf("%s: calls %q, want %q", step.what, got, step.want)
+		}
+		pids := int64(-1)
+		if p := fresh.applied("web").Resources.Pids; p != nil {
+			pids = *p
+		}
+		if pids != step.pids {
+			t.Errorf("%s: pids %d, want %d", step.what, pids, step.pids)
+		}
+		if got := fresh.why("web"); got != step.why {
+			t.Errorf("%s: why %q, want %q", step.what, got, step.why)
+		}
+		if got := fresh.why("db"); got != "" {
+			t.Errorf("%s: db: %s", step.what, got)
+		}
 	}
 }

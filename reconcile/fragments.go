@@ -50,9 +50,14 @@ func (d *Declared) noteDropIns(declared map[string]claim) {
 
 // dropIns are the files that are merged over a container's manifest.
 func (d *Declared) dropIns(name string) (files []string) {
+	if len(d.byName) == 0 {
+		return nil
+	}
 	for _, of := range []string{"", name} {
 		for _, f := range d.byName[of] {
-			files = append(files, f.Path)
+			if f.Fragment != nil { // else nobody has read it yet
+				files = append(files, f.Path)
+			}
 		}
 	}
 	return files

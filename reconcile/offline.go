@@ -37,6 +37,7 @@ func moved(from Origin, f *source.File, new *source.Reading) Origin {
 	if i >= len(new.Dirs) {
 		i = len(new.Dirs) - 1
 	}
+	from.DropIns = nil // read or not, they are merged
 	from.File = new.Dirs[i].Path + "/" + f.Rel
 	return from
 }

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"slices"
 	"time"
 
 	"stead/spec"
@@ -89,4 +90,11 @@ type Unapplied struct {
 type Origin struct {
 	File     string `json:"file"`
 	Document int    `json:"document"`
+	// DropIns are the files that were merged over it, in their order. Never changed.
+	DropIns []string `json:"dropIns,omitempty"`
+}
+
+// Equal tells whether two origins are the same place.
+func (o Origin) Equal(other Origin) bool {
+	return o.File == other.File && o.Document == other.Document && slices.Equal(o.DropIns, other.DropIns)
 }
