@@ -196,6 +196,15 @@ func (r *Record) Point(run string) error {
 	return nil
 }
 
+// PointAgain is Point where no link is there: of a program that made none, or
+// deleted by hand.
+func (r *Record) PointAgain(run string) error {
+	if _, err := os.Lstat(filepath.Join(run, currentDir, r.Name)); err == nil {
+		return nil
+	}
+	return r.Point(run)
+}
+
 // pointed reads the records that containers' names lead to; those that are not
 // among them have to be looked for.
 func pointed(run string, names []string) (all []*Record) {

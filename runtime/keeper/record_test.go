@@ -56,6 +56,15 @@ func TestRecordOfOneContainer(t *testing.T) {
 		t.Fatal(err)
 	}
 	want("with no link: looked for", "web", "web.3")
+	three := &Record{Name: "web", Nonce: "3"}
+	for range 2 {
+		if err := three.PointAgain(run); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if at, err := os.Readlink(filepath.Join(run, currentDir, "web")); err != nil || at != "web.3" {
+		t.Errorf("after recovery the name leads to %q, %v", at, err)
+	}
 	if err := Forget(run, "web.3"); err != nil {
 		t.Fatal(err)
 	}
