@@ -37,6 +37,19 @@ func newIDRanges(first, count uint32) (idRanges, error) {
 	return idRanges{first: first, count: count}, nil
 }
 
+// SetIDs changes the pool of host ids that containers get from now on, as Options
+// give it. What exists keeps its own.
+func (r *Runtime) SetIDs(first, count uint32) error {
+	pool, err := newIDRanges(first, count)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ids.first, r.ids.count = pool.first, pool.count
+	return nil
+}
+
 // take marks a range as used; false if it overlaps another.
 func (r *idRanges) take(base uint32) bool {
 	i, _ := slices.BinarySearch(r.used, base)

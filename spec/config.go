@@ -25,8 +25,17 @@ type Config struct {
 	Retention *Duration `yaml:"retention,omitempty"`
 	// TrustedOwners may own manifests besides root: users of this host, names or ids.
 	TrustedOwners []Text `yaml:"trustedOwners,omitempty"`
-	IDs           Later  `yaml:"ids,omitempty"`
-	Logs          Later  `yaml:"logs,omitempty"`
+	// IDs is the pool of host ids for user namespaces.
+	IDs  *IDs  `yaml:"ids,omitempty"`
+	Logs Later `yaml:"logs,omitempty"`
+}
+
+// IDs are host ids that no user of the host has: each container gets 65,536 of them.
+type IDs struct {
+	// First of them, 65536 or more.
+	First int64 `yaml:"first"`
+	// Count of them, 65536 or more; with First at most 4294967295.
+	Count int64 `yaml:"count"`
 }
 
 // ParseConfig reads a configuration file. isUser tells whether a name that is no
@@ -66,6 +75,7 @@ func (d *decoder) checkConfig(c *Config, isUser func(name string) bool) {
 	if c.Retention != nil && *c.Retention == 0 {
 		d.report("retention", "found 0, want more than 0: what is removed is kept for a while")
 	}
+	d.checkIDs(c.IDs)
 	for i, owner := range c.TrustedOwners {
 		at := "trustedOwners[" + strconv.Itoa(i) + "]"
 		digits, rest := splitNumber(string(owner))
@@ -77,4 +87,15 @@ func (d *decoder) checkConfig(c *Config, isUser func(name string) bool) {
 			d.report(at, "found %s, want an id from 0 to %d", quote(digits), uint32(math.MaxUint32-1))
 		}
 	}
+}
+
+// checkIDs looks for room for one container at least.
+func (d *decoder) checkIDs(ids *IDs) {
+	const each = 1 << 16
+	if ids == nil {
+		return
+	}
+	d.checkRange("ids.first", &ids.First, each, math.MaxUint32-each) // those below are the host's
+	first := min(max(ids.First, each), math.MaxUint32-each)
+	d.checkRange("ids.count", &ids.Count, each, math.MaxUint32-first)
 }

@@ -18,11 +18,12 @@ hostName: web-1.example.com
 settle: 0
 retention: 90d
 trustedOwners: [deploy, 1001]
+ids: {first: 1000000, count: 655360}
 `)
 	none, long := Duration(0), Duration(90*24*time.Hour)
 	want := &Config{
 		APIVersion: APIVersion, Kind: ConfigKind, Manifests: []string{"/srv/a", "/srv/b"}, HostName: "web-1.example.com",
-		Settle: &none, Retention: &long, TrustedOwners: []Text{"deploy", "1001"},
+		Settle: &none, Retention: &long, TrustedOwners: []Text{"deploy", "1001"}, IDs: &IDs{First: 1000000, Count: 655360},
 	}
 	if errs != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v\n%s", got, want, printErrors(errs))
@@ -36,11 +37,13 @@ func TestConfigErrors(t *testing.T) {
 	for _, test := range []struct{ summary, text, want string }{
 		{"empty", "", "config.yaml:1: is empty or has only comments; delete it if it is to say nothing\n"},
 		{"a manifest", head + minimal, "config.yaml:2:7: kind: found \"Container\", want Config\n" +
-			"config.yaml:3:1: metadata: unknown field; known here: apiVersion, kind, manifests, hostName, settle, retention, trustedOwners\nconfig.yaml:4:1: spec: unknown field; known here: apiVersion, kind, manifests, hostName, settle, retention, trustedOwners\n"},
+			"config.yaml:3:1: metadata: unknown field; known here: apiVersion, kind, manifests, hostName, settle, retention, trustedOwners, ids\nconfig.yaml:4:1: spec: unknown field; known here: apiVersion, kind, manifests, hostName, settle, retention, trustedOwners, ids\n"},
 		{"nothing but {}", "{}", "config.yaml:1:1: apiVersion: missing; want stead/v1\nconfig.yaml:1:1: kind: missing; want Config\n"},
 		{"a typing mistake", configHead + "retension: 30d\n", "config.yaml:3:1: retension: unknown field; did you mean retention?\n"},
-		{"what manifests have is no hint here", configHead + "image: x\n", "config.yaml:3:1: image: unknown field; known here: apiVersion, kind, manifests, hostName, settle, retention, trustedOwners\n"},
-		{"what is not served yet", configHead + "ids: {}\nlogs:\n", "config.yaml:3:1: ids: not supported yet\nconfig.yaml:4:1: logs: not supported yet\n"},
+		{"what manifests have is no hint here", configHead + "image: x\n", "config.yaml:3:1: image: unknown field; known here: apiVersion, kind, manifests, hostName, settle, retention, trustedOwners, ids\n"},
+		{"what is not served yet", configHead + "logs:\n", "config.yaml:3:1: logs: not supported yet\n"},
+		{"ids", configHead + "ids: {first: 65535, count: 4294967295}\n", "config.yaml:3:14: ids.first: found 65535, want 65536 to 4294901759\nconfig.yaml:3:28: ids.count: found 4294967295, want 65536 to 4294901759\n"},
+		{"half of the ids", configHead + "ids: {count: 1}\n", "config.yaml:3:1: ids.first: missing; want a whole number\nconfig.yaml:3:14: ids.count: found 1, want 65536 to 4294901759\n"},
 		{"one directory as text", configHead + "manifests: /srv\n", "config.yaml:3:12: manifests: found \"/srv\", want a list such as [a, b]; write [/srv]\n"},
 		{"directories", configHead + "manifests: [srv, /srv/, /a, /a, \"\"]\n", "config.yaml:3:13: manifests[0]: found \"srv\", want an absolute path\n" +
 			"config.yaml:3:18: manifests[1]: found \"/srv/\", want it written as \"/srv\"\n" +

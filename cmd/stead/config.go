@@ -41,6 +41,8 @@ type settings struct {
 	trust     *source.Trust
 	settle    time.Duration // as reconcile.Engine takes it
 	retention time.Duration // as reconcile.Engine takes it
+	// firstID and ids are the pool of ids as runtime.Options takes it
+	firstID, ids uint32
 }
 
 // settings finds out what holds. An error has all that is wrong with the file.
@@ -66,6 +68,9 @@ func (g given) settings(note func(string)) (settings, error) {
 	}
 	if c.Retention != nil {
 		s.retention = time.Duration(*c.Retention)
+	}
+	if c.IDs != nil {
+		s.firstID, s.ids = uint32(c.IDs.First), uint32(c.IDs.Count)
 	}
 	if !g.allowWritable {
 		s.trust = &source.Trust{}

@@ -30,8 +30,8 @@ func TestSettings(t *testing.T) {
 		want    settings
 	}{
 		{"nothing said", configHead, given{}, defaults},
-		{"all said by the file", configHead + "manifests: [/a, /b]\nhostName: web-1.example.com\nsettle: 1m\nretention: 1d\ntrustedOwners: [root, 1001]\n", given{},
-			settings{[]string{"/a", "/b"}, "web-1.example.com", &source.Trust{Owners: []uint32{0, 1001}}, time.Minute, 24 * time.Hour}},
+		{"all said by the file", configHead + "manifests: [/a, /b]\nhostName: web-1.example.com\nsettle: 1m\nretention: 1d\ntrustedOwners: [root, 1001]\nids: {first: 1000000, count: 655360}\n", given{},
+			settings{[]string{"/a", "/b"}, "web-1.example.com", &source.Trust{Owners: []uint32{0, 1001}}, time.Minute, 24 * time.Hour, 1000000, 655360}},
 		{"a flag has the last word", configHead + "manifests: [/a]\nhostName: web-1\n", given{manifests: []string{"/c"}, host: "db-1"},
 			with(func(s *settings) { s.manifests, s.host = []string{"/c"}, "db-1" })},
 		{"no settle time", configHead + "settle: 0\n", given{}, with(func(s *settings) { s.settle = -1 })},
@@ -65,12 +65,12 @@ func TestHostName(t *testing.T) {
 func TestBrokenConfiguration(t *testing.T) {
 	dir := t.TempDir()
 	broken, open := dir+"/broken.yaml", dir+"/open.yaml"
-	writeFile(t, broken, configHead+"retension: 30d\nids: {}\n")
+	writeFile(t, broken, configHead+"retension: 30d\nlogs: {}\n")
 	writeFile(t, open, configHead)
 	if err := os.Chmod(open, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	lines := "stead: " + broken + ":3:1: retension: unknown field; did you mean retention?\nstead: " + broken + ":4:1: ids: not supported yet\n"
+	lines := "stead: " + broken + ":3:1: retension: unknown field; did you mean retention?\nstead: " + broken + ":4:1: logs: not supported yet\n"
 	for _, test := range []struct {
 		summary string
 		args    []string
@@ -136,8 +136,14 @@ func TestReloadOfTheConfiguration(t *testing.T) {
 	h.until("b", "there", func(v reconcile.ContainerView) bool { return v.State == reconcile.Stopped })
 	h.ok("apply")
 
-	writeFile(t, config, configHead+"manifests: ["+h.manifests+", "+second+"]\nhostName: web-2\n")
+	writeFile(t, config, configHead+"manifests: ["+h.manifests+", "+second+"]\nhostName: web-2\nids: {first: 1000000, count: 655360}\n")
 	h.ok("reload")
+	writeFile(t, second+"/c.yaml", manifest("c", ""))
+	t.Cleanup(func() { os.Remove(second + "/c.yaml") })
+	h.until("c", "running", running)
+	if out := h.ok("inspect", "c"); !strings.Contains(out, `"host": 1000000,`) {
+		t.Errorf("c's ids are not those of the new configuration: %s", out)
+	}
 	v := h.until("a", "held", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.Held })
 	if !strings.Contains(v.Why, "this host's name is web-2 now, which its hosts don't match") {
 		t.Errorf("%+v", v)

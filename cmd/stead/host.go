@@ -38,6 +38,7 @@ func (a *app) source(log *slog.Logger) *source.Source {
 // open opens the runtime on this program's directories.
 func (a *app) open(ctx context.Context, o runtime.Options) (*runtime.Runtime, error) {
 	o.StateDir, o.RunDir, o.CgroupParent = a.stateDir, a.runDir, a.cgroupParent
+	o.FirstID, o.IDs = a.firstID, a.ids
 	return runtime.Open(ctx, o)
 }
 

@@ -56,6 +56,9 @@ func (d *daemon) reload(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("the configuration stays as it was: %w", err), d.engine.Reload(ctx))
 	}
 	if !reflect.DeepEqual(s, d.settings) {
+		if err := d.rt.SetIDs(s.firstID, s.ids); err != nil {
+			return err
+		}
 		d.log.Info("the configuration has changed", "manifests", s.manifests, "host", s.host, "settle", s.settle, "retention", s.retention)
 		d.settings = s
 		d.engine.Configure(s.settle, s.retention)
