@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"stead/runtime/keeper"
+	"stead/runtime/roottest"
 
 	"golang.org/x/sys/unix"
 )
@@ -160,6 +161,35 @@ func TestDeviceListInUserns(t *testing.T) {
 	}
 	if got := try(true); got != "" {
 		t.Errorf("in the groups of process %d: %q", s.Pid, got)
+	}
+}
+
+// Where the list of devices can't be kept (a kernel without it, cgroups in a
+// container) it is done without, and that is said; but not where it is all there is.
+func TestNoDeviceList(t *testing.T) {
+	roottest.Need(t)
+	if os.Getenv("STEAD_TEST_NO_DEVICES") == "" {
+		again := exec.Command("unshare", "--mount", "sh", "-ec", `[ -d /sys/fs/cgroup/devices ] || { echo no v1; exit; }
+			mount --bind /sys/fs/cgroup/devices /sys/fs/cgroup/devices
+			mount -o remount,bind,ro /sys/fs/cgroup/devices
+			exec "$0" -test.run '^TestNoDeviceList$' -test.v`, os.Args[0])
+		again.Env = append(os.Environ(), "STEAD_TEST_NO_DEVICES=1")
+		out, err := again.CombinedOutput()
+		if strings.HasPrefix(string(out), "no v1") {
+			t.Skip("only v1's can be made to fail")
+		}
+		if err != nil || !strings.Contains(string(out), "runs without a list of devices") {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	w := newWorld(t)
+	w.create("web", script(forever))
+	w.awaitOutput("web", "up")
+	for name, security := range map[string]string{"more": "{devices: [/dev/kmsg]}", "host": "{userns: host}"} {
+		if _, err := w.Create(ctx, parse(t, name, script(forever)+"\nsecurity: "+security), origin); err == nil || !strings.Contains(err.Error(), "read-only file system") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -222,6 +222,14 @@ func (r *Runtime) makeGroup(c *container, group *cgroup.Group, m *spec.Container
 	limits := limitsOf(m)
 	limits.Devices = r.deviceList(m, devices)
 	refused, err := group.Create(limits)
+	if err != nil && m.Spec.Security.Userns != "host" && len(devices) == 0 { // there it is a second lock
+		without := limits
+		without.Devices = nil
+		first := err
+		if refused, err = group.Create(without); err == nil {
+			r.Log.Warn("runs without a list of devices; its user namespace keeps them from it", "container", c.name, "error", first)
+		}
+	}
 	if err != nil {
 		return err
 	}

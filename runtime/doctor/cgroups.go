@@ -32,7 +32,11 @@ func (h *host) cgroups() []Check {
 		advice = "limits of these can't be had; enable the controllers (cgroup_disable= on the kernel's command line, or cgroup.subtree_control)"
 	}
 	all = append(all, Check{"controllers", level, found, advice})
-	return append(all, h.kill(c.Mode), h.swap(), h.weight())
+	devices := Check{"devices", OK, "can be limited", ""}
+	if !c.LimitsDevices() {
+		devices = Check{"devices", Warning, "can't be limited: v1's devices controller is not mounted", "userns: host and security.devices are refused; mount it"}
+	}
+	return append(all, devices, h.kill(c.Mode), h.swap(), h.weight())
 }
 
 // kill: cgroup.kill ends everything in a container at once.
