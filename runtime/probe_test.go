@@ -87,6 +87,20 @@ func TestProbe(t *testing.T) {
 	if got := w.output("web"); got != probed {
 		t.Errorf("got\n%s", lineDiff(got, probed))
 	}
+	// Without a user namespace only this differs, and that root owns the kernel's
+	// files: which these are depends on the kernel.
+	if err := w.evil("host", "probe", "", "args: ["+strings.Join(hostNamespaces(), ", ")+"]\nsecurity: {userns: host}"); err != nil {
+		t.Fatal(err)
+	}
+	w.await("host", Exited)
+	want := strings.NewReplacer("namespace user\tits own", "namespace user\tthe host's", "its root is the host's\tno", "its root is the host's\tyes",
+		"mknod of a device\trefused", "mknod of a device\tworks").Replace(probed) // to open it does not
+	const files = "kernel files that can be written\t"
+	for line := range strings.Lines(lineDiff(w.output("host"), want)) {
+		if !strings.Contains(line, files) {
+			t.Errorf("userns: host: %s", line)
+		}
+	}
 }
 
 // hostNamespaces are those of this process.
