@@ -29,6 +29,9 @@ type Manifests interface {
 // DefaultSettle is how long a manifest must have been gone before its container is removed.
 const DefaultSettle = 5 * time.Second
 
+// DefaultResync is how often a pass runs without any event.
+const DefaultResync = time.Minute
+
 // DefaultRetention is how long the data of removed containers is kept.
 const DefaultRetention = 30 * 24 * time.Hour
 
@@ -95,7 +98,7 @@ func (e *Engine) init() {
 			e.Log = slog.New(slog.DiscardHandler)
 		}
 		e.Settle = orDefault(e.Settle, DefaultSettle)
-		e.Resync = orDefault(e.Resync, time.Minute)
+		e.Resync = orDefault(e.Resync, DefaultResync)
 		e.Quiet = orDefault(e.Quiet, 10*time.Millisecond)
 		e.Limit = orDefault(e.Limit, 200*time.Millisecond)
 		e.Retention = orDefault(e.Retention, DefaultRetention)

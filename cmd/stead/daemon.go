@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"sync"
+	"syscall"
 	"time"
 
 	"stead/reconcile"
@@ -33,7 +36,7 @@ seconds; the containers run on, and the next daemon takes them over. Under
 systemd it tells when it is ready, what it does, and that it is alive.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d.app, d.log = a, a.log(slog.LevelInfo)
+			d.app, d.log, d.lookAtSocket = a, a.log(slog.LevelInfo), make(chan struct{}, 1)
 			return d.run(cmd.Context())
 		},
 	}
@@ -51,6 +54,8 @@ type daemon struct {
 	src    *source.Source
 	config sync.Mutex // guards settings once the loop runs
 	engine *reconcile.Engine
+
+	lookAtSocket chan struct{} // a reload does
 }
 
 func (d *daemon) run(ctx context.Context) error {
@@ -116,23 +121,58 @@ func (d *daemon) serve(ctx context.Context, socket net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var parts sync.WaitGroup
-	failed := make(chan error, 4)
+	failed := make(chan error, 1)
 	part := func(run func(context.Context) error) {
 		parts.Go(func() {
 			if err := run(ctx); err != nil {
-				failed <- err
+				select {
+				case failed <- err: // the first
+				default:
+				}
 				cancel()
 			}
 		})
 	}
 	part(d.engine.Run)
-	part(func(ctx context.Context) error { return control.Serve(ctx, socket, reloading{d.engine, d}, d.log) })
-	part(d.reloads)
+	answer := func(socket net.Listener) {
+		part(func(ctx context.Context) error { return control.Serve(ctx, socket, reloading{d.engine, d}, d.log) })
+	}
+	answer(socket)
+	part(func(ctx context.Context) error { return d.keepSocket(ctx, answer) })
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP) // before it is told that it is ready: until then it would end it
+	defer signal.Stop(hangups)
+	part(func(ctx context.Context) error { return d.reloads(ctx, hangups) })
 	part(d.reports)
 	d.notify(sd.SdNotifyReady)
 	parts.Wait()
 	close(failed)
 	return <-failed // nil if none
+}
+
+// keepSocket makes the socket again when somebody has deleted it. Who is connected
+// already is served on.
+func (d *daemon) keepSocket(ctx context.Context, answer func(net.Listener)) error {
+	tick := time.NewTicker(reconcile.DefaultResync)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-d.lookAtSocket:
+		}
+		if _, err := os.Lstat(d.daemonSocket()); !errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		socket, err := control.Listen(d.daemonSocket())
+		if err != nil {
+			d.log.Error("make the control socket again, which was deleted by hand", "error", err)
+			continue
+		}
+		d.log.Warn("the control socket was deleted by hand: it is made again")
+		answer(socket)
+	}
 }
 
 // reports tells systemd how this host stands, and that the loop still answers: a

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"reflect"
 	"strings"
-	"syscall"
 
 	"stead/reconcile"
 	"stead/reconcile/source"
@@ -18,10 +16,7 @@ import (
 )
 
 // reloads looks at everything again for each SIGHUP.
-func (d *daemon) reloads(ctx context.Context) error {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
+func (d *daemon) reloads(ctx context.Context, hangups <-chan os.Signal) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -48,6 +43,10 @@ func (r reloading) Reload(ctx context.Context) error { return r.d.reload(ctx) }
 // reload reads the configuration file and looks at everything again. With a
 // broken file all stays as it was configured.
 func (d *daemon) reload(ctx context.Context) error {
+	select {
+	case d.lookAtSocket <- struct{}{}:
+	default: // about to
+	}
 	d.config.Lock()
 	defer d.config.Unlock()
 	s, err := d.given.settings(func(text string) { d.log.Warn(text) })

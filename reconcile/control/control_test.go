@@ -155,7 +155,6 @@ func TestStaleSocketIsReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dead.(*net.UnixListener).SetUnlinkOnClose(false)
 	dead.Close()
 	if _, err := Dial(path); err == nil {
 		t.Error("nobody answers, and no error")
@@ -165,6 +164,9 @@ func TestStaleSocketIsReplaced(t *testing.T) {
 		t.Fatalf("with the socket of a dead daemon there: %v", err)
 	}
 	l.Close()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -48,6 +48,7 @@ func Listen(path string) (net.Listener, error) {
 		l.Close()
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // by then the name may be another's
 	return l, nil
 }
 
