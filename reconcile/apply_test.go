@@ -281,3 +281,21 @@ func TestAdminWaitsForABusyContainer(t *testing.T) {
 		}
 	})
 }
+
+func TestAdminIsToldOfARemovalUnderWay(t *testing.T) {
+	story(t, nil, nil, func(t *testing.T, s *shelf, rt *fakeRuntime, e *Engine) {
+		gate := make(chan struct{})
+		rt.set(func() { rt.block["remove web"] = gate })
+		s.put("web.yaml", yaml("web"))
+		pass()
+		s.remove("web.yaml")
+		go e.Apply(t.Context(), ApplyOptions{Confirm: []string{"all"}})
+		pass()
+		time.AfterFunc(time.Second, func() { close(gate) })
+		r, err := e.Do(t.Context(), Stop, []string{"web"})
+		want := "web: it was just being removed (manifest gone from " + etc + ", confirmed), and is gone"
+		if err != nil || r.Err() == nil || !strings.Contains(r.Err().Error(), want) {
+			t.Errorf("%v, %v, want %q", r.Err(), err, want)
+		}
+	})
+}

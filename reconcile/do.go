@@ -59,9 +59,13 @@ func (e *Engine) Do(ctx context.Context, verb Verb, names []string) (Result, err
 // ask starts an admin's action once the container is free. It shares the lock
 // with the passes, so that none acts on what was true before.
 func (e *Engine) ask(ctx context.Context, verb Verb, name string) (*job, error) {
+	var before *job
 	for {
 		j, started, err := e.tryAsk(ctx, verb, name)
-		if err != nil || started {
+		if errors.Is(err, ErrNoContainer) && before != nil && before.Verb == Remove {
+			return nil, fmt.Errorf("it was just being removed (%s), and is gone", before.Cause)
+		}
+		if before = j; err != nil || started {
 			return j, err
 		}
 		select {
@@ -108,6 +112,8 @@ func adminAction(verb Verb, st *runtime.Status, w *Want) (Action, error) {
 	s, from := st.Applied, st.From
 	if w != nil && w.Err == nil {
 		s, from = w.Spec, w.From
+	} else if w != nil && verb != Stop {
+		a.note = fmt.Sprintf("as it was applied before, since its manifest can't be followed: %v", w.Err)
 	}
 	switch {
 	case verb == Stop:

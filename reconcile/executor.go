@@ -82,7 +82,9 @@ func (e *executor) run(ctx context.Context, j *job) {
 	case pool <- struct{}{}:
 		release := sync.OnceFunc(func() { <-pool })
 		waiting := time.AfterFunc(patience, release)
-		j.note, j.err = e.perform(ctx, j.Action)
+		if j.note, j.err = e.perform(ctx, j.Action); j.note == "" {
+			j.note = j.Action.note
+		}
 		waiting.Stop()
 		release()
 	case <-ctx.Done():

@@ -45,6 +45,7 @@ type Action struct {
 	ByAdmin  bool `json:"-"` // asked for by name: the durable note of a stop is set or taken back
 	Suspend  bool `json:"-"` // Spec is suspended: a restart applies it and starts nothing
 
+	note    string // what whoever asked for it has to know
 	held    Verb   // what is held, for Hold
 	byAdmin bool   // it is held by an admin's word
 	massive string // why it is held, if it is part of a mass removal that has settled

@@ -95,6 +95,9 @@ func (a *app) act(ctx context.Context, verb reconcile.Verb, names []string, sele
 	for _, c := range r.Containers {
 		if c.Error == "" {
 			fmt.Fprintln(a.out, c.Name, done[verb])
+			if c.Note != "" {
+				fmt.Fprintf(a.err, "stead: %s %s %s\n", c.Name, done[verb], c.Note)
+			}
 		}
 	}
 	return r.Err()

@@ -61,6 +61,7 @@ changes, delete it and the container goes, its data kept.`,
 		Args:                       knownVerb,
 		SuggestionsMinimumDistance: 2, // letters that may be wrong
 	}
+	root.SetFlagErrorFunc(plainFlagError)
 	f := root.PersistentFlags()
 	f.StringVar(&a.stateDir, "state-dir", variable("STEAD_STATE_DIR", "/var/lib/stead"), "directory of durable facts and data (STEAD_STATE_DIR)")
 	f.StringVar(&a.runDir, "run-dir", variable("STEAD_RUN_DIR", "/run/stead"), "directory of facts of this boot, and the sockets (STEAD_RUN_DIR)")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strconv"
 	"strings"
 
 	"stead/reconcile"
@@ -61,6 +62,27 @@ func usage(cmd *cobra.Command, err error) error {
 		code = exitExec
 	}
 	return exitWith(code, "%w; see %s --help", err, cmd.CommandPath())
+}
+
+// plainFlagError says what a flag wants, where its parser speaks Go.
+func plainFlagError(_ *cobra.Command, err error) error {
+	cause := errors.Unwrap(err)
+	if cause == nil {
+		return err
+	}
+	var number *strconv.NumError
+	want := ""
+	switch {
+	case errors.As(cause, &number) && number.Func == "ParseBool":
+		want = "true or false"
+	case errors.As(cause, &number):
+		want = "a whole number"
+	case strings.HasPrefix(cause.Error(), "time: "):
+		want = "a duration such as 10s or 1m30s"
+	default:
+		return err
+	}
+	return errors.New(strings.TrimSuffix(err.Error(), cause.Error()) + "want " + want)
 }
 
 // report prints an error for people and returns its exit code.

@@ -92,6 +92,7 @@ func (a *app) logs(ctx context.Context, names []string, o logs.Options, stamps, 
 	p := logPrinter{out: bufio.NewWriter(a.out), stamps: stamps, several: len(names) > 1, safe: isTerminal(a.out)}
 	defer p.out.Flush()
 	m := merger{follow: o.Follow, flush: p.out.Flush, emit: func(i int, r logs.Record) error { return p.print(names[i], r) }}
+	m.removed = func(i int) { fmt.Fprintf(a.err, "stead: %s was removed; its log ends here\n", names[i]) }
 	for _, name := range names {
 		if _, ok := rt.Get(name); !ok {
 			return missing(name)

@@ -4,7 +4,10 @@ import (
 	"cmp"
 	"container/heap"
 	"context"
+	"errors"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -14,6 +17,8 @@ import (
 const (
 	ahead = 256                   // records that one log may be ahead of the others
 	quiet = 50 * time.Millisecond // following: nothing earlier comes after so long
+
+	removalLook = 500 * time.Millisecond // following: how often it is looked whether the container is still there
 )
 
 // merger reads several logs at once and hands out their records in the order of
@@ -22,7 +27,8 @@ type merger struct {
 	sources []logSource
 	follow  bool
 	emit    func(log int, r logs.Record) error
-	flush   func() error // before a wait, so that what is out is seen
+	flush   func() error  // before a wait, so that what is out is seen
+	removed func(log int) // following: its container was, and it ends
 
 	records chan tagged
 	errs    chan error
@@ -38,13 +44,15 @@ type logSource struct {
 	options logs.Options
 }
 
-// tagged is a record and whose it is; end says that no more come.
+// tagged is a record and whose it is; end says that no more come, removed that its
+// container is gone.
 type tagged struct {
-	log    int
-	number int       // in its log
-	at     time.Time // the record's time, but never before that of the one before it
-	record logs.Record
-	end    bool
+	log     int
+	number  int       // in its log
+	at      time.Time // the record's time, but never before that of the one before it
+	record  logs.Record
+	end     bool
+	removed bool
 }
 
 func (m *merger) run(ctx context.Context) error {
@@ -69,7 +77,11 @@ func (m *merger) run(ctx context.Context) error {
 func (m *merger) read(ctx context.Context, i int) {
 	var number int
 	var at time.Time
-	err := readLog(ctx, m.sources[i].dir, m.sources[i].options, func(r logs.Record) error {
+	reading := ctx
+	if m.follow {
+		reading = untilRemoved(ctx, filepath.Dir(m.sources[i].dir))
+	}
+	err := readLog(reading, m.sources[i].dir, m.sources[i].options, func(r logs.Record) error {
 		number++
 		if at.Before(r.Time) { // else the clock was set back: the log's own order holds
 			at = r.Time
@@ -79,10 +91,37 @@ func (m *merger) read(ctx context.Context, i int) {
 		}
 		return nil
 	})
-	if err != nil && ctx.Err() == nil {
+	if err != nil && reading.Err() == nil {
 		m.errs <- err
 	}
-	put(ctx, m.records, tagged{log: i, end: true})
+	put(ctx, m.records, tagged{log: i, end: true, removed: errors.Is(context.Cause(reading), errRemoved)})
+}
+
+var errRemoved = errors.New("the container was removed")
+
+// untilRemoved ends when a container's directory is not where it was any more, by
+// errRemoved, or with ctx.
+func untilRemoved(ctx context.Context, dir string) context.Context {
+	before, err := os.Stat(dir)
+	own, cancel := context.WithCancelCause(ctx)
+	go func() {
+		tick := time.NewTicker(removalLook)
+		defer tick.Stop()
+		for {
+			now, e := os.Stat(dir)
+			if err != nil || errors.Is(e, fs.ErrNotExist) || e == nil && !os.SameFile(before, now) {
+				cancel(errRemoved)
+				return
+			}
+			select {
+			case <-ctx.Done():
+				cancel(nil)
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	return own
 }
 
 func put[T any](ctx context.Context, c chan<- T, v T) bool {
@@ -120,6 +159,12 @@ func (m *merger) collect(ctx context.Context) error {
 		case t.end:
 			m.ended[t.log] = true
 			live--
+			if t.removed {
+				if err := errors.Join(m.drain(false), m.flush()); err != nil {
+					return err
+				}
+				m.removed(t.log)
+			}
 		default:
 			m.held[t.log]++
 			heap.Push(&m.heap, t)

@@ -118,7 +118,7 @@ func (w *waiter) one(name string, v *reconcile.ContainerView) (string, error) {
 	case w.goal == "running" && v.State == reconcile.Running, w.goal == "ready" && v.Ready,
 		w.goal == "completed" && v.State == reconcile.Completed:
 		return "", nil
-	case v.State == reconcile.Failed, v.State == reconcile.Completed, v.State == reconcile.Stopped && w.goal != "completed":
+	case v.State == reconcile.Failed, v.State == reconcile.Completed, v.State == reconcile.Stopped:
 		if v.Sync == reconcile.Synced {
 			return "", fmt.Errorf("%s, and will not be %s by itself", stands(v), w.goal)
 		}

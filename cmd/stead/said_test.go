@@ -1,0 +1,104 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"stead/reconcile"
+)
+
+// A restart by hand goes by what was applied where the manifest is broken, and
+// says so.
+func TestRestartWithABrokenManifest(t *testing.T) {
+	h := newHost(t)
+	h.write("web.yaml", manifest("web", ""))
+	h.startDaemon()
+	h.until("web", "running", running)
+	if c := h.stead("restart", "web"); c != (call{0, "web restarted\n", ""}) {
+		t.Errorf("with a manifest in order: %+v", c)
+	}
+	h.write("web.yaml", strings.Replace(manifest("web", ""), "command:", "comand:", 1))
+	h.until("web", "in error", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.SyncError })
+	c := h.stead("restart", "web")
+	want := "stead: web restarted as it was applied before, since its manifest can't be followed: " + h.manifests + "/web.yaml:6:3: spec.comand: unknown field; did you mean command?\n"
+	if c != (call{0, "web restarted\n", want}) {
+		t.Errorf("got %+v, want %q", c, want)
+	}
+}
+
+// logs -f of a container that is removed ends, and says why.
+func TestFollowedLogOfARemovedContainer(t *testing.T) {
+	h := newHost(t)
+	h.write("web.yaml", strings.Replace(manifest("web", ""), "[sh,", "[sh, -c, 'echo one; exec sleep 1000'] #", 1))
+	h.ok("apply")
+	var out, said bytes.Buffer
+	logs := h.command("logs", "-f", "web")
+	logs.Stdout, logs.Stderr = &out, &said
+	if err := logs.Start(); err != nil {
+		t.Fatal(err)
+	}
+	os.Remove(h.manifests + "/web.yaml")
+	h.ok("apply", "--confirm-removal=web")
+	patience := time.AfterFunc(10*time.Second, func() { _ = logs.Process.Kill() })
+	defer patience.Stop()
+	if err := logs.Wait(); err != nil || said.String() != "stead: web was removed; its log ends here\n" {
+		t.Errorf("%v: %q, %q", err, out.String(), said.String())
+	}
+}
+
+// What an admin stopped will not complete: who waits is told at once.
+func TestWaitForTheEndOfWhatIsStopped(t *testing.T) {
+	h := newHost(t)
+	h.write("job.yaml", manifest("job", "  restart: {policy: never}\n"))
+	h.ok("apply")
+	h.ok("stop", "job")
+	began := time.Now()
+	c := h.stead("wait", "--for=completed", "job")
+	if c.code != exitFailure || !strings.Contains(c.err, "stead: job is Stopped (stopped by admin since ") || !strings.HasSuffix(c.err, "), and will not be completed by itself\n") {
+		t.Errorf("%+v", c)
+	}
+	if took := time.Since(began); took > 20*time.Second { // of a minute that it may wait
+		t.Errorf("it took %s", took)
+	}
+}
+
+func TestFlagsThatWantNumbers(t *testing.T) {
+	for args, want := range map[string]string{
+		"logs web --tail x":      `stead: invalid argument "x" for "--tail" flag: want a whole number; see stead logs --help` + "\n",
+		"wait web --timeout 5":   `stead: invalid argument "5" for "--timeout" flag: want a duration such as 10s or 1m30s; see stead wait --help` + "\n",
+		"logs web --follow=mayb": `stead: invalid argument "mayb" for "-f, --follow" flag: want true or false; see stead logs --help` + "\n",
+	} {
+		if got := run(t, "", strings.Fields(args)...); got != (call{exitUsage, "", want}) {
+			t.Errorf("%s: %+v, want %q", args, got, want)
+		}
+	}
+}
+
+// A daemon whose socket somebody deleted makes it again.
+func TestDeletedSocketOfTheDaemon(t *testing.T) {
+	h := newHost(t)
+	h.startDaemon()
+	if err := os.Remove(h.run + "/daemon.sock"); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.daemon.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if c := h.stead("reload"); c.code == 0 {
+			break
+		} else if time.Now().After(end) {
+			t.Fatalf("%+v", c)
+		}
+	}
+	if log := h.endDaemon(syscall.SIGTERM); !strings.Contains(log, "the control socket was deleted by hand: it is made again") {
+		t.Errorf("the log does not say so:\n%s", log)
+	}
+	if _, err := os.Stat(h.run + "/daemon.sock"); !os.IsNotExist(err) {
+		t.Errorf("the socket is left over: %v", err)
+	}
+}
