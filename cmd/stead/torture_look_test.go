@@ -190,9 +190,12 @@ func (l *life) checkKernel(running []string, say func(string, ...any)) {
 func (l *life) checkDescriptors(whose string, pid, pipes int, say func(string, ...any)) {
 	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 	var rest []string
+	sockets := 0
 	for _, fd := range fds {
 		switch to, err := os.Readlink(fd); {
 		case err != nil || to == "anon_inode:[pidfd]" || strings.HasSuffix(to, "/log/output.log"):
+		case strings.HasPrefix(to, "socket:"):
+			sockets++
 		case strings.HasSuffix(to, ".stdout") || strings.HasSuffix(to, ".stderr"):
 			pipes--
 		default:
@@ -203,9 +206,12 @@ func (l *life) checkDescriptors(whose string, pid, pipes int, say func(string, .
 		say("%s: %d pipes too few: %v", whose, pipes, fds)
 	}
 	slices.Sort(rest)
-	if least, known := l.normal[whose]; !known || len(rest) < least { // the first may have been counted while somebody asked something
+	if sockets > 2 { // what it listens on, and what the keeper tells of ends on
+		say("%s: %d sockets", whose, sockets)
+	}
+	if first, known := l.normal[whose]; !known {
 		l.normal[whose] = len(rest)
-	} else if len(rest) > least {
-		say("%s: %d descriptors, were %d: %v", whose, len(rest), least, rest)
+	} else if len(rest) != first {
+		say("%s: %d descriptors, were %d: %v", whose, len(rest), first, rest)
 	}
 }
