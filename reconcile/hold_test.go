@@ -160,7 +160,7 @@ func TestEventsAreRecorded(t *testing.T) {
 			pass()
 			return e, func() { cancel(); <-done }
 		}
-		e, end := engine(nil)
+		_, end := engine(nil)
 		want := func(lines ...string) {
 			t.Helper()
 			pass()
@@ -182,7 +182,7 @@ func TestEventsAreRecorded(t *testing.T) {
 		want("exited | web | exit code 3")
 		exits := map[string]time.Time{"web": rt.status("web").FinishedAt}
 		end()
-		e, end = engine(exits)
+		e, end := engine(exits)
 		want("started | the daemon keeps this host as declared") // the end is known
 		rt.set(func() { rt.fail["start web"] = errors.New("no space left on device") })
 		time.Sleep(time.Second)
