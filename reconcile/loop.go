@@ -219,13 +219,20 @@ func (e *Engine) check(ctx context.Context) {
 	signal(e.reported)
 }
 
-// Reload makes the loop look at everything again, now. The manifests have been read
-// when it returns: whoever asks next is told of what is there now.
+// Reload makes the loop look at everything again, now: at the kernel too, for what
+// changed by hand. The manifests have been read when it returns: whoever asks next
+// is told of what is there now.
 func (e *Engine) Reload(context.Context) error {
 	e.init()
 	e.Source.Renew()
 	e.look(false)
 	signal(e.poke)
+	e.mu.Lock()
+	ctx := e.base
+	e.mu.Unlock()
+	if ctx != nil && ctx.Err() == nil {
+		go e.check(ctx) // nobody waits for it: it ends with the daemon
+	}
 	return nil
 }
 

@@ -102,3 +102,31 @@ func TestDeletedSocketOfTheDaemon(t *testing.T) {
 		t.Errorf("the socket is left over: %v", err)
 	}
 }
+
+// A mount that somebody took away is put back by a restart, which says why; what may
+// not run twice only says so.
+func TestMountTakenAway(t *testing.T) {
+	h := newHost(t)
+	h.write("web.yaml", manifest("web", "  mounts: {/data: {tmpfs: {}}}\n"))
+	h.write("job.yaml", manifest("job", "  mounts: {/data: {tmpfs: {}}}\n  restart: {policy: never}\n"))
+	h.startDaemon()
+	web, job := h.until("web", "running", running), h.until("job", "running", running)
+	for _, name := range []string{"web", "job"} {
+		if err := os.Remove(h.dir + "/state/containers/" + name + "/upper/data"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.ok("reload")
+	h.until("web", "running anew", func(v reconcile.ContainerView) bool {
+		return v.State == reconcile.Running && v.Sync == reconcile.Synced && v.Pid != web.Pid
+	})
+	v := h.until("job", "in error", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.SyncError })
+	if v.Pid != job.Pid || v.Reason != reconcile.ReasonChangedByHand || v.Why != "changed by hand: mount /data is gone; stead restart job puts it right" {
+		t.Errorf("%+v", v)
+	}
+	h.ok("restart", "job")
+	h.until("job", "as declared", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.Synced && v.Pid != job.Pid })
+	if log := h.endDaemon(syscall.SIGTERM); !strings.Contains(log, `action=restart cause="changed by hand: mount /data is gone, which needs a restart"`) {
+		t.Errorf("the log does not say why:\n%s", log)
+	}
+}
