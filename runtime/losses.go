@@ -107,19 +107,20 @@ func mountsDiffer(m *spec.Container, pid int, first mountTable) (lost []string, 
 	for target, found := range parseMounts(now) {
 		table[unescape(target)] = found
 	}
-	for _, w := range mountsOf(m) {
-		found, there := table[filepath.Clean(w.Target)]
-		if !there { // its target may lie behind links of the root
-			found, there = table[resolvedTarget(pid, w.Target)]
+	for target, w := range m.Spec.Mounts { // what else a host root shows depends on what the host had then
+		found, there := table[filepath.Clean(target)]
+		if !there { // it may lie behind links of the root
+			found, there = table[resolvedTarget(pid, target)]
 		}
 		switch {
 		case !there:
-			lost = append(lost, "mount "+w.Target+" is gone")
+			lost = append(lost, "mount "+target+" is gone")
 		case w.ReadOnly && !found.readOnly:
-			lost = append(lost, "mount "+w.Target+" can be written")
+			lost = append(lost, "mount "+target+" can be written")
 		}
 	}
 	if len(lost) > 0 {
+		slices.Sort(lost)
 		return lost, mountTable{}
 	}
 	return nil, now
