@@ -85,8 +85,9 @@ func (e *Engine) Hold(_ context.Context, o HoldOptions) error {
 	return nil
 }
 
-// Release ends holds: those of containers, or with no names the host's. The error
-// wraps ErrNoContainer if a name is not on hold by itself.
+// Release ends holds: those of containers, or with no names the host's. It is an
+// error if a name is not on hold by itself; it wraps ErrNoContainer if the name is
+// neither on hold nor here nor declared.
 func (e *Engine) Release(_ context.Context, names []string) error {
 	e.init()
 	holds := e.Runtime.Holds()
@@ -95,9 +96,12 @@ func (e *Engine) Release(_ context.Context, names []string) error {
 			continue
 		}
 		if holds.Host != nil {
-			return fmt.Errorf("release %s: it is on hold with the whole host, %s; stead release ends that", name, HoldClause(holds.Host))
+			return fmt.Errorf("release %s: the whole host is %s; stead release ends that", name, HoldClause(holds.Host))
 		}
-		return fmt.Errorf("release %s: it is not on hold: %w", name, ErrNoContainer)
+		if desired, observed, _, _ := e.current(); find(observed, name) == nil && desired.Lookup(name) == nil {
+			return fmt.Errorf("release %s: %w", name, ErrNoContainer)
+		}
+		return fmt.Errorf("release %s: it is not on hold", name)
 	}
 	if len(names) == 0 && holds.Host == nil {
 		return nil // as asked

@@ -140,8 +140,10 @@ func TestHoldAndRelease(t *testing.T) {
 		}
 		pass()
 		wantActed(t, rt, "hold web", "restart web", "release web", "restart web")
-		if err := e.Release(t.Context(), []string{"web"}); !errors.Is(err, ErrNoContainer) {
-			t.Errorf("release of what is not held: %v", err)
+		for name, missing := range map[string]bool{"web": false, "wbe": true} {
+			if err := e.Release(t.Context(), []string{name}); err == nil || errors.Is(err, ErrNoContainer) != missing {
+				t.Errorf("release of %s, which is not on hold: %v", name, err)
+			}
 		}
 	})
 }

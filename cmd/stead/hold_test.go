@@ -49,8 +49,13 @@ func TestHold(t *testing.T) {
 	h.until("web", "up to date", func(v reconcile.ContainerView) bool {
 		return v.Sync == reconcile.Synced && v.Pid != before.Pid && v.Pid != 0
 	})
-	if c := h.stead("release", "web"); c.code != exitMissing {
-		t.Errorf("release of what is not on hold: %+v", c)
+	for name, want := range map[string]call{
+		"web": {exitFailure, "", "stead: release web: it is not on hold\n"},
+		"wbe": {exitMissing, "", "stead: release wbe: no such container; stead ps lists them\n"},
+	} {
+		if c := h.stead("release", name); c != want {
+			t.Errorf("release of what is not on hold: %+v, want %+v", c, want)
+		}
 	}
 	h.endDaemon(syscall.SIGTERM)
 	h.ok("hold") // without a daemon, the whole host

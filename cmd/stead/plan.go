@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"strings"
 
 	"stead/reconcile"
 	"stead/reconcile/source"
@@ -83,7 +84,7 @@ func (a *app) plan(ctx context.Context) (reconcile.Plan, error) {
 	e := &reconcile.Engine{Source: a.source(nil), Runtime: nothing{}}
 	rt, err := a.open(ctx, runtime.Options{ReadOnly: true, Log: a.log(slog.LevelWarn)})
 	if err != nil {
-		fmt.Fprintf(a.err, "stead: what runs is not known (%v): everything counts as new\n", err)
+		fmt.Fprintf(a.err, "stead: what runs is not known (%s): everything counts as new\n", strings.Join(errorLines(err), "; "))
 	} else {
 		defer rt.Close()
 		e.Runtime = rt
