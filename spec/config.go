@@ -69,8 +69,8 @@ func (d *decoder) checkConfig(c *Config, isUser func(name string) bool) {
 			}
 		}
 	}
-	if c.HostName != "" && !isHostname(c.HostName) {
-		d.report("hostName", "found %s: want at most 64 letters, digits and '-', in parts separated by '.'", quote(c.HostName))
+	if err := CheckHostname(c.HostName); err != nil && c.HostName != "" {
+		d.report("hostName", "found %s: %v", quote(c.HostName), err)
 	}
 	if c.Retention != nil && *c.Retention == 0 {
 		d.report("retention", "found 0, want more than 0: what is removed is kept for a while")

@@ -29,6 +29,14 @@ func isDNSLabel(s string) bool {
 	return true
 }
 
+// CheckHostname says what is wrong with the name of a host.
+func CheckHostname(name string) error {
+	if !isHostname(name) {
+		return errors.New("want at most 64 letters, digits and '-', in parts separated by '.'")
+	}
+	return nil
+}
+
 // isHostname is RFC 1123 within the 64 bytes that the kernel keeps.
 func isHostname(s string) bool {
 	if len(s) > 64 {

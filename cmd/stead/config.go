@@ -166,6 +166,9 @@ func (a *app) configure(cmd *cobra.Command) error {
 	if err := absolute(&a.given.config); err != nil {
 		return err
 	}
+	if err := spec.CheckHostname(a.given.host); err != nil && a.given.host != "" {
+		return fmt.Errorf("--host %q: %w", a.given.host, err)
+	}
 	a.given.ownConfig = flags.Changed("config") || os.Getenv("STEAD_CONFIG") != ""
 	a.verb = cmd.Name()
 	switch cmd.Name() {

@@ -85,6 +85,10 @@ func TestBrokenConfiguration(t *testing.T) {
 			t.Errorf("%s: %+v, want %+v", test.summary, got, test.want)
 		}
 	}
+	wantHost := call{exitUsage, "", "stead: --host \"web_1\": want at most 64 letters, digits and '-', in parts separated by '.'; see stead ps --help\n"}
+	if got := run(t, "", "ps", "--config", "/dev/null", "--host", "web_1"); got != wantHost {
+		t.Errorf("a name that no host has: %+v, want %+v", got, wantHost)
+	}
 	if got := run(t, "", "version", "--config", broken); got.code != 0 {
 		t.Errorf("version needs no configuration: %+v", got)
 	}
