@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"stead/reconcile/source"
+
 	"github.com/hashicorp/go-multierror"
 )
 
@@ -129,12 +131,14 @@ func (e *Engine) checkAlone(ctx context.Context) error {
 
 // writers tells whether a file's writer is worth waiting for, and for how long.
 func (o *outcome) writers() (time.Duration, bool) {
-	for _, f := range o.desired.waiting {
-		if o.at.Sub(f.Waiting) < waitNoted {
-			return o.desired.Reading.Retry, true
+	worth := func(f *source.File) bool { return o.at.Sub(f.Waiting) < waitNoted }
+	writing := slices.ContainsFunc(o.desired.waiting, worth)
+	for of, f := range o.desired.writers {
+		if of == "" || o.desired.Lookup(of) != nil {
+			writing = writing || worth(f)
 		}
 	}
-	return 0, false
+	return o.desired.Reading.Retry, writing
 }
 
 func pause(ctx context.Context, d time.Duration) error {

@@ -147,6 +147,35 @@ func TestSlowWriterOfADropIn(t *testing.T) {
 	}
 }
 
+// An apply waits for the writer of a drop-in as it does for that of a manifest.
+func TestApplyWaitsForADropIn(t *testing.T) {
+	s := newStage(t, map[string]string{"m/web.yaml": yaml("web"), "m/web.container.d/1.yaml": "{}", "m/nobody.container.d/1.yaml": "{}"})
+	w, err := os.OpenFile(s.dir+"/web.container.d/1.yaml", os.O_WRONLY|os.O_TRUNC, 0)
+	s.must(err)
+	applied := make(chan Result, 1)
+	go func() {
+		r, _ := s.e.Apply(t.Context(), ApplyOptions{})
+		applied <- r
+	}()
+	select {
+	case r := <-applied:
+		t.Fatalf("over while it is written: %+v", r)
+	case <-time.After(100 * time.Millisecond):
+	}
+	fmt.Fprint(w, "spec: {resources: {pids: 7}}")
+	s.must(w.Close())
+	if r := <-applied; len(r.Containers) != 1 || fmt.Sprint(r.Containers[0].Actions) != "[update]" {
+		t.Errorf("%+v", r)
+	}
+	w, err = os.OpenFile(s.dir+"/nobody.container.d/1.yaml", os.O_WRONLY|os.O_TRUNC, 0)
+	s.must(err)
+	defer w.Close()
+	began := time.Now()
+	if r, err := s.e.Apply(t.Context(), ApplyOptions{}); err != nil || r.Changed() || time.Since(began) > waitNoted/2 {
+		t.Errorf("a drop-in for nobody is waited for, for %v: %+v, %v", time.Since(began), r, err)
+	}
+}
+
 // A daemon that starts while a drop-in is being written must not apply the
 // manifest without it.
 func TestStartWhileADropInIsWritten(t *testing.T) {
