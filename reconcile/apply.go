@@ -46,7 +46,7 @@ type ContainerResult struct {
 	State   State    `json:"state,omitempty"` // "" once it is removed
 	Sync    Sync     `json:"sync,omitempty"`
 	Reason  string   `json:"reason,omitempty"`
-	Note    string   `json:"note,omitempty"` // as of a root that was brought back
+	Note    string   `json:"note,omitempty"` // as of a root that was brought back; of what is held, why
 	Error   string   `json:"error,omitempty"`
 }
 
@@ -246,7 +246,7 @@ func (e *Engine) result(done *doings) Result {
 			c = &ContainerResult{Name: v.Name}
 		}
 		c.State, c.Sync, c.Reason = v.State, v.Sync, v.Reason
-		if v.Reason == ReasonOnHold && v.Sync == Held {
+		if v.Sync == Held {
 			c.Note = v.Why
 		}
 		if c.Error == "" && bad && v.Sync != Held {

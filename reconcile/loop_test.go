@@ -143,8 +143,8 @@ func TestDirectoryVanishesAndComesBack(t *testing.T) {
 		synctest.Wait()
 		wantActed(t, rt, "create a", "create b")
 		result, err := e.Apply(t.Context(), ApplyOptions{Confirm: []string{"a"}})
-		if err != nil || !result.Held() {
-			t.Errorf("apply: %+v, %v; want b held", result, err)
+		if err != nil || !result.Held() || result.Containers[1].Note != "would remove all 2 containers; confirm with stead apply --confirm-removal=b" {
+			t.Errorf("apply: %+v, %v; want b held, and why", result, err)
 		}
 		wantActed(t, rt, "create a", "create b", "remove a")
 	})

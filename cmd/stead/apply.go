@@ -64,10 +64,8 @@ func (a *app) applied(r reconcile.Result, code int) error {
 	}
 	for _, c := range r.Containers {
 		switch {
-		case c.Reason == reconcile.ReasonOnHold:
-			fmt.Fprintf(a.err, "stead: %s: %s\n", c.Name, c.Note)
 		case c.Sync == reconcile.Held:
-			fmt.Fprintf(a.err, "stead: %s: removal held; confirm with stead apply --confirm-removal=%s\n", c.Name, c.Name)
+			fmt.Fprintf(a.err, "stead: %s: %s\n", c.Name, heldClause(c))
 		case c.Error != "":
 			fmt.Fprintf(a.err, "stead: %s: %s\n", c.Name, c.Error)
 		}
@@ -76,6 +74,14 @@ func (a *app) applied(r reconcile.Result, code int) error {
 		fmt.Fprintln(a.out, "all is as declared")
 	}
 	return quietApply(code)
+}
+
+// heldClause says what is held, and why: nobody should confirm what is not known.
+func heldClause(c reconcile.ContainerResult) string {
+	if c.Reason == reconcile.ReasonRemovalHeld {
+		return "removal held: " + c.Note
+	}
+	return c.Note
 }
 
 func quietApply(code int) error {
@@ -163,11 +169,9 @@ func resultJSON(r reconcile.Result) resultView {
 		case c.Error != "":
 			e.Msg = c.Error
 			notes = append(notes, c.Name+": "+c.Error)
-		case c.Reason == reconcile.ReasonOnHold:
-			notes = append(notes, c.Name+": "+c.Note)
 		case c.Sync == reconcile.Held:
-			e.Msg = "removal held"
-			notes = append(notes, c.Name+": removal held")
+			e.Msg = heldClause(c)
+			notes = append(notes, c.Name+": "+e.Msg)
 		}
 		v.Failed = v.Failed || e.Failed
 		v.Containers = append(v.Containers, e)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -126,7 +127,8 @@ func TestApplyResults(t *testing.T) {
 		Changes: []reconcile.Change{{Path: "spec.resources.memory", Before: "64Mi", After: "128Mi"}, {Path: "spec.resources.pids", After: "32"}}}
 	failed := reconcile.ContainerResult{Name: "db", State: reconcile.Failed, Error: "exit code 1", Reason: "Error"}
 	invalid := reconcile.ContainerResult{Name: "bad", State: reconcile.Invalid, Sync: reconcile.SyncError, Error: "bad.yaml:1: no", Reason: reconcile.ReasonInvalidManifest}
-	held := reconcile.ContainerResult{Name: "old", State: reconcile.Running, Sync: reconcile.Held}
+	held := reconcile.ContainerResult{Name: "old", State: reconcile.Running, Sync: reconcile.Held,
+		Reason: reconcile.ReasonRemovalHeld, Note: "protected; confirm with stead apply --confirm-removal=old"}
 	for _, test := range []struct {
 		summary     string
 		containers  []reconcile.ContainerResult
@@ -144,8 +146,13 @@ func TestApplyResults(t *testing.T) {
 		}
 	}
 	v := resultJSON(reconcile.Result{Containers: []reconcile.ContainerResult{changed, failed, held}})
-	if !v.Changed || !v.Failed || v.Msg != "db: exit code 1; old: removal held" {
+	if !v.Changed || !v.Failed || v.Msg != "db: exit code 1; old: removal held: "+held.Note || v.Containers[2].Msg != "removal held: "+held.Note {
 		t.Errorf("%+v", v)
+	}
+	var said strings.Builder
+	a := &app{out: io.Discard, err: &said}
+	if err := a.applied(reconcile.Result{Containers: []reconcile.ContainerResult{failed, held}}, 0); err != nil || said.String() != "stead: db: exit code 1\nstead: old: removal held: "+held.Note+"\n" {
+		t.Errorf("%v: %q", err, said.String())
 	}
 	want := textDiff{"spec.resources.memory: 64Mi\n", "spec.resources.memory: 128Mi\nspec.resources.pids: 32\n"}
 	if v.Containers[0].Diff != want {
