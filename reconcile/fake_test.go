@@ -213,10 +213,15 @@ func (f *fakeRuntime) SetStopped(ctx context.Context, name string, stopped bool)
 	return nil
 }
 
+func (f *fakeRuntime) HoldRemovals(why map[string]string) error {
+	f.set(func() { f.holds.Removals = maps.Clone(why) })
+	return nil
+}
+
 func (f *fakeRuntime) Holds() *runtime.Holds {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	h := runtime.Holds{Host: f.holds.Host, Containers: maps.Clone(f.holds.Containers)}
+	h := runtime.Holds{Host: f.holds.Host, Containers: maps.Clone(f.holds.Containers), Removals: f.holds.Removals}
 	return &h
 }
 

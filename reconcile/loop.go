@@ -104,7 +104,10 @@ func (e *Engine) init() {
 		e.Retention = orDefault(e.Retention, DefaultRetention)
 		e.reported, e.poke = make(chan struct{}, 1), make(chan struct{}, 1)
 		e.exec = newExecutor(e.Runtime, e.Workers, e.report, func() { signal(e.reported) })
-		e.memory = Memory{Settle: e.Settle, Failures: map[string]Failure{}, Confirmed: map[string]bool{}}
+		e.memory = Memory{Settle: e.Settle, Failures: map[string]Failure{}, Confirmed: map[string]bool{}, Massive: maps.Clone(e.Runtime.Holds().Removals)}
+		if e.memory.Massive == nil {
+			e.memory.Massive = map[string]string{}
+		}
 		e.exits = maps.Clone(e.Exits)
 		if e.exits == nil {
 			e.exits = map[string]time.Time{}

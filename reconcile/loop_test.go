@@ -150,6 +150,47 @@ func TestDirectoryVanishesAndComesBack(t *testing.T) {
 	})
 }
 
+// What is left of a mass removal stays held for the next daemon or apply, which
+// sees no mass in it.
+func TestMassRemovalStaysHeld(t *testing.T) {
+	s := newStage(t, map[string]string{"m/a.yaml": yaml("a"), "m/b.yaml": yaml("b")})
+	apply := func(confirm ...string) Result {
+		t.Helper()
+		e := &Engine{Source: s.src, Runtime: s.rt} // as each call without a daemon has its own
+		r, err := e.Apply(t.Context(), ApplyOptions{Confirm: confirm})
+		s.must(err)
+		return r
+	}
+	s.must(os.Remove(s.dir + "/a.yaml"))
+	s.must(os.Remove(s.dir + "/b.yaml"))
+	for _, step := range []struct {
+		confirm []string
+		want    string
+		held    int
+	}{{nil, "check", 2}, {[]string{"a"}, "check, remove a", 1}, {nil, "check", 1}, {[]string{"b"}, "check, remove b", 0}} {
+		apply(step.confirm...)
+		if got := s.said(); got != step.want || len(s.rt.Holds().Removals) != step.held {
+			t.Errorf("confirmed %v: %q, held %v; want %q and %d", step.confirm, got, s.rt.Holds().Removals, step.want, step.held)
+		}
+	}
+	// A manifest that comes back ends it: another day, its removal is no mass.
+	s.put("m/a.yaml", yaml("a"))
+	s.put("m/b.yaml", yaml("b"))
+	apply()
+	s.must(os.Remove(s.dir + "/a.yaml"))
+	s.must(os.Remove(s.dir + "/b.yaml"))
+	apply()
+	s.put("m/b.yaml", yaml("b"))
+	s.put("m/a.yaml", yaml("a"))
+	apply()
+	s.must(os.Remove(s.dir + "/a.yaml"))
+	s.said()
+	apply()
+	if got := s.said(); got != "check, remove a" {
+		t.Errorf("one of two: %q", got)
+	}
+}
+
 func TestBackOffDoublesAndResets(t *testing.T) {
 	story(t, map[string]string{"web.yaml": yaml("web", "restart: {backoff: {initial: 1s, max: 1m}}")}, nil, func(t *testing.T, s *shelf, rt *fakeRuntime, e *Engine) {
 		for i, delay := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -53,6 +54,7 @@ func (e *Engine) runPass(ctx context.Context, o passOptions) *outcome {
 	out := &outcome{desired: desired, plan: plan, at: now, unneeded: unneeded}
 	e.last = out
 	news := e.news(desired, plan, observed, now)
+	massive := maps.Clone(e.memory.Massive)
 	base := ctx
 	if e.base != nil {
 		base = e.base // the work outlives whoever asked for it
@@ -60,6 +62,7 @@ func (e *Engine) runPass(ctx context.Context, o passOptions) *outcome {
 	e.mu.Unlock()
 
 	e.tell(news)
+	e.keepHeld(massive)
 	for _, list := range [][]Action{plan.Actions, plan.adoptions} {
 		for _, a := range list {
 			if j, started := e.exec.start(base, a); started {
@@ -84,6 +87,17 @@ func (e *Engine) reading(known bool) *source.Reading {
 		return e.declared.Reading
 	}
 	return e.Source.Read()
+}
+
+// keepHeld notes durably what is held as part of a mass removal, before some of it
+// is removed: the next daemon or apply sees no mass in what is left.
+func (e *Engine) keepHeld(massive map[string]string) {
+	if maps.Equal(massive, e.Runtime.Holds().Removals) {
+		return
+	}
+	if err := e.Runtime.HoldRemovals(massive); err != nil {
+		e.Log.Error("held removals are not noted: what is left after a restart may count as no mass removal", "error", err)
+	}
 }
 
 // declare sorts out a reading, once.

@@ -54,6 +54,9 @@ type Runtime interface {
 	// take that back, durably.
 	Hold(names []string, reason string) error
 	Release(names []string) error
+	// HoldRemovals notes, durably, the removals that are held as part of a mass
+	// removal, and why, in place of those noted before: Holds has them.
+	HoldRemovals(why map[string]string) error
 
 	// Purge deletes what was removed under a name; Expire what was removed
 	// longer ago than that. Both return the directories' names.

@@ -17,10 +17,13 @@ type Hold struct {
 }
 
 // Holds are what is on hold on this host: STATE/holds.json. A value is never
-// changed; Hold and Release make new ones.
+// changed; Hold, Release and HoldRemovals make new ones.
 type Holds struct {
 	Host       *Hold           `json:"host,omitempty"` // everything
 	Containers map[string]Hold `json:"containers,omitempty"`
+	// Removals are those that wait for a confirmation as part of a mass removal,
+	// and why: what is left of it when some is confirmed is no mass any more.
+	Removals map[string]string `json:"removals,omitempty"`
 }
 
 // Of is the hold that a container is under, its own first; nil if none.
@@ -95,12 +98,18 @@ func (r *Runtime) Release(names []string) error {
 	})
 }
 
+// HoldRemovals notes which removals are held as part of a mass removal, and why,
+// in place of those noted before.
+func (r *Runtime) HoldRemovals(why map[string]string) error {
+	return r.changeHolds(func(h *Holds) { h.Removals = maps.Clone(why) })
+}
+
 // changeHolds changes them on disk first and then in memory.
 func (r *Runtime) changeHolds(change func(*Holds)) error {
 	r.holding.Lock()
 	defer r.holding.Unlock()
 	before := r.Holds()
-	next := &Holds{Host: before.Host, Containers: map[string]Hold{}}
+	next := &Holds{Host: before.Host, Containers: map[string]Hold{}, Removals: before.Removals}
 	maps.Copy(next.Containers, before.Containers)
 	change(next)
 	b, err := json.MarshalIndent(next, "", "  ")

@@ -180,7 +180,11 @@ func TestHolds(t *testing.T) {
 	if db := h.Of("db"); db == nil || db.Reason != "migration" {
 		t.Errorf("db: %+v, want the host's", db)
 	}
+	must(r.HoldRemovals(map[string]string{"old": "would remove all 2 containers"}))
 	must(r.Release(nil))
+	if h := load(); h.Removals["old"] == "" || h.Of("old") != nil {
+		t.Errorf("held removals: %+v, want them kept, and no hold of an admin's", h)
+	}
 	if h := load(); h.Of("db") != nil || h.Of("web") == nil {
 		t.Errorf("after the host's release: %+v", h)
 	}
