@@ -19,11 +19,12 @@ build:
 
 # The second run takes single defences away and wants the attacks to succeed then.
 # The third kills daemon and keeper between any two steps: in a build of its
-# own, without the race detector, as it is released.
+# own, without the race detector, as it is released. Some seconds of `make torture`
+# go with it.
 test:
 	$(ROOT) go test -race -timeout 8m $(AS_ROOT) ./...
 	$(ROOT) CGO_ENABLED=0 go test -tags weak -run TestCVE -timeout 4m $(AS_ROOT) ./runtime
-	$(ROOT) CGO_ENABLED=0 go test -tags fault -run TestCrash -parallel 4 -timeout 8m $(AS_ROOT) ./cmd/stead
+	$(ROOT) CGO_ENABLED=0 go test -tags fault -run 'TestCrash|TestTorture' -parallel 4 -timeout 8m $(AS_ROOT) ./cmd/stead
 
 # A random life of a host, in which daemon and keeper die at any moment. It prints
 # its seed; TORTURE_SEED=N has the same choices made again.

@@ -78,7 +78,7 @@ func (w *workload) check(v reconcile.ContainerView, say func(string, ...any)) {
 	switch {
 	case w.body == once: // nobody may have watched its end
 		ok = ok && (v.State == reconcile.Completed || v.State == reconcile.Failed && (w.broken || v.Reason == runtime.ReasonUnknown))
-	case w.stopped:
+	case w.stopped || w.suspend:
 		ok = ok && v.State == reconcile.Stopped
 	default:
 		ok = ok && v.State == reconcile.Running

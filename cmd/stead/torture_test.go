@@ -75,7 +75,8 @@ type workload struct {
 	comment  int // of what means nothing
 	declared bool
 	broken   bool
-	stopped  bool
+	stopped  bool // by an admin
+	suspend  bool // by its manifest
 	removed  bool // its data is put away
 	runs     int
 	pid      int // when it was last looked at
@@ -108,6 +109,9 @@ func (l *life) text(w *workload) string {
 		policy = "never"
 	}
 	text := fmt.Sprintf(tortured, w.name, w.version, w.body, w.version, l.dir+"/count", w.memory, policy)
+	if w.suspend {
+		text += "  suspend: true\n"
+	}
 	if w.broken {
 		text = strings.Replace(text, "network:", "netwrok:", 1)
 	}
@@ -152,7 +156,7 @@ func newLife(t *testing.T, seed uint64) *life {
 
 // come declares a workload anew, and so that it runs.
 func (l *life) come(w *workload) {
-	w.declared, w.removed, w.broken, w.stopped = true, false, false, false
+	w.declared, w.removed, w.broken, w.stopped, w.suspend = true, false, false, false, false
 	w.file = w.name + ".yaml"
 	l.change(w)
 }
@@ -161,7 +165,7 @@ func (l *life) come(w *workload) {
 func (l *life) change(w *workload) {
 	l.version++
 	w.version = l.version
-	if !w.stopped {
+	if !w.stopped && !w.suspend {
 		w.runs += w.body.perVersion()
 	}
 	l.write(w.file, l.text(w))
@@ -218,7 +222,7 @@ func (l *life) act(w *workload, gone *bool) (what string, verb func()) {
 		l.change(w)
 		return "is mended and changed", nil
 	}
-	switch n := l.IntN(10); {
+	switch n := l.IntN(12); {
 	case n < 2:
 		l.change(w)
 		return fmt.Sprintf("changes to version %d", w.version), nil
@@ -248,9 +252,18 @@ func (l *life) act(w *workload, gone *bool) (what string, verb func()) {
 		w.stopped = false
 		w.runs += l.startsOf(w)
 		return "is started", func() { l.insist("start", w.name) }
+	case w.suspend:
+		w.suspend = false
+		w.runs += l.startsOf(w)
+		l.write(w.file, l.text(w))
+		return "is resumed", nil
 	case n < 9:
 		w.runs++
 		return "is killed", l.killed(w)
+	case n == 9:
+		w.suspend = true
+		l.write(w.file, l.text(w))
+		return "is suspended", nil
 	}
 	w.stopped = true
 	return "is stopped", func() { l.insist("stop", w.name) }
