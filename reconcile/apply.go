@@ -285,5 +285,8 @@ func (e *Engine) Plan(context.Context) (Plan, error) {
 	desired, observed, m, now := e.look(true)
 	plan := Diff(desired, observed, m, now)
 	plan.Errors = desired.errorLines()
+	for _, f := range desired.waiting {
+		plan.Writing = append(plan.Writing, f.Path)
+	}
 	return plan, nil
 }

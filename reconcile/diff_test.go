@@ -386,3 +386,14 @@ func TestFailuresAreRetriedWithPatience(t *testing.T) {
 }
 
 var _ Manifests = (*source.Source)(nil)
+
+// A change of thousands of fields is told in a line that a person can read.
+func TestManyChangesAreCutShort(t *testing.T) {
+	a := Action{Verb: Restart, Name: "web", Cause: "needs a restart"}
+	for i := range 1000 {
+		a.Changes = append(a.Changes, Change{Path: fmt.Sprintf("spec.env.K%d", i), Before: "(hidden)", After: "(hidden)"})
+	}
+	if line := a.String(); len(line) > 4000 || !strings.HasSuffix(line, ", and 950 more  (needs a restart)") {
+		t.Errorf("%d bytes: %s", len(line), line)
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"stead/reconcile/source"
@@ -207,11 +206,7 @@ func (e *Engine) report(j *job) {
 	took := time.Since(j.since).Round(time.Millisecond)
 	attrs := []any{"container", j.Name, "action", string(j.Verb), "cause", j.Cause, "took", took}
 	if len(j.Changes) > 0 {
-		var changes []string
-		for _, c := range j.Changes {
-			changes = append(changes, c.String())
-		}
-		attrs = append(attrs, "changes", strings.Join(changes, ", "))
+		attrs = append(attrs, "changes", changesText(j.Changes))
 	}
 	if j.note != "" {
 		attrs = append(attrs, "note", j.note)

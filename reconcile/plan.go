@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -23,11 +24,12 @@ const (
 
 // Plan is what has to be done for the host to be as declared.
 type Plan struct {
-	Actions []Action  `json:"actions"`         // by name; one for a container, at most
-	Held    []Action  `json:"held"`            // what waits for a person's word, by name
-	Waits   []Wait    `json:"waits"`           // what is not due yet, by name
-	Next    time.Time `json:"next,omitzero"`   // when to look again without any event; zero if never
-	Errors  []string  `json:"errors,omitzero"` // what is wrong with the manifests; filled by Engine.Plan, not by Diff
+	Actions []Action  `json:"actions"`           // by name; one for a container, at most
+	Held    []Action  `json:"held"`              // what waits for a person's word, by name
+	Waits   []Wait    `json:"waits"`             // what is not due yet, by name
+	Next    time.Time `json:"next,omitzero"`     // when to look again without any event; zero if never
+	Writing []string  `json:"writing,omitempty"` // files that are not read yet, as somebody writes to them; by Engine.Plan
+	Errors  []string  `json:"errors,omitzero"`   // what is wrong with the manifests; filled by Engine.Plan, not by Diff
 
 	adoptions []Action // manifests that moved: nothing that a person has to know of
 }
@@ -85,17 +87,33 @@ func (p Plan) String() string {
 //
 //	update web  spec.resources.memory 128Mi → 256Mi  (live)
 func (a Action) String() string {
-	var line strings.Builder // a manifest may have thousands of fields
+	var line strings.Builder
 	line.WriteString(string(a.Verb) + " " + a.Name)
-	separator := "  "
-	for _, c := range a.Changes {
-		line.WriteString(separator + c.String())
-		separator = ", "
+	if len(a.Changes) > 0 {
+		line.WriteString("  " + changesText(a.Changes))
 	}
 	if a.Cause != "" {
 		line.WriteString("  (" + a.Cause + ")")
 	}
 	return line.String()
+}
+
+// toldChanges is how many fields are named: one may have thousands, of its env.
+const toldChanges = 50
+
+func changesText(changes []Change) string {
+	var text strings.Builder
+	for i, c := range changes {
+		if i == toldChanges {
+			fmt.Fprintf(&text, ", and %d more", len(changes)-i)
+			break
+		}
+		if i > 0 {
+			text.WriteString(", ")
+		}
+		text.WriteString(c.String())
+	}
+	return text.String()
 }
 
 // Empty tells that nothing is to be done and nothing held.

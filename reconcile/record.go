@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"stead/reconcile/events"
@@ -35,7 +36,11 @@ func (e *Engine) recordAction(j *job, now time.Time) {
 		return
 	}
 	event := events.Event{Time: now, Type: events.Done, Container: j.Name, Action: string(j.Verb), Cause: j.Cause, Message: j.note}
-	for _, c := range j.Changes {
+	for i, c := range j.Changes {
+		if i == toldChanges {
+			event.Message = strings.TrimPrefix(fmt.Sprintf("%s; and %d more fields", event.Message, len(j.Changes)-i), "; ")
+			break
+		}
 		event.Changes = append(event.Changes, events.Change{Path: c.Path, Before: c.Before, After: c.After})
 	}
 	if j.err != nil {

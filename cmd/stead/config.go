@@ -181,6 +181,9 @@ func (a *app) configure(cmd *cobra.Command) error {
 		if cmd.Name() == "exec" {
 			code = exitExec
 		}
+		if cmd.Name() != "daemon" && cmd.Name() != "apply" && !a.given.ownConfig {
+			err = multierror.Append(err, errors.New("to go on without it: --config /dev/null"))
+		}
 		return &exitError{code, err}
 	}
 	a.settings = s

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"stead/reconcile"
@@ -70,7 +71,7 @@ func orHost(names []string) string {
 	if len(names) == 0 {
 		return "this host"
 	}
-	return strings.Join(names, ", ")
+	return strings.Join(slices.Compact(slices.Sorted(slices.Values(names))), ", ")
 }
 
 // printable refuses what would not be one line in a table.

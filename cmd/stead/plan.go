@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
+	"slices"
 	"strings"
 
 	"stead/reconcile"
@@ -63,6 +65,13 @@ func (a *app) planOffline(from []string) (reconcile.Plan, error) {
 			return reconcile.Plan{}, err
 		}
 	}
+	for _, dir := range slices.Concat(from, a.manifests) {
+		if info, err := os.Stat(dir); err != nil {
+			return reconcile.Plan{}, exitWith(exitUsage, "%w", err)
+		} else if !info.IsDir() {
+			return reconcile.Plan{}, exitWith(exitUsage, "%s: want a directory", dir)
+		}
+	}
 	read := func(dirs []string) *source.Reading {
 		return (&source.Source{Dirs: dirs, Parser: a.parser(), Host: a.host}).Read()
 	}
@@ -103,14 +112,17 @@ func (a *app) planned(p reconcile.Plan, output string) error {
 		for _, line := range p.Errors {
 			fmt.Fprintln(a.err, "stead: "+line)
 		}
-		if p.Empty() && len(p.Errors) == 0 {
+		for _, file := range p.Writing {
+			fmt.Fprintf(a.err, "stead: %s is not read yet: somebody has it open for writing\n", file)
+		}
+		if p.Empty() && len(p.Errors)+len(p.Writing) == 0 {
 			fmt.Fprintln(a.out, "all is as declared")
 		}
 	}
 	switch {
 	case len(p.Errors) > 0:
 		return quietly(exitInvalid)
-	case !p.Empty():
+	case !p.Empty() || len(p.Writing) > 0:
 		return quietly(exitDiffers)
 	}
 	return nil

@@ -81,3 +81,14 @@ hold protected  (protected; confirm with stead apply --confirm-removal=protected
 		t.Errorf("%d %v\n%s%s", c.code, err, c.out, c.err)
 	}
 }
+
+// A directory that is not there is a slip of the pen, not an empty one.
+func TestPlanOfflineWithoutTheDirectory(t *testing.T) {
+	dir := t.TempDir()
+	for _, args := range [][]string{{"--from", dir + "/nope", "--manifests", dir}, {"--from", dir, "--manifests", dir + "/nope"}} {
+		c := run(t, "", append([]string{"plan"}, args...)...)
+		if c.code != exitUsage || !strings.Contains(c.err, dir+"/nope: no such file or directory") {
+			t.Errorf("%q: %+v", args, c)
+		}
+	}
+}

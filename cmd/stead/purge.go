@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"stead/reconcile"
 
@@ -17,7 +18,8 @@ func (a *app) purgeCommand() *cobra.Command {
 		Long: `purge deletes what is kept of removed containers, at once and for good: all that
 was removed under a name, or one entry as stead ps --removed lists it. A name that
 is declared again starts afresh then. A container that is there is never touched.`,
-		Args: cobra.MinimumNArgs(1),
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.completeRemoved,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			return a.change(cmd, func(h *host) error {
 				var failed *multierror.Error
@@ -35,4 +37,16 @@ is declared again starts afresh then. A container that is there is never touched
 			})
 		},
 	}
+}
+
+// completeRemoved completes the names and entries of what purge can delete.
+func (a *app) completeRemoved(cmd *cobra.Command, _ []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+	all, err := a.removed(cmd.Context())
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	for _, r := range all {
+		names = append(names, r.Name, r.Entry)
+	}
+	return slices.Compact(names), cobra.ShellCompDirectiveNoFileComp
 }

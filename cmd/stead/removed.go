@@ -17,31 +17,28 @@ type removedView struct {
 	Name      string    `json:"name"`
 	Entry     string    `json:"entry"` // what stead purge takes
 	RemovedAt time.Time `json:"removedAt"`
-	ExpiresAt time.Time `json:"expiresAt,omitzero"` // zero if it is kept forever
+	ExpiresAt time.Time `json:"expiresAt"`
 	Path      string    `json:"path"`
 	Manifest  string    `json:"manifest"` // where it stood; "" if that is not known
 }
 
 // psRemoved lists what is kept of removed containers.
 func (a *app) psRemoved(ctx context.Context, names []string, output string) error {
-	rt, err := a.open(ctx, runtime.Options{ReadOnly: true, Only: []string{}, Log: a.log(slog.LevelWarn)})
-	if err != nil {
-		return fmt.Errorf("read %s: %w", a.stateDir, err)
-	}
-	defer rt.Close()
-	all, err := rt.Removed()
+	all, err := a.removed(ctx)
 	if err != nil {
 		return err
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(all, func(r runtime.Removed) bool { return r.Name == name }) {
+			return exitWith(exitMissing, "%s: nothing was removed by that name", name)
+		}
 	}
 	views := []removedView{}
 	for _, r := range all {
 		if len(names) > 0 && !slices.Contains(names, r.Name) {
 			continue
 		}
-		v := removedView{Name: r.Name, Entry: r.Entry, RemovedAt: r.RemovedAt, Path: r.Path, Manifest: reconcile.ManifestName(r.From)}
-		if a.retention > 0 {
-			v.ExpiresAt = r.RemovedAt.Add(a.retention)
-		}
+		v := removedView{Name: r.Name, Entry: r.Entry, RemovedAt: r.RemovedAt, Path: r.Path, Manifest: reconcile.ManifestName(r.From), ExpiresAt: r.RemovedAt.Add(a.retention)}
 		views = append(views, v)
 	}
 	switch output {
@@ -57,7 +54,7 @@ func (a *app) psRemoved(ctx context.Context, names []string, output string) erro
 	}
 	var rows [][]string
 	for _, v := range views {
-		row := []string{v.Name, v.RemovedAt.Format(time.RFC3339), timeOr(v.ExpiresAt, "never"), v.Entry}
+		row := []string{v.Name, v.RemovedAt.Format(time.RFC3339), v.ExpiresAt.Format(time.RFC3339), v.Entry}
 		if output == "wide" {
 			row = append(row, v.Path, v.Manifest)
 		}
@@ -66,9 +63,12 @@ func (a *app) psRemoved(ctx context.Context, names []string, output string) erro
 	return table(a.out, strings.TrimSpace("NAME REMOVED EXPIRES ENTRY "+map[string]string{"wide": "PATH MANIFEST"}[output]), rows)
 }
 
-func timeOr(t time.Time, otherwise string) string {
-	if t.IsZero() {
-		return otherwise
+// removed are the containers that were removed and not yet deleted.
+func (a *app) removed(ctx context.Context) ([]runtime.Removed, error) {
+	rt, err := a.open(ctx, runtime.Options{ReadOnly: true, Only: []string{}, Log: a.log(slog.LevelWarn)})
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", a.stateDir, err)
 	}
-	return t.UTC().Format(time.RFC3339)
+	defer rt.Close()
+	return rt.Removed()
 }

@@ -96,8 +96,13 @@ func (c *Client) ask(ctx context.Context, r request, progress func(reconcile.Pro
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	err = exchange(conn, r, progress, result)
-	if ctx.Err() != nil && err != nil {
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
 		return ctx.Err()
+	case errors.Is(err, context.Canceled): // not by us
+		return errors.New("the daemon ended before it was done; the next one goes on with it")
 	}
 	return err
 }
