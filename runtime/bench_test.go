@@ -117,3 +117,20 @@ func BenchmarkExec(b *testing.B) {
 	}
 	b.ReportMetric((w.keeperCPU()-before)/float64(b.N), "keeper-cpu-ms/op")
 }
+
+// BenchmarkCheck is a look at running containers for what was changed by hand.
+func BenchmarkCheck(b *testing.B) {
+	w := newWorld(b)
+	for i := range looksAtOnce {
+		if _, err := w.Create(ctx, parse(b, fmt.Sprintf("c%d", i), "command: [sleep, infinity]\nstop: {signal: KILL}"), origin); err != nil {
+			b.Fatal(err)
+		}
+	}
+	before := own(b)
+	for b.Loop() {
+		if err := w.Check(ctx); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric((own(b)-before)/float64(b.N)/looksAtOnce*1000, "cpu-us/container")
+}
