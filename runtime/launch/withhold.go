@@ -3,6 +3,8 @@ package launch
 import (
 	"bufio"
 	"fmt"
+	"io"
+	"iter"
 	"os"
 	"strings"
 
@@ -22,23 +24,39 @@ func withhold(keep [][]byte) error {
 		return err
 	}
 	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		fields := strings.Fields(s.Text())
-		// Anonymous and private ones have five fields; the first below is .bss.
-		if len(fields) != 5 || fields[1] != "rw-p" {
-			continue
-		}
-		var from, to uintptr
-		if _, err := fmt.Sscanf(fields[0], "%x-%x", &from, &to); err != nil || from < firstArena {
-			continue
-		}
-		for _, r := range without(span{from, to}, keep) {
+	for m := range own(f) {
+		for _, r := range without(m, keep) {
 			if _, _, e := unix.Syscall(unix.SYS_MADVISE, r.from, r.to-r.from, unix.MADV_DONTFORK); e != 0 && e != unix.ENOMEM {
 				return os.NewSyscallError("madvise", e) // ENOMEM: unmapped meanwhile
 			}
 		}
 	}
 	return nil
+}
+
+// own are the mappings of heap and stacks: anonymous, private and to be written.
+// Go names its own where the kernel can ("[anon: Go: heap]") and puts them at
+// random. Static data that is in no file touches what is in one.
+func own(maps io.Reader) iter.Seq[span] {
+	return func(yield func(span) bool) {
+		inFile := uintptr(0) // the end of what lies in a file
+		for s := bufio.NewScanner(maps); s.Scan(); {
+			fields := strings.Fields(s.Text()) // addresses, rights, offset, device, inode, name (proc_pid_maps(5))
+			var m span
+			if len(fields) < 5 {
+				continue
+			}
+			if _, err := fmt.Sscanf(fields[0], "%x-%x", &m.from, &m.to); err != nil {
+				continue
+			}
+			switch {
+			case len(fields) > 5 && !strings.HasPrefix(fields[5], "[anon:"):
+				inFile = m.to
+			case fields[1] == "rw-p" && m.from != inFile && !yield(m):
+				return
+			}
+		}
+	}
 }
 
 // span is addresses from the first to before the last.
@@ -63,6 +81,3 @@ func without(m span, keep [][]byte) []span {
 	}
 	return left
 }
-
-// firstArena is where Go's heap begins on 64-bit systems; static data is below.
-const firstArena = 0xc000000000
