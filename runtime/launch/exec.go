@@ -62,6 +62,9 @@ func (l *Launcher) Exec(e *Entry, born func(pid int)) (master int, err error) {
 	defer unix.Close(pair[0])
 	patience := unix.NsecToTimeval(execPatience.Nanoseconds())
 	err = unix.SetsockoptTimeval(pair[0], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &patience)
+	if err == nil && outside {
+		err = unix.SetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_PASSCRED, 1) // for hearPid
+	}
 	entry := line{gate: pair[0]}
 	pid := 0
 	if err == nil {
@@ -81,7 +84,7 @@ func (l *Launcher) Exec(e *Entry, born func(pid int)) (master int, err error) {
 	born(pid)
 	master, err = entry.letIn(e)
 	if err == nil && outside {
-		if pid, err = entry.hearPid(); err == nil {
+		if pid, err = entry.hearPid(pid); err == nil {
 			born(pid)
 		}
 	}
@@ -126,6 +129,7 @@ func (l *line) letIn(e *Entry) (master int, err error) {
 	if e.TTY {
 		fd, err := l.hear('p')
 		if err != nil || len(fd) != 1 {
+			closeAll(fd)
 			return -1, errors.Join(err, unix.EPROTO)
 		}
 		master = fd[0]

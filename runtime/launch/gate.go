@@ -35,25 +35,34 @@ func (l *line) died(err error) error {
 // hear reads one message of the child: the wanted letter with its descriptors,
 // its failure, or end of file, which is `want` 0.
 func (l *line) hear(want byte) ([]int, error) {
-	_, fds, err := l.receive(want)
-	return fds, err
+	m, err := l.receive(want)
+	return m.fds, err
 }
 
-// hearPid reads of a process that takes the child's place.
-func (l *line) hearPid() (int, error) {
-	text, _, err := l.receive('b')
-	if err == nil && len(text) < int(unsafe.Sizeof(pidMessage{})) {
+// hearPid reads of a process that takes the child's place, from the child itself:
+// the other one is in reach of the container already, whose root may have taken the
+// gate from it, and whatever pid is said here the keeper will signal.
+func (l *line) hearPid(child int) (int, error) {
+	m, err := l.receive('b')
+	if err == nil && (len(m.text) < int(unsafe.Sizeof(pidMessage{})) || m.sender != child) {
 		err = fmt.Errorf("hear the child: %w", unix.EPROTO)
 	}
+	closeAll(m.fds)
 	if err != nil {
 		return 0, err
 	}
-	return int(int32(binary.NativeEndian.Uint32(text[unsafe.Offsetof(pidMessage{}.pid):]))), nil
+	return int(int32(binary.NativeEndian.Uint32(m.text[unsafe.Offsetof(pidMessage{}.pid):]))), nil
 }
 
-func (l *line) receive(want byte) ([]byte, []int, error) {
-	var text [64]byte
-	var control [64]byte
+// message is what came through the gate.
+type message struct {
+	text   []byte
+	fds    []int
+	sender int // its pid, as we see it; 0 where the gate was not asked to tell (SO_PASSCRED)
+}
+
+func (l *line) receive(want byte) (message, error) {
+	var text, control [64]byte
 	var n, nc int
 	var err error
 	for {
@@ -62,22 +71,29 @@ func (l *line) receive(want byte) ([]byte, []int, error) {
 			break
 		}
 	}
-	switch {
-	case err == unix.EAGAIN: // SO_RCVTIMEO
-		return nil, nil, fmt.Errorf("start: %w", errSilent)
-	case err != nil && err != unix.ECONNRESET:
-		return nil, nil, fmt.Errorf("hear the child: %w", err)
-	case n >= int(unsafe.Sizeof(failure{})) && text[0] == 'e':
-		return nil, nil, l.program.explain(decodeFailure(text[:n]))
-	case n == 0 && want == 0:
-		return nil, nil, nil
-	case n == 0:
-		return nil, nil, fmt.Errorf("start: %w", errKilled)
-	case text[0] != want:
-		return nil, nil, fmt.Errorf("hear the child: %w", unix.EPROTO)
+	if err == unix.EAGAIN { // SO_RCVTIMEO
+		return message{}, fmt.Errorf("start: %w", errSilent)
 	}
-	fds, err := receivedFDs(control[:nc])
-	return text[:n], fds, err
+	if err != nil && err != unix.ECONNRESET {
+		return message{}, fmt.Errorf("hear the child: %w", err)
+	}
+	m, err := controlled(control[:nc])
+	m.text = text[:n]
+	switch {
+	case err != nil:
+	case n >= int(unsafe.Sizeof(failure{})) && text[0] == 'e':
+		err = l.program.explain(decodeFailure(m.text))
+	case n == 0 && want == 0:
+	case n == 0:
+		err = fmt.Errorf("start: %w", errKilled)
+	case text[0] != want:
+		err = fmt.Errorf("hear the child: %w", unix.EPROTO)
+	}
+	if err != nil {
+		closeAll(m.fds)
+		return message{}, err
+	}
+	return m, nil
 }
 
 var (
@@ -85,12 +101,17 @@ var (
 	errSilent = errors.New("the process did not get to its command in time; the container is frozen, or stopped it")
 )
 
-func receivedFDs(control []byte) ([]int, error) {
-	messages, err := unix.ParseSocketControlMessage(control)
-	if err != nil || len(messages) == 0 {
-		return nil, err
+// controlled is what comes along with a message's text.
+func controlled(control []byte) (m message, err error) {
+	all, err := unix.ParseSocketControlMessage(control)
+	for i := range all {
+		if fds, err := unix.ParseUnixRights(&all[i]); err == nil {
+			m.fds = append(m.fds, fds...)
+		} else if cred, err := unix.ParseUnixCredentials(&all[i]); err == nil {
+			m.sender = int(cred.Pid)
+		}
 	}
-	return unix.ParseUnixRights(&messages[0])
+	return m, err
 }
 
 func decodeFailure(b []byte) failure {
