@@ -93,11 +93,13 @@ func (l *loop) target(id string) (pidfd int, err error) {
 	return pidfd, err
 }
 
-// giveAway lets the container open the pipe by its path too, as in
-// `echo x >/dev/stderr`.
+// giveAway lets the container open a pipe by its path in /proc too, as in
+// `echo x >/dev/stderr`. A FIFO that has a name on the host stays as it is: others
+// could write into it.
 func giveAway(fd int, id uint32) {
-	var st unix.Stat_t
-	if unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO {
+	const pipefs = 0x50495045
+	var fs unix.Statfs_t
+	if unix.Fstatfs(fd, &fs) == nil && fs.Type == pipefs {
 		unix.Fchown(fd, int(id), int(id))
 		unix.Fchmod(fd, 0o622)
 	}
