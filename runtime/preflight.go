@@ -27,7 +27,7 @@ func (r *Runtime) preflight(m *spec.Container) error {
 		}
 	}
 	mounts := mountsOf(m)
-	if _, err := r.lookAtPaths(launch.Root{Path: root, ReadOnly: m.Spec.Rootfs.ReadOnly}, mounts); err != nil {
+	if _, err := r.lookAtPaths(&launch.Root{Path: root, ReadOnly: m.Spec.Rootfs.ReadOnly}, mounts); err != nil {
 		return err
 	}
 	p, err := process(m, root)

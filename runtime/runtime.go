@@ -121,6 +121,9 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	if o.ReadOnly {
 		return r, nil
 	}
+	if err := r.begin(); err != nil {
+		return nil, err
+	}
 	if err := r.recover(ctx); err != nil {
 		return nil, fmt.Errorf("recover: %w", err)
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -26,7 +25,8 @@ type sharedDirs struct {
 	all  map[string]bool // without links
 }
 
-// open reads them. What is not there any more is left out.
+// open reads them. What is not there is among them: it may be on a disk that is
+// not mounted yet.
 func (s *sharedDirs) open(file string) error {
 	s.file, s.all = file, map[string]bool{}
 	b, err := os.ReadFile(file)
@@ -35,7 +35,7 @@ func (s *sharedDirs) open(file string) error {
 	}
 	for line := range strings.Lines(string(b)) {
 		dir, err := strconv.Unquote(strings.TrimSpace(line)) // the last line may be half there
-		if _, e := os.Lstat(dir); err == nil && !errors.Is(e, os.ErrNotExist) {
+		if err == nil {
 			s.all[dir] = true
 		}
 	}
@@ -75,6 +75,53 @@ func (s *sharedDirs) add(dirs []string) error {
 	return nil
 }
 
+// begin notes what containers can write that an earlier stead started, which kept
+// no such list.
+func (r *Runtime) begin() error {
+	if _, err := os.Lstat(r.shared.file); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	text := ""
+	for name, c := range r.byName {
+		m := c.facts.Manifest
+		var paths []string
+		if !m.Spec.Rootfs.ReadOnly {
+			paths = append(paths, r.rootOf(m))
+		}
+		for _, mount := range m.Spec.Mounts {
+			if mount.Source != "" && !mount.ReadOnly {
+				paths = append(paths, mount.Source)
+			}
+		}
+		for _, path := range paths {
+			at, err := r.lookAtPath(path)
+			if err != nil { // it can't start either
+				r.Log.Warn("links in a directory of a container may be followed: it is not there", "container", name, "path", path, "error", err)
+			} else if at.dir && !r.isShared(at.real) {
+				r.shared.all[at.real] = true
+				text += strconv.Quote(at.real) + "\n"
+			}
+		}
+	}
+	err := replaceFile(r.shared.file, []byte(text))
+	if err == nil {
+		err = syncDir(filepath.Dir(r.shared.file))
+	}
+	if err != nil {
+		return fmt.Errorf("note shared directories: %w", err)
+	}
+	return nil
+}
+
+// syncDir puts names in a directory on the disk.
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
 // isShared says whether containers may have made what is directly in a directory
 // of the host: links there are not followed.
 func (r *Runtime) isShared(dir string) bool {
@@ -85,54 +132,60 @@ func (r *Runtime) isShared(dir string) bool {
 	return strings.HasPrefix(dir, state+"/removed/") || r.shared.has(dir)
 }
 
-// hostPaths are the paths of the host that a start opens, with what is known of
-// them.
-type hostPaths struct {
-	shared   []string // directories above them in which links are not followed
-	writable []string // directories that the container will be able to write
+// place is what a path of the host leads to.
+type place struct {
+	real string // without links
+	dir  bool
 }
 
-// lookAtPaths opens and closes root and sources of mounts as the launch will.
-func (r *Runtime) lookAtPaths(root launch.Root, mounts []launch.Mount) (hostPaths, error) {
-	var found hostPaths
-	look := func(name string, readOnly bool) (dir bool, err error) {
-		if weak.Is("sources by path") { // CVE-2017-1002101
-			return true, nil
-		}
-		fd, real, err := hostpath.Open(name, r.isShared)
-		if err != nil {
-			return false, err
-		}
-		defer unix.Close(fd)
-		for above := real; above != "/"; above = filepath.Dir(above) {
-			if r.isShared(above) && !slices.Contains(found.shared, above) {
-				found.shared = append(found.shared, above)
-			}
-		}
-		var st unix.Stat_t
-		if err := unix.Fstat(fd, &st); err != nil {
-			return false, err
-		}
-		dir = st.Mode&unix.S_IFMT == unix.S_IFDIR
-		if dir && !readOnly && !r.isShared(real) {
-			found.writable = append(found.writable, real)
-		}
-		return dir, nil
+func (r *Runtime) lookAtPath(name string) (place, error) {
+	if weak.Is("sources by path") { // CVE-2017-1002101
+		return place{name, true}, nil
 	}
-	dir, err := look(root.Path, root.ReadOnly)
-	if err == nil && !dir {
+	fd, real, err := hostpath.Open(name, r.isShared)
+	if err != nil {
+		return place{}, err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return place{}, err
+	}
+	return place{real, st.Mode&unix.S_IFMT == unix.S_IFDIR}, nil
+}
+
+// lookAtPaths replaces root and sources of mounts by what they are without links:
+// the launch follows none. Until then another container may start that can write
+// there. writable are the directories that this one will be able to write.
+func (r *Runtime) lookAtPaths(root *launch.Root, mounts []launch.Mount) (writable []string, err error) {
+	look := func(name *string, readOnly bool) (place, error) {
+		at, err := r.lookAtPath(*name)
+		if err != nil {
+			return at, err
+		}
+		if *name = at.real; at.dir && !readOnly && !r.isShared(at.real) {
+			writable = append(writable, at.real)
+		}
+		return at, nil
+	}
+	at, err := look(&root.Path, root.ReadOnly)
+	if err == nil && !at.dir {
 		err = unix.ENOTDIR
 	}
 	if err != nil {
-		return found, &startError{launch.AtRoot, fmt.Sprintf("rootfs.path %s: %v", root.Path, reasonOf(err))}
+		return nil, &startError{launch.AtRoot, fmt.Sprintf("rootfs.path %s: %v", root.Path, reasonOf(err))}
 	}
-	for _, m := range mounts {
-		if m.Source == "" {
-			continue
-		}
-		if _, err := look(m.Source, m.ReadOnly); err != nil {
-			return found, &startError{launch.AtSource, fmt.Sprintf("open mount source %s: %v", m.Source, reasonOf(err))}
+	if root.Usr != "" {
+		if _, err := look(&root.Usr, true); err != nil {
+			return nil, &startError{launch.AtRoot, fmt.Sprintf("open %s: %v", root.Usr, reasonOf(err))}
 		}
 	}
-	return found, nil
+	for i := range mounts {
+		if m := &mounts[i]; m.Source != "" {
+			if _, err := look(&m.Source, m.ReadOnly); err != nil {
+				return nil, &startError{launch.AtSource, fmt.Sprintf("open mount source %s: %v", m.Source, reasonOf(err))}
+			}
+		}
+	}
+	return writable, nil
 }

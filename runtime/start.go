@@ -180,11 +180,11 @@ func (r *Runtime) launch(ctx context.Context, c *container, rec *keeper.Record, 
 		return err
 	}
 	mounts := mountsOf(m)
-	paths, err := r.lookAtPaths(root, mounts)
+	writable, err := r.lookAtPaths(&root, mounts)
 	if err != nil {
 		return err
 	}
-	if err := r.shared.add(paths.writable); err != nil { // before it can write
+	if err := r.shared.add(writable); err != nil { // before it can write
 		return err
 	}
 	p, err := process(m, root.Path)
@@ -206,7 +206,7 @@ func (r *Runtime) launch(ctx context.Context, c *container, rec *keeper.Record, 
 	fault.Point("start-pipes-made")
 	id := rec.ID()
 	config := &launch.Config{
-		Name: rec.Name, Nonce: rec.Nonce, Root: root, Mounts: mounts, Shared: paths.shared, Devices: devices,
+		Name: rec.Name, Nonce: rec.Nonce, Root: root, Mounts: mounts, Devices: devices,
 		IDBase: rec.IDBase, HostNetwork: m.Spec.Network.Mode == "host", Hostname: m.Spec.Hostname, Process: p,
 		Stdout: keeper.StdoutPath(r.RunDir, id), Stderr: keeper.StderrPath(r.RunDir, id), Ran: keeper.RanPath(r.RunDir, id),
 	}

@@ -8,14 +8,14 @@ import (
 )
 
 // Config is one container to start, all names resolved. Paths of the host are
-// absolute; Target and WorkingDir are paths inside the root.
+// absolute, and no links are followed to root and sources; Target and WorkingDir
+// are paths inside the root.
 type Config struct {
 	Name  string // of the container
 	Nonce string // of this start; names the root in the nursery
 
 	Root    Root
 	Mounts  []Mount  // parents before children
-	Shared  []string // directories of the host in and below which no links are followed to root and sources
 	Devices []Device // besides those that every container has
 	Cgroups []string // directories; the process joins them before anything else
 	// CgroupFD is the v2 directory to be cloned into instead; "" if none.

@@ -154,6 +154,10 @@ func TestStartFails(t *testing.T) {
 			os.Symlink("tmp", c.Root.Path+"/dev")
 		}, AtRoot, unix.ELOOP},
 		{"mount source missing", func(c *Config) { c.Mounts = []Mount{{Source: "/nonexistent", Target: "/mnt"}} }, AtSource, unix.ENOENT},
+		{"mount source has become a link", func(c *Config) {
+			os.Symlink("/etc", c.Root.Path+"/elsewhere")
+			c.Mounts = []Mount{{Source: c.Root.Path + "/elsewhere", Target: "/mnt"}}
+		}, AtSource, unix.ELOOP},
 		{"mount target leaves the root", func(c *Config) {
 			os.Symlink("/etc", c.Root.Path+"/mnt")
 			c.Mounts = []Mount{{Source: "/usr", Target: "/mnt/x"}}
