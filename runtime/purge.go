@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"stead/runtime/rootfs"
+
 	"github.com/hashicorp/go-multierror"
 	"github.com/moby/sys/mountinfo"
 )
@@ -98,13 +100,10 @@ func (r *Runtime) delete(ctx context.Context, entries []string) (gone []string, 
 
 // deleteTree deletes a directory that is marked for it.
 func (r *Runtime) deleteTree(ctx context.Context, dir string) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
 	if err := noMounts(dir); err != nil {
 		return err
 	}
-	return os.RemoveAll(dir)
+	return rootfs.Delete(ctx, dir)
 }
 
 // noMounts refuses a directory in which something is mounted: what is mounted is

@@ -27,7 +27,7 @@ func parseEntry(entry string) (name string, at time.Time, ok bool) {
 	name, stamp, ok := strings.Cut(entry, "@")
 	stamp, _, _ = strings.Cut(stamp, ".") // a number follows if there were two in one second
 	at, err := time.Parse(stampFormat, stamp)
-	return name, at, ok && name != "" && err == nil
+	return name, at, ok && name != "" && err == nil && !strings.HasPrefix(name, doomedPrefix)
 }
 
 // RemovedName is the container's name in an entry of STATE/removed.

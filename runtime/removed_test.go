@@ -79,6 +79,15 @@ func TestPurge(t *testing.T) {
 func TestPurgeInterrupted(t *testing.T) {
 	r := shed(t, doomedPrefix+"web@20260101T000000Z", "web@20250101T000000Z")
 	r.watcher.Wait()
+	if err := os.Mkdir(filepath.Join(r.removedDir(), doomedPrefix+"db@20260101T000000Z"), 0o700); err != nil { // under way
+		t.Fatal(err)
+	}
+	if all, err := r.Removed(); err != nil || len(all) != 1 || all[0].Name != "web" {
+		t.Errorf("removed: %+v, %v", all, err)
+	}
+	if err := os.Remove(filepath.Join(r.removedDir(), doomedPrefix+"db@20260101T000000Z")); err != nil {
+		t.Fatal(err)
+	}
 	if left := r.shelf(t); !slices.Equal(left, []string{"web@20250101T000000Z"}) {
 		t.Errorf("left: %q", left)
 	}

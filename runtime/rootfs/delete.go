@@ -1,0 +1,112 @@
+package rootfs
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// deepest is how many directories are open at once while a tree is deleted. What
+// lies deeper is moved to the top first: a container can nest directories until
+// whoever follows them has no descriptors left, nor stack.
+const deepest = 64
+
+// tree is one that is being deleted.
+type tree struct {
+	ctx   context.Context
+	top   *os.File
+	moved int // directories to the top
+}
+
+// Delete deletes a directory with all that a container left in it, whatever
+// shape that has. It goes on after an error and returns the first; the end of ctx
+// ends it.
+func Delete(ctx context.Context, dir string) error {
+	top, err := os.OpenFile(dir, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer top.Close()
+	t := &tree{ctx: ctx, top: top}
+	if err := t.empty(top, 0); err != nil {
+		return err
+	}
+	return os.Remove(dir)
+}
+
+// empty deletes all in a directory. It reads on while it deletes, and once more
+// from the start until a round finds nothing to delete.
+func (t *tree) empty(dir *os.File, depth int) error {
+	for {
+		var failed error
+		gone, moved := false, t.moved
+		for {
+			names, err := dir.Readdirnames(1024)
+			for _, name := range names {
+				if t.ctx.Err() != nil {
+					return t.ctx.Err()
+				}
+				if err := t.remove(dir, name, depth); err == nil {
+					gone = true
+				} else if failed == nil {
+					failed = err
+				}
+			}
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if !gone && !(depth == 0 && t.moved > moved) {
+			return failed
+		}
+		if _, err := dir.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+	}
+}
+
+func (t *tree) remove(dir *os.File, name string, depth int) error {
+	at := int(dir.Fd())
+	err := unix.Unlinkat(at, name, 0)
+	if err == nil || err == unix.ENOENT {
+		return nil
+	}
+	if depth >= deepest && t.raise(at, name) {
+		return nil
+	}
+	fd, e := unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if e != nil {
+		return &os.PathError{Op: "unlink", Path: name, Err: err}
+	}
+	below := os.NewFile(uintptr(fd), name)
+	err = t.empty(below, depth+1)
+	below.Close()
+	if err != nil {
+		return err
+	}
+	if err := unix.Unlinkat(at, name, unix.AT_REMOVEDIR); err != nil && err != unix.ENOENT {
+		return &os.PathError{Op: "rmdir", Path: name, Err: err}
+	}
+	return nil
+}
+
+// raise moves a directory to the top under a name that is free there.
+func (t *tree) raise(at int, name string) bool {
+	for {
+		t.moved++
+		err := unix.Renameat2(at, name, int(t.top.Fd()), ".deep-"+strconv.Itoa(t.moved), unix.RENAME_NOREPLACE)
+		if err != unix.EEXIST {
+			return err == nil
+		}
+	}
+}
