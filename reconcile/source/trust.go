@@ -98,9 +98,13 @@ func (t *Trust) Check(path string) error {
 // follows that name, unless it is a link. It ends where a name is missing.
 func eachStep(path string, visit func(dir, name string, last bool)) {
 	at := "/"
-	rest := strings.Split(strings.Trim(path, "/"), "/")
-	for links := 0; len(rest) > 0 && links < 40; {
+	rest := names(path)
+	for links := 0; len(rest) > 0 && links <= 40; { // as many as the kernel follows
 		name := rest[0]
+		if name == ".." { // of where a link before it led, not of that link
+			at, rest = filepath.Dir(at), rest[1:]
+			continue
+		}
 		next := filepath.Join(at, name)
 		visit(at, name, len(rest) == 1)
 		target, err := os.Readlink(next)
@@ -115,6 +119,11 @@ func eachStep(path string, visit func(dir, name string, last bool)) {
 			at = "/"
 		}
 		links++
-		rest = append(strings.Split(strings.Trim(filepath.Clean(target), "/"), "/"), rest[1:]...)
+		rest = append(names(target), rest[1:]...)
 	}
+}
+
+// names are the parts of a path.
+func names(path string) []string {
+	return slices.DeleteFunc(strings.Split(path, "/"), func(name string) bool { return name == "" || name == "." })
 }

@@ -49,6 +49,8 @@ func TestTrust(t *testing.T) {
 		}, want: "m/a.yaml: a\nm/sub/b.yaml: b+b.container.d (m/b.container.d: ROOT/m/b.container.d can be written by others than its owner (mode 0777): chmod go-w ROOT/m/b.container.d)\n"},
 		{summary: "what a link leads to, and a directory on its way", files: map[string]string{"m/a.yaml": "-> ../else/a.yaml", "else/a.yaml": "a"}, prepare: chmod("else", 0o777),
 			want: "m/a.yaml: (ROOT/else can be written by others than its owner (mode 0777): chmod go-w ROOT/else)\n"},
+		{summary: "the way back out of a link", files: map[string]string{"m/a.yaml": "-> ../way/../a.yaml", "way": "-> open/d", "open/d/x": "", "open/a.yaml": "a", "a.yaml": "b"}, prepare: chmod("open", 0o777),
+			want: "m/a.yaml: (ROOT/open can be written by others than its owner (mode 0777): chmod go-w ROOT/open)\n"},
 		{summary: "a folder that a link leads to", files: map[string]string{"m/sub": "-> ../open/else", "open/else/a.yaml": "a"}, prepare: chmod("open", 0o777),
 			want: "m! ROOT/open can be written by others than its owner (mode 0777): chmod go-w ROOT/open\nm/sub/a.yaml: (ROOT/open can be written by others than its owner (mode 0777): chmod go-w ROOT/open)\n"},
 		{summary: "a link to the directory that others can turn", files: map[string]string{"open/m": "-> ../real", "real/a.yaml": "a"}, dir: "open/m", prepare: chmod("open", 0o777),
