@@ -28,7 +28,7 @@ type node struct {
 func nodesOf(c *Config, root string) []node {
 	all := make([]node, 0, len(devices)+len(c.Devices))
 	for _, d := range devices {
-		all = append(all, node{Device{d.name, unix.S_IFCHR | 0o666, unix.Mkdev(d.major, d.minor)}, "/dev/" + d.name})
+		all = append(all, node{Device{d.name, unix.S_IFCHR | 0o666, unix.Mkdev(d.major, d.minor)}, "/nodes/" + d.name})
 	}
 	if weak.Is("console from the root") {
 		all[len(all)-1].copied = consoleOf(root)

@@ -44,7 +44,7 @@ const execPatience = 10 * time.Second
 // A worker only clones. From setns on the child is the container's to stop, so
 // waiting for it must hold up nobody else, and not for ever.
 func (l *Launcher) Exec(e *Entry, born func(pid int)) (master int, err error) {
-	null, err := unix.Open("/dev/null", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	null, err := l.openNull(unix.O_WRONLY)
 	if err != nil {
 		return -1, &Error{AtStep, "open /dev/null", errnoOf(err), ""}
 	}
@@ -68,9 +68,11 @@ func (l *Launcher) Exec(e *Entry, born func(pid int)) (master int, err error) {
 	entry := line{gate: pair[0]}
 	pid := 0
 	if err == nil {
-		std := e.Stdio
-		if e.TTY {
-			std = [3]int{null, null, null} // until it has its own
+		std := [3]int{null, null, null} // until it has its own terminal
+		if !e.TTY {
+			var opened []int
+			std, opened = l.stdio(e.Stdio)
+			defer func() { closeAll(opened) }()
 		}
 		l.do(func(w *worker) {
 			entry.program = joiner(w.memory(e.Process.size()), e, outside, fds{std[0], std[1], std[2], pair[1], null, e.Target}, tasks)
@@ -97,6 +99,26 @@ func (l *Launcher) Exec(e *Entry, born func(pid int)) (master int, err error) {
 		return -1, reason(err)
 	}
 	return master, nil
+}
+
+// stdio are the descriptors for 0, 1 and 2, with ours of /dev/null for the client's.
+func (l *Launcher) stdio(given [3]int) (std [3]int, opened []int) {
+	std = given
+	for i, fd := range given {
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != unix.Mkdev(1, 3) {
+			continue
+		}
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+		if err != nil {
+			continue
+		}
+		if null, err := l.openNull(flags & unix.O_ACCMODE); err == nil {
+			std[i] = null
+			opened = append(opened, null)
+		}
+	}
+	return std, opened
 }
 
 // tasks opens the files by which the child joins the v1 cgroups.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"unsafe"
 
@@ -14,11 +15,12 @@ import (
 
 // Launcher starts containers. It holds the nursery: a mount namespace with a
 // tiny tmpfs as root, unmasked proc and sysfs, an empty read-only directory for
-// masks, the six device nodes and, while a start is under way, root-NONCE. That
+// masks, the six device nodes, /dev/null for masks and as descriptor, and, while a start is under way, root-NONCE. That
 // keeps a clone's copy small, however many mounts the host has.
 type Launcher struct {
 	host, nursery int // namespaces
 	top, proc     int // directories: the nursery's root, the host's /proc
+	null          int // the host's /dev/null, read-only: a container that has it open can't change its mode or owner
 	work          chan func(*worker)
 	wait          sync.WaitGroup
 
@@ -88,7 +90,7 @@ func NewLauncher(dir string, n int) (*Launcher, error) {
 func (l *Launcher) Close() {
 	close(l.work)
 	l.wait.Wait()
-	for _, fd := range []int{l.host, l.nursery, l.top, l.proc} {
+	for _, fd := range []int{l.host, l.nursery, l.top, l.proc, l.null} {
 		unix.Close(fd)
 	}
 }
@@ -140,6 +142,10 @@ func (l *Launcher) makeNursery(dir string) error {
 	if err != nil {
 		return err
 	}
+	null, err := tree(unix.AT_FDCWD, "/dev/null", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC|unix.MOUNT_ATTR_RDONLY, -1)
+	if err != nil {
+		return err
+	}
 	if err := unix.MoveMount(top, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		return os.NewSyscallError("attach nursery", err)
 	}
@@ -147,8 +153,11 @@ func (l *Launcher) makeNursery(dir string) error {
 	if err := pivotTo(top); err != nil {
 		return err
 	}
-	if err := fillNursery(nodes); err != nil {
+	if err := fillNursery(nodes, null); err != nil {
 		return err
+	}
+	if l.null, err = unix.Open("/dev/null", unix.O_PATH|unix.O_CLOEXEC, 0); err != nil {
+		return os.NewSyscallError("open node null", err)
 	}
 	if l.nursery, err = unix.Open("/proc/thread-self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
 		return os.NewSyscallError("open nursery namespace", err)
@@ -184,8 +193,8 @@ func pivotTo(top int) error {
 	return os.NewSyscallError("enter nursery", unix.Chdir("/"))
 }
 
-func fillNursery(nodes []int) error {
-	for _, d := range []string{"proc", "sys", "dev", "empty"} {
+func fillNursery(nodes []int, null int) error {
+	for _, d := range []string{"proc", "sys", "dev", "nodes", "empty"} {
 		if err := unix.Mkdir(d, 0o755); err != nil {
 			return os.NewSyscallError("mkdir "+d, err)
 		}
@@ -200,16 +209,24 @@ func fillNursery(nodes []int) error {
 		}
 	}
 	for i, d := range devices {
-		name := d.name
-		fd, err := unix.Open("/dev/"+name, unix.O_CREAT|unix.O_WRONLY|unix.O_CLOEXEC, 0o666)
-		if err != nil {
-			return os.NewSyscallError("make node "+name, err)
+		if err := attachNode(nodes[i], "/nodes/"+d.name); err != nil {
+			return err
 		}
-		unix.Close(fd)
-		if err := unix.MoveMount(nodes[i], "", unix.AT_FDCWD, "/dev/"+name, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-			return os.NewSyscallError("attach node "+name, err)
-		}
-		unix.Close(nodes[i])
 	}
-	return nil
+	return attachNode(null, "/dev/null")
+}
+
+func attachNode(mount int, at string) error {
+	defer unix.Close(mount)
+	fd, err := unix.Open(at, unix.O_CREAT|unix.O_WRONLY|unix.O_CLOEXEC, 0o666)
+	if err != nil {
+		return os.NewSyscallError("make "+at, err)
+	}
+	unix.Close(fd)
+	return os.NewSyscallError("attach "+at, unix.MoveMount(mount, "", unix.AT_FDCWD, at, unix.MOVE_MOUNT_F_EMPTY_PATH))
+}
+
+// openNull opens /dev/null for a container.
+func (l *Launcher) openNull(access int) (int, error) {
+	return unix.Open("/proc/self/fd/"+strconv.Itoa(l.null), access|unix.O_CLOEXEC, 0)
 }

@@ -100,7 +100,11 @@ func (b *birth) prepare() (child fds, tasks []int, err error) {
 		return fd
 	}
 	child = make(fds, ranFD+1)
-	child[0] = open("/dev/null", unix.O_RDONLY)
+	child[0], err = b.openNull(unix.O_RDONLY)
+	if err != nil {
+		return child, nil, &Error{AtStep, "open /dev/null", errnoOf(err), ""}
+	}
+	b.opened = append(b.opened, child[0])
 	// Read-write, so that no writer ever gets SIGPIPE while nobody reads.
 	child[1] = open(b.c.Stdout, unix.O_RDWR)
 	child[2] = open(b.c.Stderr, unix.O_RDWR)
