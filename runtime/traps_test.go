@@ -90,7 +90,9 @@ func spy() int {
 		}
 	}
 	fmt.Println("seen", len(seen))
-	select {}
+	for { // not for ever in Go: it would call that a deadlock, end, and take the last exec along
+		unix.Pause()
+	}
 }
 
 // look tries all that would give away the memory or the files of a process.
