@@ -15,7 +15,7 @@ import (
 // looksAtOnce is how many containers a check looks at. The kernel's answers about
 // one take 0.1 to 0.2 ms of CPU: too much for thousands of them every minute, so they
 // take turns.
-const looksAtOnce = 200
+const looksAtOnce = 100
 
 // lookForDrift compares what runs with what was applied. What was changed by
 // hand is in Status.Drift until an Update has put it right, or in Status.Lost

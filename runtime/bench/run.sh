@@ -21,6 +21,7 @@ printf '#include <unistd.h>\nint main(void) { _exit(0); }\n' >"$dir/true.c"
 gcc -O2 -static -o "$root/bin/true" "$dir/true.c"
 gcc -O2 -o "$dir/floor" runtime/bench/floor.c
 CGO_ENABLED=0 go test -c -o "$dir/runtime.test" ./runtime
+CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$dir/stead" ./cmd/stead
 CGO_ENABLED=0 go test -tags bench -c -o "$dir/stead.test" ./cmd/stead
 
 row() { printf '%-66s %-44s %s\n' "$1" "$2" "$3"; }
@@ -78,7 +79,7 @@ if command -v systemd-nspawn >/dev/null; then
 	for _ in 1 2 3 4 5; do systemd-nspawn -q --register=no --keep-unit -D "$root" /bin/true >/dev/null 2>&1 || true; done
 	row "systemd-nspawn: ms, one after the other" "$((($(date +%s%N) - from) / 5000000))" ""
 fi
-(cd cmd/stead && BENCH_SCALE="${BENCH_SCALE:-0 100 1000 5000}" STEAD_TEST_ROOT=1 "$dir/stead.test" -test.run TestBench -test.timeout 60m 2>&1) |
+(cd cmd/stead && BENCH_STEAD="$dir/stead" BENCH_SCALE="${BENCH_SCALE:-0 100 1000 5000}" STEAD_TEST_ROOT=1 "$dir/stead.test" -test.run TestBench -test.timeout 60m 2>&1) |
 	while IFS='|' read -r mark name figure against; do
 		if [ "$mark" = FIGURE ]; then row "$name" "$figure" "$against"; fi
 	done
