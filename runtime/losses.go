@@ -218,5 +218,5 @@ func (r *Runtime) mendFiles(c *container, f *facts, rec *keeper.Record) error {
 	if !any {
 		return nil
 	}
-	return errors.Join(relink(filepath.Join(r.dir(c.name), "root"), r.rootOf(f.Manifest)), rec.Restore(r.RunDir))
+	return errors.Join(keeper.Relink(filepath.Join(r.dir(c.name), "root"), r.rootOf(f.Manifest)), rec.Restore(r.RunDir))
 }

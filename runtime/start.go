@@ -253,7 +253,7 @@ func (r *Runtime) prepareRoot(m *spec.Container) (launch.Root, error) {
 			return root, err
 		}
 	}
-	return root, relink(filepath.Join(r.dir(m.Metadata.Name), "root"), root.Path)
+	return root, keeper.Relink(filepath.Join(r.dir(m.Metadata.Name), "root"), root.Path)
 }
 
 func reasonOf(err error) error {
@@ -262,23 +262,6 @@ func reasonOf(err error) error {
 		return p.Err
 	}
 	return err
-}
-
-// relink makes link a symbolic link to target.
-func relink(link, target string) error {
-	if now, err := os.Readlink(link); err == nil && now == target {
-		return nil
-	}
-	err := os.Symlink(target, link)
-	if !errors.Is(err, os.ErrExist) {
-		return err
-	}
-	tmp := link + "~"
-	os.Remove(tmp)
-	if err := os.Symlink(target, tmp); err != nil {
-		return err
-	}
-	return os.Rename(tmp, link)
 }
 
 func limitsOf(m *spec.Container) cgroup.Limits {

@@ -182,27 +182,27 @@ func MakeDirs(run string) error {
 
 // Point has the container's name lead to this start.
 func (r *Record) Point(run string) error {
-	link := filepath.Join(run, currentDir, r.Name)
-	err := os.Symlink(r.ID(), link)
-	if errors.Is(err, os.ErrExist) { // of the start before
-		_ = os.Remove(link + "~") // of a daemon that died here
-		if err = os.Symlink(r.ID(), link+"~"); err == nil {
-			err = os.Rename(link+"~", link)
-		}
-	}
-	if err != nil {
+	if err := Relink(filepath.Join(run, currentDir, r.Name), r.ID()); err != nil {
 		return fmt.Errorf("point to record %s: %w", r.ID(), err)
 	}
 	return nil
 }
 
-// PointAgain is Point where no link is there: of a program that made none, or
-// deleted by hand.
-func (r *Record) PointAgain(run string) error {
-	if _, err := os.Lstat(filepath.Join(run, currentDir, r.Name)); err == nil {
+// Relink makes link a symbolic link to target, at once for whoever reads it.
+func Relink(link, target string) error {
+	if now, err := os.Readlink(link); err == nil && now == target {
 		return nil
 	}
-	return r.Point(run)
+	err := os.Symlink(target, link)
+	if !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	tmp := link + "~"
+	os.Remove(tmp) // of a daemon that died here
+	if err := os.Symlink(target, tmp); err != nil {
+		return err
+	}
+	return os.Rename(tmp, link)
 }
 
 // pointed reads the records that containers' names lead to; those that are not

@@ -58,7 +58,7 @@ func TestRecordOfOneContainer(t *testing.T) {
 	want("with no link: looked for", "web", "web.3")
 	three := &Record{Name: "web", Nonce: "3"}
 	for range 2 {
-		if err := three.PointAgain(run); err != nil {
+		if err := three.Point(run); err != nil {
 			t.Fatal(err)
 		}
 	}
