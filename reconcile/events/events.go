@@ -6,6 +6,7 @@ package events
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -166,27 +167,11 @@ func (j *Journal) rotate() error {
 // LastExits are the times of the last recorded ends of commands, by container.
 func LastExits(dir string) (map[string]time.Time, error) {
 	last := map[string]time.Time{}
-	for _, name := range []string{oldName, fileName} {
-		f, err := os.Open(filepath.Join(dir, name))
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return last, fmt.Errorf("read events: %w", err)
-		}
-		exited := []byte(`"type":"exited"`) // most lines are something else, and cost time to decode
-		err = decode(newLineReader(f), exited, func(e Event) error {
-			if e.Type == Exited {
-				last[e.Container] = e.Time
-			}
-			return nil
-		})
-		f.Close()
-		if err != nil {
-			return last, fmt.Errorf("read events: %w", err)
-		}
-	}
-	return last, nil
+	err := Read(context.Background(), dir, Query{Tail: -1, Type: Exited}, func(e Event) error {
+		last[e.Container] = e.Time
+		return nil
+	})
+	return last, err
 }
 
 // decode reads the lines of a file that hold a text. One that is no event (a torn

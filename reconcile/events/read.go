@@ -19,6 +19,7 @@ type Query struct {
 	Since  time.Time        // not those before; zero is all that are kept
 	Tail   int              // only so many of the last ones before now; negative is all
 	Follow bool             // then go on with those that come, until ctx ends
+	Type   Type             // only of this type; "" is all
 	Match  func(Event) bool // nil is all
 }
 
@@ -27,6 +28,9 @@ type Query struct {
 // across rotations and restarts of the writer.
 func Read(ctx context.Context, dir string, q Query, each func(Event) error) error {
 	r := reader{dir: dir, query: q, each: each, tailing: q.Tail >= 0}
+	if q.Type != "" {
+		r.text = []byte(`"type":"` + string(q.Type) + `"`)
+	}
 	if q.Follow {
 		watcher, err := fsnotify.NewWatcher() // before reading, so that nothing falls in between
 		if err == nil {
@@ -51,6 +55,7 @@ type reader struct {
 	query   Query
 	each    func(Event) error
 	watcher *fsnotify.Watcher
+	text    []byte // in every line that is asked for: to decode the others costs time
 
 	file    *os.File // the current one; nil while there is none
 	lines   *lineReader
@@ -102,7 +107,7 @@ func (r *reader) old() error {
 			return nil // it was the current one a moment ago
 		}
 	}
-	return decode(newLineReader(f), nil, r.take)
+	return decode(newLineReader(f), r.text, r.take)
 }
 
 // open opens the current file if that is to be done, and if there is one.
@@ -129,7 +134,7 @@ func (r *reader) present() error {
 		}
 		// Asked before reading: what was written before the rotation is read.
 		replaced := r.replaced()
-		if err := decode(r.lines, nil, r.take); err != nil {
+		if err := decode(r.lines, r.text, r.take); err != nil {
 			return err
 		}
 		if !replaced {
@@ -169,6 +174,9 @@ func (r *reader) follow(ctx context.Context) error {
 
 // take passes on an event that was asked for.
 func (r *reader) take(e Event) error {
+	if r.query.Type != "" && e.Type != r.query.Type {
+		return nil // its text held the name of the type
+	}
 	if e.Time.Before(r.query.Since) || r.query.Match != nil && !r.query.Match(e) {
 		return nil
 	}
