@@ -101,7 +101,7 @@ func eventLine(e events.Event) string {
 // printEvents prints the last events of a container.
 func (a *app) printEvents(ctx context.Context, name string, n int) error {
 	q := events.Query{Tail: n, Match: func(e events.Event) bool { return e.Container == name }}
-	return events.Read(ctx, a.stateDir, q, func(e events.Event) error {
+	return a.events(ctx, q, func(e events.Event) error {
 		_, err := fmt.Fprintln(a.out, "  "+eventLine(e))
 		return err
 	})

@@ -45,6 +45,20 @@ func printYAML(w io.Writer, v any) error {
 	return err
 }
 
+// printList prints a list as json, yaml, or by name.
+func printList[V any](w io.Writer, list []V, output string, name func(V) string) error {
+	switch output {
+	case "json":
+		return printJSON(w, list)
+	case "yaml":
+		return printYAML(w, list)
+	}
+	for _, v := range list {
+		fmt.Fprintln(w, name(v))
+	}
+	return nil
+}
+
 // table prints rows below their headings; a column is as wide as it must be.
 func table(w io.Writer, headings string, rows [][]string) error {
 	var text strings.Builder

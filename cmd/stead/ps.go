@@ -73,16 +73,8 @@ func (a *app) noteSources(sources []reconcile.SourceView) {
 }
 
 func (a *app) printViews(views []reconcile.ContainerView, output string) error {
-	switch output {
-	case "json":
-		return printJSON(a.out, views)
-	case "yaml":
-		return printYAML(a.out, views)
-	case "name":
-		for _, v := range views {
-			fmt.Fprintln(a.out, v.Name)
-		}
-		return nil
+	if output != "table" && output != "wide" {
+		return printList(a.out, views, output, func(v reconcile.ContainerView) string { return v.Name })
 	}
 	var text strings.Builder
 	if err := viewTable(&text, views, output == "wide", time.Now()); err != nil {

@@ -41,16 +41,8 @@ func (a *app) psRemoved(ctx context.Context, names []string, output string) erro
 		v := removedView{Name: r.Name, Entry: r.Entry, RemovedAt: r.RemovedAt, Path: r.Path, Manifest: reconcile.ManifestName(r.From), ExpiresAt: r.RemovedAt.Add(a.retention)}
 		views = append(views, v)
 	}
-	switch output {
-	case "json":
-		return printJSON(a.out, views)
-	case "yaml":
-		return printYAML(a.out, views)
-	case "name":
-		for _, v := range views {
-			fmt.Fprintln(a.out, v.Entry)
-		}
-		return nil
+	if output != "table" && output != "wide" {
+		return printList(a.out, views, output, func(v removedView) string { return v.Entry })
 	}
 	var rows [][]string
 	for _, v := range views {
