@@ -89,13 +89,10 @@ func (e *Engine) Apply(ctx context.Context, o ApplyOptions) (Result, error) {
 	}
 	done := &doings{by: map[string]*ContainerResult{}, progress: o.Progress}
 	options := passOptions{prompt: true, retry: true, confirm: o.Confirm}
-	first := true
 	for rounds := 0; rounds < manyRounds; {
 		out := e.runPass(ctx, options)
 		options = passOptions{prompt: true}
-		if first {
-			done.unneeded, first = out.unneeded, false
-		}
+		done.unneeded = append(done.unneeded, out.unneeded...) // of the first pass, which confirms
 		waited, err := e.await(ctx, out.started, done)
 		if err != nil {
 			return e.result(done), err
@@ -160,7 +157,7 @@ func (e *Engine) await(ctx context.Context, started []*job, done *doings) (bool,
 	for _, j := range started {
 		jobs[j.Name] = j
 	}
-	ended := make(chan *job)
+	ended := make(chan *job, len(jobs))
 	gone, leave := context.WithCancel(ctx)
 	defer leave()
 	waiting := 0
@@ -176,11 +173,7 @@ func (e *Engine) await(ctx context.Context, started []*job, done *doings) (bool,
 		go func() {
 			select {
 			case <-j.ended:
-			case <-gone.Done():
-				return
-			}
-			select {
-			case ended <- j:
+				ended <- j
 			case <-gone.Done():
 			}
 		}()
