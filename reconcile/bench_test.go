@@ -87,10 +87,10 @@ func BenchmarkReadCold(b *testing.B) {
 // fixedList is a runtime whose List costs what a copy costs.
 type fixedList struct {
 	*fakeRuntime
-	list []runtime.Status
+	list []*runtime.Status
 }
 
-func (f *fixedList) List() []runtime.Status { return append([]runtime.Status(nil), f.list...) }
+func (f *fixedList) List() []*runtime.Status { return append([]*runtime.Status(nil), f.list...) }
 
 func cpu() time.Duration {
 	var u syscall.Rusage

@@ -75,12 +75,12 @@ func (d *Desired) each(visit func(name string, w *Want)) {
 // Combine holds what is declared against what runs. The runtime's records hold
 // the applied manifests and where they came from, so this needs no memory of its
 // own and gives the same after a restart of the daemon.
-func (d *Declared) Combine(observed []runtime.Status) *Desired {
+func (d *Declared) Combine(observed []*runtime.Status) *Desired {
 	out := &Desired{Declared: d, kept: map[string]*Want{}, missed: d.missedDirs(observed)}
 	lost := map[claim]error{}
 	settled := map[string]bool{}
 	for i := range observed {
-		st := &observed[i]
+		st := observed[i]
 		w := d.single[st.Name]
 		if w != nil && w.From.File == st.From.File { // the common case: the manifest is where it was
 			if err := d.dropInGone(st.From); err != nil {
@@ -114,7 +114,7 @@ func (d *Declared) Combine(observed []runtime.Status) *Desired {
 
 // missedDirs tells which directories can't be read so that it matters. One of a
 // search path that is just not there, and from which nothing came, does not.
-func (d *Declared) missedDirs(observed []runtime.Status) []bool {
+func (d *Declared) missedDirs(observed []*runtime.Status) []bool {
 	dirs := d.Reading.Dirs
 	missed := make([]bool, len(dirs))
 	readable := slices.ContainsFunc(dirs, func(dir source.Dir) bool { return dir.Err == nil })
@@ -122,7 +122,7 @@ func (d *Declared) missedDirs(observed []runtime.Status) []bool {
 		if dir.Err == nil {
 			continue
 		}
-		missed[i] = !dir.Missing() || !readable || slices.ContainsFunc(observed, func(st runtime.Status) bool {
+		missed[i] = !dir.Missing() || !readable || slices.ContainsFunc(observed, func(st *runtime.Status) bool {
 			inside := func(file string) bool { return strings.HasPrefix(file, dir.Path+"/") }
 			return inside(st.From.File) || slices.ContainsFunc(st.From.DropIns, inside)
 		}) || slices.ContainsFunc(d.Reading.Fragments, func(f *source.File) bool { return f.Dir == i })

@@ -47,14 +47,14 @@ func Compare(old, new *spec.Container) []Change {
 }
 
 // Diff says what has to be done. It reads its arguments and nothing else.
-func Diff(d *Desired, observed []runtime.Status, m Memory, now time.Time) Plan {
+func Diff(d *Desired, observed []*runtime.Status, m Memory, now time.Time) Plan {
 	p := planner{Desired: d, Memory: m, now: now}
 	if p.Compare == nil {
 		p.Compare = Compare
 	}
 	found := 0
 	for i := range observed {
-		st := &observed[i]
+		st := observed[i]
 		w := d.Lookup(st.Name)
 		if w == nil {
 			p.absent = append(p.absent, st)
@@ -214,7 +214,7 @@ func (p *planner) ended(st *runtime.Status, a Action) {
 }
 
 // creations plans for what is declared and not there.
-func (p *planner) creations(observed []runtime.Status) {
+func (p *planner) creations(observed []*runtime.Status) {
 	exists := make(map[string]struct{}, len(observed))
 	for i := range observed {
 		exists[observed[i].Name] = struct{}{}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"stead/runtime"
 )
@@ -148,10 +149,11 @@ func (e *Engine) named(done *doings, names []string) Result {
 	return r
 }
 
-func find(list []runtime.Status, name string) *runtime.Status {
-	i := slices.IndexFunc(list, func(st runtime.Status) bool { return st.Name == name })
-	if i < 0 {
+// find looks a container up in a list that is sorted by name.
+func find(list []*runtime.Status, name string) *runtime.Status {
+	i, there := slices.BinarySearchFunc(list, name, func(st *runtime.Status, name string) int { return strings.Compare(st.Name, name) })
+	if !there {
 		return nil
 	}
-	return &list[i]
+	return list[i]
 }

@@ -13,7 +13,7 @@ import (
 )
 
 func TestSlowStopDelaysNobody(t *testing.T) {
-	files, list := map[string]string{}, []runtime.Status{}
+	files, list := map[string]string{}, []*runtime.Status{}
 	for i := range 20 {
 		name := fmt.Sprintf("slow-%02d", i)
 		files[name+".yaml"] = yaml(name, "suspend: true")

@@ -30,10 +30,11 @@ type fakeRuntime struct {
 	holds runtime.Holds
 }
 
-func newFake(list ...runtime.Status) *fakeRuntime {
+func newFake(list ...*runtime.Status) *fakeRuntime {
 	f := &fakeRuntime{by: map[string]*runtime.Status{}, wake: make(chan struct{}, 1), fail: map[string]error{}, root: map[string]string{}, block: map[string]chan struct{}{}}
 	for _, st := range list {
-		f.by[st.Name] = &st
+		own := *st
+		f.by[st.Name] = &own
 	}
 	return f
 }
@@ -76,12 +77,13 @@ func (f *fakeRuntime) status(name string) *runtime.Status {
 	return nil
 }
 
-func (f *fakeRuntime) List() []runtime.Status {
+func (f *fakeRuntime) List() []*runtime.Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	list := make([]runtime.Status, 0, len(f.by))
+	list := make([]*runtime.Status, 0, len(f.by))
 	for _, name := range slices.Sorted(maps.Keys(f.by)) {
-		list = append(list, *f.by[name])
+		st := *f.by[name]
+		list = append(list, &st)
 	}
 	return list
 }
@@ -355,15 +357,15 @@ func parsed(t testing.TB, content string) *spec.Container {
 }
 
 // running is a container that runs, from the file of its name.
-func running(t testing.TB, name string, lines ...string) runtime.Status {
-	return runtime.Status{
+func running(t testing.TB, name string, lines ...string) *runtime.Status {
+	return &runtime.Status{
 		Name: name, Applied: parsed(t, yaml(name, lines...)), From: Origin{File: etc + "/" + name + ".yaml"},
 		State: runtime.Running, Pid: 100, CreatedAt: noon.Add(-time.Hour), StartedAt: noon.Add(-time.Hour),
 	}
 }
 
 // ended is one whose command has ended.
-func ended(t testing.TB, name string, exit runtime.Exit, ago time.Duration, lines ...string) runtime.Status {
+func ended(t testing.TB, name string, exit runtime.Exit, ago time.Duration, lines ...string) *runtime.Status {
 	st := running(t, name, lines...)
 	st.State, st.Pid, st.FinishedAt, st.Exit = runtime.Exited, 0, noon.Add(-ago), &exit
 	return st
@@ -372,7 +374,7 @@ func ended(t testing.TB, name string, exit runtime.Exit, ago time.Duration, line
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
 // planOf is what Diff makes of files and containers at noon.
-func planOf(files map[string]string, observed []runtime.Status, m Memory) (*Desired, Plan) {
+func planOf(files map[string]string, observed []*runtime.Status, m Memory) (*Desired, Plan) {
 	d := Declare(newShelf(files).Read()).Combine(observed)
 	return d, Diff(d, observed, m, noon)
 }

@@ -258,7 +258,7 @@ func (c comparer) compare(old, new *spec.Container) []Change {
 }
 
 // trim forgets containers that are gone.
-func (c comparer) trim(observed []runtime.Status) comparer {
+func (c comparer) trim(observed []*runtime.Status) comparer {
 	if len(c) <= 2*len(observed)+64 {
 		return c
 	}

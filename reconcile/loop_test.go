@@ -14,7 +14,7 @@ import (
 
 // story runs an engine in a bubble of its own time, until tell returns.
 
-func story(t *testing.T, files map[string]string, list []runtime.Status, tell func(t *testing.T, s *shelf, rt *fakeRuntime, e *Engine)) {
+func story(t *testing.T, files map[string]string, list []*runtime.Status, tell func(t *testing.T, s *shelf, rt *fakeRuntime, e *Engine)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s, rt := newShelf(files), newFake(list...)

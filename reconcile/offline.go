@@ -16,15 +16,15 @@ import (
 // counts as not there.
 func Offline(old, new *source.Reading) (p Plan, notes []string) {
 	before := Declare(old).Combine(nil)
-	var observed []runtime.Status
+	var observed []*runtime.Status
 	before.each(func(name string, w *Want) {
-		st := runtime.Status{Name: name, Applied: w.Spec, From: moved(w.From, before.files[w.From.File], new), State: runtime.Running}
+		st := &runtime.Status{Name: name, Applied: w.Spec, From: moved(w.From, before.files[w.From.File], new), State: runtime.Running}
 		if w.Spec.Spec.Suspend {
 			st.State = runtime.Created
 		}
 		observed = append(observed, st)
 	})
-	slices.SortFunc(observed, func(a, b runtime.Status) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(observed, func(a, b *runtime.Status) int { return cmp.Compare(a.Name, b.Name) })
 	after := Declare(new).Combine(observed)
 	p = Diff(after, observed, Memory{Prompt: true}, time.Now())
 	p.Errors = after.errorLines()

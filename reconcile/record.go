@@ -51,12 +51,12 @@ func (e *Engine) recordAction(j *job, now time.Time) {
 
 // exitNews are the commands that have ended by themselves since the last pass.
 // Only the daemon tells: a verb does not know what is told already.
-func (e *Engine) exitNews(observed []runtime.Status) (list []events.Event) {
+func (e *Engine) exitNews(observed []*runtime.Status) (list []events.Event) {
 	if e.base == nil {
 		return nil
 	}
 	for i := range observed {
-		st := &observed[i]
+		st := observed[i]
 		if st.State != runtime.Exited || st.Exit == nil || st.FinishedAt.IsZero() || st.FinishedAt.Equal(e.exits[st.Name]) {
 			continue
 		}

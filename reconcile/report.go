@@ -116,7 +116,7 @@ func (e *Engine) views() []ContainerView {
 
 // current is what the last pass read, held against the containers as they are
 // now; without a pass it reads.
-func (e *Engine) current() (*Desired, []runtime.Status, Memory, time.Time) {
+func (e *Engine) current() (*Desired, []*runtime.Status, Memory, time.Time) {
 	e.mu.Lock()
 	passed := e.last != nil
 	e.mu.Unlock()
@@ -131,13 +131,13 @@ func (e *Engine) current() (*Desired, []runtime.Status, Memory, time.Time) {
 }
 
 // look reads and observes, and changes nothing but the memory of files.
-func (e *Engine) look(prompt bool) (*Desired, []runtime.Status, Memory, time.Time) {
+func (e *Engine) look(prompt bool) (*Desired, []*runtime.Status, Memory, time.Time) {
 	e.pass.Lock()
 	defer e.pass.Unlock()
 	return e.lookLocked(prompt)
 }
 
-func (e *Engine) lookLocked(prompt bool) (*Desired, []runtime.Status, Memory, time.Time) {
+func (e *Engine) lookLocked(prompt bool) (*Desired, []*runtime.Status, Memory, time.Time) {
 	jobs := e.exec.jobs()
 	reading := e.Source.Read()
 	observed := e.Runtime.List()

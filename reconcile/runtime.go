@@ -16,7 +16,7 @@ type Runtime interface {
 	// List returns what is known about every container, by name. It is cheap:
 	// no system call per container, and Applied is the same pointer for as long
 	// as it is the same manifest.
-	List() []runtime.Status
+	List() []*runtime.Status
 	// Wake receives after a container changed by itself (its command ended, its
 	// keeper died). It is never closed and holds at most one wake-up.
 	Wake() <-chan struct{}

@@ -75,7 +75,7 @@ const waitNoted = 3 * time.Second
 // Views says of every container, and of every manifest that gave none, how it
 // stands, by name. It is a pure function: with the zero Memory it serves a `ps`
 // without a daemon.
-func Views(d *Desired, observed []runtime.Status, m Memory, now time.Time) []ContainerView {
+func Views(d *Desired, observed []*runtime.Status, m Memory, now time.Time) []ContainerView {
 	v := viewer{Desired: d, Memory: m, now: now, planned: map[string]Action{}, waits: map[string]Wait{}}
 	idle := m
 	idle.Busy = nil // what is under way is planned too, so that it is seen
@@ -90,7 +90,7 @@ func Views(d *Desired, observed []runtime.Status, m Memory, now time.Time) []Con
 	}
 	views := make([]ContainerView, 0, len(observed))
 	for i := range observed {
-		views = append(views, v.container(&observed[i]))
+		views = append(views, v.container(observed[i]))
 	}
 	for _, a := range plan.Actions {
 		if a.Verb == Create {

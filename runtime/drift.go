@@ -23,8 +23,8 @@ const looksAtOnce = 100
 func (r *Runtime) lookForDrift() {
 	r.looking.Lock()
 	defer r.looking.Unlock()
-	all := slices.DeleteFunc(r.List(), func(s Status) bool { return s.State != Running })
-	from, _ := slices.BinarySearchFunc(all, r.looked, func(s Status, name string) int { return strings.Compare(s.Name, name) })
+	all := slices.DeleteFunc(r.List(), func(s *Status) bool { return s.State != Running })
+	from, _ := slices.BinarySearchFunc(all, r.looked, func(s *Status, name string) int { return strings.Compare(s.Name, name) })
 	found := false
 	for i := range min(len(all), looksAtOnce) {
 		s := all[(from+i)%len(all)]

@@ -70,7 +70,7 @@ func (r *Runtime) Create(ctx context.Context, m *spec.Container, from Origin) (b
 		fault.Point("create-facts-written")
 		c = &container{name: name, facts: f}
 		r.mu.Lock()
-		r.byName[name] = c
+		r.put(c)
 		r.mu.Unlock()
 	}
 	if m.Spec.Suspend {
@@ -206,7 +206,7 @@ func (r *Runtime) Remove(ctx context.Context, name string) error {
 		}
 	}
 	r.mu.Lock()
-	delete(r.byName, name)
+	r.drop(name)
 	r.ids.release(c.facts.IDBase)
 	r.mu.Unlock()
 	return nil

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sort"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,7 +16,6 @@ import (
 	"stead/runtime/fault"
 	"stead/runtime/keeper"
 	"stead/runtime/weak"
-	"stead/spec"
 )
 
 // Options of Open.
@@ -49,10 +47,11 @@ type Runtime struct {
 	keeper keeper.Client
 	wake   chan struct{}
 
-	mu     sync.Mutex // guards what follows, and the fields of its containers
-	byName map[string]*container
-	ids    idRanges
-	shared sharedDirs
+	mu      sync.Mutex // guards what follows, and the fields of its containers
+	byName  map[string]*container
+	ordered []*container // all of byName, by name
+	ids     idRanges
+	shared  sharedDirs
 	// unwritten are containers whose facts the disk doesn't have yet; nil if none.
 	unwritten map[*container]bool
 	// removed is the newest entry in STATE/removed of each name.
@@ -85,6 +84,7 @@ type container struct {
 	noPipes            *keeper.Record // the run of which it was said that its pipes are gone
 	settling           sync.Mutex     // the end is told by the keeper and by a stop at once
 	settled            string         // id of the last run whose end was taken note of
+	told               told           // the last status
 }
 
 // Open reads what is known about the containers of a state directory. Unless
@@ -177,7 +177,7 @@ func (r *Runtime) load() error {
 			r.Log.Error("container is left alone", "container", name, "error", err)
 			continue
 		}
-		r.byName[name] = &container{name: name, facts: f}
+		r.put(&container{name: name, facts: f})
 		if f.IDBase != 0 && !r.ids.take(f.IDBase) {
 			r.Log.Error("ids are another container's: new ones are given at the next start", "container", name)
 			f.IDBase = 0
@@ -232,85 +232,4 @@ func (r *Runtime) changed() {
 	case r.wake <- struct{}{}:
 	default:
 	}
-}
-
-// List is what is known about every container, by name.
-func (r *Runtime) List() []Status {
-	r.mu.Lock()
-	all := make([]Status, 0, len(r.byName))
-	for _, c := range r.byName {
-		all = append(all, c.status())
-	}
-	r.mu.Unlock()
-	sort.Slice(all, func(i, j int) bool { return all[i].Name < all[j].Name })
-	return all
-}
-
-// Get is what is known about one container.
-func (r *Runtime) Get(name string) (Status, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	c, ok := r.byName[name]
-	if !ok {
-		return Status{}, false
-	}
-	return c.status(), true
-}
-
-// status derives; the caller holds the lock.
-func (c *container) status() Status {
-	s := Status{
-		Name: c.name, Applied: c.facts.Manifest, From: c.facts.From, State: Created,
-		CreatedAt: c.facts.CreatedAt, StoppedAt: c.facts.StoppedAt, Unapplied: c.facts.Unapplied, Drift: c.drift, Lost: c.lost,
-	}
-	if len(c.strayed) > 0 {
-		s.Drift = append(s.Drift[:len(s.Drift):len(s.Drift)], c.strayed...)
-	}
-	switch {
-	case c.rec != nil:
-		c.statusOfRecord(&s)
-	case c.facts.LastRun.began():
-		l := c.facts.LastRun
-		s.State, s.StartedAt, s.FinishedAt, s.Exit = Exited, l.StartedAt, l.FinishedAt, l.Exit
-		if s.Exit == nil {
-			s.Exit = &Exit{Code: -1, Reason: ReasonUnknown, Message: "the host went down while it ran"}
-		}
-	}
-	switch {
-	case c.starting:
-		s.State = Starting
-	case c.stopping && s.State == Running:
-		s.State = Stopping
-	}
-	return s
-}
-
-func (c *container) statusOfRecord(s *Status) {
-	r := c.rec
-	s.StartedAt, s.FinishedAt, s.Restarts, s.Failures = r.StartedAt, r.FinishedAt, r.Restarts, r.Failures
-	switch r.State {
-	case keeper.Running:
-		s.State, s.Pid = Running, r.Pid
-	case keeper.Exited:
-		s.State, s.Exit = Exited, exitOf(r.Ending, r.Stopping)
-		if failedEarly(r, c.facts.Manifest) {
-			s.Failures++
-		} else {
-			s.Failures = 0
-		}
-	default:
-		s.State = Starting
-	}
-}
-
-// failedEarly says whether a run counts for the back-off: it ended sooner than
-// the longest delay, or never began.
-func failedEarly(r *keeper.Record, c *spec.Container) bool {
-	if r.Stopping {
-		return false
-	}
-	if r.Ending != nil && r.Ending.Failed != "" {
-		return true
-	}
-	return r.FinishedAt.Sub(r.StartedAt) < time.Duration(c.Spec.Restart.Backoff.Max)
 }

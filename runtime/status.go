@@ -20,7 +20,7 @@ const (
 )
 
 // Status is what is known about one container of this host: facts, no
-// judgement. It is a copy; holders may keep it.
+// judgement. Nothing in it is ever changed; holders may keep it.
 type Status struct {
 	Name string
 	// Applied is the manifest as it was last applied, normalised. Never nil.

@@ -161,5 +161,5 @@ func planJSON(p reconcile.Plan) planView {
 // nothing is a host of which nothing is known. It serves plans only.
 type nothing struct{ reconcile.Runtime }
 
-func (nothing) List() []runtime.Status { return nil }
-func (nothing) Holds() *runtime.Holds  { return &runtime.Holds{} }
+func (nothing) List() []*runtime.Status { return nil }
+func (nothing) Holds() *runtime.Holds   { return &runtime.Holds{} }

@@ -1,0 +1,61 @@
+package runtime
+
+import (
+	"slices"
+	"testing"
+
+	"stead/runtime/keeper"
+	"stead/spec"
+)
+
+// What a pass may skip it knows by the pointer: it must change with whatever a
+// status is derived from, and with nothing else.
+func TestListMakesAStatusAnewWhenSomethingIsNew(t *testing.T) {
+	r := &Runtime{byName: map[string]*container{}}
+	for _, name := range []string{"c", "a", "b"} {
+		r.put(&container{name: name, facts: &facts{Manifest: &spec.Container{}}})
+	}
+	names := func() (all []string) {
+		for _, s := range r.List() {
+			all = append(all, s.Name)
+		}
+		return all
+	}
+	if got := names(); !slices.Equal(got, []string{"a", "b", "c"}) {
+		t.Fatalf("listed %v", got)
+	}
+	b := r.byName["b"]
+	for _, story := range []struct {
+		of     string
+		change func()
+		shows  func(s *Status) bool
+	}{
+		{"facts", func() { b.facts = &facts{Manifest: b.facts.Manifest, From: Origin{File: "/b.yaml"}} }, func(s *Status) bool { return s.From.File == "/b.yaml" }},
+		{"record", func() { b.rec = &keeper.Record{State: keeper.Running, Pid: 7} }, func(s *Status) bool { return s.Pid == 7 }},
+		{"a stop under way", func() { b.stopping = true }, func(s *Status) bool { return s.State == Stopping }},
+		{"a start under way", func() { b.starting = true }, func(s *Status) bool { return s.State == Starting }},
+		{"drift", func() { b.drift = []string{"pids"} }, func(s *Status) bool { return slices.Equal(s.Drift, []string{"pids"}) }},
+		{"other drift", func() { b.drift = []string{"cpu"} }, func(s *Status) bool { return slices.Equal(s.Drift, []string{"cpu"}) }},
+		{"losses", func() { b.lost = []string{"mount"} }, func(s *Status) bool { return slices.Equal(s.Lost, []string{"mount"}) }},
+		{"strayed files", func() { b.strayed = []string{"record"} }, func(s *Status) bool { return slices.Equal(s.Drift, []string{"cpu", "record"}) }},
+		{"drift mended", func() { b.drift, b.strayed = nil, nil }, func(s *Status) bool { return s.Drift == nil }},
+	} {
+		before := r.List()
+		if again := r.List(); !slices.Equal(again, before) {
+			t.Errorf("%s: new without a change", story.of)
+		}
+		story.change()
+		after := r.List()
+		if after[1] == before[1] || !story.shows(after[1]) {
+			t.Errorf("%s: not seen: %+v", story.of, after[1])
+		}
+		if after[0] != before[0] || after[2] != before[2] {
+			t.Errorf("%s: others are new too", story.of)
+		}
+	}
+	r.drop("a")
+	r.drop("nobody")
+	if got := names(); !slices.Equal(got, []string{"b", "c"}) || len(r.byName) != 2 {
+		t.Errorf("after a drop: %v", got)
+	}
+}
