@@ -269,7 +269,9 @@ type shelf struct {
 	files map[string]*source.File // by path
 	wake  chan struct{}
 	last  *source.Reading
-	reads int
+	reads int  // complete ones
+	told  bool // an event has told of a change
+	given *source.Reading
 }
 
 const etc = "/etc/stead/manifests"
@@ -284,6 +286,13 @@ func newShelf(files map[string]string) *shelf {
 
 func (s *shelf) put(name, content string) {
 	s.putQuietly(name, content)
+	s.tell()
+}
+
+func (s *shelf) tell() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.told = true
 	signal(s.wake)
 }
 
@@ -302,7 +311,7 @@ func (s *shelf) remove(names ...string) {
 	for _, name := range names {
 		delete(s.files, etc+"/"+name)
 	}
-	s.last = nil
+	s.last, s.told = nil, true
 	signal(s.wake)
 }
 
@@ -310,7 +319,7 @@ func (s *shelf) health(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.dirs = []source.Dir{{Path: etc, Err: err}}
-	s.last = nil
+	s.last, s.told = nil, true
 	signal(s.wake)
 }
 
@@ -318,10 +327,23 @@ func (s *shelf) Watch(context.Context) {}
 func (s *shelf) Wake() <-chan struct{} { return s.wake }
 func (s *shelf) Renew()                {}
 
+func (s *shelf) Follow() *source.Reading {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.told || s.given == nil {
+		return s.read()
+	}
+	return s.given
+}
+
 func (s *shelf) Read() *source.Reading {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reads++
+	return s.read()
+}
+
+func (s *shelf) read() *source.Reading {
 	if s.last == nil {
 		s.last = &source.Reading{Dirs: s.dirs}
 		for _, path := range slices.Sorted(maps.Keys(s.files)) {
@@ -330,6 +352,7 @@ func (s *shelf) Read() *source.Reading {
 			}
 		}
 	}
+	s.given, s.told = s.last, false
 	return s.last
 }
 

@@ -22,6 +22,8 @@ type Manifests interface {
 	Wake() <-chan struct{}
 	// Read rereads what may have changed; the same pointer if nothing has.
 	Read() *source.Reading
+	// Follow rereads what events have told of since, and is Read without Watch.
+	Follow() *source.Reading
 	// Renew makes the next Read trust no memory of directories.
 	Renew()
 }
@@ -149,24 +151,23 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer resync.Stop()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var look time.Time // until then the last reading is known to be good
+	follow := false // what events tell of is enough
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-e.Source.Wake():
-			look = time.Time{}
 			pace.event(time.Now())
 		case <-e.Runtime.Wake():
 			pace.other(time.Now().Add(e.Quiet))
 		case <-e.reported:
 			pace.other(time.Now().Add(e.Quiet))
 		case <-e.poke:
-			look = time.Time{}
+			follow = false
 			pace.event(time.Now())
 		case <-resync.C:
 			e.Source.Renew()
-			look = time.Time{}
+			follow = false
 			e.exec.wg.Go(func() { e.check(ctx) })
 			e.exec.wg.Go(func() { e.expire(ctx) })
 			pace.other(time.Now())
@@ -174,12 +175,11 @@ func (e *Engine) Run(ctx context.Context) error {
 		}
 		now := time.Now()
 		if due := pace.due(); !due.IsZero() && !now.Before(due) {
-			out := e.runPass(ctx, passOptions{known: now.Before(look)})
+			out := e.runPass(ctx, passOptions{follow: follow})
 			pace.passed(now, time.Now())
-			look = now.Add(e.Resync)
+			follow = true
 			if again := out.again(); !again.IsZero() {
 				pace.other(again)
-				look = earlier(look, again)
 			}
 		}
 		if due := pace.due(); !due.IsZero() {

@@ -17,10 +17,9 @@ type passOptions struct {
 	prompt  bool     // no settle time
 	retry   bool     // what failed is tried again now
 	confirm []string // removals, "all" for those that are pending now
-	// known: nothing has told of a change of files since the last reading, which is
-	// good for as long as it is watched; at thousands of files, looking at each after
-	// every action would be most of a pass.
-	known bool
+	// follow: what events tell of is read again, and no more; at thousands of files,
+	// looking at each after every action would be most of a pass.
+	follow bool
 }
 
 // runPass reads, observes, diffs and starts what is to be done.
@@ -30,7 +29,7 @@ func (e *Engine) runPass(ctx context.Context, o passOptions) *outcome {
 	// What is busy is asked before the host is observed: an action that ends in
 	// between leaves an observation that is out of date, and is not acted upon.
 	jobs := e.exec.jobs()
-	reading := e.reading(o.known)
+	reading := e.reading(o.follow)
 	observed := e.Runtime.List()
 	now := time.Now()
 
@@ -72,18 +71,14 @@ func (e *Engine) runPass(ctx context.Context, o passOptions) *outcome {
 	return out
 }
 
-// reading is what the manifest directories hold. Nothing is removed but by a new
-// reading: what is known serves only while no manifest is absent.
-func (e *Engine) reading(known bool) *source.Reading {
+// reading is what the manifest directories hold. Nothing is removed but by a
+// complete reading: events are followed only while no manifest is absent.
+func (e *Engine) reading(follow bool) *source.Reading {
 	e.mu.Lock()
-	known = known && e.declared != nil && len(e.memory.Absent) == 0
-	if known {
-		last := e.declared.Reading
-		known = last.Unwatched == nil && last.Retry == 0
-	}
+	follow = follow && len(e.memory.Absent) == 0
 	e.mu.Unlock()
-	if known {
-		return e.declared.Reading
+	if follow {
+		return e.Source.Follow()
 	}
 	return e.Source.Read()
 }

@@ -120,7 +120,11 @@ func (s *scan) look(f *folder, fd int, rel, real string) error {
 	}
 	s.refuse(s.trust.fault(&st, s.path(rel)))
 	if s.watch != nil && real != "" {
-		s.watch.folder(real, now) // watch, then read
+		var plain *named
+		if !s.dropIn && real == s.path(rel) {
+			plain = &named{tree: s.dir, rel: rel}
+		}
+		s.watch.folder(real, now, plain) // watch, then read
 	}
 	if !f.listed || f.racy || f.stamp != now {
 		lost, err := f.list(fd)

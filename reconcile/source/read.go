@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
@@ -15,6 +16,11 @@ func (s *Source) Read() *Reading {
 	s.init()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.read(false)
+}
+
+// read is Read; changed says that something is new already.
+func (s *Source) read(changed bool) *Reading {
 	if len(s.trees) != len(s.Dirs) {
 		s.trees, s.over, s.last = nil, nil, nil
 		for range s.Dirs {
@@ -22,7 +28,7 @@ func (s *Source) Read() *Reading {
 		}
 	}
 	now := time.Now()
-	changed := s.last == nil
+	changed = changed || s.last == nil
 	dirs := make([]Dir, len(s.Dirs))
 	scans := s.begin(now)
 	// Manifests are merged with the drop-ins of all directories, so those come first.
@@ -41,11 +47,16 @@ func (s *Source) Read() *Reading {
 		unwatched = s.watch.end()
 	}
 	s.tellWatching(unwatched)
-	if changed || !sameError(unwatched, s.last.Unwatched) {
+	return s.conclude(changed || !sameError(unwatched, s.last.Unwatched), dirs, unwatched, now)
+}
+
+// conclude makes a reading of what was found, where anything is new.
+func (s *Source) conclude(changed bool, dirs []Dir, unwatched error, now time.Time) *Reading {
+	if changed {
 		s.last = gather(dirs, s.trees)
-		s.last.Host, s.last.Fragments, s.last.Unwatched = s.Host, over.files, unwatched
+		s.last.Host, s.last.Fragments, s.last.Unwatched = s.Host, s.over.files, unwatched
 	}
-	retry := sooner(retryAfter(s.last.Files, now), retryAfter(over.files, now))
+	retry := sooner(retryAfter(s.last.Files, now), retryAfter(s.over.files, now))
 	if unwatched != nil {
 		retry = sooner(retry, Poll)
 	}
@@ -156,7 +167,11 @@ func gather(dirs []Dir, trees []*folder) *Reading {
 	r := &Reading{Dirs: dirs, Replaced: map[string]*File{}}
 	winner := map[string]*File{} // by path below the directory; nil: masked
 	for i := len(dirs) - 1; i >= 0; i-- {
-		var files []*File
+		if len(trees[i].entries) == 0 {
+			continue
+		}
+		files := make([]*File, 0, len(trees[i].entries))
+		below := slices.ContainsFunc(trees[:i], func(t *folder) bool { return len(t.entries) > 0 }) // some that it may replace
 		trees[i].each("", func(rel string, f *file) {
 			if by, taken := winner[rel]; taken {
 				if f.out != nil {
@@ -164,14 +179,17 @@ func gather(dirs []Dir, trees []*folder) *Reading {
 				}
 				return
 			}
-			if len(dirs) > 1 {
+			if below {
 				winner[rel] = f.out
 			}
 			if f.out != nil {
 				files = append(files, f.out)
 			}
 		})
-		r.Files = append(files, r.Files...)
+		if r.Files != nil {
+			files = append(files, r.Files...)
+		}
+		r.Files = files
 	}
 	return r
 }

@@ -114,3 +114,25 @@ func chmod(name string, mode os.FileMode) func(string) error {
 func chown(name string, uid int) func(string) error {
 	return func(root string) error { return unix.Chown(root+"/"+name, uid, -1) }
 }
+
+// Nothing of a directory that others came to be able to write is followed, what
+// was read before neither, until it is closed again.
+func TestTrustIsLostAndRegained(t *testing.T) {
+	root := t.TempDir()
+	tree(t, root, map[string]string{"m/a.yaml": "a"})
+	settle(t, root+"/m/a.yaml")
+	s := &Source{Dirs: []string{root + "/m"}, Parser: lines{}, Trust: &Trust{}}
+	s.Read()
+	if err := os.Chmod(root+"/m", 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if f := s.Read().Files[0]; f.Err == nil {
+		t.Errorf("followed while anybody can write it: %s", tell(root, s.last))
+	}
+	if err := os.Chmod(root+"/m", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if got := tell(root, s.Read()); got != "m/a.yaml: a\n" {
+		t.Errorf("closed again: %s", got)
+	}
+}

@@ -15,7 +15,7 @@ func (s *scan) visit(in *folder, dirfd int, e *entry, above, real string) {
 		s.gone(in, dirfd, e, above, err)
 		return
 	}
-	if e.file != nil && (!s.renew || !e.link) && e.file.current(&st, s.over) {
+	if e.file != nil && s.refused == "" && (!s.renew || !e.link) && e.file.current(&st, s.over) {
 		return
 	}
 	rel := e.name

@@ -23,13 +23,13 @@ func awaken(t *testing.T, s *Source, why string) {
 	}
 }
 
-// quiet reads until nothing wakes any more, so that what comes next is new.
+// quiet follows until nothing wakes any more, so that what comes next is new.
 func quiet(s *Source) *Reading {
-	r := s.Read()
+	r := s.Follow()
 	for {
 		select {
 		case <-s.Wake():
-			r = s.Read()
+			r = s.Follow()
 		case <-time.After(30 * time.Millisecond):
 			return r
 		}

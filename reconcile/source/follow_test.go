@@ -1,0 +1,133 @@
+package source
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// follower is a source that is watched, and the root that its directories are in.
+func follower(t *testing.T, files map[string]string, dirs ...string) (*Source, string) {
+	t.Helper()
+	root, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree(t, root, files)
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	s := &Source{Parser: lines{}}
+	for _, dir := range dirs {
+		s.Dirs = append(s.Dirs, root+"/"+dir)
+	}
+	s.Watch(ctx)
+	quiet(s)
+	return s, root
+}
+
+// What is changed through a name in another directory gives no event: Follow
+// leaves it alone, and so shows that it looks at nothing but what events name.
+func TestFollowLooksAtWhatEventsName(t *testing.T) {
+	for _, change := range []struct {
+		summary string
+		do      func(m string) error
+		want    string
+	}{
+		{"a new file", func(m string) error { return os.WriteFile(m+"/new.yaml", []byte("new"), 0o644) }, "m/a.yaml: a\nm/b.yaml: b\nm/new.yaml: new\nm/sub/c.yaml: c\n"},
+		{"a file renamed in", func(m string) error { return os.Rename(m+"/../ready", m+"/ready.yaml") }, "m/a.yaml: a\nm/b.yaml: b\nm/ready.yaml: r\nm/sub/c.yaml: c\n"},
+		{"a file that is written again", func(m string) error { return os.WriteFile(m+"/b.yaml", []byte("b2"), 0o644) }, "m/a.yaml: a\nm/b.yaml: b2\nm/sub/c.yaml: c\n"},
+		{"one in a subfolder", func(m string) error { return os.WriteFile(m+"/sub/c.yaml", []byte("c2"), 0o644) }, "m/a.yaml: a\nm/b.yaml: b\nm/sub/c.yaml: c2\n"},
+		{"a file that is deleted", func(m string) error { return os.Remove(m + "/b.yaml") }, "m/a.yaml: a\nm/sub/c.yaml: c\n"},
+		{"a file that is renamed", func(m string) error { return os.Rename(m+"/b.yaml", m+"/0.yaml") }, "m/0.yaml: b\nm/a.yaml: a\nm/sub/c.yaml: c\n"},
+		{"a file that moves to a subfolder", func(m string) error { return os.Rename(m+"/b.yaml", m+"/sub/b.yaml") }, "m/a.yaml: a\nm/sub/b.yaml: b\nm/sub/c.yaml: c\n"},
+	} {
+		t.Run(change.summary, func(t *testing.T) {
+			s, root := follower(t, map[string]string{"m/a.yaml": "a", "m/b.yaml": "b", "m/sub/c.yaml": "c", "ready": "r", "other/x": ""}, "m")
+			if err := os.Link(root+"/m/a.yaml", root+"/other/a"); err != nil {
+				t.Fatal(err)
+			}
+			quiet(s)
+			if err := os.WriteFile(root+"/other/a", []byte("hidden"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if err := change.do(root + "/m"); err != nil {
+				t.Fatal(err)
+			}
+			awaken(t, s, change.summary)
+			if got := tell(root, quiet(s)); got != change.want {
+				t.Errorf("followed:\n%swant:\n%s", got, change.want)
+			}
+			if got := s.Read().Files; got[0].Documents[0].Name != "hidden" && got[1].Documents[0].Name != "hidden" {
+				t.Errorf("read:\n%s", tell(root, s.last))
+			}
+		})
+	}
+}
+
+// Whatever happens to the directories, following the events comes to what reading
+// everything finds.
+func TestFollowFindsWhatReadFinds(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	choice := rand.New(rand.NewPCG(seed, 0))
+	s, root := follower(t, map[string]string{"m/a.yaml": "a", "n/sub/b.yaml": "b", "else/a.yaml": "e"}, "m", "n", "missing")
+	s.Trust = &Trust{}
+	places := []string{"m", "n", "m/sub", "n/sub", "m/a.container.d", "n/container.d", "else", "missing", "m/link", "n/a.yaml"}
+	names := []string{"a.yaml", "b.yaml", "c.yml", "d.txt", ".hidden", "sub", "link"}
+	path := func() string {
+		return root + "/" + places[choice.IntN(len(places))] + "/" + names[choice.IntN(len(names))]
+	}
+	operations := []func() string{
+		func() string { p := path(); os.WriteFile(p, fmt.Appendf(nil, "w%d", choice.IntN(4)), 0o644); return "write " + p },
+		func() string {
+			p := path()
+			os.WriteFile(root+"/else/new", []byte("r"), 0o644)
+			os.Rename(root+"/else/new", p)
+			return "rename in " + p
+		},
+		func() string { p, q := path(), path(); os.Rename(p, q); return "rename " + p + " " + q },
+		func() string { p := path(); os.Remove(p); return "remove " + p },
+		func() string { p := filepath.Dir(path()); os.MkdirAll(p, 0o755); return "mkdir " + p },
+		func() string {
+			p := filepath.Dir(path())
+			os.RemoveAll(p)
+			return "remove all " + p
+		},
+		func() string { p := path(); os.Symlink("../else/a.yaml", p); return "link " + p },
+		func() string { p := path(); os.Symlink("../else", p); return "link folder " + p },
+		func() string { p := path(); os.Symlink("/dev/null", p); return "mask " + p },
+		func() string {
+			p, mode := path(), []os.FileMode{0o644, 0o666, 0o755, 0o777}[choice.IntN(4)]
+			if choice.IntN(2) == 0 {
+				p = filepath.Dir(p)
+			}
+			if st, err := os.Stat(p); err == nil && st.IsDir() {
+				mode |= 0o700
+			}
+			os.Chmod(p, mode)
+			return fmt.Sprintf("chmod %o %s", mode, p)
+		},
+	}
+	reader := &Source{Dirs: s.Dirs, Parser: lines{}, Trust: s.Trust}
+	reader.Read()
+	var done []string
+	for range 400 {
+		for range 1 + choice.IntN(3) {
+			done = append(done, operations[choice.IntN(len(operations))]())
+		}
+		reader.Renew()
+		want := tell(root, reader.Read())
+		got := tell(root, s.Follow())
+		for end := time.After(5 * time.Second); got != want; got = tell(root, s.Follow()) {
+			select {
+			case <-s.Wake():
+			case <-end:
+				t.Fatalf("after %q\nfollowed:\n%swant:\n%s", done[max(0, len(done)-8):], got, want)
+			}
+		}
+	}
+}
