@@ -40,22 +40,28 @@ func manyManifests(b *testing.B, n, dropIns int) *source.Source {
 	return &source.Source{Dirs: []string{root}, Parser: spec.Parser{}, Trust: &source.Trust{}}
 }
 
+// manyContainers run from real files.
+func manyContainers(b *testing.B, n, dropIns int) (*Engine, *source.Source) {
+	src, rt := manyManifests(b, n, dropIns), newFake()
+	for _, f := range src.Read().Files {
+		for _, d := range f.Documents {
+			rt.by[d.Name] = &runtime.Status{Name: d.Name, Applied: d.Container, From: Origin{File: f.Path}, State: runtime.Running, Pid: 1}
+		}
+	}
+	e := &Engine{Source: src, Runtime: &fixedList{fakeRuntime: rt, list: rt.List()}}
+	e.init()
+	e.runPass(b.Context(), passOptions{})
+	return e, src
+}
+
 // BenchmarkPassNothingToDo is a pass over real files that finds nothing to do.
 // At 10,000 containers it may take 50 ms of CPU.
 func BenchmarkPassNothingToDo(b *testing.B) {
 	for _, size := range []struct{ n, dropIns int }{{1000, 0}, {10000, 0}, {10000, 1000}} {
 		b.Run(fmt.Sprintf("%d-%d-drop-ins", size.n, size.dropIns), func(b *testing.B) {
-			src, rt := manyManifests(b, size.n, size.dropIns), newFake()
-			for _, f := range src.Read().Files {
-				for _, d := range f.Documents {
-					rt.by[d.Name] = &runtime.Status{Name: d.Name, Applied: d.Container, From: Origin{File: f.Path}, State: runtime.Running, Pid: 1}
-				}
-			}
-			e := &Engine{Source: src, Runtime: &fixedList{fakeRuntime: rt, list: rt.List()}}
-			e.init()
-			e.runPass(b.Context(), passOptions{})
+			e, _ := manyContainers(b, size.n, size.dropIns)
 			time.Sleep(100 * time.Millisecond) // for the time stamps to be old enough
-			if out := e.runPass(b.Context(), passOptions{}); !out.plan.Empty() || len(rt.by) != size.n {
+			if out := e.runPass(b.Context(), passOptions{}); !out.plan.Empty() || len(e.Runtime.List()) != size.n {
 				b.Fatalf("something to do:\n%s", out.plan)
 			}
 			b.ReportAllocs()
@@ -64,6 +70,40 @@ func BenchmarkPassNothingToDo(b *testing.B) {
 				e.runPass(b.Context(), passOptions{})
 			}
 			b.ReportMetric(float64((cpu()-before).Microseconds())/1000/float64(b.N), "cpu-ms/op")
+		})
+	}
+}
+
+// BenchmarkPassOneChange is a pass that a single changed manifest among many has
+// woken: what an edit waits for must hardly grow with their number.
+func BenchmarkPassOneChange(b *testing.B) {
+	for _, n := range []int{100, 1000, 10000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			e, src := manyContainers(b, n, 0)
+			e.exec = newExecutor(e.Runtime, 1, func(*job) {}, func() {})
+			src.Watch(b.Context())
+			e.runPass(b.Context(), passOptions{})
+			file := src.Dirs[0] + "/c00000.yaml"
+			b.ReportAllocs()
+			var used time.Duration
+			for i := 0; b.Loop(); i++ {
+				b.StopTimer()
+				e.exec.wg.Wait()
+				if err := os.WriteFile(src.Dirs[0]+"/.new", []byte(yaml("c00000", fmt.Sprintf("resources: {pids: %d}", 10+i))), 0o644); err != nil {
+					b.Fatal(err)
+				}
+				if err := os.Rename(src.Dirs[0]+"/.new", file); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+				before := cpu()
+				for out := (*outcome)(nil); out == nil || len(out.plan.Actions) == 0; {
+					<-src.Wake()
+					out = e.runPass(b.Context(), passOptions{follow: true})
+				}
+				used += cpu() - before
+			}
+			b.ReportMetric(float64(used.Microseconds())/1000/float64(b.N), "cpu-ms/op")
 		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"stead/reconcile/source"
@@ -15,17 +16,17 @@ import (
 type Declared struct {
 	Reading *source.Reading
 
-	single    map[string]*Want   // names that one valid document claims
-	contested map[string][]claim // names that several claim
-	elsewhere map[string]claim   // names that only manifests for other hosts claim, or these too
-	invalid   []claim            // documents with errors
-	broken    []*source.File     // files that can't be read as a whole
-	waiting   []*source.File     // files whose writer is still at it
-	files     map[string]*source.File
-	writers   map[string]*source.File   // drop-ins that somebody writes to, by container; "" for all
-	byName    map[string][]*source.File // drop-ins by container; "" for all
-	notes     []string                  // what is no fault, and hardly meant
-	named     map[string]*spec.Error    // the first error of an invalid document, by its name
+	single    map[string]*Want               // names that one valid document claims
+	contested map[string][]claim             // names that several claim
+	elsewhere map[string]claim               // names that only manifests for other hosts claim, or these too
+	invalid   []claim                        // documents with errors
+	broken    []*source.File                 // files that can't be read as a whole
+	waiting   []*source.File                 // files whose writer is still at it
+	files     func() map[string]*source.File // by path; made when asked for
+	writers   map[string]*source.File        // drop-ins that somebody writes to, by container; "" for all
+	byName    map[string][]*source.File      // drop-ins by container; "" for all
+	notes     []string                       // what is no fault, and hardly meant
+	named     map[string]*spec.Error         // the first error of an invalid document, by its name
 }
 
 // claim is a document that says it is a container.
@@ -43,15 +44,22 @@ func (c claim) place() string {
 	return fmt.Sprintf("%s:%d", c.file.Path, c.doc.Line)
 }
 
-// Declare sorts out a reading.
+// Declare sorts out a reading. At ten thousand manifests it is most of what an edit
+// of one of them costs, hence one map and one piece of memory for all.
 func Declare(r *source.Reading) *Declared {
 	d := &Declared{
 		Reading: r, single: make(map[string]*Want, len(r.Files)), contested: map[string][]claim{},
-		files: make(map[string]*source.File, len(r.Files)), named: map[string]*spec.Error{}, elsewhere: map[string]claim{}, writers: writers(r.Fragments), byName: dropInsByName(r.Fragments),
+		named: map[string]*spec.Error{}, elsewhere: map[string]claim{}, writers: writers(r.Fragments), byName: dropInsByName(r.Fragments),
 	}
-	first := make(map[string]claim, len(r.Files))
+	d.files = sync.OnceValue(func() map[string]*source.File {
+		files := make(map[string]*source.File, len(r.Files))
+		for _, f := range r.Files {
+			files[f.Path] = f
+		}
+		return files
+	})
+	wants := make([]Want, 0, len(r.Files))
 	for _, f := range r.Files {
-		d.files[f.Path] = f
 		if f.Err != nil {
 			d.broken = append(d.broken, f)
 		}
@@ -59,54 +67,64 @@ func Declare(r *source.Reading) *Declared {
 			d.waiting = append(d.waiting, f)
 		}
 		for i := range f.Documents {
-			d.document(claim{f, &f.Documents[i]}, first)
+			c := claim{f, &f.Documents[i]}
+			if !d.declares(c) {
+				continue
+			}
+			if len(wants) == cap(wants) {
+				wants = make([]Want, 0, 64) // files of several documents
+			}
+			wants = append(wants, d.want(c))
+			d.single[c.doc.Container.Metadata.Name] = &wants[len(wants)-1]
 		}
 	}
-	d.noteDropIns(first)
+	d.noteDropIns()
 	return d
 }
 
-func (d *Declared) document(c claim, first map[string]claim) {
+// declares tells whether a document is the first that validly claims its name on
+// this host; what it is otherwise is noted.
+func (d *Declared) declares(c claim) bool {
 	if c.doc.Container == nil {
 		d.invalid = append(d.invalid, c)
 		if c.doc.Name != "" && len(c.doc.Errors) > 0 && d.named[c.doc.Name] == nil {
 			d.named[c.doc.Name] = c.doc.Errors[0]
 		}
-		return
+		return false
 	}
 	name := c.doc.Container.Metadata.Name
 	if c.doc.Elsewhere {
 		d.elsewhere[name] = c
-		return
+		return false
 	}
-	before, taken := first[name]
-	if !taken {
-		first[name] = c
-		d.single[name] = d.want(c)
-		return
+	if before := d.single[name]; before != nil {
+		d.contested[name] = []claim{before.claim}
+		delete(d.single, name)
 	}
-	if d.contested[name] == nil {
-		d.contested[name] = []claim{before}
+	if d.contested[name] != nil {
+		d.contested[name] = append(d.contested[name], c)
+		return false
 	}
-	d.contested[name] = append(d.contested[name], c)
-	delete(d.single, name)
+	return true
 }
 
 // fileOf returns the file that counts for a recorded origin: the one of that
 // path, or the one that replaces it in a later directory. Both results are nil
 // and false if there is none.
 func (d *Declared) fileOf(path string) *source.File {
-	if f := d.files[path]; f != nil {
+	if f := d.files()[path]; f != nil {
 		return f
 	}
 	return d.Reading.Replaced[path]
 }
 
 // want is what a claim asks for.
-func (d *Declared) want(c claim) *Want {
-	from := c.origin()
-	from.DropIns = d.dropIns(c.doc.Name)
-	w := &Want{Spec: c.doc.Container, From: from, Waiting: c.file.Waiting, Writer: c.file.Writer}
+func (d *Declared) want(c claim) Want {
+	w := Want{Spec: c.doc.Container, From: c.origin(), Waiting: c.file.Waiting, Writer: c.file.Writer, claim: c}
+	if len(d.Reading.Fragments) == 0 {
+		return w
+	}
+	w.From.DropIns = d.dropIns(c.doc.Name)
 	if f := d.writer(c.doc.Name); w.Waiting.IsZero() && f != nil {
 		w.Waiting, w.Writer = f.Waiting, f.Path
 	}

@@ -32,6 +32,8 @@ type Want struct {
 	// and Writer that file; zero if none has.
 	Waiting time.Time
 	Writer  string
+
+	claim claim // that asks for it; none if Err is set
 }
 
 // InvalidManifest is one that never gave a container.
@@ -90,7 +92,7 @@ func (d *Declared) Combine(observed []*runtime.Status) *Desired {
 		}
 		claims := d.contested[st.Name]
 		if w != nil {
-			claims = []claim{d.claimOf(w)}
+			claims = []claim{w.claim}
 		}
 		settled[st.Name] = true
 		kept := d.decide(st, claims, lost)
@@ -122,22 +124,13 @@ func (d *Declared) missedDirs(observed []*runtime.Status) []bool {
 		if dir.Err == nil {
 			continue
 		}
+		below := dir.Path + "/"
+		inside := func(file string) bool { return strings.HasPrefix(file, below) }
 		missed[i] = !dir.Missing() || !readable || slices.ContainsFunc(observed, func(st *runtime.Status) bool {
-			inside := func(file string) bool { return strings.HasPrefix(file, dir.Path+"/") }
 			return inside(st.From.File) || slices.ContainsFunc(st.From.DropIns, inside)
 		}) || slices.ContainsFunc(d.Reading.Fragments, func(f *source.File) bool { return f.Dir == i })
 	}
 	return missed
-}
-
-func (d *Declared) claimOf(w *Want) claim {
-	f := d.files[w.From.File]
-	for i := range f.Documents {
-		if f.Documents[i].Index == w.From.Document {
-			return claim{f, &f.Documents[i]}
-		}
-	}
-	return claim{}
 }
 
 // decide says what a container should be whose name is not simply declared
@@ -160,7 +153,8 @@ func (d *Declared) decide(st *runtime.Status, claims []claim, lost map[claim]err
 				lost[other] = contestError(other, c, "is taken by %s: one name, one manifest; rename or delete one")
 			}
 		}
-		return d.want(c)
+		w := d.want(c)
+		return &w
 	}
 	if err := mayHold(origin, st.Name); err != nil && origin != claims[0].file {
 		for _, c := range claims {

@@ -28,7 +28,7 @@ func (d *Declared) writer(name string) *source.File {
 
 // noteDropIns says which drop-ins change nothing, as no manifest has the name.
 // Where a manifest can't be read, it may be the one.
-func (d *Declared) noteDropIns(declared map[string]claim) {
+func (d *Declared) noteDropIns() {
 	if len(d.broken)+len(d.waiting) > 0 {
 		return
 	}
@@ -38,11 +38,9 @@ func (d *Declared) noteDropIns(declared map[string]claim) {
 		}
 	}
 	for _, f := range d.Reading.Fragments {
-		_, known := declared[f.Of]
-		if _, other := d.elsewhere[f.Of]; other {
-			known = true
-		}
-		if f.Of != "" && !known && d.named[f.Of] == nil {
+		_, elsewhere := d.elsewhere[f.Of]
+		known := d.single[f.Of] != nil || d.contested[f.Of] != nil || d.named[f.Of] != nil || elsewhere
+		if f.Of != "" && !known {
 			d.notes = append(d.notes, fmt.Sprintf("%s: no manifest declares %s: this drop-in changes nothing", f.Path, f.Of))
 		}
 	}

@@ -18,7 +18,7 @@ func Offline(old, new *source.Reading) (p Plan, notes []string) {
 	before := Declare(old).Combine(nil)
 	var observed []*runtime.Status
 	before.each(func(name string, w *Want) {
-		st := &runtime.Status{Name: name, Applied: w.Spec, From: moved(w.From, before.files[w.From.File], new), State: runtime.Running}
+		st := &runtime.Status{Name: name, Applied: w.Spec, From: moved(w.From, w.claim.file, new), State: runtime.Running}
 		if w.Spec.Spec.Suspend {
 			st.State = runtime.Created
 		}

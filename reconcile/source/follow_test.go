@@ -82,7 +82,11 @@ func TestFollowFindsWhatReadFinds(t *testing.T) {
 		return root + "/" + places[choice.IntN(len(places))] + "/" + names[choice.IntN(len(names))]
 	}
 	operations := []func() string{
-		func() string { p := path(); os.WriteFile(p, fmt.Appendf(nil, "w%d", choice.IntN(4)), 0o644); return "write " + p },
+		func() string {
+			p := path()
+			os.WriteFile(p, fmt.Appendf(nil, "w%d", choice.IntN(4)), 0o644)
+			return "write " + p
+		},
 		func() string {
 			p := path()
 			os.WriteFile(root+"/else/new", []byte("r"), 0o644)
