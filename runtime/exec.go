@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
-	"strings"
 
 	"stead/runtime/cgroup"
 	"stead/runtime/keeper"
@@ -27,6 +25,26 @@ type ExecOptions struct {
 // files as its 0, 1 and 2, which the caller may close, or with a terminal of
 // the container's own if there are none. It works beside a daemon, and without one.
 func (r *Runtime) Exec(ctx context.Context, name string, o ExecOptions, stdio ...*os.File) (*keeper.Exec, error) {
+	x, err := ExecPrepared(r.RunDir, name, o, stdio...)
+	if errors.Is(err, keeper.ErrUnprepared) {
+		return r.execResolved(ctx, name, o, stdio)
+	}
+	return x, err
+}
+
+// ExecPrepared is Exec as the container's own user, by what its start left in
+// runDir and nothing else: it costs the same whatever the container and however
+// many there are. keeper.ErrUnprepared says that it takes an opened Runtime.
+func ExecPrepared(runDir, name string, o ExecOptions, stdio ...*os.File) (*keeper.Exec, error) {
+	if o.User != "" {
+		return nil, keeper.ErrUnprepared
+	}
+	c := keeper.Command{Argv: o.Argv, Env: o.Env, WorkingDir: o.WorkingDir, Size: o.Size}
+	return keeper.Client{Run: runDir}.ExecPrepared(name, c, stdio)
+}
+
+// execResolved finds out all anew.
+func (r *Runtime) execResolved(ctx context.Context, name string, o ExecOptions, stdio []*os.File) (*keeper.Exec, error) {
 	c, err := r.find(name)
 	if err != nil {
 		return nil, err
@@ -35,20 +53,19 @@ func (r *Runtime) Exec(ctx context.Context, name string, o ExecOptions, stdio ..
 	if rec == nil || rec.State != keeper.Running {
 		return nil, fmt.Errorf("exec in %s: it does not run", name)
 	}
+	if g := r.host.Group(rec.ID()); (g.Frozen() || r.host.ParentFrozen()) && !g.FrozenByUs() {
+		return nil, fmt.Errorf("exec in %s: its cgroup is frozen, so nothing would run; stead apply thaws it, unless it is on hold", name)
+	}
 	m := *f.Manifest
 	m.Spec.Command, m.Spec.Args, m.Spec.Init = o.Argv, nil, false
 	if o.User != "" {
 		m.Spec.User, m.Spec.Groups = spec.Text(o.User), nil
 	}
-	if o.WorkingDir != "" {
-		m.Spec.WorkingDir = o.WorkingDir
-	}
 	p, err := process(&m, r.rootOf(&m))
 	if err != nil {
 		return nil, fmt.Errorf("exec in %s: %w", name, err)
 	}
-	p.Env = override(p.Env, o.Env)
-	p.Paths = candidates(o.Argv[0], p.Env)
+	p = p.With(o.Argv, o.Env, o.WorkingDir)
 	dirs, into := r.host.Group(rec.ID()).Join()
 	if into != "" {
 		dirs = append(dirs, into)
@@ -64,16 +81,6 @@ func (r *Runtime) Exec(ctx context.Context, name string, o ExecOptions, stdio ..
 		x, err = enter()
 	}
 	return x, err
-}
-
-// override adds variables, the later ones win.
-func override(env, more []string) []string {
-	key := func(e string) string { k, _, _ := strings.Cut(e, "="); return k }
-	for _, e := range more {
-		env = slices.DeleteFunc(env, func(old string) bool { return key(old) == key(e) })
-		env = append(env, e)
-	}
-	return env
 }
 
 // Root is the container's root directory on the host.

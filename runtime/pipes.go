@@ -22,8 +22,9 @@ func (r *Runtime) makePipes(rec *keeper.Record) error {
 	return os.WriteFile(keeper.RanPath(r.RunDir, rec.ID()), nil, 0o600)
 }
 
+// clearPipes removes what only a container that runs has need of.
 func (r *Runtime) clearPipes(id string) {
-	for _, p := range []string{keeper.StdoutPath(r.RunDir, id), keeper.StderrPath(r.RunDir, id), keeper.RanPath(r.RunDir, id)} {
+	for _, p := range []string{keeper.StdoutPath(r.RunDir, id), keeper.StderrPath(r.RunDir, id), keeper.RanPath(r.RunDir, id), keeper.PreparedPath(r.RunDir, id)} {
 		if err := os.Remove(p); err != nil && !errors.Is(err, os.ErrNotExist) {
 			r.Log.Error("clean up", "error", err)
 		}

@@ -18,8 +18,6 @@ import (
 // atUser: the user or a group does not exist. Besides launch's own.
 const atUser launch.Where = "user"
 
-const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
 // defaultCapabilities are the fourteen of Docker and Podman.
 var defaultCapabilities = []string{
 	"CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID",
@@ -45,7 +43,7 @@ func process(c *spec.Container, root string) (launch.Process, error) {
 		Rlimits:    rlimits(s.Ulimits),
 		Init:       s.Init,
 	}
-	p.Paths = candidates(p.Argv[0], env)
+	p.Paths = launch.Candidates(p.Argv[0], env)
 	names := capabilities(s.Security.Capabilities)
 	p.Caps = capSets(names, s.Security.Capabilities.Add, who.UID)
 	if s.Security.Seccomp != "unconfined" {
@@ -58,7 +56,7 @@ func process(c *spec.Container, root string) (launch.Process, error) {
 
 // environment: the manifest's wins.
 func environment(c *spec.Container, home string) []string {
-	env := map[string]string{"PATH": defaultPath, "HOME": home, "HOSTNAME": c.Spec.Hostname, "container": "stead"}
+	env := map[string]string{"PATH": launch.DefaultPath, "HOME": home, "HOSTNAME": c.Spec.Hostname, "container": "stead"}
 	for k, v := range c.Spec.Env {
 		env[k] = string(v)
 	}
@@ -68,27 +66,6 @@ func environment(c *spec.Container, home string) []string {
 		all = append(all, k+"="+v)
 	}
 	slices.Sort(all)
-	return all
-}
-
-// candidates are the paths that execvp(3) would try.
-func candidates(command string, env []string) []string {
-	if strings.Contains(command, "/") {
-		return []string{command}
-	}
-	path := defaultPath
-	for _, e := range env {
-		if v, ok := strings.CutPrefix(e, "PATH="); ok {
-			path = v
-		}
-	}
-	var all []string
-	for _, dir := range strings.Split(path, ":") {
-		if dir == "" {
-			dir = "."
-		}
-		all = append(all, strings.TrimSuffix(dir, "/")+"/"+command)
-	}
 	return all
 }
 

@@ -211,6 +211,9 @@ func (r *Runtime) launch(ctx context.Context, c *container, rec *keeper.Record, 
 		Stdout: keeper.StdoutPath(r.RunDir, id), Stderr: keeper.StderrPath(r.RunDir, id), Ran: keeper.RanPath(r.RunDir, id),
 	}
 	config.Cgroups, config.CgroupInto = group.Join()
+	if err := keeper.Prepare(r.RunDir, rec, config, group.MayJoin()); err != nil {
+		return err
+	}
 	_, err = r.keeper.Start(ctx, rec, config)
 	fault.Point("start-launched")
 	return err
@@ -219,6 +222,9 @@ func (r *Runtime) launch(ctx context.Context, c *container, rec *keeper.Record, 
 // makeGroup makes the cgroup. What this kernel has no means to limit is on
 // record as not applied.
 func (r *Runtime) makeGroup(c *container, group *cgroup.Group, m *spec.Container, devices []launch.Device) error {
+	if err := r.thawAll(); err != nil { // or the process could not go on either
+		return err
+	}
 	limits := limitsOf(m)
 	limits.Devices = r.deviceList(m, devices)
 	refused, err := group.Create(limits)

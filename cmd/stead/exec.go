@@ -83,12 +83,18 @@ func (a *app) exec(ctx context.Context, name string, o runtime.ExecOptions, stdi
 			return 0, err
 		}
 	}
-	rt, err := a.openOnly(ctx, name)
-	if err != nil {
-		return 0, err
+	start := func(files ...*os.File) (*keeper.Exec, error) {
+		x, err := runtime.ExecPrepared(a.runDir, name, o, files...)
+		if !errors.Is(err, keeper.ErrUnprepared) {
+			return x, err
+		}
+		rt, err := a.openOnly(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		defer rt.Close()
+		return rt.Exec(ctx, name, o, files...)
 	}
-	defer rt.Close()
-	start := func(files ...*os.File) (*keeper.Exec, error) { return rt.Exec(ctx, name, o, files...) }
 	if t == nil {
 		return a.execPipes(start, stdin)
 	}

@@ -22,29 +22,34 @@ type execBody struct {
 	Size    launch.Size
 }
 
-// exec starts a process in a container and answers twice: when it runs, and
-// when it ended. It is our child as the container is: its pid 1 does not go
-// away before all in it are reaped by their parents outside, and an exec client
-// that is stopped could hold that up for ever.
+// exec starts a process that its body says all of.
 func (s *server) exec(c conn, q *request, fds []int) error {
-	defer func() { closeAll(fds) }()
 	if len(fds) == 0 {
 		return errors.New("exec needs a body")
 	}
 	var b execBody
-	err := decodeBody(fds[0], &b)
-	if fds = fds[1:]; err != nil {
+	if err := decodeBody(fds[0], &b); err != nil {
+		closeAll(fds[1:])
 		return fmt.Errorf("decode exec: %w", err)
 	}
+	return s.enter(c, q.ID, &b, fds[1:])
+}
+
+// enter starts a process in a container and answers twice: when it runs, and
+// when it ended. It is our child as the container is: its pid 1 does not go
+// away before all in it are reaped by their parents outside, and an exec client
+// that is stopped could hold that up for ever.
+func (s *server) enter(c conn, id string, b *execBody, fds []int) error {
+	defer func() { closeAll(fds) }()
 	if want := map[bool]int{true: 0, false: 3}[b.TTY]; len(fds) != want {
 		return fmt.Errorf("exec needs %d descriptors", want)
 	}
 	for _, fd := range fds {
 		giveAway(fd, b.IDBase)
 	}
-	target, err := s.target(q.ID)
+	target, err := s.target(id)
 	if err != nil {
-		return fmt.Errorf("exec in %s: %w", q.ID, err)
+		return fmt.Errorf("exec in %s: %w", id, err)
 	}
 	defer unix.Close(target)
 	var end chan unix.WaitStatus
@@ -175,15 +180,20 @@ func (k Client) Exec(ctx context.Context, id string, idBase uint32, cgroups []st
 		return nil, fmt.Errorf("encode exec: %w", err)
 	}
 	defer b.Close()
-	fds := []int{int(b.Fd())}
-	for _, f := range stdio {
+	return k.enter(request{Op: "exec", ID: id}, append([]*os.File{b}, stdio...))
+}
+
+// enter asks for a process and waits until it runs.
+func (k Client) enter(q request, files []*os.File) (*Exec, error) {
+	var fds []int
+	for _, f := range files {
 		fds = append(fds, int(f.Fd()))
 	}
 	c, err := k.dial()
 	if err != nil {
 		return nil, err
 	}
-	if err = c.send(request{Op: "exec", ID: id}, fds...); err == nil {
+	if err = c.send(q, fds...); err == nil {
 		var r reply
 		var got []int
 		if got, err = c.receive(&r); err == nil {

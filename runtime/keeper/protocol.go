@@ -20,12 +20,13 @@ func Socket(run string) string { return filepath.Join(run, "keeper.sock") }
 // request is one message to the keeper. Start and exec have their body in a
 // memfd, the first descriptor that comes along.
 type request struct {
-	Op       string `json:"op"` // start, exec, signal, wait, limit, list, watch, upgrade, quit
-	ID       string `json:"id,omitempty"`
-	Signal   int    `json:"signal,omitempty"`
-	Stopping bool   `json:"stopping,omitempty"`
-	LogSize  int64  `json:"logSize,omitempty"`
-	LogKeep  int    `json:"logKeep,omitempty"`
+	Op       string   `json:"op"` // start, exec, exec-prepared, signal, wait, limit, list, watch, upgrade, quit
+	ID       string   `json:"id,omitempty"`
+	Signal   int      `json:"signal,omitempty"`
+	Stopping bool     `json:"stopping,omitempty"`
+	LogSize  int64    `json:"logSize,omitempty"`
+	LogKeep  int      `json:"logKeep,omitempty"`
+	Command  *Command `json:"command,omitempty"` // of exec-prepared
 }
 
 // reply is one message of the keeper.

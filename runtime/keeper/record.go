@@ -82,6 +82,9 @@ func StdoutPath(run, id string) string { return path(run, id, ".stdout") }
 func StderrPath(run, id string) string { return path(run, id, ".stderr") }
 func RanPath(run, id string) string    { return path(run, id, ".ran") }
 
+// PreparedPath is what execs have in common (Prepare).
+func PreparedPath(run, id string) string { return path(run, id, ".exec") }
+
 // Write replaces the record on disk. It is not synced: it has to outlive
 // processes, not the boot.
 func (r *Record) Write(run string) error {
@@ -229,7 +232,7 @@ func Forget(run, id string) error {
 			failed = os.Remove(link)
 		}
 	}
-	for _, suffix := range []string{".stdout", ".stderr", ".ran", ".json~", ".json"} { // the record last: it names the rest
+	for _, suffix := range []string{".stdout", ".stderr", ".ran", ".exec", ".json~", ".json"} { // the record last: it names the rest
 		if err := os.Remove(path(run, id, suffix)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			failed = errors.Join(failed, err)
 		}

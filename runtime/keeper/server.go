@@ -224,6 +224,8 @@ func (s *server) dispatch(c conn, q *request, fds []int) error {
 		return s.start(c, fds[0])
 	case "exec":
 		return s.exec(c, q, fds)
+	case "exec-prepared":
+		return s.execPrepared(c, q, fds)
 	case "upgrade":
 		return s.become(c, fds)
 	}

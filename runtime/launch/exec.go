@@ -121,13 +121,17 @@ func (l *Launcher) stdio(given [3]int) (std [3]int, opened []int) {
 	return std, opened
 }
 
-// tasks opens the files by which the child joins the v1 cgroups.
+// tasks opens the files by which the child joins the v1 cgroups, those that
+// there are.
 func (e *Entry) tasks() (fds []int, err error) {
 	for _, dir := range e.Cgroups {
 		if dir == e.CgroupInto {
 			continue
 		}
 		fd, err := unix.Open(dir+"/tasks", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		if err == unix.ENOENT {
+			continue
+		}
 		if err != nil {
 			return fds, &Error{AtStep, "open " + dir + "/tasks", errnoOf(err), ""}
 		}

@@ -1,0 +1,46 @@
+package keeper
+
+import (
+	"errors"
+	"os"
+	"testing"
+)
+
+// A keeper of an older program knows no prepared exec: what it says is no answer.
+func TestOlderKeeper(t *testing.T) {
+	run := t.TempDir()
+	if err := MakeDirs(run); err != nil {
+		t.Fatal(err)
+	}
+	if err := (&Record{Name: "web", Nonce: "1"}).Point(run); err != nil {
+		t.Fatal(err)
+	}
+	k := Client{Run: run}
+	if _, err := k.ExecPrepared("web", Command{Argv: []string{"true"}}, []*os.File{os.Stdin}); !errors.Is(err, ErrUnprepared) {
+		t.Errorf("without a keeper: %v", err)
+	}
+	l, err := listen(run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, answer := range []reply{{Error: `unknown request "exec-prepared"`}, {Error: "exec in web.1: not held", Missing: true}, {Error: "execute true: no such file", Where: "command"}} {
+		go func() {
+			c, err := l.AcceptUnix()
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			var q request
+			if fds, err := (conn{c}).receive(&q); err == nil {
+				closeAll(fds)
+				conn{c}.send(answer)
+			}
+		}()
+		_, err := k.ExecPrepared("web", Command{Argv: []string{"true"}}, []*os.File{os.Stdin})
+		var launched *StartError
+		if unprepared := errors.Is(err, ErrUnprepared); unprepared == errors.As(err, &launched) || unprepared != (answer.Where == "") {
+			t.Errorf("after %+v: %v", answer, err)
+		}
+	}
+}
