@@ -83,13 +83,13 @@ func BenchmarkPassOneChange(b *testing.B) {
 			e.exec = newExecutor(e.Runtime, 1, func(*job) {}, func() {})
 			src.Watch(b.Context())
 			e.runPass(b.Context(), passOptions{})
-			file := src.Dirs[0] + "/c00000.yaml"
+			file := src.Dirs[0] + "/web-00000.yaml"
 			b.ReportAllocs()
 			var used time.Duration
 			for i := 0; b.Loop(); i++ {
 				b.StopTimer()
 				e.exec.wg.Wait()
-				if err := os.WriteFile(src.Dirs[0]+"/.new", []byte(yaml("c00000", fmt.Sprintf("resources: {pids: %d}", 10+i))), 0o644); err != nil {
+				if err := os.WriteFile(src.Dirs[0]+"/.new", []byte(yaml("web-00000", fmt.Sprintf("resources: {pids: %d}", 10+i))), 0o644); err != nil {
 					b.Fatal(err)
 				}
 				if err := os.Rename(src.Dirs[0]+"/.new", file); err != nil {

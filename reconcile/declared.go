@@ -16,7 +16,7 @@ import (
 type Declared struct {
 	Reading *source.Reading
 
-	single    map[string]*Want               // names that one valid document claims
+	singles                                  // names that one valid document claims
 	contested map[string][]claim             // names that several claim
 	elsewhere map[string]claim               // names that only manifests for other hosts claim, or these too
 	invalid   []claim                        // documents with errors
@@ -44,20 +44,13 @@ func (c claim) place() string {
 	return fmt.Sprintf("%s:%d", c.file.Path, c.doc.Line)
 }
 
-// Declare sorts out a reading. At ten thousand manifests it is most of what an edit
-// of one of them costs, hence one map and one piece of memory for all.
+// Declare sorts out a reading. At ten thousand manifests it is most of what a cold
+// pass costs, hence one map and one piece of memory for all.
 func Declare(r *source.Reading) *Declared {
 	d := &Declared{
-		Reading: r, single: make(map[string]*Want, len(r.Files)), contested: map[string][]claim{},
+		Reading: r, singles: makeSingles(len(r.Files)), contested: map[string][]claim{}, files: filesOf(r),
 		named: map[string]*spec.Error{}, elsewhere: map[string]claim{}, writers: writers(r.Fragments), byName: dropInsByName(r.Fragments),
 	}
-	d.files = sync.OnceValue(func() map[string]*source.File {
-		files := make(map[string]*source.File, len(r.Files))
-		for _, f := range r.Files {
-			files[f.Path] = f
-		}
-		return files
-	})
 	wants := make([]Want, 0, len(r.Files))
 	for _, f := range r.Files {
 		if f.Err != nil {
@@ -75,11 +68,82 @@ func Declare(r *source.Reading) *Declared {
 				wants = make([]Want, 0, 64) // files of several documents
 			}
 			wants = append(wants, d.want(c))
-			d.single[c.doc.Container.Metadata.Name] = &wants[len(wants)-1]
+			d.put(c.doc.Container.Metadata.Name, &wants[len(wants)-1])
 		}
 	}
 	d.noteDropIns()
 	return d
+}
+
+func filesOf(r *source.Reading) func() map[string]*source.File {
+	return sync.OnceValue(func() map[string]*source.File {
+		files := make(map[string]*source.File, len(r.Files))
+		for _, f := range r.Files {
+			files[f.Path] = f
+		}
+		return files
+	})
+}
+
+// next sorts out a reading that differs little from d's: what has changed is laid
+// over what is the same. Where that is not simple, it is Declare.
+func (d *Declared) next(r *source.Reading) *Declared {
+	if d == nil || !r.Followed || r.Number != d.Reading.Number+1 {
+		return Declare(r)
+	}
+	n := *d
+	n.Reading, n.files, n.notes = r, filesOf(r), nil
+	n.singles = d.share()
+	for _, c := range r.Changes {
+		if !simple(c.Before) || !simple(c.After) || !n.withdraw(c.Before) {
+			return Declare(r)
+		}
+	}
+	for _, c := range r.Changes {
+		if !n.admit(c.After) {
+			return Declare(r)
+		}
+	}
+	n.noteDropIns()
+	return &n
+}
+
+// simple tells whether a file holds nothing but valid manifests for this host.
+func simple(f *source.File) bool {
+	return f == nil || f.Err == nil && f.Waiting.IsZero() && !slices.ContainsFunc(f.Documents, func(doc spec.Document) bool {
+		return doc.Container == nil || doc.Elsewhere || len(doc.Errors) > 0
+	})
+}
+
+// withdraw takes out what a file declared; false if a name was not its alone.
+func (d *Declared) withdraw(f *source.File) bool {
+	if f == nil {
+		return true
+	}
+	for i := range f.Documents {
+		name := f.Documents[i].Name
+		if w := d.single(name); w == nil || w.claim.file != f {
+			return false
+		}
+		d.put(name, nil)
+	}
+	return true
+}
+
+// admit takes in what a file declares; false if somebody else claims a name.
+func (d *Declared) admit(f *source.File) bool {
+	if f == nil {
+		return true
+	}
+	for i := range f.Documents {
+		c := claim{f, &f.Documents[i]}
+		if d.contested[c.doc.Name] != nil || d.single(c.doc.Name) != nil {
+			return false
+		}
+		w := d.want(c)
+		d.put(c.doc.Name, &w)
+	}
+	return !d.crowded()
 }
 
 // declares tells whether a document is the first that validly claims its name on
@@ -97,9 +161,9 @@ func (d *Declared) declares(c claim) bool {
 		d.elsewhere[name] = c
 		return false
 	}
-	if before := d.single[name]; before != nil {
+	if before := d.single(name); before != nil {
 		d.contested[name] = []claim{before.claim}
-		delete(d.single, name)
+		d.put(name, nil)
 	}
 	if d.contested[name] != nil {
 		d.contested[name] = append(d.contested[name], c)

@@ -19,6 +19,12 @@ type Desired struct {
 
 	kept   map[string]*Want // containers that stay as they are applied, and why
 	missed []bool           // by directory: it can't be read, and that matters
+
+	observed []*runtime.Status // what the declared was held against
+	wants    []*Want           // how each of them should be, by the same index; nil: not there
+	slots    []int32           // where that stands among the singles; -1 if it is no plain case
+	there    []bool            // by slot: it is among the observed
+	absent   []*runtime.Status // those that should not be there
 }
 
 // Want is one container as it should be.
@@ -48,59 +54,60 @@ func (d *Desired) Lookup(name string) *Want {
 	if w := d.kept[name]; w != nil {
 		return w
 	}
-	return d.single[name]
+	return d.single(name)
 }
 
-// Len counts the containers that should be there.
-func (d *Desired) Len() int {
-	n := len(d.single)
-	for name := range d.kept {
-		if d.single[name] == nil {
-			n++
-		}
+// wanted is Lookup for the i-th of what is observed.
+func (d *Desired) wanted(i int, st *runtime.Status) *Want {
+	if i < len(d.observed) && d.observed[i] == st {
+		return d.wants[i]
 	}
-	return n
+	return d.Lookup(st.Name)
 }
 
-// each calls visit for every container that should be there, in no order.
-func (d *Desired) each(visit func(name string, w *Want)) {
-	for name, w := range d.single {
-		if d.kept[name] == nil {
-			visit(name, w)
+// coming calls visit for every container that should be there and is not.
+func (d *Desired) coming(visit func(name string, w *Want)) {
+	for slot, w := range d.list {
+		if w != nil && !d.there[slot] {
+			visit(w.Spec.Metadata.Name, w)
 		}
-	}
-	for name, w := range d.kept {
-		visit(name, w)
 	}
 }
 
 // Combine holds what is declared against what runs. The runtime's records hold
 // the applied manifests and where they came from, so this needs no memory of its
 // own and gives the same after a restart of the daemon.
-func (d *Declared) Combine(observed []*runtime.Status) *Desired {
-	out := &Desired{Declared: d, kept: map[string]*Want{}, missed: d.missedDirs(observed)}
+func (d *Declared) Combine(observed []*runtime.Status) *Desired { return d.combine(observed, nil) }
+
+// combine is Combine. What before found of the same statuses is not looked up
+// again, and not looked at where the manifest is the same too.
+func (d *Declared) combine(observed []*runtime.Status, before *Desired) *Desired {
+	out := &Desired{
+		Declared: d, kept: map[string]*Want{}, observed: observed,
+		wants: make([]*Want, len(observed)), slots: make([]int32, len(observed)), there: make([]bool, len(d.list)),
+	}
 	lost := map[claim]error{}
 	settled := map[string]bool{}
-	for i := range observed {
-		st := observed[i]
-		w := d.single[st.Name]
-		if w != nil && w.From.File == st.From.File { // the common case: the manifest is where it was
-			if err := d.dropInGone(st.From); err != nil {
-				out.kept[st.Name] = &Want{Spec: st.Applied, From: st.From, Err: err}
-			}
+	var unusual []*runtime.Status
+	memory := recall{before, 0}
+	for i, st := range observed {
+		slot, same := memory.slot(d, st)
+		if slot < 0 {
+			slot = d.slot(st.Name)
+		}
+		var w *Want
+		if slot >= 0 {
+			w, out.there[slot] = d.list[slot], true
+		}
+		if same || w != nil && w.From.File == st.From.File && len(st.From.DropIns) == 0 { // the common case: the manifest is where it was
+			out.wants[i], out.slots[i] = w, slot
 			continue
 		}
-		claims := d.contested[st.Name]
-		if w != nil {
-			claims = []claim{w.claim}
-		}
-		settled[st.Name] = true
-		kept := d.decide(st, claims, lost)
-		if err := d.dropInGone(st.From); err != nil && (kept == nil && w != nil || kept != nil && kept.Err == nil) {
-			kept = &Want{Spec: st.Applied, From: st.From, Err: err}
-		}
-		if kept != nil {
-			out.kept[st.Name] = kept
+		out.slots[i] = -1
+		unusual = append(unusual, st)
+		out.unusual(st, w, settled, lost)
+		if out.wants[i] = out.Lookup(st.Name); out.wants[i] == nil {
+			out.absent = append(out.absent, st)
 		}
 	}
 	for name, claims := range d.contested {
@@ -110,13 +117,61 @@ func (d *Declared) Combine(observed []*runtime.Status) *Desired {
 			}
 		}
 	}
+	out.missed = d.missedDirs(unusual)
 	out.listInvalid(observed, lost)
 	return out
 }
 
-// missedDirs tells which directories can't be read so that it matters. One of a
-// search path that is just not there, and from which nothing came, does not.
-func (d *Declared) missedDirs(observed []*runtime.Status) []bool {
+// unusual settles what becomes of a container that has drop-ins, or is not simply
+// declared where it was.
+func (d *Desired) unusual(st *runtime.Status, w *Want, settled map[string]bool, lost map[claim]error) {
+	var kept *Want
+	gone := d.dropInGone(st.From)
+	if w == nil || w.From.File != st.From.File {
+		claims := d.contested[st.Name]
+		if w != nil {
+			claims = []claim{w.claim}
+		}
+		settled[st.Name] = true
+		kept = d.decide(st, claims, lost)
+	}
+	if gone != nil && (kept == nil && w != nil || kept != nil && kept.Err == nil) {
+		kept = &Want{Spec: st.Applied, From: st.From, Err: gone}
+	}
+	if kept != nil {
+		d.kept[st.Name] = kept
+	}
+}
+
+// recall walks through what a combination before found, as the next one walks
+// through its containers; both are sorted by name.
+type recall struct {
+	before *Desired
+	at     int
+}
+
+// slot is where the want of the very same status was found, -1 if that is not
+// known, and whether it is the same want.
+func (r *recall) slot(d *Declared, st *runtime.Status) (slot int32, same bool) {
+	if r.before == nil || r.before.lineage != d.lineage {
+		return -1, false
+	}
+	seen := r.before.observed
+	if r.at < len(seen) && seen[r.at] == st {
+		slot = r.before.slots[r.at]
+		r.at++
+		return slot, slot >= 0 && d.list[slot] == r.before.list[slot]
+	}
+	for r.at < len(seen) && seen[r.at].Name <= st.Name {
+		r.at++
+	}
+	return -1, false
+}
+
+// missedDirs tells which directories can't be read so that it matters: not one of
+// a search path that is just not there, and from which nothing came. What is
+// declared by a file that is there, without drop-ins, came from none of them.
+func (d *Declared) missedDirs(unusual []*runtime.Status) []bool {
 	dirs := d.Reading.Dirs
 	missed := make([]bool, len(dirs))
 	readable := slices.ContainsFunc(dirs, func(dir source.Dir) bool { return dir.Err == nil })
@@ -126,7 +181,7 @@ func (d *Declared) missedDirs(observed []*runtime.Status) []bool {
 		}
 		below := dir.Path + "/"
 		inside := func(file string) bool { return strings.HasPrefix(file, below) }
-		missed[i] = !dir.Missing() || !readable || slices.ContainsFunc(observed, func(st *runtime.Status) bool {
+		missed[i] = !dir.Missing() || !readable || slices.ContainsFunc(unusual, func(st *runtime.Status) bool {
 			return inside(st.From.File) || slices.ContainsFunc(st.From.DropIns, inside)
 		}) || slices.ContainsFunc(d.Reading.Fragments, func(f *source.File) bool { return f.Dir == i })
 	}

@@ -46,21 +46,17 @@ func Compare(old, new *spec.Container) []Change {
 	return changes
 }
 
-// Diff says what has to be done. It reads its arguments and nothing else.
+// Diff says what has to be done; observed is what d was combined with. It reads its
+// arguments and nothing else.
 func Diff(d *Desired, observed []*runtime.Status, m Memory, now time.Time) Plan {
 	p := planner{Desired: d, Memory: m, now: now}
 	if p.Compare == nil {
 		p.Compare = Compare
 	}
-	found := 0
-	for i := range observed {
-		st := observed[i]
-		w := d.Lookup(st.Name)
+	for i, st := range observed {
+		w := d.wanted(i, st)
 		if w == nil {
-			p.absent = append(p.absent, st)
 			w = &Want{Spec: st.Applied, From: st.From}
-		} else {
-			found++
 		}
 		if h := p.Holds.Of(st.Name); h != nil {
 			p.onHold(st, w, h)
@@ -72,9 +68,7 @@ func Diff(d *Desired, observed []*runtime.Status, m Memory, now time.Time) Plan 
 	if len(p.absent) > 0 {
 		p.removals()
 	}
-	if found < d.Len() {
-		p.creations(observed)
-	}
+	p.creations()
 	if len(p.plan.Actions) > 1 {
 		slices.SortFunc(p.plan.Actions, func(a, b Action) int { return cmp.Compare(a.Name, b.Name) })
 	}
@@ -87,10 +81,9 @@ func Diff(d *Desired, observed []*runtime.Status, m Memory, now time.Time) Plan 
 type planner struct {
 	*Desired
 	Memory
-	now    time.Time
-	total  int
-	absent []*runtime.Status
-	plan   Plan
+	now   time.Time
+	total int
+	plan  Plan
 }
 
 // do adds an action, unless it failed before and is not due again.
@@ -113,6 +106,10 @@ func (p *planner) do(a Action) {
 
 // container plans for one that is there and should be.
 func (p *planner) container(st *runtime.Status, w *Want) {
+	if st.State == runtime.Running && st.Applied == w.Spec && st.StoppedAt == nil && len(st.Unapplied)+len(st.Drift)+len(st.Lost) == 0 &&
+		!w.Spec.Spec.Suspend && st.From.Equal(w.From) {
+		return // as nearly all are, nearly always
+	}
 	if st.State == runtime.Starting || st.State == runtime.Stopping {
 		return // it will report
 	}
@@ -214,15 +211,8 @@ func (p *planner) ended(st *runtime.Status, a Action) {
 }
 
 // creations plans for what is declared and not there.
-func (p *planner) creations(observed []*runtime.Status) {
-	exists := make(map[string]struct{}, len(observed))
-	for i := range observed {
-		exists[observed[i].Name] = struct{}{}
-	}
-	p.each(func(name string, w *Want) {
-		if _, there := exists[name]; there || w.Err != nil {
-			return
-		}
+func (p *planner) creations() {
+	p.coming(func(name string, w *Want) {
 		a := Action{Verb: Create, Name: name, Spec: w.Spec, From: w.From, Suspend: w.Spec.Spec.Suspend, Cause: "manifest " + shortName(w.From)}
 		if a.Suspend {
 			a.Cause += ", suspended"

@@ -344,19 +344,19 @@ func TestAbsencesCountInHealthyReadingsOnly(t *testing.T) {
 	list := []*runtime.Status{running(t, "a"), running(t, "b")}
 	s := newShelf(map[string]string{"b.yaml": yaml("b")})
 	m := Memory{Confirmed: map[string]bool{"a": true, "b": true, "c": true}}
-	m.absences(Declare(s.Read()).Combine(list), list, noon)
+	m.absences(Declare(s.Read()).Combine(list), noon)
 	if !m.Absent["a"].Equal(noon) || len(m.Absent) != 1 {
 		t.Fatalf("absent %v, want a since noon", m.Absent)
 	}
 	if !m.Confirmed["a"] || len(m.Confirmed) != 1 {
 		t.Errorf("confirmed %v: b is declared and c is gone, so only a", m.Confirmed)
 	}
-	m.absences(Declare(s.Read()).Combine(list), list, noon.Add(time.Second))
+	m.absences(Declare(s.Read()).Combine(list), noon.Add(time.Second))
 	if !m.Absent["a"].Equal(noon) {
 		t.Errorf("absent since %v, want noon still", m.Absent["a"])
 	}
 	s.health(errors.New("input/output error"))
-	m.absences(Declare(s.Read()).Combine(list), list, noon.Add(2*time.Second))
+	m.absences(Declare(s.Read()).Combine(list), noon.Add(2*time.Second))
 	if len(m.Absent) != 0 {
 		t.Errorf("absent %v: a directory that can't be read proves nothing", m.Absent)
 	}
@@ -365,7 +365,7 @@ func TestAbsencesCountInHealthyReadingsOnly(t *testing.T) {
 func TestFailuresAreRetriedWithPatience(t *testing.T) {
 	files := map[string]string{"web.yaml": yaml("web")}
 	s := newShelf(files)
-	want := Declare(s.Read()).single["web"].Spec
+	want := Declare(s.Read()).single("web").Spec
 	failure := Failure{Verb: Create, Message: "no space left", Count: 3, At: noon.Add(-time.Second), spec: want}
 	d := Declare(s.Read()).Combine(nil)
 	plan := Diff(d, nil, Memory{Failures: map[string]Failure{"web": failure}}, noon)

@@ -39,7 +39,7 @@ func (d *Declared) noteDropIns() {
 	}
 	for _, f := range d.Reading.Fragments {
 		_, elsewhere := d.elsewhere[f.Of]
-		known := d.single[f.Of] != nil || d.contested[f.Of] != nil || d.named[f.Of] != nil || elsewhere
+		known := d.single(f.Of) != nil || d.contested[f.Of] != nil || d.named[f.Of] != nil || elsewhere
 		if f.Of != "" && !known {
 			d.notes = append(d.notes, fmt.Sprintf("%s: no manifest declares %s: this drop-in changes nothing", f.Path, f.Of))
 		}

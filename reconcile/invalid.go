@@ -32,7 +32,7 @@ func (d *Desired) listInvalid(observed []*runtime.Status, lost map[claim]error) 
 		if w := d.kept[name]; name != "" && w != nil || name == "" && origins[c.file.Path] && d.keeps(c.file) {
 			continue
 		}
-		if name == "" || exists[name] || d.single[name] != nil {
+		if name == "" || exists[name] || d.single(name) != nil {
 			name = c.file.Path
 		}
 		d.addInvalid(name, c, errorsOf(c.doc))

@@ -17,7 +17,7 @@ import (
 func Offline(old, new *source.Reading) (p Plan, notes []string) {
 	before := Declare(old).Combine(nil)
 	var observed []*runtime.Status
-	before.each(func(name string, w *Want) {
+	before.coming(func(name string, w *Want) {
 		st := &runtime.Status{Name: name, Applied: w.Spec, From: moved(w.From, w.claim.file, new), State: runtime.Running}
 		if w.Spec.Spec.Suspend {
 			st.State = runtime.Created

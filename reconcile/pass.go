@@ -35,7 +35,11 @@ func (e *Engine) runPass(ctx context.Context, o passOptions) *outcome {
 
 	e.mu.Lock()
 	e.declare(reading)
-	desired := e.declared.Combine(observed)
+	var before *Desired
+	if e.last != nil {
+		before = e.last.desired
+	}
+	desired := e.declared.combine(observed, before)
 	e.compared = e.compared.trim(observed)
 	if o.retry {
 		clear(e.memory.Failures)
@@ -43,7 +47,7 @@ func (e *Engine) runPass(ctx context.Context, o passOptions) *outcome {
 	}
 	e.leaveToPolicy(observed)
 	unneeded := e.confirm(o.confirm, desired, observed)
-	e.memory.absences(desired, observed, now)
+	e.memory.absences(desired, now)
 	m := e.input(o.prompt, jobs)
 	plan := Diff(desired, observed, m, now)
 	e.memory.hold(plan)
@@ -97,7 +101,7 @@ func (e *Engine) keepHeld(massive map[string]string) {
 // declare sorts out a reading, once.
 func (e *Engine) declare(r *source.Reading) {
 	if e.declared == nil || e.declared.Reading != r {
-		e.declared = Declare(r)
+		e.declared = e.declared.next(r)
 	}
 }
 
@@ -125,10 +129,9 @@ func (e *Engine) confirm(names []string, d *Desired, observed []*runtime.Status)
 			unneeded = append(unneeded, name)
 		}
 	}
-	for i := range observed {
-		name := observed[i].Name
-		if d.Lookup(name) == nil && (all || slices.Contains(names, name)) {
-			e.memory.Confirmed[name] = true
+	for _, st := range d.absent {
+		if all || slices.Contains(names, st.Name) {
+			e.memory.Confirmed[st.Name] = true
 		}
 	}
 	return unneeded

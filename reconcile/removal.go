@@ -128,15 +128,11 @@ func (p *planner) dirOf(file string) (string, error) {
 // absence counts from the first of the readings that follow each other, and only
 // in a healthy directory. Confirmations of containers that are gone, or declared
 // again, are forgotten.
-func (m *Memory) absences(d *Desired, observed []*runtime.Status, now time.Time) {
+func (m *Memory) absences(d *Desired, now time.Time) {
 	absent := map[string]time.Time{}
 	confirmed, massive := map[string]bool{}, map[string]string{}
 	p := planner{Desired: d}
-	for i := range observed {
-		st := observed[i]
-		if d.Lookup(st.Name) != nil {
-			continue
-		}
+	for _, st := range d.absent {
 		if m.Confirmed[st.Name] {
 			confirmed[st.Name] = true
 		}

@@ -45,6 +45,7 @@ type scan struct {
 	of      string   // walking a drop-in folder: the container that it is for
 	dropIn  bool     // walking a drop-in folder
 	changed bool
+	changes []Change // of files that events have named
 	errs    []error
 	above   []stamp // the folders on the way down, against loops of links
 }

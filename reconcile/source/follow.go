@@ -27,19 +27,26 @@ func (s *Source) Follow() *Reading {
 		return s.read(false)
 	}
 	now := time.Now()
-	changed := false
+	var changes []Change
 	for dir, in := range events {
 		c := &scan{parser: s.Parser, trust: s.Trust, watch: s.watch, dir: in.tree, root: s.last.Dirs[in.tree].Path, now: now, over: s.over}
 		all := s.last.Dirs[in.tree].Err == nil && c.follow(s.trees[in.tree], dir, in)
-		changed = changed || c.changed
+		changes = append(changes, c.changes...)
 		if !all {
-			return s.read(changed)
+			return s.read(c.changed || len(changes) > 0)
 		}
 	}
-	if !changed {
+	if len(changes) == 0 {
 		return s.last
 	}
-	return s.conclude(true, s.last.Dirs, s.last.Unwatched, now)
+	filled := 0
+	for _, t := range s.trees {
+		if len(t.entries) > 0 {
+			filled++
+		}
+	}
+	// Among several directories a file that is gone may bring another's back.
+	return s.conclude(true, Reading{Dirs: s.last.Dirs, Unwatched: s.last.Unwatched, Followed: filled <= 1, Changes: changes}, now)
 }
 
 // follow looks at names in one folder; false if that does not tell all.
@@ -82,7 +89,7 @@ func (s *scan) named(f *folder, dirfd int, name, rel, real string) bool {
 		return true // come and gone
 	case err == unix.ENOENT:
 		f.entries = slices.DeleteFunc(f.entries, func(other *entry) bool { return other == e })
-		s.changed = true
+		s.note(f, e, e.out())
 		return true
 	case err != nil || st.Mode&unix.S_IFMT == unix.S_IFDIR || st.Mode&unix.S_IFMT == unix.S_IFLNK:
 		return false
@@ -94,8 +101,29 @@ func (s *scan) named(f *folder, dirfd int, name, rel, real string) bool {
 		i, _ := f.place(name)
 		f.entries = slices.Insert(f.entries, i, e)
 	}
+	before := e.out()
 	s.visit(f, dirfd, e, rel, real)
+	s.note(f, e, before)
 	return true
+}
+
+// note keeps what a file was before, if it is not that any more.
+func (s *scan) note(f *folder, e *entry, before *File) {
+	var after *File
+	if f.entry(e.name) == e {
+		after = e.out()
+	}
+	if before != after {
+		s.changes = append(s.changes, Change{before, after})
+	}
+}
+
+// out is what a file held when it was last read, nil if there is none.
+func (e *entry) out() *File {
+	if e.file == nil {
+		return nil
+	}
+	return e.file.out
 }
 
 // entry is what is remembered of a name, nil if there is nothing.

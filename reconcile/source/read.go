@@ -47,23 +47,27 @@ func (s *Source) read(changed bool) *Reading {
 		unwatched = s.watch.end()
 	}
 	s.tellWatching(unwatched)
-	return s.conclude(changed || !sameError(unwatched, s.last.Unwatched), dirs, unwatched, now)
+	return s.conclude(changed || !sameError(unwatched, s.last.Unwatched), Reading{Dirs: dirs, Unwatched: unwatched}, now)
 }
 
-// conclude makes a reading of what was found, where anything is new.
-func (s *Source) conclude(changed bool, dirs []Dir, unwatched error, now time.Time) *Reading {
+// conclude makes a reading of what was found, where anything is new; r is what is
+// known of it already.
+func (s *Source) conclude(changed bool, r Reading, now time.Time) *Reading {
 	if changed {
-		s.last = gather(dirs, s.trees)
-		s.last.Host, s.last.Fragments, s.last.Unwatched = s.Host, s.over.files, unwatched
+		r.gather(s.trees)
+		r.Host, r.Fragments = s.Host, s.over.files
+	} else {
+		r = *s.last
+		r.Followed, r.Changes = true, nil
 	}
-	retry := sooner(retryAfter(s.last.Files, now), retryAfter(s.over.files, now))
-	if unwatched != nil {
-		retry = sooner(retry, Poll)
+	r.Retry = sooner(retryAfter(r.Files, now), retryAfter(s.over.files, now)) // the delay grows
+	if r.Unwatched != nil {
+		r.Retry = sooner(r.Retry, Poll)
 	}
-	if retry != s.last.Retry {
-		next := *s.last // readings are never changed, but the delay grows
-		next.Retry = retry
-		s.last = &next
+	if changed || r.Retry != s.last.Retry {
+		s.count++
+		r.Number = s.count
+		s.last = &r // another: readings are never changed
 	}
 	return s.last
 }
@@ -163,10 +167,10 @@ func sooner(a, b time.Duration) time.Duration {
 
 // gather puts the directories together: for each path below them, the last
 // directory that has it counts.
-func gather(dirs []Dir, trees []*folder) *Reading {
-	r := &Reading{Dirs: dirs, Replaced: map[string]*File{}}
+func (r *Reading) gather(trees []*folder) {
+	r.Replaced = map[string]*File{}
 	winner := map[string]*File{} // by path below the directory; nil: masked
-	for i := len(dirs) - 1; i >= 0; i-- {
+	for i := len(trees) - 1; i >= 0; i-- {
 		if len(trees[i].entries) == 0 {
 			continue
 		}
@@ -191,7 +195,6 @@ func gather(dirs []Dir, trees []*folder) *Reading {
 		}
 		r.Files = files
 	}
-	return r
 }
 
 // each calls visit for every file below f, in order of their names.
