@@ -37,15 +37,6 @@ type Memory struct {
 	Compare func(old, new *spec.Container) []Change
 }
 
-// Compare tells what differs between two manifests, by meaning.
-func Compare(old, new *spec.Container) []Change {
-	var changes []Change
-	for _, c := range spec.Diff(old, new) {
-		changes = append(changes, Change(c))
-	}
-	return changes
-}
-
 // Diff says what has to be done; observed is what d was combined with. It reads its
 // arguments and nothing else.
 func Diff(d *Desired, observed []*runtime.Status, m Memory, now time.Time) Plan {

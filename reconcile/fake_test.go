@@ -180,6 +180,14 @@ func (f *fakeRuntime) Restart(ctx context.Context, c *spec.Container, from Origi
 	return f.run(st)
 }
 
+func (f *fakeRuntime) Recognise(old, new *spec.Container) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if st := f.by[new.Metadata.Name]; st != nil && st.Applied == old {
+		st.Applied = new
+	}
+}
+
 func (f *fakeRuntime) Adopt(ctx context.Context, name string, from Origin) error {
 	if err := f.call(ctx, "adopt "+name); err != nil {
 		return err

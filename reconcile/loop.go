@@ -10,8 +10,6 @@ import (
 
 	"stead/reconcile/events"
 	"stead/reconcile/source"
-	"stead/runtime"
-	"stead/spec"
 )
 
 // Manifests is all that the loop asks of the manifest directories.
@@ -67,7 +65,7 @@ type Engine struct {
 
 	mu        sync.Mutex // guards what follows
 	memory    Memory
-	compared  comparer
+	compared  *comparer
 	declared  *Declared
 	last      *outcome // of the last pass
 	did       map[string]deed
@@ -114,6 +112,7 @@ func (e *Engine) init() {
 		if e.exits == nil {
 			e.exits = map[string]time.Time{}
 		}
+		e.compared = &comparer{by: map[string]comparison{}}
 		e.did, e.problems, e.held = map[string]deed{}, map[string]string{}, map[string]string{}
 	})
 }
@@ -237,30 +236,4 @@ func (e *Engine) Reload(context.Context) error {
 		go e.check(ctx) // nobody waits for it: it ends with the daemon
 	}
 	return nil
-}
-
-// comparer remembers what Compare said about two manifests, which never change:
-// at ten thousand containers, comparing them all again would be most of a pass.
-type comparer map[string]comparison
-
-type comparison struct {
-	old, new *spec.Container
-	changes  []Change
-}
-
-func (c comparer) compare(old, new *spec.Container) []Change {
-	known := c[new.Metadata.Name]
-	if known.old != old || known.new != new {
-		known = comparison{old, new, Compare(old, new)}
-		c[new.Metadata.Name] = known
-	}
-	return known.changes
-}
-
-// trim forgets containers that are gone.
-func (c comparer) trim(observed []*runtime.Status) comparer {
-	if len(c) <= 2*len(observed)+64 {
-		return c
-	}
-	return comparer{}
 }

@@ -40,7 +40,6 @@ func (e *Engine) runPass(ctx context.Context, o passOptions) *outcome {
 		before = e.last.desired
 	}
 	desired := e.declared.combine(observed, before)
-	e.compared = e.compared.trim(observed)
 	if o.retry {
 		clear(e.memory.Failures)
 		clear(e.did)
@@ -50,6 +49,7 @@ func (e *Engine) runPass(ctx context.Context, o passOptions) *outcome {
 	e.memory.absences(desired, now)
 	m := e.input(o.prompt, jobs)
 	plan := Diff(desired, observed, m, now)
+	e.compared.recognise(e.Runtime, observed)
 	e.memory.hold(plan)
 	e.forget(plan, jobs)
 	plan = e.withoutEffect(plan, now)
@@ -109,9 +109,6 @@ func (e *Engine) declare(r *source.Reading) {
 func (e *Engine) input(prompt bool, jobs map[string]*job) Memory {
 	m := e.memory
 	m.Prompt, m.Holds = prompt, e.Runtime.Holds()
-	if e.compared == nil {
-		e.compared = comparer{}
-	}
 	m.Compare = e.compared.compare
 	m.Busy = make(map[string]Verb, len(jobs))
 	for name, j := range jobs {

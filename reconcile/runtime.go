@@ -40,6 +40,9 @@ type Runtime interface {
 	Restart(ctx context.Context, c *spec.Container, from Origin) error
 	// Adopt notes that the same meaning now stands in another file or document.
 	Adopt(ctx context.Context, name string, from Origin) error
+	// Recognise makes new the applied manifest where old is, which means the same:
+	// what is then compared is one pointer.
+	Recognise(old, new *spec.Container)
 	// Stop ends the processes (signal, timeout, kill); the directory stays.
 	Stop(ctx context.Context, name string) error
 	// Remove stops the container and moves its directory to removed/.

@@ -155,6 +155,19 @@ func (r *Runtime) Adopt(_ context.Context, name string, from Origin) error {
 	return r.save(c, func(f *facts) { f.From = from })
 }
 
+// Recognise makes new the applied manifest in memory where old is, which means the
+// same: whoever compares finds one pointer, and of two copies one is kept. What is
+// on disk stays as it is.
+func (r *Runtime) Recognise(old, new *spec.Container) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c := r.byName[new.Metadata.Name]; c != nil && c.facts.Manifest == old {
+		next := *c.facts
+		next.Manifest = new
+		c.facts = &next
+	}
+}
+
 // SetStopped notes or forgets that an admin stopped the container.
 func (r *Runtime) SetStopped(_ context.Context, name string, stopped bool) error {
 	c, err := r.find(name)
