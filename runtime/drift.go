@@ -17,6 +17,12 @@ import (
 // take turns.
 const looksAtOnce = 100
 
+// What may be found about a container's cgroup besides its limits.
+const (
+	cgroupLeft = "cgroup left"
+	frozen     = "cgroup frozen"
+)
+
 // lookForDrift compares what runs with what was applied. What was changed by
 // hand is in Status.Drift until an Update has put it right, or in Status.Lost
 // until a restart has.
@@ -48,8 +54,8 @@ func (r *Runtime) lookAtLimits(c *container) bool {
 	drift := r.driftOf(f, rec)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if c.rec != rec {
-		return false
+	if c.rec != rec || c.facts != f || c.updating {
+		return false // what differs is our own doing
 	}
 	found := len(drift) > 0 && !slices.Equal(drift, c.drift)
 	c.drift = drift
@@ -59,7 +65,10 @@ func (r *Runtime) lookAtLimits(c *container) bool {
 func (r *Runtime) driftOf(f *facts, rec *keeper.Record) (drift []string) {
 	group := r.host.Group(rec.ID())
 	if !group.Holds(rec.Pid) {
-		drift = append(drift, "cgroup left")
+		drift = append(drift, cgroupLeft)
+	}
+	if group.Frozen() {
+		drift = append(drift, frozen)
 	}
 	want := limitsOf(f.Manifest)
 	for _, u := range f.Unapplied {
@@ -94,10 +103,15 @@ func (r *Runtime) mend(c *container, rec *keeper.Record, have *cgroup.Limits, wa
 	drift := c.drift
 	c.drift = nil
 	r.mu.Unlock()
+	if slices.Contains(drift, frozen) { // first, as all may be
+		if err := r.host.Group(rec.ID()).Thaw(); err != nil {
+			return err
+		}
+	}
 	for _, d := range drift {
 		path, _, _ := strings.Cut(d, " ")
 		forget(have, path)
-		if path != "cgroup" {
+		if d != cgroupLeft {
 			continue
 		}
 		group := r.host.Group(rec.ID())

@@ -53,9 +53,6 @@ func (r *Runtime) execResolved(ctx context.Context, name string, o ExecOptions, 
 	if rec == nil || rec.State != keeper.Running {
 		return nil, fmt.Errorf("exec in %s: it does not run", name)
 	}
-	if g := r.host.Group(rec.ID()); (g.Frozen() || r.host.ParentFrozen()) && !g.FrozenByUs() {
-		return nil, fmt.Errorf("exec in %s: its cgroup is frozen, so nothing would run; stead apply thaws it, unless it is on hold", name)
-	}
 	m := *f.Manifest
 	m.Spec.Command, m.Spec.Args, m.Spec.Init = o.Argv, nil, false
 	if o.User != "" {

@@ -78,7 +78,7 @@ func (r *Runtime) recoverOne(ctx context.Context, rec *keeper.Record) (keep bool
 	if now.State == keeper.Exited {
 		r.settle(now.ID())
 	}
-	return true, now.Point(r.RunDir) // a program that made no link may have started it
+	return true, errors.Join(r.thawInterrupted(now), now.Point(r.RunDir)) // a program that made no link may have started it
 }
 
 // undoStart: the daemon died in the middle of a start. With the keeper asked,

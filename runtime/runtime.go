@@ -77,14 +77,15 @@ type container struct {
 	rec   *keeper.Record // of the current or last start on this boot; nil if none
 
 	// Below here nothing is saved.
-	starting, stopping bool
-	drift              []string
-	mounts             mountTable     // of the run, when it was first looked at
-	lost, strayed      []string       // of the run: what only a restart puts right, and files that can be put back
-	noPipes            *keeper.Record // the run of which it was said that its pipes are gone
-	settling           sync.Mutex     // the end is told by the keeper and by a stop at once
-	settled            string         // id of the last run whose end was taken note of
-	told               told           // the last status
+	starting, stopping, updating bool
+
+	drift         []string
+	mounts        mountTable     // of the run, when it was first looked at
+	lost, strayed []string       // of the run: what only a restart puts right, and files that can be put back
+	noPipes       *keeper.Record // the run of which it was said that its pipes are gone
+	settling      sync.Mutex     // the end is told by the keeper and by a stop at once
+	settled       string         // id of the last run whose end was taken note of
+	told          told           // the last status
 }
 
 // Open reads what is known about the containers of a state directory. Unless

@@ -222,9 +222,6 @@ func (r *Runtime) launch(ctx context.Context, c *container, rec *keeper.Record, 
 // makeGroup makes the cgroup. What this kernel has no means to limit is on
 // record as not applied.
 func (r *Runtime) makeGroup(c *container, group *cgroup.Group, m *spec.Container, devices []launch.Device) error {
-	if err := r.thawAll(); err != nil { // or the process could not go on either
-		return err
-	}
 	limits := limitsOf(m)
 	limits.Devices = r.deviceList(m, devices)
 	refused, err := group.Create(limits)

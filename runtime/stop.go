@@ -40,7 +40,7 @@ func (r *Runtime) stop(ctx context.Context, c *container) error {
 		c.stopping = false
 		r.mu.Unlock()
 	}()
-	if err := r.ensureKeeper(ctx); err != nil {
+	if err := errors.Join(r.ensureKeeper(ctx), r.host.Group(rec.ID()).Thaw()); err != nil { // frozen it can't end by itself
 		return fmt.Errorf("stop %s: %w", c.name, err)
 	}
 	signal, err := signalNumber(name)

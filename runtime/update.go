@@ -18,7 +18,15 @@ func (r *Runtime) Update(ctx context.Context, m *spec.Container, from Origin) er
 	if err != nil {
 		return err
 	}
-	f, rec := r.known(c)
+	r.mu.Lock()
+	f, rec := c.facts, c.rec
+	c.updating = true
+	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		c.updating = false
+		r.mu.Unlock()
+	}()
 	var refused []Unapplied
 	if rec != nil && rec.State == keeper.Running {
 		have := limitsOf(f.Manifest)

@@ -24,6 +24,9 @@ func (r *Runtime) keeperGroup() *cgroup.Group {
 
 // ensureKeeper makes sure that a keeper runs and is watched.
 func (r *Runtime) ensureKeeper(ctx context.Context) error {
+	if err := r.thawAll(); err != nil {
+		return err
+	}
 	if r.watching.Load() { // it would have been told that the keeper is gone
 		return nil
 	}

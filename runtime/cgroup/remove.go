@@ -70,8 +70,7 @@ func (g *Group) removeDir(dir string) error {
 
 // RemoveParent removes the parent group where it is empty.
 func (h *Host) RemoveParent() error {
-	g := &Group{host: h, path: h.Parent}
-	for _, d := range g.Dirs() {
+	for _, d := range h.parentGroup().Dirs() {
 		if err := unix.Rmdir(d); err != nil && err != unix.ENOENT && err != unix.EBUSY {
 			return &os.PathError{Op: "rmdir", Path: d, Err: err}
 		}

@@ -139,23 +139,35 @@ func (g *Group) cpusetV2(cpus string) error {
 }
 
 // memoryV2 never lets the kernel kill: writing memory.max below what is used
-// succeeds and does. So what is used is pushed below first, and where that
-// fails the old limit stays.
+// succeeds and does. A limit that grows, or that of a group without processes, is
+// just written.
 func (g *Group) memoryV2(limit int64) error {
-	if limit == None {
-		return g.setFile("memory.max", "max")
+	value := number(limit, "max")
+	now, err := read(g.unifiedFile("memory.max"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
 	}
-	used, err := g.memoryUsed()
-	if errors.Is(err, os.ErrNotExist) {
-		return g.setFile("memory.max", strconv.FormatInt(limit, 10)) // says why
+	have, err := strconv.ParseInt(now, 10, 64) // "max", or nothing, is no number
+	grows := limit == None || err == nil && have <= limit
+	if grows || now == "" || keyed(g.unifiedFile("cgroup.events"), "populated") == 0 {
+		return g.setFile("memory.max", value)
 	}
+	return g.shrinkV2(limit)
+}
+
+// shrinkV2 lowers memory.max. What does not fit is pushed out first, which may take
+// long, and the container runs on meanwhile. If it still does not fit, or can't be
+// frozen, the old limit stays.
+func (g *Group) shrinkV2(limit int64) error {
+	err := g.setIfFits(limit)
+	if !errors.Is(err, unix.EBUSY) {
+		return err
+	}
+	high, err := read(g.unifiedFile("memory.high"))
 	if err != nil {
 		return err
 	}
-	if used < limit {
-		return g.setFile("memory.max", strconv.FormatInt(limit, 10))
-	}
-	high, err := read(g.unifiedFile("memory.high"))
+	used, err := g.memoryUsed()
 	if err != nil {
 		return err
 	}
@@ -167,13 +179,31 @@ func (g *Group) memoryV2(limit int64) error {
 	}
 	defer write(g.unifiedFile("memory.high"), high)
 	write(g.unifiedFile("memory.reclaim"), strconv.FormatInt(max(0, used-limit)+limit/16, 10))
-	if used, err = g.memoryUsed(); err != nil {
+	return g.setIfFits(limit)
+}
+
+// setIfFits writes memory.max if less than that is used, and says EBUSY otherwise.
+// Between the look at what is used and the write nothing may grow, so for these two
+// the group is frozen: for less than a millisecond, unless a process is slow to stop.
+func (g *Group) setIfFits(limit int64) error {
+	if err := g.fits(limit); err != nil {
 		return err
 	}
-	if used >= limit {
-		return fmt.Errorf("uses %d bytes: %w", used, unix.EBUSY)
+	return g.whileFrozen(func() error {
+		if err := g.fits(limit); err != nil {
+			return err
+		}
+		return g.setFile("memory.max", strconv.FormatInt(limit, 10))
+	})
+}
+
+// fits says EBUSY where more is used.
+func (g *Group) fits(limit int64) error {
+	used, err := g.memoryUsed()
+	if err == nil && used >= limit {
+		err = fmt.Errorf("uses %d bytes: %w", used, unix.EBUSY)
 	}
-	return g.setFile("memory.max", strconv.FormatInt(limit, 10))
+	return err
 }
 
 func (g *Group) memoryUsed() (int64, error) {

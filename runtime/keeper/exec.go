@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
+	"stead/runtime/cgroup"
 	"stead/runtime/launch"
 
 	"golang.org/x/sys/unix"
@@ -48,6 +50,10 @@ func (s *server) enter(c conn, id string, b *execBody, fds []int) error {
 		giveAway(fd, b.IDBase)
 	}
 	target, err := s.target(id)
+	if err == nil && b.Into != "" && cgroup.FrozenByHand(b.Into) {
+		unix.Close(target)
+		err = errors.New("its cgroup is frozen, so that nothing would run; stead apply thaws it, unless it is on hold")
+	}
 	if err != nil {
 		return fmt.Errorf("exec in %s: %w", id, err)
 	}
@@ -183,6 +189,10 @@ func (k Client) Exec(ctx context.Context, id string, idBase uint32, cgroups []st
 	return k.enter(request{Op: "exec", ID: id}, append([]*os.File{b}, stdio...))
 }
 
+// answerPatience is how long the answer to an exec may take: longer than the launch
+// gives it, so that only a keeper which does not run at all says nothing.
+const answerPatience = 12 * time.Second
+
 // enter asks for a process and waits until it runs.
 func (k Client) enter(q request, files []*os.File) (*Exec, error) {
 	var fds []int
@@ -193,11 +203,13 @@ func (k Client) enter(q request, files []*os.File) (*Exec, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.SetDeadline(time.Now().Add(answerPatience))
 	if err = c.send(q, fds...); err == nil {
 		var r reply
 		var got []int
 		if got, err = c.receive(&r); err == nil {
 			if err = r.err(); err == nil {
+				c.SetDeadline(time.Time{})
 				x := &Exec{Pid: r.Pid, c: c}
 				if len(got) > 0 {
 					x.Terminal = os.NewFile(uintptr(got[0]), "terminal")
@@ -208,6 +220,9 @@ func (k Client) enter(q request, files []*os.File) (*Exec, error) {
 		}
 	}
 	c.Close()
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, fmt.Errorf("the keeper does not answer: is it stopped, or its cgroup frozen? (%w)", err)
+	}
 	return nil, lost(err)
 }
 
