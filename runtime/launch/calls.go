@@ -73,6 +73,7 @@ type program struct {
 	table *table
 	steps []string // what each call is for, named in errors
 	made  []traits // of each call, once it is cloned: mem may be the next program's by then
+	pidfd int32    // of the child
 	err   error
 }
 
@@ -86,7 +87,7 @@ type traits struct {
 // It has room for more calls than every program may need.
 func newProgram(mem []byte, more int) *program {
 	room := maxCalls + more
-	p := &program{mem: mem, steps: make([]string, 0, room)}
+	p := &program{mem: mem, pidfd: -1, steps: make([]string, 0, room)}
 	p.table = (*table)(p.alloc(unsafe.Sizeof(table{})))
 	p.table.calls = (*call)(p.alloc(uintptr(room) * unsafe.Sizeof(call{})))
 	return p
@@ -156,13 +157,15 @@ func data[T any](p *program, v T) uintptr {
 // cloneArgs is struct clone_args of clone3(2), version 2.
 type cloneArgs struct {
 	flags                        uint64
-	_                            [3]uint64 // pidfd, child_tid, parent_tid
+	pidfd                        uint64
+	_                            [2]uint64 // child_tid, parent_tid
 	exitSignal, stack, stackSize uint64
 	_                            [3]uint64 // tls, set_tid, set_tid_size
 	cgroup                       uint64
 }
 
-// clone makes the child, which runs the program and never returns. The calling
+// clone makes the child, which runs the program and never returns. It shares our
+// descriptors until it says 'd' (descriptors.go). The calling
 // goroutine must be locked to its thread. Signals are blocked around it and
 // the child has no handlers (CLONE_CLEAR_SIGHAND, Linux 5.5): none of the Go
 // runtime's ever runs there.
@@ -176,7 +179,8 @@ func (p *program) clone(args *cloneArgs) (pid int, err error) {
 	}
 	top := unsafe.Pointer(&p.mem[len(p.mem)-tlsSize])
 	clear(p.mem[len(p.mem)-tlsSize:])
-	args.flags |= unix.CLONE_CLEAR_SIGHAND
+	args.flags |= unix.CLONE_CLEAR_SIGHAND | unix.CLONE_FILES | unix.CLONE_PIDFD
+	args.pidfd = uint64(uintptr(unsafe.Pointer(&p.pidfd)))
 	args.exitSignal = uint64(unix.SIGCHLD)
 	args.stack, args.stackSize = uint64(uintptr(top)-stackSize), stackSize
 	full := ^uint64(0)

@@ -13,7 +13,8 @@ import (
 
 const (
 	safe      = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
-	cwd       = ^uintptr(99) // AT_FDCWD, -100
+	cwd       = ^uintptr(99)      // AT_FDCWD, -100
+	last      = ^uintptr(0) >> 32 // descriptor
 	rootUmask = 0o022
 )
 
@@ -22,12 +23,12 @@ const (
 type fds []int
 
 // childOf is the program of a container's first process; root is where the
-// parent attaches its tree in the nursery, tasks are the cgroups that it joins.
-// It is the child's half of start.go.
-func childOf(mem []byte, c *Config, root string, f fds, tasks []int) *program {
+// parent attaches its tree in the nursery, w are its descriptors, tasks the
+// cgroups that it joins. It is the child's half of start.go.
+func childOf(mem []byte, c *Config, root string, w window, tasks []int) *program {
 	p := newProgram(mem, c.moreCalls())
 	p.join(tasks)
-	p.keepOnly(f)
+	p.keepOnly(w, ranFD+1)
 	p.hearGate("wait for id maps")
 	p.do("setsid", unix.SYS_SETSID)
 	p.becomeRoot()
@@ -68,25 +69,26 @@ func (p *program) join(tasks []int) {
 	}
 }
 
-// keepOnly moves the kept descriptors to 0–4 and closes the rest: another
-// start's gate, held open here, would hide its end of file.
-func (p *program) keepOnly(f fds) {
-	high := make([]*int32, len(f))
-	for k, fd := range f {
-		high[k] = p.slot()
-		p.do("keep descriptor", unix.SYS_FCNTL, uintptr(fd), unix.F_DUPFD, 64).into = high[k]
+// keepOnly leaves our table of descriptors, moves the n in a window to 0–5 and
+// closes the rest: another start's gate, held open here, would hide its end of file.
+func (p *program) keepOnly(w window, n int) {
+	from := uintptr(w) + uintptr(n)
+	if weak.Is("leaks") { // CVE-2024-21626
+		from = last
 	}
-	for k := range f {
+	p.do("have descriptors of its own", unix.SYS_CLOSE_RANGE, from, last, unix.CLOSE_RANGE_UNSHARE)
+	p.do("tell of them", unix.SYS_SENDTO, uintptr(w)+gateFD, p.text("d"), 1, unix.MSG_NOSIGNAL)
+	for k := range n {
 		flags := uintptr(0)
 		if k >= gateFD {
 			flags = unix.O_CLOEXEC
 		}
-		p.do("keep descriptor", unix.SYS_DUP3, 0, uintptr(k), flags).from[0] = high[k]
+		p.do("keep descriptor", unix.SYS_DUP3, uintptr(w)+uintptr(k), uintptr(k), flags)
 	}
-	if weak.Is("leaks") { // CVE-2024-21626
+	if weak.Is("leaks") {
 		return
 	}
-	p.do("close the rest", unix.SYS_CLOSE_RANGE, uintptr(len(f)), ^uintptr(0)>>32, 0)
+	p.do("close the rest", unix.SYS_CLOSE_RANGE, uintptr(n), last, 0)
 	// Never visible to ptrace or /proc/PID/mem from inside while this is still
 	// our memory; execve sets it back. Entering a user namespace doesn't clear it.
 	if weak.Is("binary on disk") {

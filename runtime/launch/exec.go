@@ -67,6 +67,7 @@ func (l *Launcher) Exec(e *Entry, born func(pid int)) (master int, err error) {
 	}
 	entry := line{gate: pair[0]}
 	pid := 0
+	var w window
 	if err == nil {
 		std := [3]int{null, null, null} // until it has its own terminal
 		if !e.TTY {
@@ -74,17 +75,28 @@ func (l *Launcher) Exec(e *Entry, born func(pid int)) (master int, err error) {
 			std, opened = l.stdio(e.Stdio)
 			defer func() { closeAll(opened) }()
 		}
-		l.do(func(w *worker) {
-			entry.program = joiner(w.memory(e.Process.size()), e, outside, fds{std[0], std[1], std[2], pair[1], null, e.Target}, tasks)
-			pid, err = w.cloneInto(e.Target, outside, e.CgroupInto, entry.program)
-		})
+		w, err = l.lend(fds{std[0], std[1], std[2], pair[1], null, e.Target})
 	}
-	unix.Close(pair[1])
+	unix.Close(pair[1]) // it is in the window
 	if err != nil {
+		return -1, &Error{AtStep, "prepare", errnoOf(err), ""}
+	}
+	l.do(func(on *worker) {
+		entry.program = joiner(on.memory(e.Process.size()), e, outside, w, tasks)
+		pid, err = on.cloneInto(e.Target, outside, e.CgroupInto, entry.program)
+	})
+	if err != nil {
+		l.takeBack(w)
 		return -1, &Error{AtStep, "clone", errnoOf(err), ""}
 	}
+	defer unix.Close(int(entry.program.pidfd))
 	born(pid)
-	master, err = entry.letIn(e)
+	err = entry.hearSeparate()
+	l.takeBack(w)
+	master = -1
+	if err == nil {
+		master, err = entry.letIn(e)
+	}
 	if err == nil && outside {
 		if pid, err = entry.hearPid(pid); err == nil {
 			born(pid)
@@ -199,10 +211,10 @@ func (w *worker) cloneInto(target int, outside bool, cgroup string, p *program) 
 // hold of any process that he sees, dumpable or not, and this one still has all
 // capabilities and the host's root (CVE-2016-9962). When it has given up both it
 // hands on to a sibling inside.
-func joiner(mem []byte, e *Entry, outside bool, f fds, tasks []int) *program {
+func joiner(mem []byte, e *Entry, outside bool, w window, tasks []int) *program {
 	p := newProgram(mem, 0)
 	p.join(tasks)
-	p.keepOnly(f)
+	p.keepOnly(w, windowSize)
 	p.hearGate("wait to be known")
 	ns := uintptr(unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP)
 	if e.UserNS { // joining our own is EINVAL

@@ -32,6 +32,27 @@ func (l *line) died(err error) error {
 	return fmt.Errorf("tell the child: %w", err)
 }
 
+// hearSeparate waits until the child has descriptors of its own. Until then we
+// hold its end of the gate, too, so that its death is no end of file.
+func (l *line) hearSeparate() error {
+	all := []unix.PollFd{{Fd: int32(l.gate), Events: unix.POLLIN}, {Fd: l.program.pidfd, Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(all, int(execPatience.Milliseconds()))
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return os.NewSyscallError("poll", err)
+		case n == 0:
+			return fmt.Errorf("start: %w", errSilent)
+		case all[0].Revents != 0:
+			_, err = l.hear('d')
+			return err
+		default:
+			return fmt.Errorf("start: %w", errKilled)
+		}
+	}
+}
+
 // hear reads one message of the child: the wanted letter with its descriptors,
 // its failure, or end of file, which is `want` 0.
 func (l *line) hear(want byte) ([]int, error) {

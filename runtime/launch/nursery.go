@@ -22,6 +22,8 @@ type Launcher struct {
 	top, proc     int // directories: the nursery's root, the host's /proc
 	null          int // the host's /dev/null, read-only: a container that has it open can't change its mode or owner
 	work          chan func(*worker)
+	kept          []window    // low numbers set aside for children
+	windows       chan window // those that no child uses
 	wait          sync.WaitGroup
 
 	memMu sync.Mutex
@@ -75,6 +77,9 @@ func NewLauncher(dir string, n int) (*Launcher, error) {
 	if l.proc, err = unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return nil, os.NewSyscallError("open /proc", err)
 	}
+	if err := l.keepWindows(2 * n); err != nil {
+		return nil, err
+	}
 	ready := make(chan error)
 	for i := range n {
 		l.wait.Add(1)
@@ -90,6 +95,9 @@ func NewLauncher(dir string, n int) (*Launcher, error) {
 func (l *Launcher) Close() {
 	close(l.work)
 	l.wait.Wait()
+	for _, w := range l.kept {
+		w.close(windowSize)
+	}
 	for _, fd := range []int{l.host, l.nursery, l.top, l.proc, l.null} {
 		unix.Close(fd)
 	}

@@ -24,8 +24,9 @@ type birth struct {
 	c      *Config
 	root   string // of the container, in the nursery
 	pid    int
-	user   int // the child's user namespace, -1 if it is the host's
-	rootFD int // the root's mount
+	user   int     // the child's user namespace, -1 if it is the host's
+	rootFD int     // the root's mount
+	lent   *window // until the child has descriptors of its own
 	opened []int
 	shown  []shown
 	sealed []int        // mounts to be made read-only once their targets are there
@@ -50,13 +51,14 @@ func (l *Launcher) Start(c *Config, born func(pid int) error) error {
 
 func (b *birth) start(born func(int) error) (err error) {
 	defer func() {
+		if err != nil && b.pid > 0 {
+			unix.Kill(b.pid, unix.SIGKILL) // not reaped yet, so the pid is its
+		}
+		b.endLoan()
 		for _, fd := range append(b.opened, b.gate) {
 			if fd >= 0 {
 				unix.Close(fd)
 			}
-		}
-		if err != nil && b.pid > 0 {
-			unix.Kill(b.pid, unix.SIGKILL) // not reaped yet, so the pid is its
 		}
 	}()
 	child, tasks, err := b.prepare()
@@ -125,8 +127,13 @@ func (b *birth) prepare() (child fds, tasks []int, err error) {
 
 // clone makes the child, still in the nursery: without CLONE_NEWNS.
 func (b *birth) clone(child fds, tasks []int) error {
-	defer unix.Close(child[gateFD]) // else we would never read end of file
-	b.program = childOf(b.memory(b.c.size()), b.c, b.root, child, tasks)
+	w, err := b.lend(child)
+	unix.Close(child[gateFD]) // it is in the window
+	if err != nil {
+		return &Error{AtStep, "prepare", errnoOf(err), ""}
+	}
+	b.lent = &w
+	b.program = childOf(b.memory(b.c.size()), b.c, b.root, w, tasks)
 	args := &cloneArgs{flags: unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC}
 	if !b.c.HostNetwork {
 		args.flags |= unix.CLONE_NEWNET
@@ -146,11 +153,13 @@ func (b *birth) clone(child fds, tasks []int) error {
 	if err := b.enter(b.nursery); err != nil {
 		return &Error{AtStep, "enter nursery", errnoOf(err), ""}
 	}
-	err := unix.Mkdir(b.root, 0o755)
+	err = unix.Mkdir(b.root, 0o755)
 	if err == nil {
 		b.pid, err = b.program.clone(args)
 		if err != nil {
 			unix.Rmdir(b.root)
+		} else {
+			b.opened = append(b.opened, int(b.program.pidfd))
 		}
 	}
 	if e := b.enter(b.host); e != nil {
@@ -179,7 +188,21 @@ func (b *birth) identify() error {
 		b.user = fd
 		b.opened = append(b.opened, fd)
 	}
-	return b.tell('m')
+	if err := b.tell('m'); err != nil {
+		return err
+	}
+	err := b.hearSeparate()
+	b.endLoan()
+	return err
+}
+
+// endLoan closes the child's descriptors on our side: else we would never read
+// end of file.
+func (b *birth) endLoan() {
+	if b.lent != nil {
+		b.takeBack(*b.lent)
+		b.lent = nil
+	}
 }
 
 func writeAt(dir int, name, text string) error {
