@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"stead/reconcile"
+	"stead/runtime/cgroup"
 	"stead/runtime/keeper"
 )
 
@@ -51,6 +52,15 @@ var stopping = []string{
 	"stop-ended", "settle-begun", "settle-cgroup-removed", "settle-pipes-removed",
 }
 
+// frozenPoints are passed where cgroup v2 has the limits: v1 refuses one that does not
+// fit by itself.
+func frozenPoints() []string {
+	if host, err := cgroup.Detect("stead"); err != nil || host.Mode != cgroup.V2 {
+		return nil
+	}
+	return []string{"limits-frozen"}
+}
+
 // ending is a job that ends by itself.
 func ending(text string) string {
 	return strings.Replace(text, "while :; do sleep 1000 & wait; done", "exit 0", 1)
@@ -77,6 +87,15 @@ func operations() []operation {
 		}},
 		{"update", []string{"update-limits-set"}, made, func(h *testHost) { h.write("job.yaml", text(h, 0, "96Mi")) }, func(h *testHost) int {
 			untilRuns(h)
+			return 1
+		}},
+		{"shrink", frozenPoints(), made, func(h *testHost) {
+			h.write("job.yaml", text(h, 0, "32Mi"))
+			h.untilHit("limits-frozen")
+			h.write("job.yaml", text(h, 0, "64Mi")) // so that nothing is left to do, but to thaw it
+		}, func(h *testHost) int {
+			untilRuns(h)
+			h.ok("exec", "job", "true") // refused if it were frozen still
 			return 1
 		}},
 		{"restart", append([]string{"restart-stopped", "restart-facts-written", "start-recorded", "start-launched"}, stopping...), made,
