@@ -107,6 +107,7 @@ func (l *life) killNow(who string) {
 		if pidfd, _ := l.keeperNow(); pidfd >= 0 {
 			_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
 			unix.Close(pidfd)
+			l.keeperDied = true
 		}
 	}
 	if who != "keeper" {
@@ -147,6 +148,7 @@ func (l *life) killAt(point, who string) bool {
 	}
 	l.hits++
 	l.kills++
+	l.keeperDied = l.keeperDied || who != "daemon"
 	return true
 }
 

@@ -71,8 +71,11 @@ func (l *life) wrong() (wrong []string) {
 // check compares a container's state with what it should be.
 func (w *workload) check(v reconcile.ContainerView, say func(string, ...any)) {
 	want := reconcile.Synced
-	if w.broken {
+	switch {
+	case w.broken:
 		want = reconcile.SyncError
+	case w.restartWaits || w.limitWaits:
+		want = reconcile.Held
 	}
 	ok := v.Sync == want
 	switch {
@@ -99,8 +102,48 @@ func (l *life) count(w *workload, say func(string, ...any)) {
 		return
 	}
 	own, _ := os.ReadFile(l.dir + "/state/containers/" + w.name + "/upper/root/ran")
-	if string(own) != string(b) {
-		say("%s: its root holds %q, want %q", w.name, own, b)
+	if string(own) != string(b[w.forgotten:]) {
+		say("%s: its root holds %q, want %q", w.name, own, b[w.forgotten:])
+	}
+	l.checkLog(w, string(b), say)
+}
+
+// checkLog compares a workload's log with its runs: each has written one line. What
+// the keeper had in hand when it died is lost, and nothing else.
+func (l *life) checkLog(w *workload, count string, say func(string, ...any)) {
+	var want []string
+	runs, at := map[string]int{}, 0
+	for line := range strings.Lines(count) {
+		version := strings.TrimSpace(line)
+		runs[version]++
+		if at >= w.forgotten {
+			want = append(want, fmt.Sprintf("run %s.%d", version, runs[version]))
+		}
+		at += len(line)
+	}
+	b, _ := os.ReadFile(l.dir + "/state/containers/" + w.name + "/log/output.log")
+	var found []string
+	for line := range strings.Lines(string(b)) {
+		f := strings.SplitN(strings.TrimSuffix(line, "\n"), " ", 4)
+		if len(f) != 4 || f[1] != "stdout" || f[2] != "F" {
+			say("%s: its log has a line %q", w.name, line)
+			return
+		}
+		found = append(found, f[3])
+	}
+	lost := slices.DeleteFunc(slices.Clone(want), func(line string) bool { return slices.Contains(found, line) || w.unlogged[line] })
+	if l.keeperDied && len(lost) > 0 {
+		if w.unlogged == nil {
+			w.unlogged = map[string]bool{}
+		}
+		for _, line := range lost {
+			w.unlogged[line] = true
+		}
+		lost = nil
+	}
+	written := slices.DeleteFunc(want, func(line string) bool { return !slices.Contains(found, line) })
+	if len(lost) > 0 || !slices.Equal(found, written) {
+		say("%s: its log lacks %q and holds %q, of %q", w.name, lost, found, written)
 	}
 }
 

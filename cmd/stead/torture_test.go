@@ -14,8 +14,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // TestTorture lets a host live through a random life: manifests come, change,
@@ -62,68 +60,8 @@ type life struct {
 	journal    *os.File
 	story      []string // of this round
 	normal     map[string]int
+	keeperDied bool // in this round; of the killer until it is over
 	killer     sync.WaitGroup
-}
-
-// workload is what is declared under a name, and how often it must have run.
-type workload struct {
-	name     string
-	body     body
-	file     string
-	version  int // of what needs a restart
-	memory   int // Mi, of what is live
-	comment  int // of what means nothing
-	declared bool
-	broken   bool
-	stopped  bool // by an admin
-	suspend  bool // by its manifest
-	removed  bool // its data is put away
-	runs     int
-	pid      int // when it was last looked at
-}
-
-type body string
-
-const (
-	service body = "while :; do sleep 1000 & wait; done"
-	once    body = "sleep 0.1; exit 0"
-	flaky   body = "[ $n -ge 3 ] || exit 1; while :; do sleep 1000 & wait; done"
-)
-
-const tortured = `apiVersion: stead/v1
-kind: Container
-metadata: {name: %[1]s, labels: {note: "%[2]d"}}
-spec:
-  rootfs: {host: {}}
-  command: [sh, -c, 'echo $VERSION >>/root/ran; echo $VERSION >>/count/%[1]s; trap "exit 0" TERM; n=0; while read v; do [ $v = $VERSION ] && n=$((n+1)); done </count/%[1]s; echo run $VERSION.$n; %[3]s']
-  env: {VERSION: %[4]d}
-  mounts: {/count: {source: %[5]s}}
-  resources: {memory: %[6]dMi}
-  restart: {policy: %[7]s, backoff: {initial: 100ms, max: 200ms}}
-  network: {mode: none}
-`
-
-func (l *life) text(w *workload) string {
-	policy := "always"
-	if w.body == once {
-		policy = "never"
-	}
-	text := fmt.Sprintf(tortured, w.name, w.version, w.body, w.version, l.dir+"/count", w.memory, policy)
-	if w.suspend {
-		text += "  suspend: true\n"
-	}
-	if w.broken {
-		text = strings.Replace(text, "network:", "netwrok:", 1)
-	}
-	return fmt.Sprintf("# %d\n%s", w.comment, text)
-}
-
-// perVersion is how often a version runs until it is at rest.
-func (b body) perVersion() int {
-	if b == flaky {
-		return 3
-	}
-	return 1
 }
 
 func newLife(t *testing.T, seed uint64) *life {
@@ -149,31 +87,15 @@ func newLife(t *testing.T, seed uint64) *life {
 	t.Cleanup(func() { // before the host is taken down
 		l.killer.Wait()
 		l.daemon.kill()
+		l.release()
 	})
 	l.look()
 	return l
 }
 
-// come declares a workload anew, and so that it runs.
-func (l *life) come(w *workload) {
-	w.declared, w.removed, w.broken, w.stopped, w.suspend = true, false, false, false, false
-	w.file = w.name + ".yaml"
-	l.change(w)
-}
-
-// change gives it another version, for which it has to be started again.
-func (l *life) change(w *workload) {
-	l.version++
-	w.version = l.version
-	if !w.stopped && !w.suspend {
-		w.runs += w.body.perVersion()
-	}
-	l.write(w.file, l.text(w))
-}
-
 // happen is one round: things are done to workloads, and meanwhile processes die.
 func (l *life) happen() {
-	l.story = nil
+	l.story, l.keeperDied = nil, false
 	killer := l.startKiller()
 	var verbs []func()
 	gone := false
@@ -206,95 +128,15 @@ func (l *life) happen() {
 	l.story = append(l.story, <-killer...)
 }
 
-// act does one thing to a workload. What a person asks for by a verb is returned,
-// to be done after the rest.
-func (l *life) act(w *workload, gone *bool) (what string, verb func()) {
-	if !w.declared {
-		l.come(w)
-		return "comes", nil
-	}
-	if w.broken {
-		w.broken = false
-		if l.IntN(2) == 0 {
-			l.write(w.file, l.text(w))
-			return "is mended", nil
-		}
-		l.change(w)
-		return "is mended and changed", nil
-	}
-	switch n := l.IntN(12); {
-	case n < 2:
-		l.change(w)
-		return fmt.Sprintf("changes to version %d", w.version), nil
-	case n < 4:
-		w.memory = 160 - w.memory
-		l.write(w.file, l.text(w))
-		return fmt.Sprintf("has a limit of %d MiB", w.memory), nil
-	case n == 4:
-		w.comment++
-		before := w.file
-		w.file = fmt.Sprintf("%s-%d.yaml", w.name, w.comment)
-		l.write(before, l.text(w))
-		os.Rename(l.manifests+"/"+before, l.manifests+"/"+w.file)
-		return "moves to " + w.file, nil
-	case n == 5:
-		w.broken = true
-		l.write(w.file, l.text(w))
-		return "breaks", nil
-	case n == 6 && !*gone:
-		*gone = true
-		w.declared, w.removed, w.stopped = false, true, false
-		os.Remove(l.manifests + "/" + w.file)
-		return "goes", nil
-	case w.body == once:
-		return "", nil
-	case w.stopped:
-		w.stopped = false
-		w.runs += l.startsOf(w)
-		return "is started", func() { l.insist("start", w.name) }
-	case w.suspend:
-		w.suspend = false
-		w.runs += l.startsOf(w)
-		l.write(w.file, l.text(w))
-		return "is resumed", nil
-	case n < 9:
-		w.runs++
-		return "is killed", l.killed(w)
-	case n == 9:
-		w.suspend = true
-		l.write(w.file, l.text(w))
-		return "is suspended", nil
-	}
-	w.stopped = true
-	return "is stopped", func() { l.insist("stop", w.name) }
-}
-
-// startsOf is how often a workload that is stopped runs when it is started: its
-// version may be one that never ran.
-func (l *life) startsOf(w *workload) int {
-	b, _ := os.ReadFile(l.dir + "/count/" + w.name)
-	if strings.Contains("\n"+string(b), fmt.Sprintf("\n%d\n", w.version)) {
-		return 1
-	}
-	return w.body.perVersion()
-}
-
-// killed ends the command of a workload that runs, now.
-func (l *life) killed(w *workload) func() {
-	pid := w.pid // as of the last look
-	group, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
-	if pid == 0 || !strings.Contains(string(group), l.group) {
-		l.fail("%s: process %d is not ours", w.name, pid)
-	}
-	unix.Kill(pid, unix.SIGKILL)
-	return nil
-}
-
-// insist repeats a verb until it succeeds: whoever it asks may die.
+// insist repeats a verb until it succeeds: whoever it asks may die, also after it
+// is done.
 func (l *life) insist(args ...string) {
 	var c call
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if c = l.stead(args...); c.code == 0 {
+		again := c.err != ""
+		c = l.stead(args...)
+		done := strings.Contains(c.err, "not on hold") || strings.Contains(c.err, "nothing was removed by that name")
+		if c.code == 0 || again && done {
 			return
 		}
 	}
@@ -313,10 +155,21 @@ func (l *life) end() {
 	for _, w := range l.all {
 		os.Remove(l.manifests + "/" + w.file)
 	}
+	l.release()
 	l.ok("apply", "--confirm-removal=all")
 	files, _ := filepath.Glob(l.dir + "/state/containers/*")
 	if len(files) > 0 {
 		l.t.Errorf("left over: %v", files)
+	}
+}
+
+// release ends what is on hold.
+func (l *life) release() {
+	for _, w := range l.all {
+		if w.held {
+			l.stead("release", w.name)
+			w.held = false
+		}
 	}
 }
 
