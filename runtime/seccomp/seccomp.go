@@ -4,15 +4,13 @@
 package seccomp
 
 import (
-	"encoding/binary"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 
-	bpf "github.com/elastic/go-seccomp-bpf"
-	"github.com/elastic/go-seccomp-bpf/arch"
 	profile "github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	netbpf "golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,7 +31,7 @@ func Default(caps []string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read default seccomp profile: %w", err)
 	}
-	p, err := assemble(oci)
+	p, err := compile(oci)
 	if err != nil {
 		return nil, fmt.Errorf("assemble default seccomp profile: %w", err)
 	}
@@ -41,112 +39,98 @@ func Default(caps []string) ([]byte, error) {
 	return p, nil
 }
 
-func assemble(oci *specs.LinuxSeccomp) ([]byte, error) {
-	policy := bpf.Policy{}
-	var err error
-	if policy.DefaultAction, err = action(oci.DefaultAction, oci.DefaultErrnoRet); err != nil {
-		return nil, err
-	}
-	if policy.Syscalls, err = groups(oci.Syscalls); err != nil {
-		return nil, err
-	}
-	program, err := policy.Assemble()
+func compile(oci *specs.LinuxSeccomp) ([]byte, error) {
+	otherwise, err := action(oci.DefaultAction, oci.DefaultErrnoRet)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := netbpf.Assemble(program)
+	all, err := verdicts(oci.Syscalls, otherwise)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]byte, 0, 8*len(raw))
-	for _, i := range raw {
-		out = binary.NativeEndian.AppendUint16(out, i.Op)
-		out = append(out, i.Jt, i.Jf)
-		out = binary.NativeEndian.AppendUint32(out, i.K)
-	}
-	return out, nil
+	return assemble(all, otherwise)
 }
 
-// groups keeps the profile's order, one group for each action. A name that is
-// listed without conditions anywhere under the same action needs none of its
-// conditional rules; names that this architecture lacks are left out.
-func groups(rules []specs.LinuxSyscall) ([]bpf.SyscallGroup, error) {
-	machine, err := arch.GetInfo("")
-	if err != nil {
-		return nil, err
-	}
-	var out []bpf.SyscallGroup
-	at := map[bpf.Action]int{}
-	free := map[bpf.Action]map[string]bool{}
-	for _, r := range rules {
-		a, err := action(r.Action, r.ErrnoRet)
+// rule is an action if all conditions hold.
+type rule struct {
+	conditions []specs.LinuxSeccompArg
+	action     uint32 // SECCOMP_RET_… with its data
+}
+
+// verdict is what becomes of one system call: the first rule that holds, or else
+// the action.
+type verdict struct {
+	rules     []rule
+	otherwise uint32
+}
+
+// verdicts are those of all system calls, by number. Of the profile's actions the
+// one that it names first counts first. A name that is listed without conditions
+// anywhere under an action needs none of that one's conditional rules; names that
+// this architecture lacks are left out.
+func verdicts(list []specs.LinuxSyscall, otherwise uint32) ([]verdict, error) {
+	var actions []uint32
+	of := make([]uint32, len(list))
+	for i, l := range list {
+		a, err := action(l.Action, l.ErrnoRet)
 		if err != nil {
 			return nil, err
 		}
-		if _, ok := at[a]; !ok {
-			at[a], free[a] = len(out), map[string]bool{}
-			out = append(out, bpf.SyscallGroup{Action: a})
+		if of[i] = a; !slices.Contains(actions, a) {
+			actions = append(actions, a)
 		}
-		if len(r.Args) > 0 {
-			continue
+	}
+	highest := slices.MaxFunc(numbers, func(a, b call) int { return int(a.nr) - int(b.nr) }).nr
+	all := make([]verdict, highest+1)
+	settled := make([]bool, len(all))
+	for i := range all {
+		all[i].otherwise = otherwise
+	}
+	for _, a := range actions {
+		for i, l := range list { // first those without conditions
+			for _, n := range l.Names {
+				if nr, ok := number(n); ok && of[i] == a && len(l.Args) == 0 && !settled[nr] {
+					all[nr].otherwise, settled[nr] = a, true
+				}
+			}
 		}
-		for _, n := range r.Names {
-			if _, ok := machine.SyscallNames[n]; ok && !free[a][n] {
-				free[a][n] = true
-				out[at[a]].Names = append(out[at[a]].Names, n)
+		for i, l := range list {
+			for _, n := range l.Names {
+				if nr, ok := number(n); ok && of[i] == a && len(l.Args) > 0 && !settled[nr] {
+					all[nr].rules = append(all[nr].rules, rule{l.Args, a})
+				}
 			}
 		}
 	}
-	for _, r := range rules {
-		if len(r.Args) == 0 {
-			continue
-		}
-		a, _ := action(r.Action, r.ErrnoRet)
-		conditions, err := conditions(r.Args)
-		if err != nil {
-			return nil, fmt.Errorf("rule for %v: %w", r.Names, err)
-		}
-		for _, n := range r.Names {
-			if _, ok := machine.SyscallNames[n]; ok && !free[a][n] {
-				g := &out[at[a]]
-				g.NamesWithCondtions = append(g.NamesWithCondtions, bpf.NameWithConditions{Name: n, Conditions: conditions})
-			}
-		}
-	}
-	return out, nil
+	return all, nil
 }
 
-func action(a specs.LinuxSeccompAction, errno *uint) (bpf.Action, error) {
+func action(a specs.LinuxSeccompAction, errno *uint) (uint32, error) {
 	switch a {
 	case specs.ActAllow:
-		return bpf.ActionAllow, nil
+		return unix.SECCOMP_RET_ALLOW, nil
 	case specs.ActErrno:
-		if errno == nil || *errno == uint(unix.EPERM) {
-			return bpf.ActionErrno, nil // which the assembler completes to EPERM
+		if errno == nil {
+			return unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM), nil
 		}
-		return bpf.ActionErrno | bpf.Action(*errno), nil
+		return unix.SECCOMP_RET_ERRNO | uint32(*errno), nil
 	case specs.ActLog:
-		return bpf.ActionLog, nil
+		return unix.SECCOMP_RET_LOG, nil
 	}
 	return 0, fmt.Errorf("unknown action %q", a)
 }
 
-func conditions(args []specs.LinuxSeccompArg) (bpf.ArgumentConditions, error) {
-	operation := map[specs.LinuxSeccompOperator]bpf.Operation{
-		specs.OpEqualTo: bpf.Equal, specs.OpNotEqual: bpf.NotEqual,
-		specs.OpLessThan: bpf.LessThan, specs.OpLessEqual: bpf.LessOrEqual,
-		specs.OpGreaterThan: bpf.GreaterThan, specs.OpGreaterEqual: bpf.GreaterOrEqual,
+// call is a system call of this architecture. Those that there are, sorted by
+// name, are in a file for each.
+type call struct {
+	name string
+	nr   uint16
+}
+
+func number(name string) (int, bool) {
+	i, ok := slices.BinarySearchFunc(numbers, name, func(c call, name string) int { return strings.Compare(c.name, name) })
+	if !ok {
+		return 0, false
 	}
-	var out bpf.ArgumentConditions
-	for _, a := range args {
-		op, ok := operation[a.Op]
-		if a.Op == specs.OpMaskedEqual && a.ValueTwo == 0 {
-			op, ok = bpf.BitsNotSet, true // (argument & mask) == 0
-		}
-		if !ok {
-			return nil, fmt.Errorf("unknown comparison %s", a.Op)
-		}
-		out = append(out, bpf.Condition{Argument: uint32(a.Index), Operation: op, Value: a.Value})
-	}
-	return out, nil
+	return int(numbers[i].nr), true
 }
