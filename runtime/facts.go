@@ -66,7 +66,8 @@ func (f *facts) write(dir string) error {
 	return replaceFile(filepath.Join(dir, factsFile), append(b, '\n'))
 }
 
-// replaceFile replaces a file as a whole: temp, fsync, rename.
+// replaceFile replaces a file as a whole: temp, fsync, rename, and fsync of the
+// directory, without which a host that loses power has the old file, or none.
 func replaceFile(file string, content []byte) error {
 	tmp := file + "~"
 	out, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -82,7 +83,12 @@ func replaceFile(file string, content []byte) error {
 		os.Remove(tmp)
 		return fmt.Errorf("write %s: %w", file, err)
 	}
-	return nil
+	dir, err := os.Open(filepath.Dir(file))
+	if err != nil {
+		return fmt.Errorf("write %s: %w", file, err)
+	}
+	defer dir.Close()
+	return dir.Sync()
 }
 
 // writeDelay is how long the end of a run may wait to be put on the disk.
