@@ -43,7 +43,16 @@ func (a *app) run(ctx context.Context, args []string) int {
 	if err != nil && !a.begun {
 		err = usage(cmd, err)
 	}
-	return a.report(err)
+	code := a.report(err)
+	o, ok := a.out.(*output)
+	if !ok || o.lost.Load() == nil || code != 0 && code != exitDiffers {
+		return code
+	}
+	code = exitFailure
+	if cmd.Name() == "exec" {
+		code = exitExec
+	}
+	return a.report(exitWith(code, "what was to be printed is lost: %w", *o.lost.Load()))
 }
 
 func (a *app) command() *cobra.Command {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"text/tabwriter"
 	"time"
 	"unicode/utf8"
@@ -119,9 +120,33 @@ func byteAt(line string, n int) int {
 	return at
 }
 
+// output is a stream that remembers that it could not be written: few who print
+// can do anything about it, but the program must not say that all went well.
+type output struct {
+	file *os.File
+	lost atomic.Pointer[error]
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	n, err := o.file.Write(b)
+	if err != nil {
+		o.lost.CompareAndSwap(nil, &err)
+	}
+	return n, err
+}
+
+// fileOf is the file that a stream is written to, if it is one.
+func fileOf(w io.Writer) (*os.File, bool) {
+	if o, ok := w.(*output); ok {
+		return o.file, true
+	}
+	f, ok := w.(*os.File)
+	return f, ok
+}
+
 // isTerminal tells whether a person looks at the stream.
 func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+	f, ok := fileOf(w)
 	if !ok {
 		return false
 	}

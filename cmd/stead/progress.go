@@ -36,7 +36,7 @@ type begun struct {
 
 func newProgress(w io.Writer) *progress {
 	p := &progress{w: w, ended: make(chan struct{})}
-	if f, ok := w.(*os.File); ok && isTerminal(w) && os.Getenv("TERM") != "dumb" {
+	if f, ok := fileOf(w); ok && isTerminal(w) && os.Getenv("TERM") != "dumb" {
 		p.live = f
 		p.parts.Go(p.tick)
 	}
