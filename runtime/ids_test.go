@@ -15,7 +15,8 @@ func TestIDRanges(t *testing.T) {
 		taken        []uint32
 		want         string // what the next three are
 	}{
-		{"the default pool", 0, 0, nil, "524288 589824 655360"},
+		{"the default pool", 0, 0, nil, "524288 589825 655362"},
+		{"the default pool, after one that was taken before they were an id apart", 0, 0, []uint32{524288, 589824}, "655362 720899 786436"},
 		{"a pool of one's own", 100_000, 3 * k, nil, "100000 165536 231072"},
 		{"a gap", 100_000, 9 * k, []uint32{100_000, 100_000 + 2*k}, "165536 296608 362144"},
 		{"one that is too small by then", 100_000, 2*k + 100, nil, "100000 165536 all 2 ranges of ids for user namespaces are taken"},
@@ -61,6 +62,29 @@ func TestIDRanges(t *testing.T) {
 	}
 }
 
+// The kernel keeps users in 128 lists: the roots of many containers are in all of
+// them alike.
+func TestIDRangesSpread(t *testing.T) {
+	r, err := newIDRanges(0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const each = 20
+	var lists [128]int
+	for range each * len(lists) {
+		id, err := r.next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		lists[(id>>7+id)%128]++
+	}
+	for i, n := range lists {
+		if n > 2*each {
+			t.Errorf("%d users are in list %d, want %d or so", n, i, each)
+		}
+	}
+}
+
 // Whatever is taken and given back, in whatever pools, no two ranges overlap.
 func TestIDRangesNeverOverlap(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
@@ -69,7 +93,7 @@ func TestIDRangesNeverOverlap(t *testing.T) {
 	for i := range 5000 {
 		if i%100 == 0 { // another pool, as after a change of the configuration
 			used := r.used
-			r, _ = newIDRanges(idsEach+random.Uint32N(40*idsEach), idsEach+random.Uint32N(40*idsEach))
+			r, _ = newIDRanges(idsEach+random.Uint32N(40*idsEach), idsEach+random.Uint32N(400*idsEach))
 			r.used = used
 		}
 		if random.IntN(3) == 0 {
