@@ -29,7 +29,7 @@ type loop struct {
 	byID      map[string]*entry
 	byPid     map[int]*entry
 	byFD      map[int32]source
-	execs     map[int]chan<- unix.WaitStatus
+	execs     map[int]*session
 	unclaimed map[int]unix.WaitStatus  // children that ended before they were registered
 	unwanted  map[int]bool             // children whose end interests nobody
 	starting  map[string]chan struct{} // closed when the start under way is over
@@ -56,13 +56,14 @@ type source struct {
 	entry  *entry
 	stream logs.Stream
 	exit   bool // a pidfd
+	exec   int  // the process of an exec, whose pidfd it is
 }
 
 func newLoop(run string, log *slog.Logger) (*loop, error) {
 	l := &loop{
 		run: run, log: log,
 		byID: map[string]*entry{}, byPid: map[int]*entry{}, byFD: map[int32]source{},
-		execs: map[int]chan<- unix.WaitStatus{}, unclaimed: map[int]unix.WaitStatus{},
+		execs: map[int]*session{}, unclaimed: map[int]unix.WaitStatus{},
 		unwanted: map[int]bool{}, starting: map[string]chan struct{}{},
 		held: map[*entry]struct{}{}, watchers: map[*watcher]struct{}{},
 	}
@@ -117,7 +118,9 @@ func (l *loop) attend(events []unix.EpollEvent, now time.Time) {
 			var b [8]byte
 			unix.Read(l.wake, b[:])
 			l.reap()
-		} else if s, ok := l.byFD[e.Fd]; ok && s.exit {
+		} else if s, ok := l.byFD[e.Fd]; ok && s.exec > 0 {
+			l.reapExec(s.exec)
+		} else if ok && s.exit {
 			l.adoptedEnded(s.entry)
 		} else if ok {
 			l.drain(s.entry, s.stream, now)
@@ -219,9 +222,8 @@ func (l *loop) reap() {
 		}
 		if e, ok := l.byPid[pid]; ok {
 			l.ended(e, ws)
-		} else if c, ok := l.execs[pid]; ok {
-			delete(l.execs, pid)
-			c <- ws
+		} else if x, ok := l.execs[pid]; ok {
+			l.endExec(pid, x, ws)
 		} else if l.unwanted[pid] {
 			delete(l.unwanted, pid)
 		} else {
