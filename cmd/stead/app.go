@@ -24,6 +24,9 @@ type app struct {
 	given            given // of what the configuration file says too
 	settings               // what holds
 
+	// catch is what has a signal end a verb; nil leaves signals alone.
+	catch func(context.Context) context.Context
+
 	verb  string
 	begun bool // the command line was understood
 }
@@ -34,7 +37,7 @@ var searchPath = []string{"/usr/lib/stead/manifests", "/etc/stead/manifests", "/
 
 // run carries out a command line and returns the exit code.
 func (a *app) run(ctx context.Context, args []string) int {
-	root := a.command()
+	root := a.command(args)
 	root.SetArgs(args)
 	root.SetIn(a.in)
 	root.SetOut(a.out)
@@ -55,7 +58,8 @@ func (a *app) run(ctx context.Context, args []string) int {
 	return a.report(exitWith(code, "what was to be printed is lost: %w", *o.lost.Load()))
 }
 
-func (a *app) command() *cobra.Command {
+// command is the tree of commands, as far as args may ask for it.
+func (a *app) command(args []string) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "stead",
 		Short: "Keep this host at the state that a directory of manifests declares",
@@ -63,7 +67,12 @@ func (a *app) command() *cobra.Command {
 declares: drop a manifest in and a container comes up, edit it and the container
 changes, delete it and the container goes, its data kept.`,
 		SilenceErrors: true, SilenceUsage: true,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.prepare(cmd) },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if a.catch != nil {
+				cmd.SetContext(a.catch(cmd.Context()))
+			}
+			return a.prepare(cmd)
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
 		},
@@ -80,6 +89,10 @@ changes, delete it and the container goes, its data kept.`,
 	f.BoolVar(&a.given.allowWritable, "allow-writable-manifests", false, "follow manifests that others than a trusted owner can write (STEAD_ALLOW_WRITABLE_MANIFESTS=1)")
 	f.StringVar(&a.cgroupParent, "cgroup-parent", variable("STEAD_CGROUP_PARENT", "stead"), "cgroup below which all containers' are (STEAD_CGROUP_PARENT)")
 	f.StringVar(&a.logFormat, "log-format", "text", "form of log lines: text or json")
+	if len(args) > 0 && args[0] == "exec" { // a millisecond counts there, and all others cost a tenth
+		root.AddCommand(a.execCommand())
+		return root
+	}
 	root.AddCommand(
 		a.daemonCommand(), a.applyCommand(), a.planCommand(), a.validateCommand(),
 		a.statusCommand(), a.psCommand(), a.inspectCommand(), a.logsCommand(), a.execCommand(),

@@ -32,6 +32,7 @@ own, 126 a command that can't be executed, 127 one that is not there.`,
 		Example:           "  stead exec web -- cat /etc/os-release\n  stead exec -i -u 0 web sh < script.sh\n  stead exec -it web sh",
 		ValidArgsFunction: a.completeNames,
 		Args:              cobra.MinimumNArgs(2),
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.prepare(cmd) }, // signals are the command's to answer
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Argv = args[1:]
 			if o.Argv[0] == "--" {
@@ -76,7 +77,6 @@ func execCode(err error) int {
 
 // exec runs a command until it has ended.
 func (a *app) exec(ctx context.Context, name string, o runtime.ExecOptions, stdin, tty bool) (code int, err error) {
-	ctx = context.WithoutCancel(ctx) // a signal is the command's to answer
 	var t *terminal
 	if tty {
 		if t, err = openTerminal(a.in); err != nil {
@@ -116,8 +116,7 @@ func (a *app) execPipes(start starter, stdin bool) (code int, err error) {
 		return 0, err
 	}
 	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
-	defer signal.Stop(signals)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2) // for good: to undo it takes as long, and the program ends with it
 	process, err := start(p.inside[:]...)
 	if err != nil {
 		return 0, err

@@ -40,7 +40,7 @@ func TestReadme(t *testing.T) {
 	default:
 		t.Error("the manifest reference is not current: run make generate")
 	}
-	for _, c := range (&app{}).command().Commands() {
+	for _, c := range (&app{}).command(nil).Commands() {
 		if !strings.Contains(want, "`"+c.Name()+"`") {
 			t.Errorf("the README does not name the verb %s", c.Name())
 		}
