@@ -84,8 +84,8 @@ const manyRounds = 32
 // ended); what went wrong with containers is in the result.
 func (e *Engine) Apply(ctx context.Context, o ApplyOptions) (Result, error) {
 	e.init()
-	if err := e.checkAlone(ctx); err != nil {
-		return Result{}, err
+	if err := e.Runtime.Check(ctx, true); err != nil {
+		return Result{}, fmt.Errorf("check the containers of this host: %w", err)
 	}
 	done := &doings{by: map[string]*ContainerResult{}, progress: o.Progress}
 	options := passOptions{prompt: true, retry: true, confirm: o.Confirm}
@@ -110,20 +110,6 @@ func (e *Engine) Apply(ctx context.Context, o ApplyOptions) (Result, error) {
 		}
 	}
 	return e.result(done), errors.New("apply: the host does not come to rest; see stead status")
-}
-
-// checkAlone looks at the kernel once for a verb that runs without a daemon.
-func (e *Engine) checkAlone(ctx context.Context) error {
-	e.mu.Lock()
-	alone := e.base == nil
-	e.mu.Unlock()
-	if !alone {
-		return nil
-	}
-	if err := e.Runtime.Check(ctx); err != nil {
-		return fmt.Errorf("check the containers of this host: %w", err)
-	}
-	return nil
 }
 
 // writers tells whether a file's writer is worth waiting for, and for how long.

@@ -157,3 +157,17 @@ func find(list []*runtime.Status, name string) *runtime.Status {
 	}
 	return list[i]
 }
+
+// checkAlone looks at the kernel once for a verb that runs without a daemon.
+func (e *Engine) checkAlone(ctx context.Context) error {
+	e.mu.Lock()
+	alone := e.base == nil
+	e.mu.Unlock()
+	if !alone {
+		return nil
+	}
+	if err := e.Runtime.Check(ctx, false); err != nil {
+		return fmt.Errorf("check the containers of this host: %w", err)
+	}
+	return nil
+}

@@ -88,8 +88,8 @@ func (f *fakeRuntime) List() []*runtime.Status {
 	return list
 }
 
-func (f *fakeRuntime) Wake() <-chan struct{}           { return f.wake }
-func (f *fakeRuntime) Check(ctx context.Context) error { return f.call(ctx, "check") }
+func (f *fakeRuntime) Wake() <-chan struct{}                   { return f.wake }
+func (f *fakeRuntime) Check(ctx context.Context, _ bool) error { return f.call(ctx, "check") }
 
 // run starts the command of a container; the lock is held.
 func (f *fakeRuntime) run(st *runtime.Status) error {

@@ -76,7 +76,7 @@ type Engine struct {
 	exits     map[string]time.Time // told ends of commands, by container
 	since     time.Time            // Run began; zero without it
 	base      context.Context      // of Run
-	checking  bool
+	checking  int
 	checkNote string // logged error of the last check
 
 	expiring   sync.Mutex             // one expiry at a time
@@ -142,8 +142,8 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer e.exec.wg.Wait()
 	e.record(events.Event{Time: time.Now(), Type: events.Started, Message: "the daemon keeps this host as declared"})
 	e.Source.Watch(ctx)
-	e.check(ctx)
-	e.exec.wg.Go(func() { e.expire(ctx) })
+	e.check(ctx, false)
+	e.exec.wg.Go(func() { e.check(ctx, true); e.expire(ctx) }) // it may take long
 	pace := pacer{quiet: e.Quiet, limit: e.Limit}
 	pace.other(time.Now())
 	resync := time.NewTicker(e.Resync)
@@ -167,7 +167,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		case <-resync.C:
 			e.Source.Renew()
 			follow = false
-			e.exec.wg.Go(func() { e.check(ctx) })
+			e.exec.wg.Go(func() { e.check(ctx, false) })
 			e.exec.wg.Go(func() { e.expire(ctx) })
 			pace.other(time.Now())
 		case <-timer.C:
@@ -197,23 +197,24 @@ func (o *outcome) again() time.Time {
 }
 
 // check looks at the kernel for what changed by hand. A check that takes long is
-// not followed by a second one beside it.
-func (e *Engine) check(ctx context.Context) {
+// not followed by a second one beside it, unless that is to look at all.
+func (e *Engine) check(ctx context.Context, all bool) {
 	e.mu.Lock()
-	if e.checking {
+	if e.checking > 0 && !all {
 		e.mu.Unlock()
 		return
 	}
-	e.checking = true
+	e.checking++
 	e.mu.Unlock()
-	err := e.Runtime.Check(ctx)
+	err := e.Runtime.Check(ctx, all)
 	note := ""
 	if err != nil && ctx.Err() == nil {
 		note = err.Error()
 	}
 	e.mu.Lock()
 	said := e.checkNote
-	e.checking, e.checkNote = false, note
+	e.checking--
+	e.checkNote = note
 	e.mu.Unlock()
 	if note != "" && note != said {
 		e.Log.Error("check the containers of this host", "error", note)
@@ -233,7 +234,7 @@ func (e *Engine) Reload(context.Context) error {
 	ctx := e.base
 	e.mu.Unlock()
 	if ctx != nil && ctx.Err() == nil {
-		go e.check(ctx) // nobody waits for it: it ends with the daemon
+		go e.check(ctx, true) // nobody waits for it: it ends with the daemon
 	}
 	return nil
 }

@@ -252,8 +252,8 @@ func TestResyncLooksAtTheKernel(t *testing.T) {
 	story(t, nil, nil, func(t *testing.T, s *shelf, rt *fakeRuntime, e *Engine) {
 		time.Sleep(10*time.Minute + time.Second)
 		synctest.Wait()
-		if n := len(rt.said()); n != 11 {
-			t.Errorf("%d looks in ten minutes, want one at the start and one a minute", n)
+		if n := len(rt.said()); n != 12 {
+			t.Errorf("%d looks in ten minutes, want two at the start and one a minute", n)
 		}
 		// A change that no event told is found by the tick.
 		s.putQuietly("web.yaml", yaml("web"))

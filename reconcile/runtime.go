@@ -21,8 +21,9 @@ type Runtime interface {
 	// keeper died). It is never closed and holds at most one wake-up.
 	Wake() <-chan struct{}
 	// Check looks at the kernel for drift and at the keeper's health, and
-	// updates what List says. Called on each resync tick and at start.
-	Check(ctx context.Context) error
+	// updates what List says: closely at all containers, for whoever asks, or on
+	// each resync tick for what an idle host can afford.
+	Check(ctx context.Context, all bool) error
 
 	// Create makes the container's directory (bringing back the root of a
 	// removed one of that name, told by the result) and, unless c is suspended,

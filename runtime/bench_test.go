@@ -118,19 +118,32 @@ func BenchmarkExec(b *testing.B) {
 	b.ReportMetric((w.keeperCPU()-before)/float64(b.N), "keeper-cpu-ms/op")
 }
 
-// BenchmarkCheck is a look at running containers for what was changed by hand.
+// BenchmarkCheck is a look at running containers for what was changed by hand: as each
+// minute, at those whose turn it is not; and at all closely.
 func BenchmarkCheck(b *testing.B) {
+	const n = 300
 	w := newWorld(b)
-	for i := range looksAtOnce {
+	w.Close()
+	w.o.Watch = true
+	w.open()
+	for i := range n {
 		if _, err := w.Create(ctx, parse(b, fmt.Sprintf("c%d", i), "command: [sleep, infinity]\nstop: {signal: KILL}"), origin); err != nil {
 			b.Fatal(err)
 		}
 	}
-	before := own(b)
-	for b.Loop() {
-		if err := w.Check(ctx); err != nil {
-			b.Fatal(err)
-		}
+	for _, how := range []string{"minute", "all", "without a watch"} {
+		all := how != "minute"
+		b.Run(how, func(b *testing.B) {
+			before := own(b)
+			for b.Loop() {
+				if how == "without a watch" {
+					w.looks.whole = false // reads all cgroups again
+				}
+				if err := w.Check(ctx, all); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric((own(b)-before)/float64(b.N)/n*1000, "cpu-us/container")
+		})
 	}
-	b.ReportMetric((own(b)-before)/float64(b.N)/looksAtOnce*1000, "cpu-us/container")
 }

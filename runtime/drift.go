@@ -7,15 +7,57 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"stead/runtime/cgroup"
 	"stead/runtime/keeper"
 )
 
-// looksAtOnce is how many containers a check looks at. The kernel's answers about
-// one take 0.1 to 0.2 ms of CPU: too much for thousands of them every minute, so they
-// take turns.
-const looksAtOnce = 100
+// closeLooks is how many containers a check reads everything of, in their turn, for
+// what nobody tells. That takes the kernel 0.2 ms of CPU each: too much for thousands
+// every minute. Of the others it is asked what costs a twentieth: which mounts there are.
+const closeLooks = 100
+
+// looks is what looking at containers remembers; one look at a time has it.
+type looks struct {
+	sync.Mutex
+	turn    int    // how many are looked at closely in their turn: closeLooks
+	next    string // where the next turn begins
+	signs   *signs
+	cgroups *cgroup.Watch // nil where there is none
+	whole   bool          // all cgroups were read since it is there
+}
+
+func (l *looks) begin(r *Runtime) {
+	l.turn, l.signs = closeLooks, newSigns()
+	if !r.Watch {
+		return
+	}
+	var err error
+	if l.cgroups, err = r.host.Watch(); err != nil {
+		r.Log.Debug("changes of cgroups are looked for in turns: the kernel does not tell of them", "error", err)
+	}
+}
+
+func (l *looks) end() {
+	l.Lock()
+	defer l.Unlock()
+	if l.cgroups != nil {
+		l.cgroups.Close()
+		l.cgroups = nil
+	}
+}
+
+// changes are what may have changed in cgroups since the last look, all that this
+// process did not do. Without a watch nothing is known to.
+func (l *looks) changes(all bool) (c cgroup.Changes) {
+	if l.cgroups != nil {
+		c = l.cgroups.Changes()
+	}
+	c.All = c.All || all && !(l.cgroups != nil && l.whole)
+	l.whole = l.whole || all
+	return c
+}
 
 // What may be found about a container's cgroup besides its limits.
 const (
@@ -23,21 +65,24 @@ const (
 	frozen     = "cgroup frozen"
 )
 
-// lookForDrift compares what runs with what was applied. What was changed by
-// hand is in Status.Drift until an Update has put it right, or in Status.Lost
-// until a restart has.
-func (r *Runtime) lookForDrift() {
-	r.looking.Lock()
-	defer r.looking.Unlock()
-	all := slices.DeleteFunc(r.List(), func(s *Status) bool { return s.State != Running })
-	from, _ := slices.BinarySearchFunc(all, r.looked, func(s *Status, name string) int { return strings.Compare(s.Name, name) })
+// lookForDrift compares what runs with what was applied, at all closely or at some
+// in their turn. What was changed by hand is in Status.Drift until an Update has put
+// it right, or in Status.Lost until a restart has.
+func (r *Runtime) lookForDrift(all bool) {
+	r.looks.Lock()
+	defer r.looks.Unlock()
+	running := slices.DeleteFunc(r.List(), func(s *Status) bool { return s.State != Running })
+	changes, files := r.looks.changes(all), r.runFiles()
+	from, _ := slices.BinarySearchFunc(running, r.looks.next, func(s *Status, name string) int { return strings.Compare(s.Name, name) })
 	found := false
-	for i := range min(len(all), looksAtOnce) {
-		s := all[(from+i)%len(all)]
-		r.looked = s.Name + "\x00" // the next name
+	for i := range running {
+		s, turn := running[(from+i)%len(running)], i < r.looks.turn
+		if turn {
+			r.looks.next = s.Name + "\x00" // the next name
+		}
 		if c, err := r.find(s.Name); err == nil {
-			found = r.lookAtLimits(c) || found
-			found = r.lookAtMounts(c) || found
+			found = r.lookAtCgroup(c, changes, turn) || found
+			found = r.lookAtMounts(c, files, turn || all) || found
 		}
 	}
 	if found {
@@ -45,20 +90,44 @@ func (r *Runtime) lookForDrift() {
 	}
 }
 
-// lookAtLimits says whether something new was found.
-func (r *Runtime) lookAtLimits(c *container) bool {
-	f, rec := r.known(c)
-	if rec == nil || rec.State != keeper.Running {
+// runFiles are the names of all containers' files of this boot: one reading costs less
+// than to ask for each.
+func (r *Runtime) runFiles() map[string]bool {
+	dir, err := os.Open(filepath.Join(r.RunDir, "containers"))
+	if err != nil {
+		return nil
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil
+	}
+	files := make(map[string]bool, len(names))
+	for _, name := range names {
+		files[name] = true
+	}
+	return files
+}
+
+// lookAtCgroup says whether something new was found.
+func (r *Runtime) lookAtCgroup(c *container, changes cgroup.Changes, turn bool) bool {
+	r.mu.Lock()
+	f, rec := c.facts, c.rec
+	c.suspect = c.suspect || turn || changes.All || rec != nil && changes.Groups[rec.ID()]
+	suspect := c.suspect
+	r.mu.Unlock()
+	if rec == nil || rec.State != keeper.Running || !suspect && (!changes.Moved || r.host.Group(rec.ID()).Holds(rec.Pid)) {
 		return false
 	}
 	drift := r.driftOf(f, rec)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if c.rec != rec || c.facts != f || c.updating {
-		return false // what differs is our own doing
+		c.suspect = true
+		return false // what differs may be our own doing
 	}
 	found := len(drift) > 0 && !slices.Equal(drift, c.drift)
-	c.drift = drift
+	c.drift, c.suspect = drift, false
 	return found
 }
 
@@ -101,7 +170,6 @@ func (r *Runtime) mend(c *container, rec *keeper.Record, have *cgroup.Limits, wa
 	}
 	r.mu.Lock()
 	drift := c.drift
-	c.drift = nil
 	r.mu.Unlock()
 	if slices.Contains(drift, frozen) { // first, as all may be
 		if err := r.host.Group(rec.ID()).Thaw(); err != nil {
@@ -129,6 +197,9 @@ func (r *Runtime) mend(c *container, rec *keeper.Record, have *cgroup.Limits, wa
 			return err
 		}
 	}
+	r.mu.Lock()
+	c.drift = nil
+	r.mu.Unlock()
 	return nil
 }
 

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,7 +16,7 @@ func TestDrift(t *testing.T) {
 	w.awaitOutput("web", "up")
 	check := func() Status {
 		t.Helper()
-		if err := w.Check(ctx); err != nil {
+		if err := w.Check(ctx, true); err != nil {
 			t.Fatal(err)
 		}
 		s, _ := w.Get("web")
@@ -53,5 +54,57 @@ func TestDrift(t *testing.T) {
 	}
 	if !group.Holds(before.Pid) {
 		t.Error("the process is not back in its cgroup")
+	}
+}
+
+// What somebody writes to a cgroup, and which mounts are there, is known of all
+// containers at each look, not only of those whose turn it is.
+func TestToldDrift(t *testing.T) {
+	w := newWorld(t)
+	w.Close()
+	w.o.Watch = true
+	w.open()
+	if w.looks.cgroups == nil || mountSpace(os.Getpid()) == 0 {
+		t.Skip("this kernel does not tell (Linux 6.11)")
+	}
+	w.looks.turn = 0
+	body := script(forever) + "\nresources: {pids: 50}\nmounts: {/data: {tmpfs: {}}}"
+	before := w.create("web", body)
+	w.awaitOutput("web", "up")
+	group := w.host.Group("web." + w.byName["web"].rec.Nonce)
+	w.must(w.Check(ctx, true))
+	sh := func(script string) func() {
+		return func() {
+			t.Helper()
+			if out, err := exec.Command("sh", "-ec", "for d in "+strings.Join(group.Dirs(), " ")+"; do "+script+"; done").CombinedOutput(); err != nil {
+				t.Errorf("%v %s", err, out)
+			}
+		}
+	}
+	changes := []struct {
+		do   func()
+		want string // of Drift and Lost
+	}{
+		{sh("true"), ""},
+		{sh("[ ! -e $d/pids.max ] || echo 9 >$d/pids.max"), "spec.resources.pids is 9"},
+		{sh("[ ! -e $d/cgroup.freeze ] || echo 1 >$d/cgroup.freeze"), "cgroup frozen"},
+		{sh("echo " + strconv.Itoa(before.Pid) + " >$d/../cgroup.procs"), "cgroup left"},
+		{func() { w.must(os.Remove(w.dir("web") + "/upper/data")) }, "mount /data is gone"},
+	}
+	for _, change := range changes {
+		if change.want == "cgroup left" && w.v2() || change.want == "cgroup frozen" && w.host.Mode == "v1" {
+			continue // there a group with children takes no process; none can be frozen
+		}
+		change.do()
+		w.must(w.Check(ctx, false))
+		s, _ := w.Get("web")
+		if found := strings.Join(append(s.Drift, s.Lost...), "; "); found != change.want {
+			t.Errorf("found %q, want %q", found, change.want)
+		}
+		w.must(w.Update(ctx, parse(t, "web", body), origin))
+		w.must(w.Check(ctx, false))
+		if s, _ := w.Get("web"); len(s.Drift) > 0 {
+			t.Errorf("after the update: %v", s.Drift)
+		}
 	}
 }

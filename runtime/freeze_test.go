@@ -68,13 +68,13 @@ func TestFrozenByHand(t *testing.T) {
 	before := w.create("web", body)
 	w.awaitOutput("web", "up")
 	w.freeze(w.v2Group("web"))
-	w.must(w.Check(ctx))
+	w.must(w.Check(ctx, true))
 	if s, _ := w.Get("web"); !slices.Equal(s.Drift, []string{"cgroup frozen"}) {
 		t.Errorf("drift %v", s.Drift)
 	}
 	w.must(w.Update(ctx, parse(t, "web", body), origin))
 	w.goesOn("web")
-	w.must(w.Check(ctx))
+	w.must(w.Check(ctx, true))
 	if s, _ := w.Get("web"); len(s.Drift) > 0 || s.Pid != before.Pid {
 		t.Errorf("after: %v, pid %d", s.Drift, s.Pid)
 	}
@@ -89,7 +89,7 @@ func TestFrozenKeeper(t *testing.T) {
 	all := filepath.Dir(w.v2Group("web"))
 	own := all + "/" + w.Runtime.keeperGroup().Name()
 	for what, dir := range map[string]string{"with all": all, "alone": own} {
-		for who, look := range map[string]func(){"a check": func() { w.must(w.Check(ctx)) }, "another daemon": w.reopen} {
+		for who, look := range map[string]func(){"a check": func() { w.must(w.Check(ctx, true)) }, "another daemon": w.reopen} {
 			w.freeze(dir)
 			look()
 			if isFrozen(dir) {
@@ -100,7 +100,7 @@ func TestFrozenKeeper(t *testing.T) {
 	}
 	w.must(w.Hold(nil, ""))
 	w.freeze(all)
-	if err := w.Check(ctx); err == nil || !strings.Contains(err.Error(), "is frozen, and this host is on hold") {
+	if err := w.Check(ctx, true); err == nil || !strings.Contains(err.Error(), "is frozen, and this host is on hold") {
 		t.Error(err)
 	}
 	w.Close()

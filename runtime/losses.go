@@ -157,26 +157,29 @@ func mountsItself(m *spec.Container) bool {
 }
 
 // lookAtMounts looks at the mounts and files of a container that runs, and says
-// whether something new was found.
-func (r *Runtime) lookAtMounts(c *container) (found bool) {
+// whether something new was found. How each is mounted it asks only if it looks closely.
+func (r *Runtime) lookAtMounts(c *container, files map[string]bool, closely bool) (found bool) {
 	r.mu.Lock()
-	f, rec, first := c.facts, c.rec, c.mounts
+	f, rec, seen := c.facts, c.rec, c.seen
 	r.mu.Unlock()
 	if rec == nil || rec.State != keeper.Running {
 		return false
 	}
-	ran, _, err := launch.ReadRan(keeper.RanPath(r.RunDir, rec.ID()))
-	if !ran && err == nil {
-		return false // before its execve not all is mounted
+	if !seen.ran {
+		ran, _, err := launch.ReadRan(keeper.RanPath(r.RunDir, rec.ID()))
+		if !ran && err == nil {
+			return false // before its execve not all is mounted
+		}
+		seen.ran = true
 	}
-	var lost []string
-	if !mountsItself(f.Manifest) {
-		lost, first = mountsDiffer(f.Manifest, rec.Pid, first)
+	if !mountsItself(f.Manifest) && r.looks.signs.mountsMayDiffer(&seen, rec.Pid, closely) {
+		seen.lost, seen.table = mountsDiffer(f.Manifest, rec.Pid, seen.table)
 	}
+	lost := seen.lost
 	if _, err := os.Lstat(filepath.Join(r.dir(c.name), "upper")); f.Manifest.Spec.Rootfs.Host != nil && errors.Is(err, os.ErrNotExist) {
-		lost = append(lost, "its root directory is gone")
+		lost = append(lost[:len(lost):len(lost)], "its root directory is gone")
 	}
-	strayed := r.strayed(c, f, rec)
+	strayed := r.strayed(c, f, rec, files)
 	if (len(lost) > 0 || len(strayed) > 0) && !rec.Alive() {
 		return false // what was seen may be another's
 	}
@@ -186,21 +189,28 @@ func (r *Runtime) lookAtMounts(c *container) (found bool) {
 		return false
 	}
 	found = !slices.Equal(lost, c.lost) || !slices.Equal(strayed, c.strayed)
-	c.mounts, c.lost, c.strayed = first, lost, strayed
+	c.seen, c.lost, c.strayed = seen, lost, strayed
 	return found
 }
 
 // strayed are the files of a container that somebody took away and that can be
-// put back beside it.
-func (r *Runtime) strayed(c *container, f *facts, rec *keeper.Record) (all []string) {
+// put back beside it. files are those of the run directory; nil if nobody can tell.
+func (r *Runtime) strayed(c *container, f *facts, rec *keeper.Record, files map[string]bool) (all []string) {
 	if to, err := os.Readlink(filepath.Join(r.dir(c.name), "root")); err != nil || to != r.rootOf(f.Manifest) {
 		all = append(all, "root link is gone")
 	}
-	if _, err := os.Lstat(keeper.RecordPath(r.RunDir, rec.ID())); errors.Is(err, os.ErrNotExist) {
+	gone := func(file string) bool { // what began since the files were listed is not among them
+		if files == nil || files[filepath.Base(file)] {
+			return false
+		}
+		_, err := os.Lstat(file)
+		return errors.Is(err, os.ErrNotExist)
+	}
+	if gone(keeper.RecordPath(r.RunDir, rec.ID())) {
 		all = append(all, "boot record is gone")
 	}
 	for _, pipe := range []string{keeper.StdoutPath(r.RunDir, rec.ID()), keeper.StderrPath(r.RunDir, rec.ID())} {
-		if _, err := os.Lstat(pipe); errors.Is(err, os.ErrNotExist) && c.noPipes != rec {
+		if c.noPipes != rec && gone(pipe) {
 			// The keeper holds it, and nobody can give it a name again.
 			r.Log.Warn("a pipe of its output was deleted by hand: what it writes is lost from when the keeper ends; stead restart makes new ones", "container", c.name, "pipe", pipe)
 			c.noPipes = rec

@@ -55,10 +55,10 @@ func TestLostMounts(t *testing.T) {
 				defer func() { w.must(w.Remove(ctx, "web")) }()
 				w.awaitOutput("web", "up")
 				if looked {
-					w.must(w.Check(ctx))
+					w.must(w.Check(ctx, true))
 				}
 				test.do(s)
-				w.must(w.Check(ctx))
+				w.must(w.Check(ctx, true))
 				if s, _ := w.Get("web"); strings.Join(s.Lost, ", ") != test.want {
 					t.Errorf("lost %v, want %q", s.Lost, test.want)
 				}
@@ -66,7 +66,7 @@ func TestLostMounts(t *testing.T) {
 				if s, _ := w.Get("web"); len(s.Lost) > 0 {
 					t.Errorf("after the restart: lost %v", s.Lost)
 				}
-				w.must(w.Check(ctx))
+				w.must(w.Check(ctx, true))
 				if s, _ := w.Get("web"); len(s.Lost) > 0 {
 					t.Errorf("after the restart and a look: lost %v", s.Lost)
 				}
@@ -82,13 +82,13 @@ func TestMountsBehindLinks(t *testing.T) {
 	w.awaitOutput("web", "up")
 	w.must(w.Restart(ctx, parse(t, "web", script(forever)+"\nmounts: {/link/data: {tmpfs: {}}}"), origin))
 	for range 2 {
-		w.must(w.Check(ctx))
+		w.must(w.Check(ctx, true))
 		if s, _ := w.Get("web"); len(s.Lost) > 0 {
 			t.Errorf("lost %v", s.Lost)
 		}
 	}
 	w.must(os.Remove(w.dir("web") + "/upper/var/tmp/data"))
-	w.must(w.Check(ctx))
+	w.must(w.Check(ctx, true))
 	if s, _ := w.Get("web"); !slices.Equal(s.Lost, []string{"mount /var/tmp/data is gone"}) {
 		t.Errorf("lost %v", s.Lost)
 	}
@@ -103,12 +103,12 @@ func TestStrayedFiles(t *testing.T) {
 	rec := w.byName["web"].rec
 	w.must(os.Remove(w.dir("web") + "/root"))
 	w.must(os.Remove(keeper.RecordPath(w.RunDir, rec.ID())))
-	w.must(w.Check(ctx))
+	w.must(w.Check(ctx, true))
 	if s, _ := w.Get("web"); !slices.Equal(s.Drift, []string{"root link is gone", "boot record is gone"}) {
 		t.Errorf("drift %v", s.Drift)
 	}
 	w.must(w.Update(ctx, parse(t, "web", body), origin))
-	w.must(w.Check(ctx))
+	w.must(w.Check(ctx, true))
 	if s, _ := w.Get("web"); len(s.Drift) > 0 || s.Pid != before.Pid {
 		t.Errorf("after: %+v", s)
 	}
@@ -129,7 +129,7 @@ func TestDeletedKeeperSocket(t *testing.T) {
 	w.awaitOutput("web", "up")
 	holder := w.keeperPid()
 	for what, do := range map[string]func(){
-		"a check":        func() { w.must(w.Check(ctx)) },
+		"a check":        func() { w.must(w.Check(ctx, true)) },
 		"another daemon": w.reopen,
 	} {
 		w.must(os.Remove(keeper.Socket(w.RunDir)))

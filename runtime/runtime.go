@@ -30,6 +30,9 @@ type Options struct {
 	// Upgrade has a keeper of another binary become one of this program's: for
 	// the daemon, so that two versions of a verb don't take turns.
 	Upgrade bool
+	// Watch has the kernel note who writes to cgroups, so that most looks need not
+	// read them: for the daemon, which looks again and again.
+	Watch bool
 	// ReadOnly only reads facts: nothing is made, recovered or watched. For
 	// verbs beside a daemon.
 	ReadOnly bool
@@ -58,9 +61,8 @@ type Runtime struct {
 	removed map[string]string
 	holds   *Holds
 
-	holding sync.Mutex           // one change of holds at a time
-	looking sync.Mutex           // one look for losses at a time
-	looked  string               // where the next look for losses begins
+	holding sync.Mutex // one change of holds at a time
+	looks   looks
 	overdue map[string]time.Time // since when entries of STATE/removed were seen to be; for Expire alone
 
 	ensure   sync.Mutex // one keeper is started at a time
@@ -80,7 +82,8 @@ type container struct {
 	starting, stopping, updating bool
 
 	drift         []string
-	mounts        mountTable     // of the run, when it was first looked at
+	suspect       bool // its cgroup is to be looked at
+	seen          seen
 	lost, strayed []string       // of the run: what only a restart puts right, and files that can be put back
 	noPipes       *keeper.Record // the run of which it was said that its pipes are gone
 	settling      sync.Mutex     // the end is told by the keeper and by a stop at once
@@ -122,6 +125,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	if o.ReadOnly {
 		return r, nil
 	}
+	r.looks.begin(r)
 	if err := r.begin(); err != nil {
 		return nil, err
 	}
@@ -135,6 +139,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 func (r *Runtime) Close() {
 	r.cancel()
 	r.watcher.Wait()
+	r.looks.end()
 }
 
 func (r *Runtime) makeDirs() error {

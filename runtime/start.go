@@ -51,8 +51,8 @@ func (r *Runtime) start(ctx context.Context, c *container, restarts, failures in
 		return fmt.Errorf("start %s: %w", c.name, err)
 	}
 	r.mu.Lock()
-	c.rec = rec                                                        // from here on its end is ours, however soon it comes
-	c.drift, c.lost, c.strayed, c.mounts = nil, nil, nil, mountTable{} // of the last run
+	c.rec = rec                                                // from here on its end is ours, however soon it comes
+	c.drift, c.lost, c.strayed, c.seen = nil, nil, nil, seen{} // of the last run
 	r.mu.Unlock()
 	fault.Point("start-recorded")
 	if old != nil {

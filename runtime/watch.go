@@ -219,8 +219,9 @@ func (r *Runtime) settle(id string) {
 }
 
 // Check makes sure that a keeper holds what runs, and looks for what was changed
-// by hand.
-func (r *Runtime) Check(ctx context.Context) error {
+// by hand: at all containers closely, or at some of them in their turn and at the
+// others for what costs little.
+func (r *Runtime) Check(ctx context.Context, all bool) error {
 	if !r.anyRuns() {
 		return nil
 	}
@@ -232,7 +233,7 @@ func (r *Runtime) Check(ctx context.Context) error {
 	if err := ensure(ctx); err != nil {
 		return fmt.Errorf("check keeper: %w", err)
 	}
-	r.lookForDrift()
+	r.lookForDrift(all)
 	return nil
 }
 

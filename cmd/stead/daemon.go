@@ -65,7 +65,7 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 	defer unlock()
 	d.log.Info("starting", "version", versionText(), "pid", os.Getpid(), "state", d.stateDir, "run", d.runDir, "manifests", d.manifests)
-	if d.rt, err = d.open(ctx, runtime.Options{Upgrade: true, Log: d.log}); err != nil {
+	if d.rt, err = d.open(ctx, runtime.Options{Upgrade: true, Watch: true, Log: d.log}); err != nil {
 		return err
 	}
 	defer d.rt.Close()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"strings"
 	"syscall"
@@ -100,6 +101,34 @@ func TestDeletedSocketOfTheDaemon(t *testing.T) {
 	}
 	if _, err := os.Stat(h.run + "/daemon.sock"); !os.IsNotExist(err) {
 		t.Errorf("the socket is left over: %v", err)
+	}
+}
+
+// An apply sees what somebody has just changed by hand, with a daemon or without, and
+// says so.
+func TestApplyAfterHands(t *testing.T) {
+	h := newHost(t)
+	h.write("web.yaml", manifest("web", "  resources: {pids: 50}\n"))
+	for _, with := range []string{"a daemon", "none"} {
+		if with == "a daemon" {
+			h.startDaemon()
+			h.until("web", "running", running)
+		} else {
+			h.endDaemon(syscall.SIGTERM)
+		}
+		var v struct{ Cgroups []string }
+		if err := json.Unmarshal([]byte(h.ok("inspect", "web")), &v); err != nil {
+			t.Fatal(err)
+		}
+		for _, dir := range v.Cgroups {
+			os.WriteFile(dir+"/pids.max", []byte("40"), 0) // where there is one
+		}
+		if out := h.ok("apply"); out != "update web  (changed by hand: spec.resources.pids is 40)\n" {
+			t.Errorf("with %s: %q", with, out)
+		}
+		if out := h.ok("apply"); out != "all is as declared\n" {
+			t.Errorf("with %s, again: %q", with, out)
+		}
 	}
 }
 

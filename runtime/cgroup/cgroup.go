@@ -55,19 +55,9 @@ func (g *Group) Dirs() []string {
 
 // places are where the group's directories may be.
 func (g *Group) places() []string {
-	seen := map[string]bool{}
-	var all []string
-	points := []string{g.host.unified}
-	for _, p := range g.host.v1 {
-		points = append(points, p)
-	}
-	for _, p := range points {
-		d := filepath.Join(p, g.path)
-		if p == "" || seen[d] {
-			continue
-		}
-		seen[d] = true
-		all = append(all, d)
+	all := g.host.points()
+	for i, p := range all {
+		all[i] = filepath.Join(p, g.path)
 	}
 	return all
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -114,19 +115,26 @@ func (h *Host) Controllers() map[string]bool {
 	return have
 }
 
+// points are the mount points, each once.
+func (h *Host) points() []string {
+	var all []string
+	if h.unified != "" {
+		all = append(all, h.unified)
+	}
+	for _, p := range h.v1 {
+		if !slices.Contains(all, p) {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
 // Children are the names of the groups below the parent, in any hierarchy:
 // what recovery compares with the records.
 func (h *Host) Children() ([]string, error) {
 	seen := map[string]bool{}
 	var names []string
-	points := []string{h.unified}
-	for _, p := range h.v1 {
-		points = append(points, p)
-	}
-	for _, p := range points {
-		if p == "" {
-			continue
-		}
+	for _, p := range h.points() {
 		entries, err := os.ReadDir(filepath.Join(p, h.Parent))
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, fmt.Errorf("list cgroups: %w", err)
