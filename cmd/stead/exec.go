@@ -115,13 +115,15 @@ func (a *app) execPipes(start starter, stdin bool) (code int, err error) {
 	if err := p.open(stdin); err != nil {
 		return 0, err
 	}
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2) // for good: to undo it takes as long, and the program ends with it
 	process, err := start(p.inside[:]...)
 	if err != nil {
 		return 0, err
 	}
 	p.closeInside()
+	// Until here a signal ends us, and with us the command. For good: to undo it
+	// takes as long, and the program ends with it.
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	go func() {
 		for s := range signals {
 			_ = process.Signal(int(s.(syscall.Signal)))
