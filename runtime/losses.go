@@ -176,10 +176,20 @@ func (r *Runtime) lookAtMounts(c *container, files map[string]bool, closely bool
 		seen.lost, seen.table = mountsDiffer(f.Manifest, rec.Pid, seen.table)
 	}
 	lost := seen.lost
-	if _, err := os.Lstat(filepath.Join(r.dir(c.name), "upper")); f.Manifest.Spec.Rootfs.Host != nil && errors.Is(err, os.ErrNotExist) {
+	if r.lookAtDir(&seen, f); seen.rootless {
 		lost = append(lost[:len(lost):len(lost)], "its root directory is gone")
 	}
-	strayed := r.strayed(c, f, rec, files)
+	if files != nil || !seen.before {
+		r.lookAtFiles(c, &seen, rec, files)
+	}
+	seen.before = true
+	var strayed []string
+	if seen.unlinked {
+		strayed = append(strayed, "root link is gone")
+	}
+	if seen.recordless {
+		strayed = append(strayed, "boot record is gone")
+	}
 	if (len(lost) > 0 || len(strayed) > 0) && !rec.Alive() {
 		return false // what was seen may be another's
 	}
@@ -193,22 +203,29 @@ func (r *Runtime) lookAtMounts(c *container, files map[string]bool, closely bool
 	return found
 }
 
-// strayed are the files of a container that somebody took away and that can be
-// put back beside it. files are those of the run directory; nil if nobody can tell.
-func (r *Runtime) strayed(c *container, f *facts, rec *keeper.Record, files map[string]bool) (all []string) {
-	if to, err := os.Readlink(filepath.Join(r.dir(c.name), "root")); err != nil || to != r.rootOf(f.Manifest) {
-		all = append(all, "root link is gone")
+// lookAtDir looks into the container's directory, if its time says that something
+// came or went.
+func (r *Runtime) lookAtDir(s *seen, f *facts) {
+	dir := r.dir(f.Manifest.Metadata.Name)
+	if !s.dir.changed(dir) {
+		return
 	}
+	to, err := os.Readlink(filepath.Join(dir, "root"))
+	s.unlinked = err != nil || to != r.rootOf(f.Manifest)
+	_, err = os.Lstat(filepath.Join(dir, "upper"))
+	s.rootless = f.Manifest.Spec.Rootfs.Host != nil && errors.Is(err, os.ErrNotExist)
+}
+
+// lookAtFiles looks which of a run's files are not among those that there are.
+func (r *Runtime) lookAtFiles(c *container, s *seen, rec *keeper.Record, files map[string]bool) {
 	gone := func(file string) bool { // what began since the files were listed is not among them
-		if files == nil || files[filepath.Base(file)] {
+		if files[filepath.Base(file)] {
 			return false
 		}
 		_, err := os.Lstat(file)
 		return errors.Is(err, os.ErrNotExist)
 	}
-	if gone(keeper.RecordPath(r.RunDir, rec.ID())) {
-		all = append(all, "boot record is gone")
-	}
+	s.recordless = gone(keeper.RecordPath(r.RunDir, rec.ID()))
 	for _, pipe := range []string{keeper.StdoutPath(r.RunDir, rec.ID()), keeper.StderrPath(r.RunDir, rec.ID())} {
 		if c.noPipes != rec && gone(pipe) {
 			// The keeper holds it, and nobody can give it a name again.
@@ -216,7 +233,6 @@ func (r *Runtime) strayed(c *container, f *facts, rec *keeper.Record, files map[
 			c.noPipes = rec
 		}
 	}
-	return all
 }
 
 // mendFiles puts back what strayed.

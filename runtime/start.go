@@ -113,6 +113,9 @@ func (r *Runtime) noteStart(c *container, rec *keeper.Record, err error) {
 		return
 	}
 	r.settle(rec.ID()) // reads the keeper's record, in which it runs, or has ended already
+	r.mu.Lock()
+	c.seen.ran = c.rec.ID() == rec.ID()
+	r.mu.Unlock()
 }
 
 // afterKeeper: the keeper died in the middle of a start. The next one finds out

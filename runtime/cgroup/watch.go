@@ -27,11 +27,15 @@ type Watch struct {
 
 // Changes are what others than this process wrote since the last time.
 type Changes struct {
-	// Groups have another limit, or are frozen, it may be; by their names below the parent.
+	// Groups have another limit, or are frozen, or their process left, it may be; by
+	// their names below the parent.
 	Groups map[string]bool
-	Moved  bool // processes were put into some group: any may have left its own
+	Moved  bool // so many processes were moved that any may have left its group
 	All    bool // anything may have happened to any group
 }
+
+// manyMoves are more groups that processes came into than are looked at one by one.
+const manyMoves = 200
 
 // Watch begins to take note of writes. It fails where the kernel can't, or this
 // process may not.
@@ -74,92 +78,126 @@ func (w *Watch) Close() {
 	}
 }
 
-// Changes empties the kernel's queue.
-func (w *Watch) Changes() Changes {
-	c := Changes{Groups: map[string]bool{}}
-	seen := map[string]bool{}
+// Changes empties the kernel's queue. home are the processes that belong into a group,
+// with its name: those came there by themselves, when they began.
+func (w *Watch) Changes(home map[int]string) Changes {
+	n := notes{home: home, Changes: Changes{Groups: map[string]bool{}}, written: map[string]bool{}, entered: map[string]bool{}}
 	for {
-		n, err := unix.Read(w.queue, w.buffer)
+		size, err := unix.Read(w.queue, w.buffer)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
-		if err != nil || n <= 0 {
-			c.All = c.All || err != unix.EAGAIN
-			return c
+		if err != nil || size <= 0 {
+			n.All = n.All || err != unix.EAGAIN
+			break
 		}
-		for b := w.buffer[:n]; len(b) >= eventSize; {
+		for b := w.buffer[:size]; len(b) >= eventSize; {
 			size := binary.NativeEndian.Uint32(b)
 			if size < eventSize || int(size) > len(b) {
-				c.All = true
+				n.All = true
 				break
 			}
-			w.note(&c, b[:size], seen)
+			n.take(b[:size])
 			b = b[size:]
 		}
 	}
+	for directory := range n.written {
+		w.inspect(&n, directory, n.limits)
+	}
+	if n.Moved = len(n.entered) > manyMoves; !n.Moved {
+		for directory := range n.entered {
+			w.inspect(&n, directory, n.members)
+		}
+	}
+	return n.Changes
+}
+
+// notes are taken of events: directories, as the kernel names them, in which limits
+// were written, and into which processes were put.
+type notes struct {
+	Changes
+	home             map[int]string
+	written, entered map[string]bool
 }
 
 // Sizes of struct fanotify_event_metadata, of what stands before the file handle in
 // struct fanotify_event_info_fid, and of the handle's own head.
 const eventSize, infoSize, handleSize = 24, 12, 8
 
-// note takes one event. seen are directories that are noted already.
-func (w *Watch) note(c *Changes, event []byte, seen map[string]bool) {
+// take notes one event.
+func (n *notes) take(event []byte) {
 	mask, pid := binary.NativeEndian.Uint64(event[8:]), int(int32(binary.NativeEndian.Uint32(event[20:])))
 	info := event[eventSize:]
 	switch {
 	case mask&unix.FAN_Q_OVERFLOW != 0:
-		c.All = true
+		n.All = true
 		return
 	case pid == os.Getpid():
 		return
 	case len(info) < infoSize+handleSize || info[0] != unix.FAN_EVENT_INFO_TYPE_DFID_NAME:
-		c.All = true
+		n.All = true
 		return
 	}
-	length := int(binary.NativeEndian.Uint32(info[infoSize:]))
-	if len(info) < infoSize+handleSize+length {
-		c.All = true
+	end := infoSize + handleSize + int(binary.NativeEndian.Uint32(info[infoSize:]))
+	if len(info) < end {
+		n.All = true
 		return
 	}
-	name, _, _ := bytes.Cut(info[infoSize+handleSize+length:], []byte{0})
+	name, _, _ := bytes.Cut(info[end:], []byte{0})
 	switch string(name) {
 	case "cgroup.procs", "cgroup.threads", "tasks":
-		c.Moved = true
-		return
+		if n.home[pid] == "" {
+			n.entered[string(info[4:end])] = true
+		}
+	default:
+		n.written[string(info[4:end])] = true
 	}
-	directory := info[4 : infoSize+handleSize+length]
-	if seen[string(directory)] {
-		return
-	}
-	seen[string(directory)] = true
-	kind := int32(binary.NativeEndian.Uint32(info[infoSize+4:]))
-	w.resolve(c, [8]byte(info[4:infoSize]), unix.NewFileHandle(kind, info[infoSize+handleSize:][:length]))
 }
 
-// resolve says which group a directory is.
-func (w *Watch) resolve(c *Changes, fs [8]byte, handle unix.FileHandle) {
-	point := w.points[fs]
+// inspect finds a directory, by its file system's id and its handle, and says of
+// which group it is. One that is gone has no process and no limit.
+func (w *Watch) inspect(n *notes, directory string, say func(h *Host, dir, group string)) {
+	point := w.points[[8]byte([]byte(directory[:8]))]
 	if point == nil {
-		c.All = true
+		n.All = true
 		return
 	}
-	fd, err := unix.OpenByHandleAt(int(point.Fd()), handle, unix.O_PATH|unix.O_CLOEXEC)
+	kind := int32(binary.NativeEndian.Uint32([]byte(directory[12:])))
+	fd, err := unix.OpenByHandleAt(int(point.Fd()), unix.NewFileHandle(kind, []byte(directory[8+handleSize:])), unix.O_PATH|unix.O_CLOEXEC)
 	if err != nil {
-		c.All = c.All || err != unix.ESTALE // it is gone
+		n.All = n.All || err != unix.ESTALE
 		return
 	}
 	defer unix.Close(fd)
 	dir, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
 	if err != nil {
-		c.All = true
+		n.All = true
 		return
 	}
-	group := strings.TrimPrefix(dir, strings.TrimSuffix(point.Name(), "/"))
+	say(w.host, dir, strings.TrimPrefix(dir, strings.TrimSuffix(point.Name(), "/")))
+}
+
+// limits were written in a group.
+func (n *notes) limits(h *Host, _, group string) {
 	switch above := group + "/"; {
-	case group == w.host.Parent || group == "" || strings.HasPrefix(w.host.Parent, above):
-		c.All = true // controllers were switched off, say
-	case path.Dir(group) == w.host.Parent:
-		c.Groups[filepath.Base(group)] = true
+	case group == h.Parent || group == "" || strings.HasPrefix(h.Parent, above):
+		n.All = true // controllers were switched off, say
+	case path.Dir(group) == h.Parent:
+		n.Groups[filepath.Base(group)] = true
+	}
+}
+
+// members are looked for in a group that they don't belong into.
+func (n *notes) members(h *Host, dir, group string) {
+	text, err := read(dir + "/cgroup.procs")
+	if err != nil {
+		n.All = n.All || !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ENODEV)
+		return
+	}
+	for word := range strings.FieldsSeq(text) {
+		pid, _ := strconv.Atoi(word)
+		if home := n.home[pid]; home != "" && group != h.Parent+"/"+home {
+			n.Groups[home] = true
+		}
 	}
 }

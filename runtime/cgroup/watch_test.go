@@ -30,7 +30,9 @@ func TestWatch(t *testing.T) {
 		limit = web.v1File("pids", "pids.max")
 	}
 	parent := h.parentGroup().Dirs()[0]
-	pid := strconv.Itoa(sleeper(t, web))
+	process := sleeper(t, web)
+	pid, home := strconv.Itoa(process), map[int]string{process: "web.1"}
+	w.Changes(home)
 	above := "cpu.weight" // no harm is done
 	if h.Mode != V2 {
 		above, parent = "cpu.shares", h.v1["cpu"]+h.Parent
@@ -45,13 +47,14 @@ func TestWatch(t *testing.T) {
 		{"nothing since", "true", Changes{}},
 		{"a limit, many times", "for i in 1 2 3 4 5; do echo $i >" + limit + "; done", Changes{Groups: map[string]bool{"web.1": true}}},
 		{"a read", "cat " + limit, Changes{}},
-		{"a process moves", "echo " + pid + " >" + other.Dirs()[0] + "/cgroup.procs", Changes{Moved: true}},
+		{"a process moves that is nobody's", "echo $$ >" + other.Dirs()[0] + "/cgroup.procs", Changes{}},
+		{"a process moves", "echo " + pid + " >" + other.Dirs()[0] + "/cgroup.procs", Changes{Groups: map[string]bool{"web.1": true}}},
 		{"the parent's own", "echo 100 >" + parent + "/" + above, Changes{All: true}},
 	} {
 		if out, err := exec.Command("sh", "-c", tt.script).CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v %s", tt.summary, err, out)
 		}
-		got := w.Changes()
+		got := w.Changes(home)
 		if got.All != tt.want.All || got.Moved != tt.want.Moved || len(got.Groups) != len(tt.want.Groups) || len(got.Groups) > 0 && !got.Groups["web.1"] {
 			t.Errorf("%s: %+v, want %+v", tt.summary, got, tt.want)
 		}
@@ -61,15 +64,15 @@ func TestWatch(t *testing.T) {
 	if refused := web.Update(old, l); len(refused) > 0 {
 		t.Fatal(refused)
 	}
-	if got := w.Changes(); len(got.Groups) > 0 {
+	if got := w.Changes(home); len(got.Groups) > 0 {
 		t.Errorf("our own: %+v", got)
 	}
 	// More than the kernel keeps is any change.
 	event := make([]byte, eventSize)
 	binary.NativeEndian.PutUint32(event, eventSize)
 	binary.NativeEndian.PutUint64(event[8:], unix.FAN_Q_OVERFLOW)
-	var c Changes
-	if w.note(&c, event, nil); !c.All {
+	var n notes
+	if n.take(event); !n.All {
 		t.Error("an overflow is nothing")
 	}
 }
