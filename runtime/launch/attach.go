@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mount builds the tree while the child makes its proc and sysfs. Copies of
+// mount builds the tree while the child makes its proc. Copies of
 // mounts are taken in the host's namespace (open_tree only works where a mount
 // is) and mapped while detached (an attached mount can't be any more).
 func (b *birth) mount() error {

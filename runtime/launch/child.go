@@ -32,7 +32,7 @@ func childOf(mem []byte, c *Config, root string, w window, tasks []int) *program
 	p.hearGate("wait for id maps")
 	p.do("setsid", unix.SYS_SETSID)
 	p.becomeRoot()
-	p.kernelFilesystems(c)
+	p.procFilesystem(c)
 	p.hearGate("wait for the mounts")
 	p.do("copy mount namespace", unix.SYS_UNSHARE, unix.CLONE_NEWNS)
 	p.do("tell of the copy", unix.SYS_SENDTO, gateFD, p.text("u"), 1, unix.MSG_NOSIGNAL)
@@ -120,55 +120,49 @@ var hasKeyrings = sync.OnceValue(func() bool {
 	return err != unix.ENOSYS && err != unix.EPERM
 })
 
-// fdMessage is a message of one byte that carries up to two descriptors.
+// fdMessage is a message of one byte that carries a descriptor.
 type fdMessage struct {
 	msg  unix.Msghdr
 	iov  unix.Iovec
 	b    [8]byte
 	cmsg struct {
 		unix.Cmsghdr
-		fd [2]int32
+		fd int32
 	}
 }
 
-// fill makes it carry the letter and n descriptors, from memory of a program.
-func (m *fdMessage) fill(letter byte, n int) {
+// fill makes it carry the letter and the descriptor, from memory of a program.
+func (m *fdMessage) fill(letter byte) {
 	m.b[0] = letter
 	m.iov.Base, m.iov.Len = &m.b[0], 1
 	m.msg.Iov, m.msg.Iovlen = &m.iov, 1
 	m.cmsg.Level, m.cmsg.Type = unix.SOL_SOCKET, unix.SCM_RIGHTS
-	m.cmsg.SetLen(unix.CmsgLen(4 * n))
+	m.cmsg.SetLen(unix.CmsgLen(4))
 	m.msg.Control = (*byte)(unsafe.Pointer(&m.cmsg))
-	m.msg.SetControllen(unix.CmsgLen(4 * n))
+	m.msg.SetControllen(unix.CmsgLen(4))
 }
 
-// kernelFilesystems makes proc and sysfs and sends them to the parent. They
-// have to be made inside the container's pid, network and user namespace, so
-// not by the parent; but to be locked with their masks they have to be attached
-// by the parent, before the copy. fsopen(2) needs a mount namespace of our own,
-// and there is no way back from one into the nursery: so a short-lived helper
-// takes one and leaves detached mounts in the shared descriptor table. The
-// kernel allows them only where unmasked ones are visible, which is why the
-// nursery holds a proc and a sysfs. The sysfs of the host's network can't be
-// made by a user namespace: the parent shows its own.
-func (p *program) kernelFilesystems(c *Config) {
+// procFilesystem makes proc and sends it to the parent. It has to be made inside
+// the container's pid and user namespace, so not by the parent; but to be locked
+// with its masks it has to be attached by the parent, before the copy. fsopen(2)
+// needs a mount namespace of our own, and there is no way back from one into the
+// nursery: so a short-lived helper takes one and leaves a detached mount in the
+// shared descriptor table. The kernel allows it only where an unmasked one is
+// visible, which is why the nursery holds a proc.
+func (p *program) procFilesystem(c *Config) {
 	m := (*fdMessage)(p.alloc(unsafe.Sizeof(fdMessage{})))
 	var work *call
 	if c.IDBase != 0 {
-		work = p.do("make proc and sysfs", 0)
+		work = p.do("make proc", 0)
 		work.kind = helper
 	}
-	before, n := len(p.steps), 1
-	p.filesystem("proc", safe, nil, &m.cmsg.fd[0])
-	if !c.HostNetwork {
-		p.filesystem("sysfs", safe|unix.MOUNT_ATTR_RDONLY, nil, &m.cmsg.fd[1])
-		n = 2
-	}
+	before := len(p.steps)
+	p.filesystem("proc", safe, nil, &m.cmsg.fd)
 	if work != nil {
 		work.arg[0] = uintptr(len(p.steps) - before)
 	}
-	m.fill('f', n)
-	p.do("send proc and sysfs", unix.SYS_SENDMSG, gateFD, uintptr(unsafe.Pointer(m)), unix.MSG_NOSIGNAL)
+	m.fill('f')
+	p.do("send proc", unix.SYS_SENDMSG, gateFD, uintptr(unsafe.Pointer(m)), unix.MSG_NOSIGNAL)
 }
 
 // filesystem makes a new one as a detached mount, into fd. kv are key, value, …

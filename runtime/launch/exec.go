@@ -287,8 +287,8 @@ func handOn(c *call) syscall.Errno {
 func (p *program) terminal(uid uint32, size Size) {
 	slave := p.slot()
 	m := (*fdMessage)(p.alloc(unsafe.Sizeof(fdMessage{})))
-	m.fill('p', 1)
-	master := &m.cmsg.fd[0]
+	m.fill('p')
+	master := &m.cmsg.fd
 	how := unix.OpenHow{Flags: unix.O_RDWR | unix.O_NOCTTY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS}
 	p.do("open /dev/pts/ptmx", unix.SYS_OPENAT2, cwd, p.text("/dev/pts/ptmx"), data(p, how), unsafe.Sizeof(how)).into = master
 	p.do("unlock terminal", unix.SYS_IOCTL, 0, unix.TIOCSPTLCK, data(p, int32(0))).from[0] = master

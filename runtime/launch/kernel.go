@@ -9,24 +9,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// attachKernel attaches the child's proc and sysfs, with their masks.
+// attachKernel attaches the child's proc and a sysfs, with their masks.
 func (b *birth) attachKernel() error {
 	kernel, err := b.hear('f')
 	if err != nil {
 		return err
 	}
 	b.opened = append(b.opened, kernel...)
-	if b.c.HostNetwork && len(kernel) == 1 {
-		sys, err := tree(unix.AT_FDCWD, "/sys", unix.MOUNT_ATTR_RDONLY, -1)
-		if err != nil {
-			return err
-		}
-		b.opened = append(b.opened, sys)
-		kernel = append(kernel, sys)
+	if len(kernel) != 1 {
+		return fmt.Errorf("receive proc: %w", unix.EPROTO)
 	}
-	if len(kernel) != 2 {
-		return fmt.Errorf("receive proc and sysfs: %w", unix.EPROTO)
+	of := noNetworkSys
+	if b.c.HostNetwork {
+		of = "/sys"
 	}
+	sys, err := tree(unix.AT_FDCWD, of, unix.MOUNT_ATTR_RDONLY, -1)
+	if err != nil {
+		return err
+	}
+	b.opened = append(b.opened, sys)
+	kernel = append(kernel, sys)
 	for i, name := range []string{"proc", "sys"} {
 		at, err := b.kernelTarget(name)
 		if err != nil {
