@@ -167,8 +167,12 @@ func TestHostDevices(t *testing.T) {
 		if before.Ctim != after.Ctim {
 			t.Errorf("userns %s: the container changed the host's /dev/full", tt.userns)
 		}
-		out := w.output(name)
-		if !strings.Contains(out, tt.want) || !strings.Contains(out, "character special file 666 1:3\n1\n") {
+		null := unix.Stat_t{Mode: 0o666} // its own
+		if tt.userns == "auto" {
+			w.must(unix.Stat("/dev/null", &null)) // the host's, which a compiler's linker, say, may have changed
+		}
+		works := fmt.Sprintf("character special file %o 1:3\n1\n", null.Mode&0o7777)
+		if out := w.output(name); !strings.Contains(out, tt.want) || !strings.Contains(out, works) {
 			t.Errorf("userns %s: got %q, want %s and a /dev/null that works", tt.userns, out, tt.want)
 		}
 	}
