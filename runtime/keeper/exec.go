@@ -227,6 +227,9 @@ func (k Client) Exec(ctx context.Context, id string, idBase uint32, cgroups []st
 // gives it, so that only a keeper which does not run at all says nothing.
 const answerPatience = 12 * time.Second
 
+// errUnanswered: the keeper died after it was asked.
+var errUnanswered = errors.New("the keeper died before it answered: the command may have run")
+
 // enter asks for a process and waits until it runs.
 func (k Client) enter(q request, files []*os.File) (*Exec, error) {
 	var fds []int
@@ -251,6 +254,8 @@ func (k Client) enter(q request, files []*os.File) (*Exec, error) {
 				return x, nil
 			}
 			closeAll(got)
+		} else if !errors.Is(err, os.ErrDeadlineExceeded) {
+			err = fmt.Errorf("%w: %w", errUnanswered, lost(err))
 		}
 	}
 	c.Close()

@@ -79,7 +79,8 @@ func (k Client) ExecPrepared(name string, command Command, stdio []*os.File) (*E
 	command.TTY = len(stdio) == 0
 	x, err := k.enter(request{Op: "exec-prepared", ID: id, Command: &command}, stdio)
 	var launched *StartError
-	if err != nil && !errors.As(err, &launched) && !errors.Is(err, os.ErrDeadlineExceeded) { // it never came to a launch
+	mayHaveRun := errors.As(err, &launched) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, errUnanswered)
+	if err != nil && !mayHaveRun {
 		return nil, fmt.Errorf("%w: %w", ErrUnprepared, err)
 	}
 	return x, err

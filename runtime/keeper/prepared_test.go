@@ -44,3 +44,35 @@ func TestOlderKeeper(t *testing.T) {
 		}
 	}
 }
+
+// A keeper that dies after it was asked may have run the command: it is not asked
+// for a second time.
+func TestUnansweredIsNotUnprepared(t *testing.T) {
+	run := t.TempDir()
+	if err := MakeDirs(run); err != nil {
+		t.Fatal(err)
+	}
+	if err := (&Record{Name: "web", Nonce: "1"}).Point(run); err != nil {
+		t.Fatal(err)
+	}
+	l, err := listen(run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		c, err := l.AcceptUnix()
+		if err != nil {
+			return
+		}
+		var q request
+		if fds, err := (conn{c}).receive(&q); err == nil {
+			closeAll(fds)
+		}
+		c.Close()
+	}()
+	_, err = Client{Run: run}.ExecPrepared("web", Command{Argv: []string{"true"}}, []*os.File{os.Stdin})
+	if err == nil || errors.Is(err, ErrUnprepared) || !errors.Is(err, ErrNoKeeper) {
+		t.Errorf("after a death without an answer: %v", err)
+	}
+}
