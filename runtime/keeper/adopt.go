@@ -36,7 +36,7 @@ func (l *loop) adoptOne(r *Record, pipes map[string][2]int) error {
 	} else if err := e.openPipes(l.run); err != nil { // somebody removed them: the container matters more than its output
 		l.log.Error("its output is lost", "container", r.Name, "error", err)
 	}
-	if r.child() {
+	if e.child = r.child(); e.child {
 		return l.register(e) // wait4 tells how it ends, or ended
 	}
 	pidfd, err := unix.PidfdOpen(r.Pid, 0)

@@ -116,49 +116,6 @@ func giveAway(fd int, id uint32) {
 	}
 }
 
-// session is the process of an exec that lives.
-type session struct {
-	end   chan<- unix.WaitStatus
-	pidfd int // -1 if it can't be had: SIGCHLD does
-}
-
-// awaitExec has the end of one of our children told. A pidfd tells of it sooner
-// than SIGCHLD, after which all children are gone through for the one that ended;
-// but once: while another process of the container traces it, it can't be reaped.
-func (l *loop) awaitExec(pid int, end chan unix.WaitStatus) {
-	if ws, ok := l.unclaimed[pid]; ok {
-		delete(l.unclaimed, pid)
-		end <- ws
-		return
-	}
-	x := &session{end: end}
-	l.execs[pid] = x
-	var err error
-	if x.pidfd, err = unix.PidfdOpen(pid, 0); err != nil {
-		x.pidfd = -1
-	} else if l.add(x.pidfd, unix.EPOLLIN|unix.EPOLLONESHOT) == nil {
-		l.byFD[int32(x.pidfd)] = source{exec: pid}
-	}
-}
-
-func (l *loop) reapExec(pid int) {
-	var ws unix.WaitStatus
-	if x, ok := l.execs[pid]; ok {
-		if got, err := unix.Wait4(pid, &ws, unix.WNOHANG, nil); got == pid && err == nil {
-			l.endExec(pid, x, ws)
-		}
-	}
-}
-
-func (l *loop) endExec(pid int, x *session, ws unix.WaitStatus) {
-	delete(l.execs, pid)
-	if x.pidfd >= 0 {
-		delete(l.byFD, int32(x.pidfd))
-		unix.Close(x.pidfd) // takes it out of epoll
-	}
-	x.end <- ws
-}
-
 // followExec passes signals on and ends the process when its client is gone.
 func (s *server) followExec(c conn, pid int, end <-chan unix.WaitStatus) {
 	signals := make(chan int)

@@ -25,18 +25,15 @@ type loop struct {
 	epoll int
 	wake  int // eventfd: a child ended
 
-	mu        sync.Mutex
-	byID      map[string]*entry
-	byPid     map[int]*entry
-	byFD      map[int32]source
-	execs     map[int]*session
-	unclaimed map[int]unix.WaitStatus  // children that ended before they were registered
-	unwanted  map[int]bool             // children whose end interests nobody
-	starting  map[string]chan struct{} // closed when the start under way is over
-	logs      logs.Set
-	held      map[*entry]struct{} // with the beginning of a line that waits
-	watchers  map[*watcher]struct{}
-	buf       [quantum]byte
+	mu       sync.Mutex
+	byID     map[string]*entry
+	byFD     map[int32]source
+	children                          // reap.go
+	starting map[string]chan struct{} // closed when the start under way is over
+	logs     logs.Set
+	held     map[*entry]struct{} // with the beginning of a line that waits
+	watchers map[*watcher]struct{}
+	buf      [quantum]byte
 }
 
 // entry is a container that lives, or whose launch is under way.
@@ -44,7 +41,8 @@ type entry struct {
 	rec       *Record
 	log       *logs.Log
 	out       [2]int // its pipes, our ends
-	pidfd     int    // of an adopted one; -1 for our own child
+	child     bool   // ours: we reap it
+	pidfd     int    // -1 if there is none
 	launching bool   // the end is not told before the launch is
 	failed    *launch.Error
 	ended     *unix.WaitStatus
@@ -62,9 +60,8 @@ type source struct {
 func newLoop(run string, log *slog.Logger) (*loop, error) {
 	l := &loop{
 		run: run, log: log,
-		byID: map[string]*entry{}, byPid: map[int]*entry{}, byFD: map[int32]source{},
-		execs: map[int]*session{}, unclaimed: map[int]unix.WaitStatus{},
-		unwanted: map[int]bool{}, starting: map[string]chan struct{}{},
+		byID: map[string]*entry{}, byFD: map[int32]source{},
+		children: newChildren(), starting: map[string]chan struct{}{},
 		held: map[*entry]struct{}{}, watchers: map[*watcher]struct{}{},
 	}
 	var err error
@@ -90,11 +87,11 @@ func (l *loop) do(f func()) {
 
 // serve runs until the process ends.
 func (l *loop) serve() {
-	children := make(chan os.Signal, 1)
-	signal.Notify(children, unix.SIGCHLD)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGCHLD)
 	go func() {
 		one := [8]byte{1}
-		for range children {
+		for range signals {
 			unix.Write(l.wake, one[:]) // a full counter wakes as well
 		}
 	}()
@@ -117,9 +114,11 @@ func (l *loop) attend(events []unix.EpollEvent, now time.Time) {
 		if int(e.Fd) == l.wake {
 			var b [8]byte
 			unix.Read(l.wake, b[:])
-			l.reap()
+			l.someEnded(now)
 		} else if s, ok := l.byFD[e.Fd]; ok && s.exec > 0 {
-			l.reapExec(s.exec)
+			l.reapOne(s.exec)
+		} else if ok && s.exit && s.entry.child {
+			l.reapOne(s.entry.rec.Pid)
 		} else if ok && s.exit {
 			l.adoptedEnded(s.entry)
 		} else if ok {
@@ -127,17 +126,25 @@ func (l *loop) attend(events []unix.EpollEvent, now time.Time) {
 		}
 	}
 	l.expire(now)
+	if !l.lookAt.IsZero() && !now.Before(l.lookAt) {
+		l.reap()
+	}
 }
 
+// timeout is for epoll_wait(2): ms, -1 for ever.
 func (l *loop) timeout() int {
-	if len(l.held) == 0 {
-		return -1
-	}
-	wait := logs.Hold
+	const never = time.Duration(1<<63 - 1)
+	wait := never
 	for e := range l.held {
 		if until, ok := e.log.Pending(); ok {
-			wait = min(wait, time.Until(until))
+			wait = min(wait, time.Until(until), logs.Hold)
 		}
+	}
+	if !l.lookAt.IsZero() {
+		wait = min(wait, time.Until(l.lookAt))
+	}
+	if wait == never {
+		return -1
 	}
 	return max(1, int(wait.Milliseconds())+1)
 }
@@ -179,72 +186,12 @@ func (l *loop) drainRest(e *entry, s logs.Stream, now time.Time) {
 	}
 }
 
-// register takes a container over; from here on its end is noticed.
-func (l *loop) register(e *entry) error {
-	l.byID[e.rec.ID()] = e // first: whatever fails below, its end is noticed
-	if e.pidfd < 0 {
-		l.byPid[e.rec.Pid] = e
-	}
-	for s, fd := range e.out {
-		if fd < 0 {
-			continue
-		}
-		l.byFD[int32(fd)] = source{entry: e, stream: logs.Stream(s)}
-		if err := l.add(fd, unix.EPOLLIN); err != nil {
-			return err
-		}
-	}
-	if e.pidfd >= 0 {
-		l.byFD[int32(e.pidfd)] = source{entry: e, exit: true}
-		return l.add(e.pidfd, unix.EPOLLIN|unix.EPOLLONESHOT)
-	}
-	if ws, ok := l.unclaimed[e.rec.Pid]; ok {
-		delete(l.unclaimed, e.rec.Pid)
-		l.ended(e, ws)
-	}
-	return nil
-}
-
 // launched says that a launch is over, with or without success.
 func (l *loop) launched(e *entry, failed *launch.Error) {
 	e.launching, e.failed = false, failed
 	if e.ended != nil {
 		l.finish(e, ending(*e.ended))
 	}
-}
-
-func (l *loop) reap() {
-	for {
-		var ws unix.WaitStatus
-		pid, err := unix.Wait4(-1, &ws, unix.WNOHANG, nil)
-		if pid <= 0 || err != nil {
-			return
-		}
-		if e, ok := l.byPid[pid]; ok {
-			l.ended(e, ws)
-		} else if x, ok := l.execs[pid]; ok {
-			l.endExec(pid, x, ws)
-		} else if l.unwanted[pid] {
-			delete(l.unwanted, pid)
-		} else {
-			l.unclaimed[pid] = ws
-		}
-	}
-}
-
-func (l *loop) ended(e *entry, ws unix.WaitStatus) {
-	if e.launching {
-		e.ended = &ws
-		return
-	}
-	l.finish(e, ending(ws))
-}
-
-func ending(ws unix.WaitStatus) *Ending {
-	if ws.Signaled() {
-		return &Ending{Code: 128 + int(ws.Signal()), Signal: int(ws.Signal())}
-	}
-	return &Ending{Code: ws.ExitStatus()}
 }
 
 // finish takes what is left of the output, puts the end on record and tells it.
@@ -264,15 +211,18 @@ func (l *loop) finish(e *entry, end *Ending) {
 		l.log.Error("record the end", "container", e.rec.Name, "error", err)
 	}
 	fault.Point("keeper-end-recorded")
-	for _, fd := range append([]int{e.pidfd}, e.out[:]...) {
+	for _, fd := range e.out {
 		if fd >= 0 {
 			delete(l.byFD, int32(fd))
 			unix.Close(fd) // takes it out of epoll
 		}
 	}
+	if e.pidfd >= 0 || e.child {
+		l.unwatch(e.pidfd)
+	}
 	delete(l.held, e)
 	delete(l.byID, e.rec.ID())
-	if e.pidfd < 0 {
+	if e.child {
 		delete(l.byPid, e.rec.Pid)
 	}
 	for _, w := range e.waiters {

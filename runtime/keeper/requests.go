@@ -19,7 +19,7 @@ func (s *server) start(c conn, fd int) error {
 		return fmt.Errorf("decode start: %w", err)
 	}
 	r := b.Record
-	e := &entry{rec: r, log: s.logs.Log(r.LogDir, r.LogSize, r.LogKeep), out: [2]int{-1, -1}, pidfd: -1, launching: true}
+	e := &entry{rec: r, log: s.logs.Log(r.LogDir, r.LogSize, r.LogKeep), out: [2]int{-1, -1}, child: true, pidfd: -1, launching: true}
 	if err := e.openPipes(s.run); err != nil {
 		return err
 	}

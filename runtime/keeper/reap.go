@@ -1,0 +1,176 @@
+package keeper
+
+import (
+	"math"
+	"time"
+
+	"stead/runtime/logs"
+
+	"golang.org/x/sys/unix"
+)
+
+// A child's end is told twice: by its pidfd, and by SIGCHLD, which may stand for
+// several and names none. To find one that nobody names the kernel goes through
+// all children (wait4(2)): 0.4 ms at 1,000, 2 ms at 5,000. So the pidfd counts;
+// SIGCHLD does for children without one, and a second later for what none told.
+
+// children are our own processes, and what is known of their ends.
+type children struct {
+	byPid     map[int]*entry
+	execs     map[int]*session
+	unclaimed map[int]unix.WaitStatus // those that ended before they were registered
+	unwanted  map[int]bool            // those whose end interests nobody
+	blind     int                     // how many registered ones have no pidfd
+	plenty    int                     // the last descriptor at which containers have them
+	lookAt    time.Time               // when to go through all; zero if there is no need
+}
+
+// lookLater is how long an end that no pidfd told may go unseen: of a process that
+// another of its container traced, of one that was never registered.
+const lookLater = time.Second
+
+func newChildren() children {
+	c := children{
+		byPid: map[int]*entry{}, execs: map[int]*session{},
+		unclaimed: map[int]unix.WaitStatus{}, unwanted: map[int]bool{},
+	}
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil {
+		c.plenty = int(min(limit.Cur, math.MaxInt32) / 8 * 7)
+	}
+	return c
+}
+
+// session is the process of an exec that lives.
+type session struct {
+	end   chan<- unix.WaitStatus
+	pidfd int // -1 if there is none
+}
+
+// register takes a container over; from here on its end is noticed.
+func (l *loop) register(e *entry) error {
+	l.byID[e.rec.ID()] = e // first: whatever fails below, its end is noticed
+	if e.child {
+		l.byPid[e.rec.Pid] = e
+		if e.pidfd = l.watch(e.rec.Pid, source{entry: e, exit: true}); e.pidfd > l.plenty {
+			l.sparePidfds()
+		}
+	}
+	for s, fd := range e.out {
+		if fd < 0 {
+			continue
+		}
+		l.byFD[int32(fd)] = source{entry: e, stream: logs.Stream(s)}
+		if err := l.add(fd, unix.EPOLLIN); err != nil {
+			return err
+		}
+	}
+	if !e.child {
+		l.byFD[int32(e.pidfd)] = source{entry: e, exit: true}
+		return l.add(e.pidfd, unix.EPOLLIN|unix.EPOLLONESHOT)
+	}
+	if ws, ok := l.unclaimed[e.rec.Pid]; ok {
+		delete(l.unclaimed, e.rec.Pid)
+		l.ended(e, ws)
+	}
+	return nil
+}
+
+// awaitExec has the end of one of our children told.
+func (l *loop) awaitExec(pid int, end chan unix.WaitStatus) {
+	if ws, ok := l.unclaimed[pid]; ok {
+		delete(l.unclaimed, pid)
+		end <- ws
+		return
+	}
+	l.execs[pid] = &session{end: end, pidfd: l.watch(pid, source{exec: pid})}
+}
+
+// watch has a pidfd tell of a child's end; it is -1 if none can be had. It tells
+// once: while somebody traces the child it can't be reaped.
+func (l *loop) watch(pid int, s source) (pidfd int) {
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err == nil {
+		if err = l.add(pidfd, unix.EPOLLIN|unix.EPOLLONESHOT); err == nil {
+			l.byFD[int32(pidfd)] = s
+			return pidfd
+		}
+		unix.Close(pidfd)
+	}
+	l.blind++
+	return -1
+}
+
+// sparePidfds leaves the descriptors to pipes, which containers can't do without.
+// All are given up at once: with one child that has none SIGCHLD counts again.
+func (l *loop) sparePidfds() {
+	for _, e := range l.byPid {
+		if e.pidfd >= 0 {
+			l.unwatch(e.pidfd)
+			e.pidfd = -1
+			l.blind++
+		}
+	}
+}
+
+// unwatch is for a child that was reaped.
+func (l *loop) unwatch(pidfd int) {
+	if pidfd < 0 {
+		l.blind--
+		return
+	}
+	delete(l.byFD, int32(pidfd))
+	unix.Close(pidfd) // takes it out of epoll
+}
+
+// someEnded is for SIGCHLD.
+func (l *loop) someEnded(now time.Time) {
+	if l.blind > 0 || len(l.unwanted) > 0 {
+		l.reap()
+	} else if l.lookAt.IsZero() {
+		l.lookAt = now.Add(lookLater)
+	}
+}
+
+// reap goes through all children for those that ended.
+func (l *loop) reap() {
+	l.lookAt = time.Time{}
+	for l.reapOne(-1) {
+	}
+}
+
+// reapOne is for a child that ended, or -1 for any; it says whether there was one.
+func (l *loop) reapOne(pid int) bool {
+	var ws unix.WaitStatus
+	pid, err := unix.Wait4(pid, &ws, unix.WNOHANG, nil)
+	if pid <= 0 || err != nil {
+		return false
+	}
+	if e, ok := l.byPid[pid]; ok {
+		l.ended(e, ws)
+	} else if x, ok := l.execs[pid]; ok {
+		delete(l.execs, pid)
+		l.unwatch(x.pidfd)
+		x.end <- ws
+	} else if l.unwanted[pid] {
+		delete(l.unwanted, pid)
+	} else {
+		l.unclaimed[pid] = ws
+	}
+	return true
+}
+
+func (l *loop) ended(e *entry, ws unix.WaitStatus) {
+	if e.launching {
+		e.ended = &ws
+		return
+	}
+	l.finish(e, ending(ws))
+}
+
+func ending(ws unix.WaitStatus) *Ending {
+	if ws.Signaled() {
+		return &Ending{Code: 128 + int(ws.Signal()), Signal: int(ws.Signal())}
+	}
+	return &Ending{Code: ws.ExitStatus()}
+}
