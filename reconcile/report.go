@@ -60,6 +60,21 @@ type DiffersView struct {
 // Status says how this host stands. In a daemon it is what the last pass read,
 // held against the containers as they are now.
 func (e *Engine) Status(context.Context) (Report, error) {
+	r, observed := e.standing()
+	for i := range observed {
+		r.Notes = append(r.Notes, runtime.Exposed(observed[i].Applied)...)
+	}
+	return r, nil
+}
+
+// Summary is Status without what can only be said after a look at each container's
+// directories.
+func (e *Engine) Summary() Report {
+	r, _ := e.standing()
+	return r
+}
+
+func (e *Engine) standing() (Report, []*runtime.Status) {
 	e.init()
 	desired, observed, m, now := e.current()
 	r := Report{Busy: m.Busy, Hold: m.Holds.Of(""), Sources: []SourceView{}, Containers: Views(desired, observed, m, now)}
@@ -83,9 +98,6 @@ func (e *Engine) Status(context.Context) (Report, error) {
 		r.Sources = append(r.Sources, view)
 	}
 	r.Notes = slices.Clone(desired.notes)
-	for i := range observed {
-		r.Notes = append(r.Notes, runtime.Exposed(observed[i].Applied)...)
-	}
 	if err := desired.Reading.Unwatched; err != nil {
 		r.Watching = err.Error()
 	}
@@ -105,7 +117,7 @@ func (e *Engine) Status(context.Context) (Report, error) {
 			r.Differs = append(r.Differs, DiffersView{Name: v.Name, State: v.State, Sync: v.Sync, Why: v.Why})
 		}
 	}
-	return r, nil
+	return r, observed
 }
 
 // views are the containers as they are now.

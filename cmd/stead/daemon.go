@@ -193,15 +193,12 @@ func (d *daemon) reports(ctx context.Context) error {
 	defer tick.Stop()
 	said := ""
 	for {
-		r, err := d.engine.Status(ctx)
-		if err == nil {
-			if now := summary(r); now != said {
-				said = now
-				d.notify("STATUS=" + now)
-			}
-			if watchdog > 0 {
-				d.notify(sd.SdNotifyWatchdog)
-			}
+		if now := summary(d.engine.Summary()); now != said {
+			said = now
+			d.notify("STATUS=" + now)
+		}
+		if watchdog > 0 {
+			d.notify(sd.SdNotifyWatchdog)
 		}
 		select {
 		case <-ctx.Done():
