@@ -22,7 +22,7 @@ build:
 # own, without the race detector, as it is released. Some seconds of `make torture`
 # go with it.
 test:
-	$(ROOT) go test -race -timeout 8m $(AS_ROOT) ./...
+	$(ROOT) go test -race -timeout 12m $(AS_ROOT) ./...
 	$(ROOT) CGO_ENABLED=0 go test -tags weak -run TestCVE -timeout 4m $(AS_ROOT) ./runtime
 	$(ROOT) CGO_ENABLED=0 go test -tags fault -run 'TestCrash|TestTorture' -parallel 4 -timeout 8m $(AS_ROOT) ./cmd/stead
 

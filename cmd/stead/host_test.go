@@ -163,6 +163,16 @@ func (h *testHost) until(name, what string, is func(reconcile.ContainerView) boo
 	return reconcile.ContainerView{}
 }
 
+// untilLogged waits until a text is in a container's output.
+func (h *testHost) untilLogged(name, text string) {
+	h.t.Helper()
+	for end := time.Now().Add(20 * time.Second); !strings.Contains(h.stead("logs", name).out, text); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			h.t.Fatalf("no %q in the output: %+v", text, h.stead("logs", name))
+		}
+	}
+}
+
 // leftovers are the processes, mounts, cgroups and files of runs that are there.
 func (h *testHost) leftovers() (all []string) {
 	for _, pid := range h.processes() {

@@ -28,15 +28,7 @@ spec:
 `, counting))
 	h.ok("apply")
 	begun := func(n int) string { return fmt.Sprintf("run %d begins\nrun %d ends", n, n) }
-	awaitLog := func(want string) {
-		t.Helper()
-		for end := time.Now().Add(10 * time.Second); !strings.Contains(h.ok("logs", "a"), want); time.Sleep(10 * time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatalf("no %q in %q", want, h.ok("logs", "a"))
-			}
-		}
-	}
-	awaitLog(begun(1))
+	h.untilLogged("a", begun(1))
 	if c := h.stead("logs", "--previous", "a"); c.code != 1 || !strings.Contains(c.err, "container a: no run before its last one is known") {
 		t.Errorf("the first run has none before it: %+v", c)
 	}
@@ -45,7 +37,7 @@ spec:
 	}
 	between := time.Now()
 	h.ok("restart", "a")
-	awaitLog(begun(2))
+	h.untilLogged("a", begun(2))
 	for _, test := range []struct{ summary, flags, want string }{
 		{"all", "", begun(1) + "\n" + begun(2)},
 		{"the run before", "--previous", begun(1) + "\n"},
@@ -61,7 +53,7 @@ spec:
 		}
 	}
 	h.ok("restart", "a")
-	awaitLog(begun(3))
+	h.untilLogged("a", begun(3))
 	if got := h.ok("logs", "-p", "a"); got != begun(2)+"\n" {
 		t.Errorf("the run before the third: %q", got)
 	}

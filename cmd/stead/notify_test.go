@@ -71,7 +71,7 @@ func TestEndsInTheMiddle(t *testing.T) {
 	h := newHost(t)
 	h.write("deaf.yaml", strings.Replace(manifest("deaf", "  stop: {timeout: 6s}\n"), `trap "exit 0" TERM`, `trap "" TERM`, 1))
 	h.startDaemon()
-	h.ok("wait", "deaf")
+	h.untilLogged("deaf", "I am deaf") // and is from here on
 	stop := h.command("stop", "deaf")
 	if err := stop.Start(); err != nil {
 		t.Fatal(err)
