@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"stead/reconcile"
-	"stead/runtime"
 
 	"golang.org/x/sys/unix"
 )
@@ -80,7 +79,7 @@ func (w *workload) check(v reconcile.ContainerView, say func(string, ...any)) {
 	ok := v.Sync == want
 	switch {
 	case w.body == once: // nobody may have watched its end
-		ok = ok && (v.State == reconcile.Completed || v.State == reconcile.Failed && (w.broken || v.Reason == runtime.ReasonUnknown))
+		ok = ok && (v.State == reconcile.Completed || v.State == reconcile.Failed && (w.broken || unseen(v)))
 	case w.stopped || w.suspend:
 		ok = ok && v.State == reconcile.Stopped
 	default:
@@ -90,6 +89,10 @@ func (w *workload) check(v reconcile.ContainerView, say func(string, ...any)) {
 		say("%s: %+v", w.name, v)
 	}
 }
+
+// unseen says that a container ended while no keeper watched; on hold its reason is
+// the hold.
+func unseen(v reconcile.ContainerView) bool { return v.ExitCode != nil && *v.ExitCode == -1 }
 
 // count compares how often a workload ran with how often it should have: on a
 // host's directory, in its own root and in its log.
