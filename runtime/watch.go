@@ -46,6 +46,9 @@ func (r *Runtime) newKeeper(ctx context.Context) error {
 		r.placeKeeper(pid)
 	} else if r.Upgrade {
 		r.upgradeKeeper(ctx)
+		if err := keeper.RaiseLimit(pid); err != nil {
+			r.Log.Warn("the keeper's limit of open files stays as it is", "error", err)
+		}
 	}
 	if r.ReadOnly { // who decides takes note of ends: our facts may be out of date by then
 		return nil

@@ -3,13 +3,12 @@ package doctor
 import (
 	"fmt"
 
+	"stead/runtime/keeper"
+
 	"golang.org/x/sys/unix"
 )
 
-const (
-	filesEach = 5   // that the keeper has open for a container: pipes, log, process, gate
-	fewest    = 500 // containers that a host should have room for
-)
+const fewest = 500 // containers that a host should have room for
 
 // files says for how many containers there is room in the keeper's limit.
 func (h *host) files() []Check {
@@ -17,8 +16,8 @@ func (h *host) files() []Check {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
 		return one("open files", Warning, err.Error(), "")
 	}
-	room := int64(min(l.Max, 1<<30)) / filesEach
-	return one("open files", when(room >= fewest, Warning), fmt.Sprintf("at most %d: room for about %d containers", l.Max, room),
+	room := keeper.Room(l.Max)
+	return one("open files", when(room >= fewest, Warning), fmt.Sprintf("at most %d: room for %d containers", l.Max, room),
 		"raise the hard limit: LimitNOFILE= in the unit, or ulimit -Hn")
 }
 

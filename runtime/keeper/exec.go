@@ -50,6 +50,11 @@ func (s *server) enter(c conn, id string, b *execBody, fds []int) error {
 		giveAway(fd, b.IDBase)
 	}
 	target, err := s.target(id)
+	if err == nil {
+		if err = scarce(target); err != nil {
+			unix.Close(target)
+		}
+	}
 	if err == nil && b.Into != "" && cgroup.FrozenByHand(b.Into) {
 		unix.Close(target)
 		err = errors.New("its cgroup is frozen, so that nothing would run; stead apply thaws it, unless it is on hold")

@@ -1,7 +1,6 @@
 package keeper
 
 import (
-	"math"
 	"time"
 
 	"stead/runtime/logs"
@@ -21,7 +20,6 @@ type children struct {
 	unclaimed map[int]unix.WaitStatus // those that ended before they were registered
 	unwanted  map[int]bool            // those whose end interests nobody
 	blind     int                     // how many registered ones have no pidfd
-	plenty    int                     // the last descriptor at which containers have them
 	lookAt    time.Time               // when to go through all; zero if there is no need
 }
 
@@ -30,15 +28,10 @@ type children struct {
 const lookLater = time.Second
 
 func newChildren() children {
-	c := children{
+	return children{
 		byPid: map[int]*entry{}, execs: map[int]*session{},
 		unclaimed: map[int]unix.WaitStatus{}, unwanted: map[int]bool{},
 	}
-	var limit unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil {
-		c.plenty = int(min(limit.Cur, math.MaxInt32) / 8 * 7)
-	}
-	return c
 }
 
 // session is the process of an exec that lives.
@@ -52,9 +45,7 @@ func (l *loop) register(e *entry) error {
 	l.byID[e.rec.ID()] = e // first: whatever fails below, its end is noticed
 	if e.child {
 		l.byPid[e.rec.Pid] = e
-		if e.pidfd = l.watch(e.rec.Pid, source{entry: e, exit: true}); e.pidfd > l.plenty {
-			l.sparePidfds()
-		}
+		e.pidfd = l.watch(e.rec.Pid, source{entry: e, exit: true})
 	}
 	for s, fd := range e.out {
 		if fd < 0 {
@@ -99,18 +90,6 @@ func (l *loop) watch(pid int, s source) (pidfd int) {
 	}
 	l.blind++
 	return -1
-}
-
-// sparePidfds leaves the descriptors to pipes, which containers can't do without.
-// All are given up at once: with one child that has none SIGCHLD counts again.
-func (l *loop) sparePidfds() {
-	for _, e := range l.byPid {
-		if e.pidfd >= 0 {
-			l.unwatch(e.pidfd)
-			e.pidfd = -1
-			l.blind++
-		}
-	}
 }
 
 // unwatch is for a child that was reaped.

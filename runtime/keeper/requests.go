@@ -19,6 +19,20 @@ func (s *server) start(c conn, fd int) error {
 		return fmt.Errorf("decode start: %w", err)
 	}
 	r := b.Record
+	over := make(chan struct{})
+	var full error
+	s.do(func() {
+		if full = s.full(); full == nil {
+			s.starting[r.ID()] = over
+		}
+	})
+	if full != nil {
+		return full
+	}
+	defer func() {
+		s.do(func() { delete(s.starting, r.ID()) })
+		close(over)
+	}()
 	e := &entry{rec: r, log: s.logs.Log(r.LogDir, r.LogSize, r.LogKeep), out: [2]int{-1, -1}, child: true, pidfd: -1, launching: true}
 	if err := e.openPipes(s.run); err != nil {
 		return err
@@ -26,12 +40,6 @@ func (s *server) start(c conn, fd int) error {
 	s.upgrade.RLock()
 	defer s.upgrade.RUnlock()
 	fault.Point("keeper-start-received")
-	over := make(chan struct{})
-	s.do(func() { s.starting[r.ID()] = over })
-	defer func() {
-		s.do(func() { delete(s.starting, r.ID()) })
-		close(over)
-	}()
 	born := false
 	err := s.launcher.Start(b.Config, func(pid int) (err error) {
 		born = true

@@ -160,6 +160,10 @@ func (s *server) accept(on *net.UnixListener) {
 		if err != nil && s.replaced(on) {
 			return
 		}
+		if err != nil && passing(err) {
+			s.log.Warn("accept", "error", err)
+			continue
+		}
 		if err != nil {
 			s.log.Error("accept", "error", err)
 			os.Exit(1) // the daemon starts another, which adopts

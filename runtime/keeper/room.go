@@ -1,0 +1,86 @@
+package keeper
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A keeper without a free descriptor could do nothing of what it is for. So it
+// holds no more containers than it can, and says so to who starts one more.
+
+const (
+	filesEach = 3   // while a container lives: its two pipes, its pidfd
+	filesOwn  = 100 // of a keeper that holds nothing, twice
+	filesDone = 32  // while one thing is done, twice
+)
+
+// Room is how many containers a keeper holds at a limit of open files
+// (RLIMIT_NOFILE). It leaves an eighth to what comes and goes: launches, execs,
+// clients, logs.
+func Room(limit uint64) int {
+	n := int(min(limit, math.MaxInt32))
+	return max(0, n-n/8-filesOwn) / filesEach
+}
+
+// openFiles is our limit of them: the highest descriptor is one less.
+func openFiles() uint64 {
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+		return 1024
+	}
+	return l.Cur
+}
+
+// full says that no container has room besides those that are held or on their way.
+func (l *loop) full() error {
+	limit, n := openFiles(), len(l.byID)
+	for id := range l.starting {
+		if _, ok := l.byID[id]; !ok {
+			n++
+		}
+	}
+	if n >= Room(limit) {
+		return fmt.Errorf("the keeper holds %d containers, for more its limit of %d open files leaves no room: raise the hard limit of the daemon (LimitNOFILE= of its unit, or ulimit -Hn) and restart that", n, limit)
+	}
+	return nil
+}
+
+// RaiseLimit has a keeper that runs have as many open files as we may have: it has
+// the limit of whoever started it, and outlives that.
+func RaiseLimit(pid int) error {
+	var own, its unix.Rlimit
+	err := unix.Getrlimit(unix.RLIMIT_NOFILE, &own)
+	if err == nil {
+		err = unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &its)
+	}
+	if err == nil && own.Max > its.Cur {
+		err = unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: own.Max, Max: max(own.Max, its.Max)}, nil)
+	}
+	return os.NewSyscallError("prlimit", err)
+}
+
+// scarce says by a descriptor, each new one being the lowest that is free, that
+// what is left is for starts and stops.
+func scarce(fd int) error {
+	if limit := openFiles(); uint64(fd)+max(limit/16, filesDone) >= limit {
+		return fmt.Errorf("too much is done at once for the keeper's limit of %d open files", limit)
+	}
+	return nil
+}
+
+// passing says that an accept(2) failed for what passes, and gives it a moment to:
+// nothing tells when a descriptor is free.
+func passing(err error) bool {
+	for _, e := range []unix.Errno{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOBUFS, unix.ECONNABORTED} {
+		if errors.Is(err, e) {
+			time.Sleep(20 * time.Millisecond)
+			return true
+		}
+	}
+	return false
+}

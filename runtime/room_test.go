@@ -1,0 +1,87 @@
+package runtime
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"stead/runtime/keeper"
+
+	"golang.org/x/sys/unix"
+)
+
+// A keeper takes no more containers than it has descriptors for, whoever asks, and
+// does all else as ever: it has them for another keeper to take over.
+func TestKeeperIsFull(t *testing.T) {
+	w := newWorld(t)
+	body := script(forever)
+	first := w.create("c0", body)
+	pid, _, err := w.keeper.Ping(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const files = 140
+	var limit unix.Rlimit
+	if err = unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &limit); err == nil {
+		err = unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: files, Max: limit.Max}, nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	room := keeper.Room(files)
+	for i := 1; i < room; i++ {
+		w.create(fmt.Sprintf("c%d", i), body)
+	}
+	_, err = w.Create(ctx, parse(t, "more", body), origin)
+	if want := fmt.Sprintf("the keeper holds %d containers, for more its limit of %d open files leaves no room", room, files); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %q", err, want)
+	}
+	w.Remove(ctx, "more")
+
+	var clients []net.Conn
+	for err = nil; err == nil && len(clients) < files; {
+		c, e := net.Dial("unixpacket", keeper.Socket(w.o.RunDir))
+		if e != nil {
+			t.Fatal(e)
+		}
+		clients = append(clients, c)
+		_, _, _, err = w.exec("c0", "", ExecOptions{Argv: []string{"true"}})
+	}
+	if err == nil || !strings.Contains(err.Error(), "too much is done at once for the keeper's limit of 140 open files") {
+		t.Errorf("exec with %d other clients: %v", len(clients), err)
+	}
+	if err := w.Stop(ctx, "c1"); err != nil { // what is left is for this
+		t.Error(err)
+	}
+	for range files { // now none is left
+		if c, err := net.Dial("unixpacket", keeper.Socket(w.o.RunDir)); err == nil {
+			clients = append(clients, c)
+		}
+	}
+	for _, c := range clients {
+		c.Close()
+	}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) { // it has yet to see that they are gone
+		if code, _, _, err := w.exec("c0", "", ExecOptions{Argv: []string{"true"}}); code == 0 && err == nil {
+			break
+		} else if time.Now().After(end) {
+			t.Fatalf("exec when all is well again: %d %v", code, err)
+		}
+	}
+	if now, _, err := w.keeper.Ping(ctx); now != pid || err != nil {
+		t.Errorf("the keeper was %d and is %d (%v)", pid, now, err)
+	}
+
+	w.Close()
+	w.o.Upgrade = true // as a daemon does
+	w.open()
+	w.create("more", body)
+	if err := w.Start(ctx, "c1", false); err != nil {
+		t.Errorf("with the daemon's own limit: %v", err)
+	}
+	if s, _ := w.Get("c0"); s.Pid != first.Pid {
+		t.Errorf("a container was touched: process %d became %d", first.Pid, s.Pid)
+	}
+}
