@@ -10,6 +10,7 @@ import (
 
 	"stead/reconcile/events"
 	"stead/reconcile/source"
+	"stead/runtime/trim"
 )
 
 // Manifests is all that the loop asks of the manifest directories.
@@ -220,6 +221,7 @@ func (e *Engine) check(ctx context.Context, all bool) {
 		e.Log.Error("check the containers of this host", "error", note)
 	}
 	signal(e.reported)
+	trim.Memory() // of what was done since the last look
 }
 
 // Reload makes the loop look at everything again, now: at the kernel too, for what

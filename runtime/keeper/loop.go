@@ -10,6 +10,7 @@ import (
 	"stead/runtime/fault"
 	"stead/runtime/launch"
 	"stead/runtime/logs"
+	"stead/runtime/trim"
 
 	"golang.org/x/sys/unix"
 )
@@ -128,6 +129,7 @@ func (l *loop) attend(events []unix.EpollEvent, now time.Time) {
 	l.expire(now)
 	if !l.lookAt.IsZero() && !now.Before(l.lookAt) {
 		l.reap()
+		go trim.Memory() // stops of many containers took it
 	}
 }
 
