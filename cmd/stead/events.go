@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"stead/reconcile"
 	"stead/reconcile/events"
 	"stead/spec"
 
@@ -35,8 +36,12 @@ the daemon, until it is interrupted. With -o json each line is an object.`,
 			if q.Since, err = sinceTime(since, time.Now()); err != nil {
 				return err
 			}
+			unheard := slices.Clone(names)
 			if len(names) > 0 {
-				q.Match = func(e events.Event) bool { return slices.Contains(names, e.Container) }
+				q.Match = func(e events.Event) bool {
+					unheard = slices.DeleteFunc(unheard, func(name string) bool { return name == e.Container })
+					return slices.Contains(names, e.Container)
+				}
 			}
 			err = a.events(cmd.Context(), q, func(e events.Event) error {
 				if output == "json" {
@@ -48,7 +53,7 @@ the daemon, until it is interrupted. With -o json each line is an object.`,
 			if errors.Is(err, context.Canceled) {
 				return nil // ^C is how a person ends -f
 			}
-			return err
+			return cmp.Or(err, a.known(cmd.Context(), unheard))
 		},
 	}
 	f := cmd.Flags()
@@ -66,6 +71,23 @@ func (a *app) events(ctx context.Context, q events.Query, each func(events.Event
 		return fmt.Errorf("%w: nothing has run with this state directory yet", err)
 	}
 	return err
+}
+
+// known fails for a name that no container has.
+func (a *app) known(ctx context.Context, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	r, _, err := a.status(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(r.Containers, func(c reconcile.ContainerView) bool { return c.Name == name }) {
+			return exitWith(exitMissing, "%s: no such container, and no events of one; stead ps lists them", name)
+		}
+	}
+	return nil
 }
 
 // eventLine is an event as a person reads it.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"stead/reconcile"
 	"stead/reconcile/events"
@@ -143,6 +144,15 @@ func TestEvents(t *testing.T) {
 	}
 	if !strings.Contains(all, "exited job  (exit code 7)") {
 		t.Errorf("events:\n%s", all)
+	}
+	later := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+	if c := h.stead("events", "job", "jbo"); c.code != exitMissing || !strings.Contains(c.out, "exited job") || c.err != "stead: jbo: no such container, and no events of one; stead ps lists them\n" {
+		t.Errorf("events of a container that isn't there: %+v", c)
+	}
+	os.Remove(h.manifests + "/job.yaml")
+	h.ok("apply", "--confirm-removal=all")
+	if c := h.stead("events", "job", "--since", later); c.code != 0 || c.out != "" {
+		t.Errorf("no news of one that is gone: %+v", c)
 	}
 }
 

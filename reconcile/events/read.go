@@ -20,7 +20,7 @@ type Query struct {
 	Tail   int              // only so many of the last ones before now; negative is all
 	Follow bool             // then go on with those that come, until ctx ends
 	Type   Type             // only of this type; "" is all
-	Match  func(Event) bool // nil is all
+	Match  func(Event) bool // nil is all; it is asked about events before Since too
 }
 
 // Read calls each for the events in a directory that a query asks for, in the
@@ -177,7 +177,7 @@ func (r *reader) take(e Event) error {
 	if r.query.Type != "" && e.Type != r.query.Type {
 		return nil // its text held the name of the type
 	}
-	if e.Time.Before(r.query.Since) || r.query.Match != nil && !r.query.Match(e) {
+	if r.query.Match != nil && !r.query.Match(e) || e.Time.Before(r.query.Since) {
 		return nil
 	}
 	if !r.tailing {
