@@ -33,7 +33,7 @@ type executor struct {
 // job is an action under way.
 type job struct {
 	Action
-	since time.Time
+	since time.Time     // of its turn
 	ended chan struct{} // closed at the end; what follows is valid then
 	note  string
 	err   error
@@ -80,6 +80,7 @@ func (e *executor) run(ctx context.Context, j *job) {
 	}
 	select {
 	case pool <- struct{}{}:
+		j.since = time.Now()
 		release := sync.OnceFunc(func() { <-pool })
 		waiting := time.AfterFunc(patience, release)
 		if j.note, j.err = e.perform(ctx, j.Action); j.note == "" {

@@ -193,3 +193,24 @@ func TestExecutorDoesOneThingAtATime(t *testing.T) {
 	}
 	e.wg.Wait()
 }
+
+// How long an action took does not count the wait for its turn.
+func TestExecutorCountsFromTheTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rt := newFake()
+		gate := make(chan struct{})
+		rt.block["create web"] = gate
+		e := newExecutor(rt, 1, func(*job) {}, func() {})
+		began := time.Now()
+		e.start(t.Context(), Action{Verb: Create, Name: "web", Spec: running(t, "web").Applied})
+		synctest.Wait()
+		next, _ := e.start(t.Context(), Action{Verb: Create, Name: "db", Spec: running(t, "db").Applied})
+		time.Sleep(patience / 2)
+		close(gate)
+		<-next.ended
+		if waited := next.since.Sub(began); waited != patience/2 {
+			t.Errorf("it counts from %v on, want %v", waited, patience/2)
+		}
+		e.wg.Wait()
+	})
+}
