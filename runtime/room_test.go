@@ -22,7 +22,10 @@ func TestKeeperIsFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const files = 140
+	files := uint64(100)
+	for keeper.Room(files) < 7 {
+		files++
+	}
 	var limit unix.Rlimit
 	if err = unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &limit); err == nil {
 		err = unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: files, Max: limit.Max}, nil)
@@ -41,7 +44,7 @@ func TestKeeperIsFull(t *testing.T) {
 	w.Remove(ctx, "more")
 
 	var clients []net.Conn
-	for err = nil; err == nil && len(clients) < files; {
+	for err = nil; err == nil && len(clients) < int(files); {
 		c, e := net.Dial("unixpacket", keeper.Socket(w.o.RunDir))
 		if e != nil {
 			t.Fatal(e)
@@ -49,7 +52,7 @@ func TestKeeperIsFull(t *testing.T) {
 		clients = append(clients, c)
 		_, _, _, err = w.exec("c0", "", ExecOptions{Argv: []string{"true"}})
 	}
-	if err == nil || !strings.Contains(err.Error(), "too much is done at once for the keeper's limit of 140 open files") {
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("too much is done at once for the keeper's limit of %d open files", files)) {
 		t.Errorf("exec with %d other clients: %v", len(clients), err)
 	}
 	if err := w.Stop(ctx, "c1"); err != nil { // what is left is for this
@@ -60,9 +63,14 @@ func TestKeeperIsFull(t *testing.T) {
 			clients = append(clients, c)
 		}
 	}
+	ended, _ := w.Get("c2")
+	unix.Kill(ended.Pid, unix.SIGKILL)
+	for end := time.Now().Add(10 * time.Second); unix.Kill(ended.Pid, 0) == nil && time.Now().Before(end); time.Sleep(time.Millisecond) {
+	}
 	for _, c := range clients {
 		c.Close()
 	}
+	w.await("c2", Exited)
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) { // it has yet to see that they are gone
 		if code, _, _, err := w.exec("c0", "", ExecOptions{Argv: []string{"true"}}); code == 0 && err == nil {
 			break

@@ -45,10 +45,10 @@ func (r *Runtime) newKeeper(ctx context.Context) error {
 		r.Log.Info("keeper started", "pid", pid)
 		r.placeKeeper(pid)
 	} else if r.Upgrade {
-		r.upgradeKeeper(ctx)
-		if err := keeper.RaiseLimit(pid); err != nil {
+		if err := keeper.RaiseLimit(pid); err != nil { // before it becomes another, which may need more
 			r.Log.Warn("the keeper's limit of open files stays as it is", "error", err)
 		}
+		r.upgradeKeeper(ctx)
 	}
 	if r.ReadOnly { // who decides takes note of ends: our facts may be out of date by then
 		return nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"unsafe"
 
 	"stead/runtime/launch"
@@ -18,10 +19,13 @@ func (l *loop) adopt(pipes map[string][2]int) error {
 	if err != nil {
 		l.log.Error("read records", "error", err) // one broken file must not stop the rest
 	}
-	for _, r := range records {
-		if r.State != Running || r.BootID != BootID() {
-			continue
+	records = slices.DeleteFunc(records, func(r *Record) bool { return r.State != Running || r.BootID != BootID() })
+	if pipes == nil {
+		if err := adoptable(len(records)); err != nil {
+			return err
 		}
+	}
+	for _, r := range records {
 		if err := l.adoptOne(r, pipes); err != nil {
 			return fmt.Errorf("adopt %s: %w", r.ID(), err)
 		}

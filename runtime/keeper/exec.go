@@ -97,7 +97,7 @@ func (l *loop) target(id string) (pidfd int, err error) {
 	l.do(func() {
 		e, ok := l.byID[id]
 		switch {
-		case !ok:
+		case !ok || e.rec.State == Exited:
 		case e.launching: // it is still in the nursery
 			err = errors.New("it is just being started")
 		case e.pidfd >= 0:

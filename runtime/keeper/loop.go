@@ -26,15 +26,16 @@ type loop struct {
 	epoll int
 	wake  int // eventfd: a child ended
 
-	mu       sync.Mutex
-	byID     map[string]*entry
-	byFD     map[int32]source
-	children                          // reap.go
-	starting map[string]chan struct{} // closed when the start under way is over
-	logs     logs.Set
-	held     map[*entry]struct{} // with the beginning of a line that waits
-	watchers map[*watcher]struct{}
-	buf      [quantum]byte
+	mu         sync.Mutex
+	byID       map[string]*entry
+	byFD       map[int32]source
+	children                            // reap.go
+	starting   map[string]chan struct{} // closed when the start under way is over
+	logs       logs.Set
+	held       map[*entry]struct{} // with the beginning of a line that waits
+	unrecorded map[*entry]bool     // that ended, while it can't be put on record
+	watchers   map[*watcher]struct{}
+	buf        [quantum]byte
 }
 
 // entry is a container that lives, or whose launch is under way.
@@ -63,8 +64,9 @@ func newLoop(run string, log *slog.Logger) (*loop, error) {
 		run: run, log: log,
 		byID: map[string]*entry{}, byFD: map[int32]source{},
 		children: newChildren(), starting: map[string]chan struct{}{},
-		held: map[*entry]struct{}{}, watchers: map[*watcher]struct{}{},
+		held: map[*entry]struct{}{}, unrecorded: map[*entry]bool{}, watchers: map[*watcher]struct{}{},
 	}
+	l.logs.Most = openLogs(openFiles())
 	var err error
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
@@ -128,7 +130,11 @@ func (l *loop) attend(events []unix.EpollEvent, now time.Time) {
 	}
 	l.expire(now)
 	if !l.lookAt.IsZero() && !now.Before(l.lookAt) {
+		l.lookAt = time.Time{}
 		l.reap()
+		for e := range l.unrecorded {
+			l.conclude(e)
+		}
 		go trim.Memory() // stops of many containers took it
 	}
 }
@@ -209,26 +215,40 @@ func (l *loop) finish(e *entry, end *Ending) {
 	}
 	e.rec.State, e.rec.FinishedAt, e.rec.Ending = Exited, now, end
 	fault.Point("keeper-end-logged")
-	if err := e.rec.Write(l.run); err != nil {
-		l.log.Error("record the end", "container", e.rec.Name, "error", err)
-	}
-	fault.Point("keeper-end-recorded")
-	for _, fd := range e.out {
+	for i, fd := range e.out {
 		if fd >= 0 {
 			delete(l.byFD, int32(fd))
 			unix.Close(fd) // takes it out of epoll
+			e.out[i] = -1
 		}
 	}
 	if e.pidfd >= 0 || e.child {
 		l.unwatch(e.pidfd)
+		e.pidfd = -1
 	}
 	delete(l.held, e)
-	delete(l.byID, e.rec.ID())
 	if e.child {
 		delete(l.byPid, e.rec.Pid)
 	}
+	l.conclude(e)
+}
+
+// conclude puts an end on record and tells it; later if it can't now, for want of a
+// descriptor or of space: what is told is read from the record.
+func (l *loop) conclude(e *entry) {
+	if err := e.rec.Write(l.run); err != nil {
+		if !l.unrecorded[e] {
+			l.log.Error("record the end", "container", e.rec.Name, "error", err)
+		}
+		l.unrecorded[e], l.byID[e.rec.ID()] = true, e
+		l.lookAt = time.Now().Add(lookLater)
+		return
+	}
+	fault.Point("keeper-end-recorded")
+	delete(l.unrecorded, e)
+	delete(l.byID, e.rec.ID())
 	for _, w := range e.waiters {
-		w <- end
+		w <- e.rec.Ending
 	}
 	for w := range l.watchers {
 		w.tell(e.rec.ID())

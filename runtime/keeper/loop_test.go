@@ -2,9 +2,11 @@ package keeper
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -107,5 +109,58 @@ func TestEndedBeforeItRan(t *testing.T) {
 	now, err := ReadRecord(l.run, e.rec.ID())
 	if err != nil || now.Ending == nil || now.Ending.Failed == "" {
 		t.Errorf("got %+v %v, want a start that failed", now.Ending, err)
+	}
+}
+
+// TestEndNotOnRecord: an end that can't be put on record, for want of space or of a
+// descriptor, is told when it can: what is told is read from there.
+func TestEndNotOnRecord(t *testing.T) {
+	l, e := newTestLoop(t)
+	told := make(chan *Ending, 1)
+	e.waiters = append(e.waiters, told)
+	l.byID[e.rec.ID()] = e
+	there, away := filepath.Dir(RecordPath(l.run, e.rec.ID())), filepath.Join(l.run, "away")
+	if err := os.Rename(there, away); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	l.finish(e, &Ending{Code: 7})
+	l.attend(nil, now.Add(2*lookLater))
+	if len(told) != 0 || l.byID[e.rec.ID()] != e || l.timeout() < 0 {
+		t.Errorf("told %d times, held %v, looks again in %d ms; want it kept", len(told), l.byID, l.timeout())
+	}
+	if err := os.Rename(away, there); err != nil {
+		t.Fatal(err)
+	}
+	l.attend(nil, now.Add(4*lookLater))
+	record, err := ReadRecord(l.run, e.rec.ID())
+	if err != nil || record.State != Exited || record.Ending.Code != 7 || record.FinishedAt.After(now.Add(lookLater)) {
+		t.Errorf("on record: %+v %v", record, err)
+	}
+	if len(told) != 1 || len(l.byID)+len(l.unrecorded) != 0 || l.timeout() != -1 {
+		t.Errorf("told %d times, held %v, looks again in %d ms", len(told), l.byID, l.timeout())
+	}
+}
+
+// TestTooManyToAdopt: a keeper with few files does not begin with what it can't hold.
+func TestTooManyToAdopt(t *testing.T) {
+	l, e := newTestLoop(t)
+	e.rec.StartTime, _ = StartTime(e.rec.Pid)
+	if err := e.rec.Write(l.run); err != nil {
+		t.Fatal(err)
+	}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	few := uint64(filesOwn + 2) // not one's
+	unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: few, Max: limit.Max})
+	err := l.adopt(nil)
+	unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+	if want := fmt.Sprintf("1 containers run, and the limit of %d open files is too low", few); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %q", err, want)
+	}
+	if err := l.adopt(nil); err != nil || len(l.byID) != 1 {
+		t.Errorf("with enough: %v, held %v", err, l.byID)
 	}
 }

@@ -82,7 +82,10 @@ func (l *loop) awaitExec(pid int, end chan unix.WaitStatus) {
 func (l *loop) watch(pid int, s source) (pidfd int) {
 	pidfd, err := unix.PidfdOpen(pid, 0)
 	if err == nil {
-		if err = l.add(pidfd, unix.EPOLLIN|unix.EPOLLONESHOT); err == nil {
+		if err = scarce(pidfd); err == nil { // it can be done without
+			err = l.add(pidfd, unix.EPOLLIN|unix.EPOLLONESHOT)
+		}
+		if err == nil {
 			l.byFD[int32(pidfd)] = s
 			return pidfd
 		}
@@ -106,14 +109,14 @@ func (l *loop) unwatch(pidfd int) {
 func (l *loop) someEnded(now time.Time) {
 	if l.blind > 0 || len(l.unwanted) > 0 {
 		l.reap()
-	} else if l.lookAt.IsZero() {
+	}
+	if l.lookAt.IsZero() {
 		l.lookAt = now.Add(lookLater)
 	}
 }
 
 // reap goes through all children for those that ended.
 func (l *loop) reap() {
-	l.lookAt = time.Time{}
 	for l.reapOne(-1) {
 	}
 }

@@ -91,7 +91,7 @@ func (s *server) signal(c conn, q *request) error {
 	err := fmt.Errorf("signal %s: %w", q.ID, ErrMissing)
 	s.do(func() {
 		e, ok := s.byID[q.ID]
-		if !ok {
+		if !ok || e.rec.State == Exited {
 			return
 		}
 		if q.Stopping && !e.rec.Stopping {

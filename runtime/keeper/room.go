@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"time"
+	goruntime "runtime"
+
+	"stead/runtime/launch"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,17 +17,24 @@ import (
 
 const (
 	filesEach = 3   // while a container lives: its two pipes, its pidfd
-	filesOwn  = 100 // of a keeper that holds nothing, twice
+	filesOwn  = 26  // of a keeper that holds nothing, besides its workers'
 	filesDone = 32  // while one thing is done, twice
+	logsMost  = 256 // logs that are open at once
 )
 
-// Room is how many containers a keeper holds at a limit of open files
+// workers is how many starts a keeper makes at a time.
+func workers() int { return max(2, goruntime.NumCPU()) }
+
+// Room is how many containers a keeper holds on this host at a limit of open files
 // (RLIMIT_NOFILE). It leaves an eighth to what comes and goes: launches, execs,
 // clients, logs.
 func Room(limit uint64) int {
-	n := int(min(limit, math.MaxInt32))
-	return max(0, n-n/8-filesOwn) / filesEach
+	n, own := int(min(limit, math.MaxInt32)), filesOwn+launch.FilesEach*workers()
+	return max(0, n-n/8-2*own) / filesEach
 }
+
+// openLogs is how many logs may be open at a limit of open files.
+func openLogs(limit uint64) int { return int(max(8, min(logsMost, limit/32))) }
 
 // openFiles is our limit of them: the highest descriptor is one less.
 func openFiles() uint64 {
@@ -50,6 +59,15 @@ func (l *loop) full() error {
 	return nil
 }
 
+// adoptable fails where so many containers can't be taken over: each needs its
+// descriptors from the start. They run on.
+func adoptable(n int) error {
+	if limit := openFiles(); uint64(n*filesEach+filesOwn+launch.FilesEach*workers()) > limit {
+		return fmt.Errorf("%d containers run, and the limit of %d open files is too low to hold them: raise the hard limit of the daemon (LimitNOFILE= of its unit, or ulimit -Hn) and restart that", n, limit)
+	}
+	return nil
+}
+
 // RaiseLimit has a keeper that runs have as many open files as we may have: it has
 // the limit of whoever started it, and outlives that.
 func RaiseLimit(pid int) error {
@@ -64,8 +82,8 @@ func RaiseLimit(pid int) error {
 	return os.NewSyscallError("prlimit", err)
 }
 
-// scarce says by a descriptor, each new one being the lowest that is free, that
-// what is left is for starts and stops.
+// scarce says by a new descriptor, the lowest that was free, that those above are
+// left to starts and stops.
 func scarce(fd int) error {
 	if limit := openFiles(); uint64(fd)+max(limit/16, filesDone) >= limit {
 		return fmt.Errorf("too much is done at once for the keeper's limit of %d open files", limit)
@@ -73,12 +91,10 @@ func scarce(fd int) error {
 	return nil
 }
 
-// passing says that an accept(2) failed for what passes, and gives it a moment to:
-// nothing tells when a descriptor is free.
-func passing(err error) bool {
+// passes says that an accept(2) failed for what passes.
+func passes(err error) bool {
 	for _, e := range []unix.Errno{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOBUFS, unix.ECONNABORTED} {
 		if errors.Is(err, e) {
-			time.Sleep(20 * time.Millisecond)
 			return true
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	goruntime "runtime"
 	"runtime/debug"
 	"time"
 
@@ -108,7 +107,7 @@ func newServer(run string, old *legacy, log *slog.Logger) (*server, error) {
 	if s.loop, err = newLoop(run, log); err != nil {
 		return nil, err
 	}
-	if s.launcher, err = launch.NewLauncher(nursery, max(2, goruntime.NumCPU())); err != nil {
+	if s.launcher, err = launch.NewLauncher(nursery, workers()); err != nil {
 		return nil, err
 	}
 	if err := s.adopt(old.Pipes); err != nil {
@@ -155,19 +154,28 @@ const lockFile = "keeper.lock"
 const lockPatience = 10 * time.Second
 
 func (s *server) accept(on *net.UnixListener) {
+	deaf := false
 	for {
 		c, err := on.AcceptUnix()
 		if err != nil && s.replaced(on) {
 			return
 		}
-		if err != nil && passing(err) {
-			s.log.Warn("accept", "error", err)
+		if err != nil && passes(err) {
+			if !deaf {
+				s.log.Warn("requests wait", "error", err)
+			}
+			deaf = true
+			time.Sleep(20 * time.Millisecond) // nothing tells when a descriptor is free
 			continue
 		}
 		if err != nil {
 			s.log.Error("accept", "error", err)
 			os.Exit(1) // the daemon starts another, which adopts
 		}
+		if deaf {
+			s.log.Info("requests are answered again")
+		}
+		deaf = false
 		go s.answer(conn{c})
 	}
 }

@@ -49,6 +49,9 @@ func (s *server) become(c conn, fds []int) error {
 	if n := len(s.execs); n > 0 {
 		return fmt.Errorf("%d exec sessions would be cut off", n)
 	}
+	if n := len(s.unrecorded); n > 0 {
+		return fmt.Errorf("%d ends are not on record yet", n)
+	}
 	l := legacy{Lock: s.upgrade.lock, Pipes: map[string][2]int{}}
 	for id, e := range s.byID {
 		e.log.Expire(time.Now().Add(time.Hour)) // beginnings of lines are kept as parts
@@ -71,6 +74,14 @@ func (s *server) become(c conn, fds []int) error {
 		}
 	}
 	s.log.Info("becoming the keeper of another binary", "containers", len(s.byID))
+	var files syscall.Rlimit // set anew, as else Exec puts back that of our start, though a daemon has raised it
+	err = syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files)
+	if err == nil {
+		err = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &files)
+	}
+	if err != nil {
+		return os.NewSyscallError("setrlimit", err)
+	}
 	argv := []string{Argv0, s.run, legacyArg + strconv.Itoa(int(will.Fd()))}
 	return os.NewSyscallError("execve", syscall.Exec(fmt.Sprintf("/proc/self/fd/%d", fds[0]), argv, os.Environ()))
 }

@@ -20,6 +20,10 @@ type window int
 // windowSize is for 0, 1, 2, gateFD, ranFD and targetFD.
 const windowSize = targetFD + 1
 
+// FilesEach are the descriptors that a Launcher sets aside for each of its threads:
+// two windows.
+const FilesEach = 2 * windowSize
+
 // keepWindows sets n of them aside, while low numbers are free.
 func (l *Launcher) keepWindows(n int) error {
 	l.windows = make(chan window, n)

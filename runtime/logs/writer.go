@@ -2,6 +2,7 @@ package logs
 
 import (
 	"bytes"
+	"cmp"
 	"container/list"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ const (
 // Set is the logs of many containers that share a bound on open files. It is
 // for one goroutine.
 type Set struct {
+	Most int       // files that are open at once; 0 is maxOpen
 	open list.List // of *Log, the last used in front
 	buf  []byte    // records on their way to a file; one for all, as a burst makes it large
 
@@ -226,7 +228,7 @@ func (l *Log) ensure() error {
 	}
 	l.file, l.size = f, st.Size()
 	l.element = l.set.open.PushFront(l)
-	if l.set.open.Len() > maxOpen {
+	if l.set.open.Len() > cmp.Or(l.set.Most, maxOpen) {
 		l.set.open.Back().Value.(*Log).close()
 	}
 	return nil
