@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -236,7 +237,8 @@ func (l *loop) finish(e *entry, end *Ending) {
 // conclude puts an end on record and tells it; later if it can't now, for want of a
 // descriptor or of space: what is told is read from the record.
 func (l *loop) conclude(e *entry) {
-	if err := e.rec.Write(l.run); err != nil {
+	err := e.rec.Write(l.run)
+	if err != nil && !errors.Is(err, os.ErrNotExist) { // without the directory nobody would read it
 		if !l.unrecorded[e] {
 			l.log.Error("record the end", "container", e.rec.Name, "error", err)
 		}
