@@ -62,7 +62,7 @@ bench-compare:
 # Each fuzz target for some seconds, from its committed corpus on; FUZZ_TIME for
 # longer. Counts, not durations: a deadline of Go 1.26's fuzzing engine, on a busy
 # machine, is now and then reported as the target's failure (go.dev/issue/75804).
-FUZZ_TIME ?= 100000x
+FUZZ_TIME ?= 50000x
 .PHONY: fuzz
 fuzz:
 	@grep -rho --include=*_test.go '^func Fuzz[A-Za-z]*' spec runtime | sort -u | sed 's/^func //' | while read -r f; do \

@@ -120,9 +120,9 @@ func (l *loop) attend(events []unix.EpollEvent, now time.Time) {
 			unix.Read(l.wake, b[:])
 			l.someEnded(now)
 		} else if s, ok := l.byFD[e.Fd]; ok && s.exec > 0 {
-			l.reapOne(s.exec)
+			l.pidfdTold(s.exec)
 		} else if ok && s.exit && s.entry.child {
-			l.reapOne(s.entry.rec.Pid)
+			l.pidfdTold(s.entry.rec.Pid)
 		} else if ok && s.exit {
 			l.adoptedEnded(s.entry)
 		} else if ok {

@@ -23,8 +23,8 @@ type children struct {
 	lookAt    time.Time               // when to go through all; zero if there is no need
 }
 
-// lookLater is how long an end that no pidfd told may go unseen: of a process that
-// another of its container traced, of one that was never registered.
+// lookLater is how long an end that no pidfd told may go unseen, such as that of a
+// child that was never registered.
 const lookLater = time.Second
 
 func newChildren() children {
@@ -77,8 +77,7 @@ func (l *loop) awaitExec(pid int, end chan unix.WaitStatus) {
 	l.execs[pid] = &session{end: end, pidfd: l.watch(pid, source{exec: pid})}
 }
 
-// watch has a pidfd tell of a child's end; it is -1 if none can be had. It tells
-// once: while somebody traces the child it can't be reaped.
+// watch has a pidfd tell of a child's end, once; it is -1 if none can be had.
 func (l *loop) watch(pid int, s source) (pidfd int) {
 	pidfd, err := unix.PidfdOpen(pid, 0)
 	if err == nil {
@@ -103,6 +102,26 @@ func (l *loop) unwatch(pidfd int) {
 	}
 	delete(l.byFD, int32(pidfd))
 	unix.Close(pidfd) // takes it out of epoll
+}
+
+// pidfdTold is for a child that ended. While another process of its container traces
+// it, it can't be reaped: SIGCHLD tells when it can.
+func (l *loop) pidfdTold(pid int) {
+	if l.reapOne(pid) {
+		return
+	}
+	if e, ok := l.byPid[pid]; ok {
+		e.pidfd = l.unsee(e.pidfd)
+	} else if x, ok := l.execs[pid]; ok {
+		x.pidfd = l.unsee(x.pidfd)
+	}
+}
+
+// unsee takes a child's pidfd away.
+func (l *loop) unsee(pidfd int) int {
+	l.unwatch(pidfd)
+	l.blind++
+	return -1
 }
 
 // someEnded is for SIGCHLD.
