@@ -238,7 +238,7 @@ static void mapped_child(const char *root, int gate)
 	execute();
 }
 
-// raise puts the tree of a child together.
+// raise_tree puts the tree of a child together.
 static void raise_tree(const char *from, const char *root, int gate, pid_t pid)
 {
 	char p[256], bytes[sizeof kernel + CMSG_SPACE(sizeof kernel)];
