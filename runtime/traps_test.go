@@ -47,7 +47,7 @@ func TestExecIsOutOfReach(t *testing.T) {
 	}
 	w.create("spy", fmt.Sprintf("command: [/spy]\nenv: {SPY: 'yes'}\nmounts: {/spy: {source: %s}}\nsecurity: {capabilities: {add: [SYS_PTRACE]}}", self))
 	w.awaitOutput("spy", "watching")
-	n := 600
+	n := 1000
 	if slow() {
 		n = 20
 	}

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"stead/reconcile"
 	"stead/reconcile/events"
 	"stead/spec"
 
@@ -82,12 +81,8 @@ func (a *app) known(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		if !slices.ContainsFunc(r.Containers, func(c reconcile.ContainerView) bool { return c.Name == name }) {
-			return exitWith(exitMissing, "%s: no such container, and no events of one; stead ps lists them", name)
-		}
-	}
-	return nil
+	_, err = pick(r.Containers, names, "")
+	return err
 }
 
 // eventLine is an event as a person reads it.

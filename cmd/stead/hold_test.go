@@ -146,7 +146,7 @@ func TestEvents(t *testing.T) {
 		t.Errorf("events:\n%s", all)
 	}
 	later := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
-	if c := h.stead("events", "job", "jbo"); c.code != exitMissing || !strings.Contains(c.out, "exited job") || c.err != "stead: jbo: no such container, and no events of one; stead ps lists them\n" {
+	if c := h.stead("events", "job", "jbo"); c.code != exitMissing || !strings.Contains(c.out, "exited job") || c.err != "stead: jbo: no such container; stead ps lists them\n" {
 		t.Errorf("events of a container that isn't there: %+v", c)
 	}
 	os.Remove(h.manifests + "/job.yaml")

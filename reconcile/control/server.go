@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"stead/reconcile"
+	"stead/runtime/accept"
 )
 
 const (
@@ -64,15 +65,10 @@ func Serve(ctx context.Context, l net.Listener, c Controller, log *slog.Logger) 
 	defer stop()
 	slots := make(chan struct{}, maxClients)
 	for {
-		conn, err := l.Accept()
+		conn, err := accept.From(l, log)
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil
-			}
-			if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ECONNABORTED) {
-				log.Warn("accept a connection to the control socket", "error", err)
-				time.Sleep(100 * time.Millisecond) // no fd is free: one will be
-				continue
 			}
 			return fmt.Errorf("accept a connection to the control socket: %w", err)
 		}

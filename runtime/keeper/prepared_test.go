@@ -6,8 +6,9 @@ import (
 	"testing"
 )
 
-// A keeper of an older program knows no prepared exec: what it says is no answer.
-func TestOlderKeeper(t *testing.T) {
+// runOfWeb is a run directory in which web has a run.
+func runOfWeb(t *testing.T) string {
+	t.Helper()
 	run := t.TempDir()
 	if err := MakeDirs(run); err != nil {
 		t.Fatal(err)
@@ -15,6 +16,12 @@ func TestOlderKeeper(t *testing.T) {
 	if err := (&Record{Name: "web", Nonce: "1"}).Point(run); err != nil {
 		t.Fatal(err)
 	}
+	return run
+}
+
+// A keeper of an older program knows no prepared exec: what it says is no answer.
+func TestOlderKeeper(t *testing.T) {
+	run := runOfWeb(t)
 	k := Client{Run: run}
 	if _, err := k.ExecPrepared("web", Command{Argv: []string{"true"}}, []*os.File{os.Stdin}); !errors.Is(err, ErrUnprepared) {
 		t.Errorf("without a keeper: %v", err)
@@ -48,13 +55,7 @@ func TestOlderKeeper(t *testing.T) {
 // A keeper that dies after it was asked may have run the command: it is not asked
 // for a second time.
 func TestUnansweredIsNotUnprepared(t *testing.T) {
-	run := t.TempDir()
-	if err := MakeDirs(run); err != nil {
-		t.Fatal(err)
-	}
-	if err := (&Record{Name: "web", Nonce: "1"}).Point(run); err != nil {
-		t.Fatal(err)
-	}
+	run := runOfWeb(t)
 	l, err := listen(run)
 	if err != nil {
 		t.Fatal(err)

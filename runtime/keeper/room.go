@@ -1,7 +1,6 @@
 package keeper
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -21,6 +20,8 @@ const (
 	filesDone = 32  // while one thing is done, twice
 	logsMost  = 256 // logs that are open at once
 )
+
+const raise = ": raise the hard limit of the daemon (LimitNOFILE= of its unit, or ulimit -Hn) and restart that"
 
 // workers is how many starts a keeper makes at a time.
 func workers() int { return max(2, goruntime.NumCPU()) }
@@ -54,7 +55,7 @@ func (l *loop) full() error {
 		}
 	}
 	if n >= Room(limit) {
-		return fmt.Errorf("the keeper holds %d containers, for more its limit of %d open files leaves no room: raise the hard limit of the daemon (LimitNOFILE= of its unit, or ulimit -Hn) and restart that", n, limit)
+		return fmt.Errorf("the keeper holds %d containers, for more its limit of %d open files leaves no room"+raise, n, limit)
 	}
 	return nil
 }
@@ -63,7 +64,7 @@ func (l *loop) full() error {
 // descriptors from the start. They run on.
 func adoptable(n int) error {
 	if limit := openFiles(); uint64(n*filesEach+filesOwn+launch.FilesEach*workers()) > limit {
-		return fmt.Errorf("%d containers run, and the limit of %d open files is too low to hold them: raise the hard limit of the daemon (LimitNOFILE= of its unit, or ulimit -Hn) and restart that", n, limit)
+		return fmt.Errorf("%d containers run, and the limit of %d open files is too low to hold them"+raise, n, limit)
 	}
 	return nil
 }
@@ -89,14 +90,4 @@ func scarce(fd int) error {
 		return fmt.Errorf("too much is done at once for the keeper's limit of %d open files", limit)
 	}
 	return nil
-}
-
-// passes says that an accept(2) failed for what passes.
-func passes(err error) bool {
-	for _, e := range []unix.Errno{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOBUFS, unix.ECONNABORTED} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
 }

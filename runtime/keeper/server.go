@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"stead/runtime/accept"
 	"stead/runtime/fault"
 	"stead/runtime/launch"
 	"stead/runtime/weak"
@@ -154,29 +155,16 @@ const lockFile = "keeper.lock"
 const lockPatience = 10 * time.Second
 
 func (s *server) accept(on *net.UnixListener) {
-	deaf := false
 	for {
-		c, err := on.AcceptUnix()
+		c, err := accept.From(on, s.log)
 		if err != nil && s.replaced(on) {
 			return
-		}
-		if err != nil && passes(err) {
-			if !deaf {
-				s.log.Warn("requests wait", "error", err)
-			}
-			deaf = true
-			time.Sleep(20 * time.Millisecond) // nothing tells when a descriptor is free
-			continue
 		}
 		if err != nil {
 			s.log.Error("accept", "error", err)
 			os.Exit(1) // the daemon starts another, which adopts
 		}
-		if deaf {
-			s.log.Info("requests are answered again")
-		}
-		deaf = false
-		go s.answer(conn{c})
+		go s.answer(conn{c.(*net.UnixConn)})
 	}
 }
 
