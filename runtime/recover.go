@@ -72,9 +72,7 @@ func (r *Runtime) recoverOne(ctx context.Context, rec *keeper.Record) (keep bool
 	case now.State == keeper.Creating:
 		return true, r.undoStart(ctx, c, now)
 	}
-	r.mu.Lock()
-	c.rec = now
-	r.mu.Unlock()
+	r.advance(c, now)
 	if now.State == keeper.Exited {
 		r.settle(now.ID())
 	}
@@ -86,9 +84,7 @@ func (r *Runtime) recoverOne(ctx context.Context, rec *keeper.Record) (keep bool
 func (r *Runtime) undoStart(ctx context.Context, c *container, rec *keeper.Record) error {
 	err := r.keeper.Signal(ctx, rec.ID(), 0, false) // returns when a start under way is over
 	if now, e := keeper.ReadRecord(r.RunDir, rec.ID()); e == nil && now.State != keeper.Creating {
-		r.mu.Lock()
-		c.rec = now
-		r.mu.Unlock()
+		r.advance(c, now)
 		r.settle(now.ID())
 		return nil
 	}
@@ -100,9 +96,7 @@ func (r *Runtime) undoStart(ctx context.Context, c *container, rec *keeper.Recor
 	if err := rec.Write(r.RunDir); err != nil { // first: a keeper that gets to it now finds it over
 		return err
 	}
-	r.mu.Lock()
-	c.rec = rec
-	r.mu.Unlock()
+	r.advance(c, rec)
 	r.clearPipes(rec.ID())
 	return r.endGroup(rec.ID())
 }

@@ -76,7 +76,7 @@ type Runtime struct {
 type container struct {
 	name  string
 	facts *facts
-	rec   *keeper.Record // of the current or last start on this boot; nil if none
+	rec   *keeper.Record // of the current or last start on this boot; nil if none. Changed by advance and beginRun only
 
 	// Below here nothing is saved.
 	starting, stopping, updating bool
@@ -88,6 +88,7 @@ type container struct {
 	noPipes       *keeper.Record // the run of which it was said that its pipes are gone
 	settling      sync.Mutex     // the end is told by the keeper and by a stop at once
 	settled       string         // id of the last run whose end was taken note of
+	readAt        stamp          // of the record when resync last read it
 	told          told           // the last status
 }
 

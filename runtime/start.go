@@ -51,7 +51,7 @@ func (r *Runtime) start(ctx context.Context, c *container, restarts, failures in
 		return fmt.Errorf("start %s: %w", c.name, err)
 	}
 	r.mu.Lock()
-	c.rec = rec                                                // from here on its end is ours, however soon it comes
+	c.beginRun(rec)                                            // from here on its end is ours, however soon it comes
 	c.drift, c.lost, c.strayed, c.seen = nil, nil, nil, seen{} // of the last run
 	r.mu.Unlock()
 	fault.Point("start-recorded")
@@ -132,9 +132,7 @@ func (r *Runtime) afterKeeper(ctx context.Context, c *container, rec *keeper.Rec
 	if now.State == keeper.Creating {
 		return errors.Join(errors.New("the keeper died in the middle of it"), r.undoStart(ctx, c, now))
 	}
-	r.mu.Lock()
-	c.rec = now
-	r.mu.Unlock()
+	r.advance(c, now)
 	r.settle(now.ID())
 	return nil
 }
@@ -171,9 +169,7 @@ func (r *Runtime) noteFailure(c *container, rec *keeper.Record, err error) {
 		r.Log.Error("remove cgroup", "container", c.name, "error", e)
 	}
 	r.clearPipes(rec.ID())
-	r.mu.Lock()
-	c.rec = &over
-	r.mu.Unlock()
+	r.advance(c, &over)
 }
 
 // launch makes the kernel objects and has the keeper start the process.

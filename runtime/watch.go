@@ -170,9 +170,7 @@ func (r *Runtime) settle(id string) {
 		return
 	}
 	if rec.State != keeper.Exited {
-		r.mu.Lock()
-		c.rec = rec
-		r.mu.Unlock()
+		r.advance(c, rec)
 		return
 	}
 	c.settling.Lock()
@@ -215,17 +213,19 @@ func (r *Runtime) settle(id string) {
 	}
 	r.mu.Lock()
 	if c.rec.ID() == id {
-		c.rec, c.settled = rec, id
+		c.advance(rec)
+		c.settled = id
 	}
 	r.mu.Unlock()
 	r.changed()
 }
 
-// Check makes sure that a keeper holds what runs, and looks for what was changed
-// by hand: at all containers closely, or at some of them in their turn and at the
-// others for what costs little.
+// Check makes sure that a keeper holds what runs, derives again what memory says of
+// each run, and looks for what was changed by hand: at all containers closely, or at
+// some of them in their turn and at the others for what costs little.
 func (r *Runtime) Check(ctx context.Context, all bool) error {
 	if !r.anyRuns() {
+		r.resync(ctx) // there may be starts that failed
 		return nil
 	}
 	ensure := r.ensureKeeper
@@ -236,6 +236,7 @@ func (r *Runtime) Check(ctx context.Context, all bool) error {
 	if err := ensure(ctx); err != nil {
 		return fmt.Errorf("check keeper: %w", err)
 	}
+	r.resync(ctx)
 	r.lookForDrift(all)
 	return nil
 }

@@ -1,0 +1,74 @@
+package runtime
+
+import (
+	"testing"
+	"time"
+
+	"stead/runtime/keeper"
+)
+
+// TestRunStateMovesForward: several readers of one boot record finish in any order.
+// The one that read the older state must not put it over the newer one.
+func TestRunStateMovesForward(t *testing.T) {
+	record := func(nonce string, s keeper.State) *keeper.Record {
+		return &keeper.Record{Name: "job", Nonce: nonce, State: s}
+	}
+	for _, tt := range []struct {
+		summary   string
+		has, read *keeper.Record
+		want      keeper.State
+	}{
+		{summary: "a start is on its way", has: record("1", keeper.Creating), read: record("1", keeper.Running), want: keeper.Running},
+		{summary: "it ends", has: record("1", keeper.Running), read: record("1", keeper.Exited), want: keeper.Exited},
+		{summary: "it ends before anybody saw it run", has: record("1", keeper.Creating), read: record("1", keeper.Exited), want: keeper.Exited},
+		{summary: "a late reader says that it runs", has: record("1", keeper.Exited), read: record("1", keeper.Running), want: keeper.Exited},
+		{summary: "a late reader says that it is being created", has: record("1", keeper.Running), read: record("1", keeper.Creating), want: keeper.Running},
+		{summary: "a late reader of an earlier run", has: record("2", keeper.Running), read: record("1", keeper.Exited), want: keeper.Running},
+	} {
+		c := &container{name: "job", rec: tt.has}
+		c.advance(tt.read)
+		if c.rec.State != tt.want || c.rec.Nonce != tt.has.Nonce {
+			t.Errorf("%s: %s of run %s, want %s of run %s", tt.summary, c.rec.State, c.rec.Nonce, tt.want, tt.has.Nonce)
+		}
+	}
+}
+
+// TestCheckReadsRecordsAgain: what memory says of a run is derived again from its
+// record and from the kernel on every tick, whatever was not reported or was reported
+// wrongly.
+func TestCheckReadsRecordsAgain(t *testing.T) {
+	for _, tt := range []struct {
+		summary  string
+		onDisk   bool // the record on disk is as wrong as memory is
+		want     string
+		wantCode int
+	}{
+		{summary: "the record says how it ended", want: ReasonCompleted},
+		{summary: "nobody saw it end: the process is gone", onDisk: true, want: ReasonUnknown, wantCode: -1},
+	} {
+		w := newWorld(t)
+		w.create("other", script(forever)) // so that a keeper runs
+		w.create("job", script("true")+"\nrestart: {policy: never}")
+		w.await("job", Exited)
+		c, _ := w.find("job")
+		w.mu.Lock()
+		wrong := *c.rec
+		wrong.State, wrong.Ending, wrong.FinishedAt = keeper.Running, nil, time.Time{}
+		c.rec, c.settled = &wrong, ""
+		w.mu.Unlock()
+		if tt.onDisk {
+			if err := wrong.Write(w.o.RunDir); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if s, _ := w.Get("job"); s.State != Running {
+			t.Fatalf("%s: the test's own change has no effect: %s", tt.summary, s.State)
+		}
+		if err := w.Check(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+		if s, _ := w.Get("job"); s.State != Exited || s.Exit == nil || s.Exit.Reason != tt.want || s.Exit.Code != tt.wantCode {
+			t.Errorf("%s: after a tick it is %s, exit %+v", tt.summary, s.State, s.Exit)
+		}
+	}
+}
