@@ -57,19 +57,20 @@ func judge(st *runtime.Status, r spec.Restart, now time.Time) verdict {
 	return verdict{next: startNow, cause: fmt.Sprintf("%s, restart %d", why, st.Restarts+1), byPolicy: true}
 }
 
-// final tells whether a run that ended so was the last one under a policy.
+// final reports whether a run that ended so was the last one under a policy. An end that
+// nobody saw (a power cut, a keeper that died) is a failure like another: on-failure runs
+// it again, never does not.
 func final(exit *runtime.Exit, policy, why string) (verdict, bool) {
 	if policy == "always" {
 		return verdict{}, false
 	}
-	switch exit.Reason {
-	case runtime.ReasonCompleted:
+	if exit.Reason == runtime.ReasonCompleted {
 		return verdict{next: complete, cause: why}, true
-	case runtime.ReasonUnknown:
-		// It may have done its work: running it twice would be worse.
-		return verdict{next: giveUp, cause: why + ", not run again"}, true
 	}
 	if policy == "never" && !startFailed(exit) {
+		if exit.Reason == runtime.ReasonUnknown {
+			return verdict{next: giveUp, cause: why + ", not run again"}, true // it may have done its work
+		}
 		return verdict{next: giveUp, cause: why + ", restart policy never"}, true
 	}
 	return verdict{}, false
