@@ -71,10 +71,20 @@ func (r reply) err() error {
 		return nil
 	case r.Missing:
 		return fmt.Errorf("%s: %w", r.Error, ErrMissing)
+	case r.Unknown:
+		return &OlderKeeper{r.Error}
 	case r.Where != "":
 		return &StartError{Where: launch.Where(r.Where), Message: r.Error}
 	}
 	return errors.New(r.Error)
+}
+
+// OlderKeeper is the refusal of a keeper that does not know all of a request. Nothing was
+// done.
+type OlderKeeper struct{ Message string }
+
+func (e *OlderKeeper) Error() string {
+	return e.Message + "; the daemon upgrades the keeper when it starts and no stead exec runs: restart the daemon"
 }
 
 // StartError is a launch that failed.

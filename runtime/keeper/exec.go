@@ -128,7 +128,7 @@ func (s *server) followExec(c conn, pid int, end <-chan unix.WaitStatus) {
 		defer close(signals)
 		for {
 			var q request
-			fds, err := c.receive(&q)
+			fds, err := c.receiveRequest(&q)
 			closeAll(fds)
 			if err != nil {
 				return

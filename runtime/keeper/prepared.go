@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -50,8 +51,8 @@ func Prepare(run string, r *Record, c *launch.Config, groups []string) error {
 func (s *server) execPrepared(c conn, q *request, fds []int) error {
 	var b execBody
 	text, err := os.ReadFile(PreparedPath(s.run, q.ID))
-	if err == nil {
-		err = json.Unmarshal(text, &b)
+	if err == nil { // strictly: what a newer stead prepared is not left out
+		err = decodeStrictly(bytes.NewReader(text), &b)
 	}
 	if err == nil && b.Into != "" { // it may have been removed by hand
 		err = unix.Access(b.Into, unix.F_OK)

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,18 @@ import (
 
 // Socket is the keeper's socket in the run directory.
 func Socket(run string) string { return filepath.Join(run, "keeper.sock") }
+
+// The keeper outlives the daemon and may be older than whoever asks. It decodes every
+// request and every body strictly: a field that it does not know is refused, since it
+// would otherwise be left out of the container without a word. The answer to list names
+// its features, for what a field can't show: a new value, or a new meaning. A client
+// decodes replies leniently: a newer keeper may say more.
+
+// features are what this keeper can do beyond what every keeper could. A feature that was
+// ever in a release stays in the list.
+var features = []string{
+	"strict", // unknown fields are refused
+}
 
 // request is one message to the keeper. Start and exec have their body in a
 // memfd, the first descriptor that comes along.
@@ -39,6 +52,9 @@ type reply struct {
 	ID      string  `json:"id,omitempty"`
 	Live    int     `json:"live,omitempty"`
 	Build   string  `json:"build,omitempty"`
+
+	Unknown  bool     `json:"unknown,omitempty"`  // the request holds something that this keeper does not know
+	Features []string `json:"features,omitempty"` // of list
 }
 
 // startBody is the body of start.
@@ -68,23 +84,62 @@ func (c conn) send(v any, fds ...int) error {
 	return err
 }
 
-// receive reads one message; io.EOF when the other end is gone.
+// receive reads a reply; io.EOF when the other end is gone.
 func (c conn) receive(v any) (fds []int, err error) {
+	b, fds, err := c.read()
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		closeAll(fds)
+		return nil, fmt.Errorf("decode message: %w", err)
+	}
+	return fds, nil
+}
+
+// receiveRequest reads a request; io.EOF when the other end is gone, errUnknown for one
+// that holds something this keeper does not know.
+func (c conn) receiveRequest(q *request) (fds []int, err error) {
+	b, fds, err := c.read()
+	if err != nil {
+		return nil, err
+	}
+	if err := decodeStrictly(bytes.NewReader(b), q); err != nil {
+		closeAll(fds)
+		return nil, err
+	}
+	return fds, nil
+}
+
+// errUnknown is what a keeper says of a request from a newer stead.
+var errUnknown = errors.New("this keeper is older than the stead that asks")
+
+// decodeStrictly decodes one JSON value; the error wraps errUnknown.
+func decodeStrictly(r io.Reader, v any) error {
+	d := json.NewDecoder(r)
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return fmt.Errorf("%w: %w", errUnknown, err)
+	}
+	return nil
+}
+
+func (c conn) read() (b []byte, fds []int, err error) {
 	b, control := make([]byte, maxMessage), make([]byte, unix.CmsgSpace(8*4))
 	n, nc, _, _, err := c.ReadMsgUnix(b, control)
 	if err != nil {
 		if errors.Is(err, unix.ECONNRESET) {
 			err = io.EOF
 		}
-		return nil, err
+		return nil, nil, err
 	}
 	if n == 0 {
-		return nil, io.EOF
+		return nil, nil, io.EOF
 	}
 	if nc > 0 {
 		messages, err := unix.ParseSocketControlMessage(control[:nc])
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for i := range messages {
 			if more, err := unix.ParseUnixRights(&messages[i]); err == nil {
@@ -95,11 +150,7 @@ func (c conn) receive(v any) (fds []int, err error) {
 			unix.CloseOnExec(fd)
 		}
 	}
-	if err := json.Unmarshal(b[:n], v); err != nil {
-		closeAll(fds)
-		return nil, fmt.Errorf("decode message: %w", err)
-	}
-	return fds, nil
+	return b[:n], fds, nil
 }
 
 func closeAll(fds []int) {
@@ -122,12 +173,12 @@ func body(v any) (*os.File, error) {
 	return f, nil
 }
 
-// decodeBody reads a body and closes it.
+// decodeBody reads the body of a request and closes it; the error may wrap errUnknown.
 func decodeBody(fd int, v any) error {
 	f := os.NewFile(uintptr(fd), "request")
 	defer f.Close()
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	return json.NewDecoder(f).Decode(v)
+	return decodeStrictly(f, v)
 }

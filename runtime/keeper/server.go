@@ -175,11 +175,14 @@ func (s *server) answer(c conn) {
 	}
 	for {
 		var q request
-		fds, err := c.receive(&q)
-		if err != nil {
+		fds, err := c.receiveRequest(&q)
+		if err != nil && !errors.Is(err, errUnknown) {
 			return
 		}
-		if err := s.dispatch(c, &q, fds); err != nil {
+		if err == nil {
+			err = s.dispatch(c, &q, fds)
+		}
+		if err != nil {
 			if err := c.send(failure(err)); err != nil {
 				return
 			}
@@ -207,7 +210,7 @@ func failure(err error) reply {
 	if errors.As(err, &l) {
 		r.Where = string(l.Where)
 	}
-	r.Missing = errors.Is(err, ErrMissing)
+	r.Missing, r.Unknown = errors.Is(err, ErrMissing), errors.Is(err, errUnknown)
 	return r
 }
 
@@ -240,11 +243,11 @@ func (s *server) dispatch(c conn, q *request, fds []int) error {
 	case "list":
 		var live int
 		s.do(func() { live = len(s.byID) })
-		return c.send(reply{Live: live, Pid: os.Getpid(), Build: Build()})
+		return c.send(reply{Live: live, Pid: os.Getpid(), Build: Build(), Features: features})
 	case "watch":
 		return s.watch(c)
 	case "quit":
 		return s.quit(c)
 	}
-	return fmt.Errorf("unknown request %q", q.Op)
+	return fmt.Errorf("%w: unknown request %q", errUnknown, q.Op)
 }

@@ -3,6 +3,7 @@ package keeper
 import (
 	"context"
 	"debug/elf"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -101,7 +102,12 @@ func inherit(arg string) (*legacy, error) {
 		return nil, fmt.Errorf("read legacy: %w", err)
 	}
 	l := &legacy{}
-	if err := decodeBody(fd, l); err != nil {
+	f := os.NewFile(uintptr(fd), "legacy")
+	defer f.Close()
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return nil, fmt.Errorf("read legacy: %w", err)
+	}
+	if err := json.NewDecoder(f).Decode(l); err != nil { // leniently: a newer keeper's descriptors are as good
 		return nil, fmt.Errorf("read legacy: %w", err)
 	}
 	for _, fd := range l.all() {

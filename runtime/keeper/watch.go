@@ -29,7 +29,7 @@ func (s *server) watch(c conn) error {
 	gone := make(chan struct{})
 	go func() { // the client says nothing more: this returns when it is gone
 		var q request
-		c.receive(&q)
+		c.receiveRequest(&q)
 		close(gone)
 	}()
 	if err := c.send(reply{Pid: os.Getpid()}); err != nil {
