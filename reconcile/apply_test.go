@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"stead/reconcile/source"
-	"stead/runtime"
+	"stead/runtime/status"
 	"stead/spec"
 )
 
@@ -164,7 +164,7 @@ func TestApplyInADaemonIsNotKeptByACrashLoop(t *testing.T) {
 			defer close(ended)
 			for ctx.Err() == nil {
 				time.Sleep(50 * time.Millisecond)
-				if st := rt.status("loop"); st.State == runtime.Running {
+				if st := rt.status("loop"); st.State == status.Running {
 					rt.exit("loop", 1)
 				}
 			}
@@ -244,11 +244,11 @@ func TestAdminVerbs(t *testing.T) {
 			}
 			rt.exit("job", 0)
 			pass()
-			if v := viewOf(t, e, "job"); v.State != Completed || v.Why != "exit code 0" || *v.ExitCode != 0 || v.Reason != runtime.ReasonCompleted {
+			if v := viewOf(t, e, "job"); v.State != Completed || v.Why != "exit code 0" || *v.ExitCode != 0 || v.Reason != status.ReasonCompleted {
 				t.Errorf("completed: %+v", v)
 			}
 			do(Start, "job")
-			if rt.status("job").State != runtime.Running {
+			if rt.status("job").State != status.Running {
 				t.Error("start runs what was complete again")
 			}
 			if r := do(Restart, "off"); r.Err() == nil || !strings.Contains(r.Err().Error(), "suspend: false") {

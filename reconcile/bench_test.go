@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"stead/reconcile/source"
-	"stead/runtime"
+	"stead/runtime/status"
 	"stead/spec"
 )
 
@@ -45,7 +45,7 @@ func manyContainers(b *testing.B, n, dropIns int) (*Engine, *source.Source) {
 	src, rt := manyManifests(b, n, dropIns), newFake()
 	for _, f := range src.Read().Files {
 		for _, d := range f.Documents {
-			rt.by[d.Name] = &runtime.Status{Name: d.Name, Applied: d.Container, From: Origin{File: f.Path}, State: runtime.Running, Pid: 1}
+			rt.by[d.Name] = &status.Status{Name: d.Name, Applied: d.Container, From: Origin{File: f.Path}, State: status.Running, Pid: 1}
 		}
 	}
 	e := &Engine{Source: src, Runtime: &fixedList{fakeRuntime: rt, list: rt.List()}}
@@ -127,10 +127,10 @@ func BenchmarkReadCold(b *testing.B) {
 // fixedList is a runtime whose List costs what a copy costs.
 type fixedList struct {
 	*fakeRuntime
-	list []*runtime.Status
+	list []*status.Status
 }
 
-func (f *fixedList) List() []*runtime.Status { return append([]*runtime.Status(nil), f.list...) }
+func (f *fixedList) List() []*status.Status { return append([]*status.Status(nil), f.list...) }
 
 func cpu() time.Duration {
 	var u syscall.Rusage

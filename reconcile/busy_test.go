@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"stead/reconcile/source"
-	"stead/runtime"
+	"stead/runtime/status"
 	"stead/spec"
 )
 
@@ -97,7 +97,7 @@ func TestBusyWriterOfRealFiles(t *testing.T) {
 	if worst > time.Second { // the limit is 200 ms; the rest is for a busy machine
 		t.Errorf("worst %v, want about the limit of 200ms", worst)
 	}
-	if st := rt.status("noise"); st != nil && st.State != runtime.Running {
+	if st := rt.status("noise"); st != nil && st.State != status.Running {
 		t.Errorf("noise: %+v", st)
 	}
 }

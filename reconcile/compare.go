@@ -1,7 +1,7 @@
 package reconcile
 
 import (
-	"stead/runtime"
+	"stead/runtime/status"
 	"stead/spec"
 )
 
@@ -42,7 +42,7 @@ func (c *comparer) compare(old, new *spec.Container) []Change {
 
 // recognise has what means the same be the same from now on, and forgets
 // containers that are gone.
-func (c *comparer) recognise(rt Runtime, observed []*runtime.Status) {
+func (c *comparer) recognise(rt Runtime, observed []*status.Status) {
 	for _, s := range c.same {
 		rt.Recognise(s.old, s.new)
 	}

@@ -3,14 +3,14 @@ package reconcile
 import (
 	"testing"
 
-	"stead/runtime"
+	"stead/runtime/status"
 )
 
 // After a restart of the daemon the applied manifest and the declared one are two
 // that mean the same: they are compared once.
 func TestWhatMeansTheSameIsComparedOnce(t *testing.T) {
 	files := map[string]string{"web.yaml": yaml("web", "env: {A: '1', B: '2'}"), "db.yaml": yaml("db", "resources: {pids: 9}")}
-	applied := []*runtime.Status{running(t, "db"), running(t, "web", "env: {B: '2', A: '1'}")}
+	applied := []*status.Status{running(t, "db"), running(t, "web", "env: {B: '2', A: '1'}")}
 	story(t, files, applied, func(t *testing.T, s *shelf, rt *fakeRuntime, e *Engine) {
 		wantActed(t, rt, "update db")
 		declared := s.Read().Files

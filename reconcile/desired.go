@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"stead/reconcile/source"
-	"stead/runtime"
+	"stead/runtime/status"
 	"stead/spec"
 )
 
@@ -20,11 +20,11 @@ type Desired struct {
 	kept   map[string]*Want // containers that stay as they are applied, and why
 	missed []bool           // by directory: it can't be read, and that matters
 
-	observed []*runtime.Status // what the declared was held against
-	wants    []*Want           // how each of them should be, by the same index; nil: not there
-	slots    []int32           // where that stands among the singles; -1 if it is no plain case
-	there    []bool            // by slot: it is among the observed
-	absent   []*runtime.Status // those that should not be there
+	observed []*status.Status // what the declared was held against
+	wants    []*Want          // how each of them should be, by the same index; nil: not there
+	slots    []int32          // where that stands among the singles; -1 if it is no plain case
+	there    []bool           // by slot: it is among the observed
+	absent   []*status.Status // those that should not be there
 }
 
 // Want is one container as it should be.
@@ -58,7 +58,7 @@ func (d *Desired) Lookup(name string) *Want {
 }
 
 // wanted is Lookup for the i-th of what is observed.
-func (d *Desired) wanted(i int, st *runtime.Status) *Want {
+func (d *Desired) wanted(i int, st *status.Status) *Want {
 	if i < len(d.observed) && d.observed[i] == st {
 		return d.wants[i]
 	}
@@ -77,18 +77,18 @@ func (d *Desired) coming(visit func(name string, w *Want)) {
 // Combine holds what is declared against what runs. The runtime's records hold
 // the applied manifests and where they came from, so this needs no memory of its
 // own and gives the same after a restart of the daemon.
-func (d *Declared) Combine(observed []*runtime.Status) *Desired { return d.combine(observed, nil) }
+func (d *Declared) Combine(observed []*status.Status) *Desired { return d.combine(observed, nil) }
 
 // combine is Combine. What before found of the same statuses is not looked up
 // again, and not looked at where the manifest is the same too.
-func (d *Declared) combine(observed []*runtime.Status, before *Desired) *Desired {
+func (d *Declared) combine(observed []*status.Status, before *Desired) *Desired {
 	out := &Desired{
 		Declared: d, kept: map[string]*Want{}, observed: observed,
 		wants: make([]*Want, len(observed)), slots: make([]int32, len(observed)), there: make([]bool, len(d.list)),
 	}
 	lost := map[claim]error{}
 	settled := map[string]bool{}
-	var unusual []*runtime.Status
+	var unusual []*status.Status
 	memory := recall{before, 0}
 	for i, st := range observed {
 		slot, same := memory.slot(d, st)
@@ -124,7 +124,7 @@ func (d *Declared) combine(observed []*runtime.Status, before *Desired) *Desired
 
 // unusual settles what becomes of a container that has drop-ins, or is not simply
 // declared where it was.
-func (d *Desired) unusual(st *runtime.Status, w *Want, settled map[string]bool, lost map[claim]error) {
+func (d *Desired) unusual(st *status.Status, w *Want, settled map[string]bool, lost map[claim]error) {
 	var kept *Want
 	gone := d.dropInGone(st.From)
 	if w == nil || w.From.File != st.From.File {
@@ -152,7 +152,7 @@ type recall struct {
 
 // slot is where the want of the very same status was found, -1 if that is not
 // known, and whether it is the same want.
-func (r *recall) slot(d *Declared, st *runtime.Status) (slot int32, same bool) {
+func (r *recall) slot(d *Declared, st *status.Status) (slot int32, same bool) {
 	if r.before == nil || r.before.lineage != d.lineage {
 		return -1, false
 	}
@@ -171,7 +171,7 @@ func (r *recall) slot(d *Declared, st *runtime.Status) (slot int32, same bool) {
 // missedDirs tells which directories can't be read so that it matters: not one of
 // a search path that is just not there, and from which nothing came. What is
 // declared by a file that is there, without drop-ins, came from none of them.
-func (d *Declared) missedDirs(unusual []*runtime.Status) []bool {
+func (d *Declared) missedDirs(unusual []*status.Status) []bool {
 	dirs := d.Reading.Dirs
 	missed := make([]bool, len(dirs))
 	readable := slices.ContainsFunc(dirs, func(dir source.Dir) bool { return dir.Err == nil })
@@ -181,7 +181,7 @@ func (d *Declared) missedDirs(unusual []*runtime.Status) []bool {
 		}
 		below := dir.Path + "/"
 		inside := func(file string) bool { return strings.HasPrefix(file, below) }
-		missed[i] = !dir.Missing() || !readable || slices.ContainsFunc(unusual, func(st *runtime.Status) bool {
+		missed[i] = !dir.Missing() || !readable || slices.ContainsFunc(unusual, func(st *status.Status) bool {
 			return inside(st.From.File) || slices.ContainsFunc(st.From.DropIns, inside)
 		}) || slices.ContainsFunc(d.Reading.Fragments, func(f *source.File) bool { return f.Dir == i })
 	}
@@ -190,7 +190,7 @@ func (d *Declared) missedDirs(unusual []*runtime.Status) []bool {
 
 // decide says what a container should be whose name is not simply declared
 // where it was: nil leaves it to what is declared. Claims that lose are noted.
-func (d *Declared) decide(st *runtime.Status, claims []claim, lost map[claim]error) *Want {
+func (d *Declared) decide(st *status.Status, claims []claim, lost map[claim]error) *Want {
 	keep := func(err error) *Want { return &Want{Spec: st.Applied, From: st.From, Err: err} }
 	origin := d.fileOf(st.From.File)
 	if len(claims) == 0 {

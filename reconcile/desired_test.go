@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"stead/reconcile/source"
-	"stead/runtime"
+	"stead/runtime/status"
 	"stead/spec"
 )
 
@@ -31,45 +31,45 @@ func tellDesired(d *Desired) string {
 func TestBadInputNeverDeletes(t *testing.T) {
 	whole := yaml("web", "resources: {memory: 128Mi}")
 	typo := strings.Replace(whole, "command:", "comand:", 1)
-	elsewhere := func(st *runtime.Status, file string, doc int) *runtime.Status {
+	elsewhere := func(st *status.Status, file string, doc int) *status.Status {
 		st.From = Origin{File: etc + "/" + file, Document: doc}
 		return st
 	}
 	for _, story := range []struct {
 		summary  string
 		files    map[string]string
-		observed []*runtime.Status
+		observed []*status.Status
 		want     string
 		plan     string
 	}{
 		{
 			summary:  "an unknown field",
 			files:    map[string]string{"web.yaml": typo},
-			observed: []*runtime.Status{running(t, "web")},
+			observed: []*status.Status{running(t, "web")},
 			want:     "keep web: web.yaml:8:3: spec.comand: unknown field; did you mean command?\n",
 		},
 		{
 			summary:  "a file of zero bytes",
 			files:    map[string]string{"web.yaml": ""},
-			observed: []*runtime.Status{running(t, "web")},
+			observed: []*status.Status{running(t, "web")},
 			want:     "keep web: web.yaml:1: holds no manifest (the file is empty or has only comments)\n",
 		},
 		{
 			summary:  "half a file",
 			files:    map[string]string{"web.yaml": whole[:len(whole)/2]},
-			observed: []*runtime.Status{running(t, "web")},
+			observed: []*status.Status{running(t, "web")},
 			want:     "keep web: ",
 		},
 		{
 			summary:  "moved and broken at once",
 			files:    map[string]string{"moved.yaml": typo},
-			observed: []*runtime.Status{running(t, "web")},
+			observed: []*status.Status{running(t, "web")},
 			want:     "keep web: moved.yaml:8:3: spec.comand: unknown field; did you mean command?\n",
 		},
 		{
 			summary:  "a broken document beside good ones: those are followed, it is kept",
 			files:    map[string]string{"all.yaml": yaml("a", "resources: {pids: 9}") + "---\n" + typo},
-			observed: []*runtime.Status{elsewhere(running(t, "a"), "all.yaml", 0), elsewhere(running(t, "web"), "all.yaml", 1)},
+			observed: []*status.Status{elsewhere(running(t, "a"), "all.yaml", 0), elsewhere(running(t, "web"), "all.yaml", 1)},
 			want:     "keep web: all.yaml:17:3: spec.comand: unknown field; did you mean command?\n",
 			plan:     "update a  spec.resources.pids (absent) → 9  (live)\n",
 		},
@@ -87,20 +87,20 @@ func TestBadInputNeverDeletes(t *testing.T) {
 		{
 			summary:  "two claims of a name: the incumbent keeps it, and is followed",
 			files:    map[string]string{"a.yaml": whole, "web.yaml": whole},
-			observed: []*runtime.Status{running(t, "web")},
+			observed: []*status.Status{running(t, "web")},
 			want:     "invalid " + "a.yaml: a.yaml:3:18: metadata.name: \"web\" is taken by web.yaml:1: one name, one manifest; rename or delete one\n",
 			plan:     "update web  spec.resources.memory (absent) → 128Mi  (live)\n",
 		},
 		{
 			summary:  "two claims in one file: the recorded document keeps it",
 			files:    map[string]string{"web.yaml": whole + "---\n" + yaml("web")},
-			observed: []*runtime.Status{elsewhere(running(t, "web"), "web.yaml", 1)},
+			observed: []*status.Status{elsewhere(running(t, "web"), "web.yaml", 1)},
 			want:     "invalid web.yaml: web.yaml:3:18: metadata.name: \"web\" is taken by web.yaml:10: one name, one manifest; rename or delete one\n",
 		},
 		{
 			summary:  "moved to two places at once: it is kept",
 			files:    map[string]string{"a.yaml": whole, "b.yaml": whole},
-			observed: []*runtime.Status{running(t, "web")},
+			observed: []*status.Status{running(t, "web")},
 			want: "keep web: a.yaml:3:18: metadata.name: \"web\" is declared by b.yaml:1 too: one name, one manifest; rename or delete one\n" +
 				"invalid a.yaml: a.yaml:3:18: metadata.name: \"web\" is declared by b.yaml:1 too: one name, one manifest; rename or delete one\n" +
 				"invalid b.yaml: b.yaml:3:18: metadata.name: \"web\" is declared by a.yaml:1 too: one name, one manifest; rename or delete one\n",
@@ -108,13 +108,13 @@ func TestBadInputNeverDeletes(t *testing.T) {
 		{
 			summary:  "claimed by another while its own file is broken: it is kept",
 			files:    map[string]string{"web.yaml": "a: [", "b.yaml": whole},
-			observed: []*runtime.Status{running(t, "web")},
+			observed: []*status.Status{running(t, "web")},
 			want:     "keep web: web.yaml:",
 		},
 		{
 			summary:  "moved away from a file whose other documents are broken",
 			files:    map[string]string{"all.yaml": strings.Replace(typo, "name: web", "name: other", 1), "web.yaml": yaml("web")},
-			observed: []*runtime.Status{elsewhere(running(t, "web"), "all.yaml", 0)},
+			observed: []*status.Status{elsewhere(running(t, "web"), "all.yaml", 0)},
 			want:     "invalid other: all.yaml:8:3: spec.comand: unknown field; did you mean command?\n",
 		},
 	} {
@@ -135,7 +135,7 @@ func TestWaitedForAfterARestartOfTheDaemon(t *testing.T) {
 	s := newShelf(nil)
 	path := etc + "/web.yaml"
 	s.files[path] = &source.File{Path: path, Rel: "web.yaml", Waiting: noon.Add(-time.Second)}
-	list := []*runtime.Status{running(t, "web")}
+	list := []*status.Status{running(t, "web")}
 	d := Declare(s.Read()).Combine(list)
 	if plan := Diff(d, list, Memory{Prompt: true}, noon); !plan.Empty() {
 		t.Errorf("planned %q while the manifest is being written", plan)
@@ -153,7 +153,7 @@ func TestWaitedForAfterARestartOfTheDaemon(t *testing.T) {
 func TestAnOverrideThatVanishedIsNotFallenBackFrom(t *testing.T) {
 	const usr = "/usr/lib/stead/manifests"
 	vendor := &source.File{Path: usr + "/web.yaml", Rel: "web.yaml", Dir: 0, Documents: spec.Parser{}.Parse(usr+"/web.yaml", []byte(yaml("web", "resources: {pids: 5}")))}
-	list := []*runtime.Status{running(t, "web")}
+	list := []*status.Status{running(t, "web")}
 	reading := &source.Reading{Dirs: []source.Dir{{Path: usr}, {Path: etc, Err: &fs.PathError{Op: "open", Path: etc, Err: fs.ErrNotExist}}}, Files: []*source.File{vendor}}
 	if _, plan := Declare(reading).Combine(list), Diff(Declare(reading).Combine(list), list, Memory{Prompt: true}, noon); !plan.Empty() {
 		t.Errorf("planned %q, want nothing while %s is missing", plan, etc)
@@ -170,7 +170,7 @@ func TestReplacedFileThatIsBroken(t *testing.T) {
 	broken := &source.File{Path: etc + "/web.yaml", Rel: "web.yaml", Dir: 1, Documents: spec.Parser{}.Parse(etc+"/web.yaml", []byte("a: ["))}
 	st := running(t, "web")
 	st.From.File = usr + "/web.yaml"
-	list := []*runtime.Status{st}
+	list := []*status.Status{st}
 	reading := &source.Reading{
 		Dirs: []source.Dir{{Path: usr}, {Path: etc}}, Files: []*source.File{broken},
 		Replaced: map[string]*source.File{usr + "/web.yaml": broken},

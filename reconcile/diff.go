@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"stead/runtime"
+	"stead/runtime/status"
 	"stead/spec"
 )
 
@@ -32,14 +32,14 @@ type Memory struct {
 	// Busy are the actions under way, by container.
 	Busy map[string]Verb
 	// Holds are what an admin has put on hold; nil is nothing.
-	Holds *runtime.Holds
+	Holds *status.Holds
 	// Compare is Compare, or something that remembers its answers.
 	Compare func(old, new *spec.Container) []Change
 }
 
 // Diff says what has to be done; observed is what d was combined with. It reads its
 // arguments and nothing else.
-func Diff(d *Desired, observed []*runtime.Status, m Memory, now time.Time) Plan {
+func Diff(d *Desired, observed []*status.Status, m Memory, now time.Time) Plan {
 	p := planner{Desired: d, Memory: m, now: now}
 	if p.Compare == nil {
 		p.Compare = Compare
@@ -96,12 +96,12 @@ func (p *planner) do(a Action) {
 }
 
 // container plans for one that is there and should be.
-func (p *planner) container(st *runtime.Status, w *Want) {
-	if st.State == runtime.Running && st.Applied == w.Spec && st.StoppedAt == nil && len(st.Unapplied)+len(st.Drift)+len(st.Lost) == 0 &&
+func (p *planner) container(st *status.Status, w *Want) {
+	if st.State == status.Running && st.Applied == w.Spec && st.StoppedAt == nil && len(st.Unapplied)+len(st.Drift)+len(st.Lost) == 0 &&
 		!w.Spec.Spec.Suspend && st.From.Equal(w.From) {
 		return // as nearly all are, nearly always
 	}
-	if st.State == runtime.Starting || st.State == runtime.Stopping {
+	if st.State == status.Starting || st.State == status.Stopping {
 		return // it will report
 	}
 	var changes []Change
@@ -110,7 +110,7 @@ func (p *planner) container(st *runtime.Status, w *Want) {
 	}
 	a := Action{Name: st.Name, Changes: changes, Spec: w.Spec, From: w.From, Suspend: w.Spec.Spec.Suspend}
 	switch {
-	case st.State == runtime.Running:
+	case st.State == status.Running:
 		p.running(st, a)
 	case a.Suspend || st.StoppedAt != nil:
 		p.stopped(st, a)
@@ -120,7 +120,7 @@ func (p *planner) container(st *runtime.Status, w *Want) {
 }
 
 // running plans for a container that runs.
-func (p *planner) running(st *runtime.Status, a Action) {
+func (p *planner) running(st *status.Status, a Action) {
 	switch {
 	case st.StoppedAt != nil:
 		a.Verb, a.Cause, a.Changes, a.Spec = Stop, "stopped by admin", nil, nil
@@ -141,7 +141,7 @@ func (p *planner) running(st *runtime.Status, a Action) {
 
 // inPlace plans what needs no restart: changes, what the kernel refused before,
 // what was changed by hand, and a manifest that moved.
-func (p *planner) inPlace(st *runtime.Status, a Action) {
+func (p *planner) inPlace(st *status.Status, a Action) {
 	switch {
 	case len(a.Changes) > 0:
 		a.Verb, a.Cause = Update, "live"
@@ -158,7 +158,7 @@ func (p *planner) inPlace(st *runtime.Status, a Action) {
 }
 
 // stopped plans for a container that does not run and should not.
-func (p *planner) stopped(st *runtime.Status, a Action) {
+func (p *planner) stopped(st *status.Status, a Action) {
 	switch {
 	case !needsRestart(a.Changes):
 		st := *st
@@ -174,7 +174,7 @@ func (p *planner) stopped(st *runtime.Status, a Action) {
 }
 
 // ended plans for a container that does not run and should, if its policy says so.
-func (p *planner) ended(st *runtime.Status, a Action) {
+func (p *planner) ended(st *status.Status, a Action) {
 	unsuspended := st.Applied.Spec.Suspend
 	switch {
 	case needsRestart(a.Changes):
@@ -234,9 +234,9 @@ func restartCause(changes []Change) string {
 	return strings.Join(fields, ", ") + " needs a restart"
 }
 
-func lostCause(st *runtime.Status) string { return "changed by hand: " + strings.Join(st.Lost, ", ") }
+func lostCause(st *status.Status) string { return "changed by hand: " + strings.Join(st.Lost, ", ") }
 
-func unappliedCause(list []runtime.Unapplied) string {
+func unappliedCause(list []status.Unapplied) string {
 	var parts []string
 	for _, u := range list {
 		parts = append(parts, fmt.Sprintf("%s still %s: %s", u.Path, u.Have, u.Message))

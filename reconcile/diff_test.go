@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"stead/reconcile/source"
-	"stead/runtime"
+	"stead/runtime/status"
 )
 
 func TestPlan(t *testing.T) {
@@ -17,7 +17,7 @@ func TestPlan(t *testing.T) {
 	for _, story := range []struct {
 		summary  string
 		files    map[string]string
-		observed []*runtime.Status
+		observed []*status.Status
 		memory   Memory
 		want     string
 		adopted  string // names, of what is noted and no change
@@ -25,7 +25,7 @@ func TestPlan(t *testing.T) {
 		{
 			summary:  "as declared: nothing",
 			files:    map[string]string{"web.yaml": yaml("web")},
-			observed: []*runtime.Status{running(t, "web")},
+			observed: []*status.Status{running(t, "web")},
 		},
 		{
 			summary: "new manifests are created, a suspended one too",
@@ -37,27 +37,27 @@ func TestPlan(t *testing.T) {
 		{
 			summary:  "resources change in place",
 			files:    map[string]string{"web.yaml": yaml("web", "resources: {memory: 256Mi}")},
-			observed: []*runtime.Status{running(t, "web", "resources: {memory: 128Mi}")},
+			observed: []*status.Status{running(t, "web", "resources: {memory: 128Mi}")},
 			want:     "update web  spec.resources.memory 128Mi → 256Mi  (live)\n",
 		},
 		{
 			summary:  "a command needs a restart",
 			files:    map[string]string{"web.yaml": yaml("web", "command: [sleep, '2']")},
-			observed: []*runtime.Status{running(t, "web", "command: [sleep, '1']")},
+			observed: []*status.Status{running(t, "web", "command: [sleep, '1']")},
 			want:     "restart web  spec.command [sleep, 1] → [sleep, 2]  (needs a restart)\n",
 		},
 		{
 			summary:  "live and other fields at once: one restart, and which field asked for it",
 			files:    map[string]string{"web.yaml": yaml("web", "user: '1000'", "resources: {pids: 10}")},
-			observed: []*runtime.Status{running(t, "web", "resources: {pids: 9}")},
+			observed: []*status.Status{running(t, "web", "resources: {pids: 9}")},
 			want:     "restart web  spec.resources.pids 9 → 10, spec.user 0 → 1000  (user needs a restart)\n",
 		},
 		{
 			summary: "suspend stops, the opposite starts, with all other changes",
 			files:   map[string]string{"a.yaml": yaml("a", "suspend: true"), "b.yaml": yaml("b")},
-			observed: []*runtime.Status{
+			observed: []*status.Status{
 				running(t, "a"),
-				ended(t, "b", runtime.Exit{Reason: runtime.ReasonStopped}, time.Hour, "suspend: true"),
+				ended(t, "b", status.Exit{Reason: status.ReasonStopped}, time.Hour, "suspend: true"),
 			},
 			want: "stop a  spec.suspend false → true  (suspended)\n" +
 				"start b  spec.suspend true → false  (no longer suspended)\n",
@@ -65,17 +65,17 @@ func TestPlan(t *testing.T) {
 		{
 			summary:  "a suspended container takes changes without running",
 			files:    map[string]string{"a.yaml": yaml("a", "suspend: true", "command: [x]"), "b.yaml": yaml("b", "suspend: true", "resources: {pids: 9}")},
-			observed: []*runtime.Status{as(runtime.Created, running(t, "a", "suspend: true")), as(runtime.Created, running(t, "b", "suspend: true"))},
+			observed: []*status.Status{as(status.Created, running(t, "a", "suspend: true")), as(status.Created, running(t, "b", "suspend: true"))},
 			want: "restart a  spec.command [sleep, infinity] → [x]  (suspended: applied, not started)\n" +
 				"update b  spec.resources.pids (absent) → 9  (live)\n",
 		},
 		{
 			summary: "stopped by an admin: stays stopped, and is stopped if it runs",
 			files:   map[string]string{"a.yaml": yaml("a", "command: [x]"), "b.yaml": yaml("b"), "c.yaml": yaml("c", "resources: {pids: 9}")},
-			observed: []*runtime.Status{
-				stoppedBy(stoppedAt, ended(t, "a", runtime.Exit{Reason: runtime.ReasonStopped}, time.Minute)),
+			observed: []*status.Status{
+				stoppedBy(stoppedAt, ended(t, "a", status.Exit{Reason: status.ReasonStopped}, time.Minute)),
 				stoppedBy(stoppedAt, running(t, "b")),
-				stoppedBy(stoppedAt, ended(t, "c", runtime.Exit{Reason: runtime.ReasonStopped}, time.Minute)),
+				stoppedBy(stoppedAt, ended(t, "c", status.Exit{Reason: status.ReasonStopped}, time.Minute)),
 			},
 			want: "restart a  spec.command [sleep, infinity] → [x]  (stopped by admin: applied, not started)\n" +
 				"stop b  (stopped by admin)\n" +
@@ -84,47 +84,47 @@ func TestPlan(t *testing.T) {
 		{
 			summary:  "a manifest in another file is the same manifest",
 			files:    map[string]string{"moved.yaml": yaml("web")},
-			observed: []*runtime.Status{running(t, "web")},
+			observed: []*status.Status{running(t, "web")},
 			adopted:  "web",
 		},
 		{
 			summary:  "moved and changed: the change says it all",
 			files:    map[string]string{"moved.yaml": yaml("web", "resources: {pids: 9}")},
-			observed: []*runtime.Status{running(t, "web")},
+			observed: []*status.Status{running(t, "web")},
 			want:     "update web  spec.resources.pids (absent) → 9  (live)\n",
 		},
 		{
 			summary:  "changed by hand: put right",
 			files:    map[string]string{"web.yaml": yaml("web")},
-			observed: []*runtime.Status{with(running(t, "web"), func(st *runtime.Status) { st.Drift = []string{"memory.max"} })},
+			observed: []*status.Status{with(running(t, "web"), func(st *status.Status) { st.Drift = []string{"memory.max"} })},
 			want:     "update web  (changed by hand: memory.max)\n",
 		},
 		{
 			summary: "a mount taken away by hand needs a restart, which what may not run twice does not get",
 			files:   map[string]string{"web.yaml": yaml("web"), "job.yaml": yaml("job", "restart: {policy: never}")},
-			observed: []*runtime.Status{
-				with(running(t, "job", "restart: {policy: never}"), func(st *runtime.Status) { st.Lost = []string{"mount /data is gone"} }),
-				with(running(t, "web"), func(st *runtime.Status) { st.Lost, st.Drift = []string{"mount /data is gone"}, []string{"memory.max"} }),
+			observed: []*status.Status{
+				with(running(t, "job", "restart: {policy: never}"), func(st *status.Status) { st.Lost = []string{"mount /data is gone"} }),
+				with(running(t, "web"), func(st *status.Status) { st.Lost, st.Drift = []string{"mount /data is gone"}, []string{"memory.max"} }),
 			},
 			want: "restart web  (changed by hand: mount /data is gone, which needs a restart)\n",
 		},
 		{
 			summary: "what the kernel refused is tried again",
 			files:   map[string]string{"web.yaml": yaml("web")},
-			observed: []*runtime.Status{with(running(t, "web"), func(st *runtime.Status) {
-				st.Unapplied = []runtime.Unapplied{{Path: "spec.resources.memory", Wanted: "64Mi", Have: "128Mi", Message: "100Mi are in use"}}
+			observed: []*status.Status{with(running(t, "web"), func(st *status.Status) {
+				st.Unapplied = []status.Unapplied{{Path: "spec.resources.memory", Wanted: "64Mi", Have: "128Mi", Message: "100Mi are in use"}}
 			})},
 			want: "update web  (spec.resources.memory still 128Mi: 100Mi are in use)\n",
 		},
 		{
 			summary:  "starting and stopping: they will report",
 			files:    map[string]string{"a.yaml": yaml("a", "command: [x]"), "b.yaml": yaml("b", "command: [x]")},
-			observed: []*runtime.Status{as(runtime.Starting, running(t, "a")), as(runtime.Stopping, running(t, "b"))},
+			observed: []*status.Status{as(status.Starting, running(t, "a")), as(status.Stopping, running(t, "b"))},
 		},
 		{
 			summary:  "busy: skipped",
 			files:    map[string]string{"a.yaml": yaml("a", "command: [x]"), "b.yaml": yaml("b")},
-			observed: []*runtime.Status{running(t, "a")},
+			observed: []*status.Status{running(t, "a")},
 			memory:   Memory{Busy: map[string]Verb{"a": Restart, "b": Create}},
 		},
 	} {
@@ -144,30 +144,30 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-func as(s runtime.State, st *runtime.Status) *runtime.Status {
+func as(s status.State, st *status.Status) *status.Status {
 	st.State, st.Pid = s, 0
 	return st
 }
 
-func stoppedBy(at time.Time, st *runtime.Status) *runtime.Status {
+func stoppedBy(at time.Time, st *status.Status) *status.Status {
 	st.StoppedAt = &at
 	return st
 }
 
-func with(st *runtime.Status, change func(*runtime.Status)) *runtime.Status {
+func with(st *status.Status, change func(*status.Status)) *status.Status {
 	change(st)
 	return st
 }
 
 func TestRestartPolicies(t *testing.T) {
-	failed := runtime.Exit{Code: 1, Reason: runtime.ReasonError}
-	clean := runtime.Exit{Reason: runtime.ReasonCompleted}
-	unknown := runtime.Exit{Code: -1, Reason: runtime.ReasonUnknown}
-	noRoot := runtime.Exit{Code: 125, Reason: runtime.ReasonRootfsMissing, Message: "root /srv/web is not there"}
-	stopped := runtime.Exit{Code: 143, Reason: runtime.ReasonStopped}
+	failed := status.Exit{Code: 1, Reason: status.ReasonError}
+	clean := status.Exit{Reason: status.ReasonCompleted}
+	unknown := status.Exit{Code: -1, Reason: status.ReasonUnknown}
+	noRoot := status.Exit{Code: 125, Reason: status.ReasonRootfsMissing, Message: "root /srv/web is not there"}
+	stopped := status.Exit{Code: 143, Reason: status.ReasonStopped}
 	for _, story := range []struct {
 		summary  string
-		exit     *runtime.Exit
+		exit     *status.Exit
 		ago      time.Duration
 		failures int
 		policy   string
@@ -200,14 +200,14 @@ func TestRestartPolicies(t *testing.T) {
 		t.Run(story.summary, func(t *testing.T) {
 			restart := "restart: " + story.policy
 			st := running(t, "web", restart)
-			st.State, st.Pid, st.Exit, st.Failures = runtime.Exited, 0, story.exit, story.failures
+			st.State, st.Pid, st.Exit, st.Failures = status.Exited, 0, story.exit, story.failures
 			if story.exit != nil {
 				st.FinishedAt = noon.Add(-story.ago)
 			}
 			if story.created {
-				st.State = runtime.Created
+				st.State = status.Created
 			}
-			_, plan := planOf(map[string]string{"web.yaml": yaml("web", restart)}, []*runtime.Status{st}, Memory{})
+			_, plan := planOf(map[string]string{"web.yaml": yaml("web", restart)}, []*status.Status{st}, Memory{})
 			got := plan.String()
 			if !plan.Next.IsZero() {
 				got += fmt.Sprintf("at +%v\n", plan.Next.Sub(noon))
@@ -220,7 +220,7 @@ func TestRestartPolicies(t *testing.T) {
 }
 
 func TestRemovals(t *testing.T) {
-	several := func(n int) (files map[string]string, list []*runtime.Status) {
+	several := func(n int) (files map[string]string, list []*status.Status) {
 		files = map[string]string{}
 		for i := range n {
 			name := fmt.Sprintf("c%d", i)
@@ -229,7 +229,7 @@ func TestRemovals(t *testing.T) {
 		}
 		return files, list
 	}
-	without := func(n, gone int) (map[string]string, []*runtime.Status) {
+	without := func(n, gone int) (map[string]string, []*status.Status) {
 		files, list := several(n)
 		for i := range gone {
 			delete(files, fmt.Sprintf("c%d.yaml", i))
@@ -303,7 +303,7 @@ func TestRemovals(t *testing.T) {
 	}
 
 	t.Run("protected", func(t *testing.T) {
-		list := []*runtime.Status{running(t, "db", "protect: true")}
+		list := []*status.Status{running(t, "db", "protect: true")}
 		_, plan := planOf(nil, list, Memory{Prompt: true})
 		if want := "hold db  (protected; confirm with stead apply --confirm-removal=db)\n"; plan.String() != want {
 			t.Errorf("got %q, want %q", plan.String(), want)
@@ -312,21 +312,21 @@ func TestRemovals(t *testing.T) {
 	t.Run("from a directory that is read no more", func(t *testing.T) {
 		st := running(t, "db")
 		st.From.File = "/opt/manifests/db.yaml"
-		_, plan := planOf(nil, []*runtime.Status{st}, Memory{Prompt: true})
+		_, plan := planOf(nil, []*status.Status{st}, Memory{Prompt: true})
 		if want := "hold db  (its manifest /opt/manifests/db.yaml is in no directory that is read; bring it back or confirm with stead apply --confirm-removal=db)\n"; plan.String() != want {
 			t.Errorf("got %q, want %q", plan.String(), want)
 		}
 	})
 	t.Run("what is to be removed is not started first", func(t *testing.T) {
-		list := []*runtime.Status{ended(t, "db", runtime.Exit{Code: 1, Reason: runtime.ReasonError}, time.Minute)}
+		list := []*status.Status{ended(t, "db", status.Exit{Code: 1, Reason: status.ReasonError}, time.Minute)}
 		_, plan := planOf(nil, list, Memory{Prompt: true})
 		if want := "remove db  (manifest gone from " + etc + ")\n"; plan.String() != want {
 			t.Errorf("got %q, want %q", plan.String(), want)
 		}
 	})
 	t.Run("a removal that was interrupted does not run it once more", func(t *testing.T) {
-		for _, reason := range []string{runtime.ReasonStopped, runtime.ReasonUnknown} { // the keeper may have died with the daemon
-			list := []*runtime.Status{ended(t, "db", runtime.Exit{Reason: reason}, time.Minute)}
+		for _, reason := range []string{status.ReasonStopped, status.ReasonUnknown} { // the keeper may have died with the daemon
+			list := []*status.Status{ended(t, "db", status.Exit{Reason: reason}, time.Minute)}
 			_, plan := planOf(nil, list, Memory{Settle: 5 * time.Second})
 			if len(plan.Actions) > 0 {
 				t.Errorf("%s: got %q, want nothing until it is removed", reason, plan.String())
@@ -334,7 +334,7 @@ func TestRemovals(t *testing.T) {
 		}
 	})
 	t.Run("what is held or settles is kept running meanwhile", func(t *testing.T) {
-		list := []*runtime.Status{ended(t, "db", runtime.Exit{Code: 1, Reason: runtime.ReasonError}, time.Minute, "protect: true")}
+		list := []*status.Status{ended(t, "db", status.Exit{Code: 1, Reason: status.ReasonError}, time.Minute, "protect: true")}
 		_, plan := planOf(nil, list, Memory{Prompt: true})
 		if want := "start db  (exit code 1, restart 1)\n"; !strings.HasPrefix(plan.String(), want) {
 			t.Errorf("got %q, want %q first", plan.String(), want)
@@ -343,7 +343,7 @@ func TestRemovals(t *testing.T) {
 }
 
 func TestAbsencesCountInHealthyReadingsOnly(t *testing.T) {
-	list := []*runtime.Status{running(t, "a"), running(t, "b")}
+	list := []*status.Status{running(t, "a"), running(t, "b")}
 	s := newShelf(map[string]string{"b.yaml": yaml("b")})
 	m := Memory{Confirmed: map[string]bool{"a": true, "b": true, "c": true}}
 	m.absences(Declare(s.Read()).Combine(list), noon)

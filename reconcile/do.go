@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"stead/runtime"
+	"stead/runtime/status"
 )
 
 // ErrNoContainer is that of a name that no container on this host has.
@@ -108,7 +108,7 @@ func (e *Engine) tryAsk(ctx context.Context, verb Verb, name string) (*job, bool
 
 // adminAction is what an admin's verb means for a container as it stands. A
 // changed manifest is applied on the way.
-func adminAction(verb Verb, st *runtime.Status, w *Want) (Action, error) {
+func adminAction(verb Verb, st *status.Status, w *Want) (Action, error) {
 	a := Action{Verb: verb, Name: st.Name, Cause: "by admin", ByAdmin: true, From: st.From}
 	s, from := st.Applied, st.From
 	if w != nil && w.Err == nil {
@@ -123,7 +123,7 @@ func adminAction(verb Verb, st *runtime.Status, w *Want) (Action, error) {
 	case verb == Restart:
 		a.Spec, a.From = s, from
 	case s != st.Applied:
-		if changes := Compare(st.Applied, s); st.State != runtime.Running && len(changes) > 0 {
+		if changes := Compare(st.Applied, s); st.State != status.Running && len(changes) > 0 {
 			a.Spec, a.From, a.Changes = s, from, changes
 		}
 	}
@@ -150,8 +150,8 @@ func (e *Engine) named(done *doings, names []string) Result {
 }
 
 // find looks a container up in a list that is sorted by name.
-func find(list []*runtime.Status, name string) *runtime.Status {
-	i, there := slices.BinarySearchFunc(list, name, func(st *runtime.Status, name string) int { return strings.Compare(st.Name, name) })
+func find(list []*status.Status, name string) *status.Status {
+	i, there := slices.BinarySearchFunc(list, name, func(st *status.Status, name string) int { return strings.Compare(st.Name, name) })
 	if !there {
 		return nil
 	}

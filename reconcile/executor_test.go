@@ -9,11 +9,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"stead/runtime"
+	"stead/runtime/status"
 )
 
 func TestSlowStopDelaysNobody(t *testing.T) {
-	files, list := map[string]string{}, []*runtime.Status{}
+	files, list := map[string]string{}, []*status.Status{}
 	for i := range 20 {
 		name := fmt.Sprintf("slow-%02d", i)
 		files[name+".yaml"] = yaml(name, "suspend: true")
@@ -33,7 +33,7 @@ func TestSlowStopDelaysNobody(t *testing.T) {
 		pass()
 		s.put("web.yaml", yaml("web"))
 		pass()
-		if st := rt.status("web"); st == nil || st.State != runtime.Running {
+		if st := rt.status("web"); st == nil || st.State != status.Running {
 			t.Errorf("twenty slow stops with one worker: web is %+v, want it created", st)
 		}
 		if calls := len(acted(rt)); calls != 21 {
@@ -111,7 +111,7 @@ func TestOneFailureStopsNobody(t *testing.T) {
 func TestWhatHasNoEffectIsNotRepeatedInAHotLoop(t *testing.T) {
 	story(t, map[string]string{"web.yaml": yaml("web")}, nil, func(t *testing.T, s *shelf, rt *fakeRuntime, e *Engine) {
 		st := rt.status("web")
-		st.Unapplied = []runtime.Unapplied{{Path: "spec.resources.memory", Wanted: "64Mi", Have: "128Mi", Message: "100Mi are in use"}}
+		st.Unapplied = []status.Unapplied{{Path: "spec.resources.memory", Wanted: "64Mi", Have: "128Mi", Message: "100Mi are in use"}}
 		rt.set(func() { rt.by["web"] = st })
 		signal(rt.wake)
 		time.Sleep(time.Hour)
@@ -139,7 +139,7 @@ func TestStartFailuresAreLeftToThePolicy(t *testing.T) {
 		pass()
 		pass()
 		v := viewOf(t, e, "web")
-		if v.State != BackOff || v.Sync != Synced || v.Reason != runtime.ReasonRootfsMissing || *v.ExitCode != 125 || v.Why != "root /srv/web is not there, next start in 2s" {
+		if v.State != BackOff || v.Sync != Synced || v.Reason != status.ReasonRootfsMissing || *v.ExitCode != 125 || v.Why != "root /srv/web is not there, next start in 2s" {
 			t.Errorf("%+v", v)
 		}
 		result, err := e.Apply(t.Context(), ApplyOptions{})

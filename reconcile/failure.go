@@ -3,7 +3,7 @@ package reconcile
 import (
 	"time"
 
-	"stead/runtime"
+	"stead/runtime/status"
 	"stead/spec"
 )
 
@@ -34,7 +34,7 @@ func (f Failure) concerns(a Action) bool {
 }
 
 // recorded tells whether the container's own record holds this failure.
-func (f Failure) recorded(st *runtime.Status) bool {
+func (f Failure) recorded(st *status.Status) bool {
 	starts := f.Verb == Create || f.Verb == Start || f.Verb == Restart
-	return starts && st.State == runtime.Exited && st.Exit != nil && startFailed(st.Exit) && !st.FinishedAt.Before(f.began)
+	return starts && st.State == status.Exited && st.Exit != nil && startFailed(st.Exit) && !st.FinishedAt.Before(f.began)
 }

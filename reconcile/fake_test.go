@@ -12,14 +12,14 @@ import (
 	"time"
 
 	"stead/reconcile/source"
-	"stead/runtime"
+	"stead/runtime/status"
 	"stead/spec"
 )
 
 // fakeRuntime is a host in memory.
 type fakeRuntime struct {
 	mu    sync.Mutex
-	by    map[string]*runtime.Status
+	by    map[string]*status.Status
 	wake  chan struct{}
 	calls []string
 	pids  int
@@ -27,11 +27,11 @@ type fakeRuntime struct {
 	fail  map[string]error         // by "verb name"
 	root  map[string]string        // by name: what is wrong with its root, so that starts fail
 	block map[string]chan struct{} // by "verb name": the call waits until it is closed
-	holds runtime.Holds
+	holds status.Holds
 }
 
-func newFake(list ...*runtime.Status) *fakeRuntime {
-	f := &fakeRuntime{by: map[string]*runtime.Status{}, wake: make(chan struct{}, 1), fail: map[string]error{}, root: map[string]string{}, block: map[string]chan struct{}{}}
+func newFake(list ...*status.Status) *fakeRuntime {
+	f := &fakeRuntime{by: map[string]*status.Status{}, wake: make(chan struct{}, 1), fail: map[string]error{}, root: map[string]string{}, block: map[string]chan struct{}{}}
 	for _, st := range list {
 		own := *st
 		f.by[st.Name] = &own
@@ -67,7 +67,7 @@ func (f *fakeRuntime) set(change func()) {
 	change()
 }
 
-func (f *fakeRuntime) status(name string) *runtime.Status {
+func (f *fakeRuntime) status(name string) *status.Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if st := f.by[name]; st != nil {
@@ -77,10 +77,10 @@ func (f *fakeRuntime) status(name string) *runtime.Status {
 	return nil
 }
 
-func (f *fakeRuntime) List() []*runtime.Status {
+func (f *fakeRuntime) List() []*status.Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	list := make([]*runtime.Status, 0, len(f.by))
+	list := make([]*status.Status, 0, len(f.by))
 	for _, name := range slices.Sorted(maps.Keys(f.by)) {
 		st := *f.by[name]
 		list = append(list, &st)
@@ -92,22 +92,22 @@ func (f *fakeRuntime) Wake() <-chan struct{}                   { return f.wake }
 func (f *fakeRuntime) Check(ctx context.Context, _ bool) error { return f.call(ctx, "check") }
 
 // run starts the command of a container; the lock is held.
-func (f *fakeRuntime) run(st *runtime.Status) error {
+func (f *fakeRuntime) run(st *status.Status) error {
 	if wrong := f.root[st.Name]; wrong != "" {
-		st.State, st.Pid, st.FinishedAt = runtime.Exited, 0, time.Now()
-		st.Exit = &runtime.Exit{Code: 125, Reason: runtime.ReasonRootfsMissing, Message: wrong}
+		st.State, st.Pid, st.FinishedAt = status.Exited, 0, time.Now()
+		st.Exit = &status.Exit{Code: 125, Reason: status.ReasonRootfsMissing, Message: wrong}
 		st.Failures++
 		return errors.New(wrong)
 	}
 	f.pids++
-	st.State, st.Pid, st.StartedAt, st.FinishedAt, st.Exit = runtime.Running, f.pids, time.Now(), time.Time{}, nil
+	st.State, st.Pid, st.StartedAt, st.FinishedAt, st.Exit = status.Running, f.pids, time.Now(), time.Time{}, nil
 	return nil
 }
 
-func (f *fakeRuntime) halt(st *runtime.Status) {
-	if st.State == runtime.Running {
-		st.State, st.Pid, st.FinishedAt = runtime.Exited, 0, time.Now()
-		st.Exit = &runtime.Exit{Code: 143, Signal: "TERM", Reason: runtime.ReasonStopped}
+func (f *fakeRuntime) halt(st *status.Status) {
+	if st.State == status.Running {
+		st.State, st.Pid, st.FinishedAt = status.Exited, 0, time.Now()
+		st.Exit = &status.Exit{Code: 143, Signal: "TERM", Reason: status.ReasonStopped}
 	}
 }
 
@@ -115,10 +115,10 @@ func (f *fakeRuntime) halt(st *runtime.Status) {
 func (f *fakeRuntime) exit(name string, code int) {
 	f.mu.Lock()
 	st := f.by[name]
-	st.State, st.Pid, st.FinishedAt = runtime.Exited, 0, time.Now()
-	st.Exit = &runtime.Exit{Code: code, Reason: runtime.ReasonError}
+	st.State, st.Pid, st.FinishedAt = status.Exited, 0, time.Now()
+	st.Exit = &status.Exit{Code: code, Reason: status.ReasonError}
 	if code == 0 {
-		st.Exit.Reason = runtime.ReasonCompleted
+		st.Exit.Reason = status.ReasonCompleted
 	}
 	st.Failures++
 	if st.FinishedAt.Sub(st.StartedAt) >= time.Duration(st.Applied.Spec.Restart.Backoff.Max) {
@@ -134,7 +134,7 @@ func (f *fakeRuntime) Create(ctx context.Context, c *spec.Container, from Origin
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	st := &runtime.Status{Name: c.Metadata.Name, Applied: c, From: from, State: runtime.Created, CreatedAt: time.Now()}
+	st := &status.Status{Name: c.Metadata.Name, Applied: c, From: from, State: status.Created, CreatedAt: time.Now()}
 	f.by[st.Name] = st
 	if c.Spec.Suspend {
 		return "", nil
@@ -228,22 +228,22 @@ func (f *fakeRuntime) HoldRemovals(why map[string]string) error {
 	return nil
 }
 
-func (f *fakeRuntime) Holds() *runtime.Holds {
+func (f *fakeRuntime) Holds() *status.Holds {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	h := runtime.Holds{Host: f.holds.Host, Containers: maps.Clone(f.holds.Containers), Removals: f.holds.Removals}
+	h := status.Holds{Host: f.holds.Host, Containers: maps.Clone(f.holds.Containers), Removals: f.holds.Removals}
 	return &h
 }
 
 func (f *fakeRuntime) Hold(names []string, reason string) error {
-	now := runtime.Hold{Since: time.Now(), Reason: reason}
+	now := status.Hold{Since: time.Now(), Reason: reason}
 	f.set(func() {
 		if len(names) == 0 {
 			f.holds.Host = &now
 		}
 		for _, name := range names {
 			if f.holds.Containers == nil {
-				f.holds.Containers = map[string]runtime.Hold{}
+				f.holds.Containers = map[string]status.Hold{}
 			}
 			f.holds.Containers[name] = now
 		}
@@ -388,24 +388,24 @@ func parsed(t testing.TB, content string) *spec.Container {
 }
 
 // running is a container that runs, from the file of its name.
-func running(t testing.TB, name string, lines ...string) *runtime.Status {
-	return &runtime.Status{
+func running(t testing.TB, name string, lines ...string) *status.Status {
+	return &status.Status{
 		Name: name, Applied: parsed(t, yaml(name, lines...)), From: Origin{File: etc + "/" + name + ".yaml"},
-		State: runtime.Running, Pid: 100, CreatedAt: noon.Add(-time.Hour), StartedAt: noon.Add(-time.Hour),
+		State: status.Running, Pid: 100, CreatedAt: noon.Add(-time.Hour), StartedAt: noon.Add(-time.Hour),
 	}
 }
 
 // ended is one whose command has ended.
-func ended(t testing.TB, name string, exit runtime.Exit, ago time.Duration, lines ...string) *runtime.Status {
+func ended(t testing.TB, name string, exit status.Exit, ago time.Duration, lines ...string) *status.Status {
 	st := running(t, name, lines...)
-	st.State, st.Pid, st.FinishedAt, st.Exit = runtime.Exited, 0, noon.Add(-ago), &exit
+	st.State, st.Pid, st.FinishedAt, st.Exit = status.Exited, 0, noon.Add(-ago), &exit
 	return st
 }
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
 // planOf is what Diff makes of files and containers at noon.
-func planOf(files map[string]string, observed []*runtime.Status, m Memory) (*Desired, Plan) {
+func planOf(files map[string]string, observed []*status.Status, m Memory) (*Desired, Plan) {
 	d := Declare(newShelf(files).Read()).Combine(observed)
 	return d, Diff(d, observed, m, noon)
 }

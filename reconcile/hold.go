@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"stead/reconcile/events"
-	"stead/runtime"
+	"stead/runtime/status"
 )
 
 // A hold is an admin's word that manifests are not to be followed for a while:
@@ -16,7 +16,7 @@ import (
 
 // onHold plans for a container on hold: what was applied goes on as it is, and
 // what has changed waits.
-func (p *planner) onHold(st *runtime.Status, w *Want, h *runtime.Hold) {
+func (p *planner) onHold(st *status.Status, w *Want, h *status.Hold) {
 	if w.Spec != st.Applied {
 		if changes := p.Compare(st.Applied, w.Spec); len(changes) > 0 {
 			verb := Update
@@ -32,14 +32,14 @@ func (p *planner) onHold(st *runtime.Status, w *Want, h *runtime.Hold) {
 }
 
 // hold plans that an action waits for the release.
-func (p *planner) hold(a Action, h *runtime.Hold) {
+func (p *planner) hold(a Action, h *status.Hold) {
 	a.Verb, a.held, a.byAdmin = Hold, a.Verb, true
 	a.Cause = fmt.Sprintf("%s waits; %s; %s", a.held, HoldClause(h), releaseAdvice(p.Holds, a.Name))
 	p.plan.Held = append(p.plan.Held, a)
 }
 
 // HoldClause says since when something is on hold, and why.
-func HoldClause(h *runtime.Hold) string {
+func HoldClause(h *status.Hold) string {
 	clause := "on hold since " + h.Since.UTC().Format(time.RFC3339)
 	if h.Reason != "" {
 		clause += ": " + h.Reason
@@ -47,7 +47,7 @@ func HoldClause(h *runtime.Hold) string {
 	return clause
 }
 
-func releaseAdvice(h *runtime.Holds, name string) string {
+func releaseAdvice(h *status.Holds, name string) string {
 	if _, own := h.Containers[name]; own {
 		return "end it with stead release " + name
 	}

@@ -13,56 +13,56 @@ import (
 	"time"
 
 	"stead/reconcile/events"
-	"stead/runtime"
+	"stead/runtime/status"
 )
 
-func onHold(reason string) runtime.Hold {
-	return runtime.Hold{Since: noon.Add(-time.Hour), Reason: reason}
+func onHold(reason string) status.Hold {
+	return status.Hold{Since: noon.Add(-time.Hour), Reason: reason}
 }
 
 func TestPlanOnHold(t *testing.T) {
 	web := onHold("surgery")
-	own := &runtime.Holds{Containers: map[string]runtime.Hold{"web": web}}
-	host := &runtime.Holds{Host: &web}
+	own := &status.Holds{Containers: map[string]status.Hold{"web": web}}
+	host := &status.Holds{Host: &web}
 	for _, story := range []struct {
 		summary  string
 		files    map[string]string
-		observed []*runtime.Status
-		holds    *runtime.Holds
+		observed []*status.Status
+		holds    *status.Holds
 		want     string
 	}{
 		{
 			"a change waits, and says for what", map[string]string{"web.yaml": yaml("web", "resources: {pids: 9}")},
-			[]*runtime.Status{running(t, "web")}, own,
+			[]*status.Status{running(t, "web")}, own,
 			"hold web  spec.resources.pids (absent) → 9  (update waits; on hold since 2026-11-23T11:00:00Z: surgery; end it with stead release web)\n",
 		},
 		{
 			"another container's does not", map[string]string{"web.yaml": yaml("web"), "db.yaml": yaml("db", "resources: {pids: 9}")},
-			[]*runtime.Status{running(t, "web"), running(t, "db")}, own,
+			[]*status.Status{running(t, "web"), running(t, "db")}, own,
 			"update db  spec.resources.pids (absent) → 9  (live)\n",
 		},
 		{
 			"the whole host: nothing is changed, created or removed", map[string]string{"web.yaml": yaml("web", "command: [x]"), "new.yaml": yaml("new")},
-			[]*runtime.Status{running(t, "web"), running(t, "gone")}, host,
+			[]*status.Status{running(t, "web"), running(t, "gone")}, host,
 			"hold gone  (manifest gone; on hold since 2026-11-23T11:00:00Z: surgery; end it with stead release)\n" +
 				"hold new  (create waits; on hold since 2026-11-23T11:00:00Z: surgery; end it with stead release)\n" +
 				"hold web  spec.command [sleep, infinity] → [x]  (restart waits; on hold since 2026-11-23T11:00:00Z: surgery; end it with stead release)\n",
 		},
 		{
 			"what runs is kept up by its policy", map[string]string{"web.yaml": yaml("web", "command: [x]")},
-			[]*runtime.Status{ended(t, "web", runtime.Exit{Code: 1, Reason: runtime.ReasonError}, time.Hour)}, own,
+			[]*status.Status{ended(t, "web", status.Exit{Code: 1, Reason: status.ReasonError}, time.Hour)}, own,
 			"start web  (exit code 1, restart 1)\n" +
 				"hold web  spec.command [sleep, infinity] → [x]  (restart waits; on hold since 2026-11-23T11:00:00Z: surgery; end it with stead release web)\n",
 		},
 		{
 			"what was changed by hand stays", map[string]string{"web.yaml": yaml("web")},
-			[]*runtime.Status{with(running(t, "web"), func(st *runtime.Status) {
+			[]*status.Status{with(running(t, "web"), func(st *status.Status) {
 				st.Drift, st.Lost = []string{"memory.max"}, []string{"mount /data is gone"}
 			})}, own, "",
 		},
 		{
 			"a manifest that moved is no change", map[string]string{"moved.yaml": yaml("web")},
-			[]*runtime.Status{running(t, "web")}, own, "",
+			[]*status.Status{running(t, "web")}, own, "",
 		},
 	} {
 		t.Run(story.summary, func(t *testing.T) {
@@ -108,7 +108,7 @@ func (r *recorder) said() string {
 
 func TestHoldAndRelease(t *testing.T) {
 	files := map[string]string{"web.yaml": yaml("web", "env: {KEY: secret}")}
-	story(t, files, []*runtime.Status{running(t, "web", "env: {KEY: secret}")}, func(t *testing.T, s *shelf, rt *fakeRuntime, e *Engine) {
+	story(t, files, []*status.Status{running(t, "web", "env: {KEY: secret}")}, func(t *testing.T, s *shelf, rt *fakeRuntime, e *Engine) {
 		if err := e.Hold(t.Context(), HoldOptions{Names: []string{"web", "wbe"}}); !errors.Is(err, ErrNoContainer) {
 			t.Errorf("hold of a mistyped name: %v", err)
 		}

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"stead/runtime"
+	"stead/runtime/status"
 	"stead/spec"
 )
 
@@ -13,7 +13,7 @@ import (
 // its hosts matched when it was applied, and if those very patterns don't match
 // now, it is this host's name that changed, by accident more often than not.
 // The applied manifest is the durable fact of that. "" if that is not so.
-func (p *planner) renamed(st *runtime.Status) string {
+func (p *planner) renamed(st *status.Status) string {
 	if _, declared := p.elsewhere[st.Name]; !declared || spec.MatchHost(st.Applied.Spec.Hosts, p.Reading.Host) {
 		return ""
 	}
@@ -21,7 +21,7 @@ func (p *planner) renamed(st *runtime.Status) string {
 }
 
 // goneCause says why a container is not declared any more.
-func (p *planner) goneCause(st *runtime.Status, dir string) string {
+func (p *planner) goneCause(st *status.Status, dir string) string {
 	if c, declared := p.elsewhere[st.Name]; declared {
 		return "hosts of " + shortName(c.origin()) + " leave this host out"
 	}

@@ -6,13 +6,13 @@ import (
 	"slices"
 
 	"stead/reconcile/source"
-	"stead/runtime"
+	"stead/runtime/status"
 	"stead/spec"
 )
 
 // listInvalid lists what gave no container. An error of a container that is
 // there stands with that container.
-func (d *Desired) listInvalid(observed []*runtime.Status, lost map[claim]error) {
+func (d *Desired) listInvalid(observed []*status.Status, lost map[claim]error) {
 	if len(d.invalid)+len(d.broken)+len(lost) == 0 {
 		return
 	}

@@ -9,12 +9,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"stead/runtime"
+	"stead/runtime/status"
 )
 
 // story runs an engine in a bubble of its own time, until tell returns.
 
-func story(t *testing.T, files map[string]string, list []*runtime.Status, tell func(t *testing.T, s *shelf, rt *fakeRuntime, e *Engine)) {
+func story(t *testing.T, files map[string]string, list []*status.Status, tell func(t *testing.T, s *shelf, rt *fakeRuntime, e *Engine)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s, rt := newShelf(files), newFake(list...)

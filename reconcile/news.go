@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"stead/reconcile/events"
-	"stead/runtime"
+	"stead/runtime/status"
 )
 
 // notice is something new, for the log and for the record; either may be empty.
@@ -37,7 +37,7 @@ func (e *Engine) tell(news []notice) {
 
 // news is what is new since the last pass: errors of files and what is held are
 // said once when they appear or change, and once when they are gone.
-func (e *Engine) news(d *Desired, p Plan, observed []*runtime.Status, now time.Time) []notice {
+func (e *Engine) news(d *Desired, p Plan, observed []*status.Status, now time.Time) []notice {
 	news := append(e.problemNews(d, now), e.heldNews(p, now)...)
 	for _, exit := range e.exitNews(observed) {
 		news = append(news, notice{event: exit}) // the log has it as the cause of what follows

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"stead/reconcile/source"
-	"stead/runtime"
+	"stead/runtime/status"
 	"stead/spec"
 )
 
@@ -74,7 +74,7 @@ func TestWhatIsCarriedOnIsWhatIsThere(t *testing.T) {
 	s.Watch(ctx)
 	var declared *Declared
 	var before *Desired
-	var observed []*runtime.Status
+	var observed []*status.Status
 	followed := 0
 	for range 600 {
 		switch p := file(); choice.IntN(8) {
@@ -115,16 +115,16 @@ func TestWhatIsCarriedOnIsWhatIsThere(t *testing.T) {
 		observed = slices.Clone(observed)
 		got.coming(func(name string, w *Want) {
 			if choice.IntN(2) == 0 {
-				i, _ := slices.BinarySearchFunc(observed, name, func(st *runtime.Status, name string) int { return strings.Compare(st.Name, name) })
-				observed = slices.Insert(observed, i, &runtime.Status{Name: name, Applied: w.Spec, From: w.From, State: runtime.Running})
+				i, _ := slices.BinarySearchFunc(observed, name, func(st *status.Status, name string) int { return strings.Compare(st.Name, name) })
+				observed = slices.Insert(observed, i, &status.Status{Name: name, Applied: w.Spec, From: w.From, State: status.Running})
 			}
 		})
-		observed = slices.DeleteFunc(observed, func(st *runtime.Status) bool {
+		observed = slices.DeleteFunc(observed, func(st *status.Status) bool {
 			return slices.Contains(got.absent, st) && choice.IntN(2) == 0 || choice.IntN(50) == 0
 		})
 		for i, st := range observed {
 			if w := got.Lookup(st.Name); w != nil && choice.IntN(3) == 0 {
-				observed[i] = &runtime.Status{Name: st.Name, Applied: w.Spec, From: w.From, State: runtime.Running}
+				observed[i] = &status.Status{Name: st.Name, Applied: w.Spec, From: w.From, State: status.Running}
 			}
 		}
 	}

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"stead/reconcile/source"
-	"stead/runtime"
+	"stead/runtime/status"
 )
 
 // Offline is the plan of a host on which all that old declares runs, and which
@@ -16,15 +16,15 @@ import (
 // counts as not there.
 func Offline(old, new *source.Reading) (p Plan, notes []string) {
 	before := Declare(old).Combine(nil)
-	var observed []*runtime.Status
+	var observed []*status.Status
 	before.coming(func(name string, w *Want) {
-		st := &runtime.Status{Name: name, Applied: w.Spec, From: moved(w.From, w.claim.file, new), State: runtime.Running}
+		st := &status.Status{Name: name, Applied: w.Spec, From: moved(w.From, w.claim.file, new), State: status.Running}
 		if w.Spec.Spec.Suspend {
-			st.State = runtime.Created
+			st.State = status.Created
 		}
 		observed = append(observed, st)
 	})
-	slices.SortFunc(observed, func(a, b *runtime.Status) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(observed, func(a, b *status.Status) int { return cmp.Compare(a.Name, b.Name) })
 	after := Declare(new).Combine(observed)
 	p = Diff(after, observed, Memory{Prompt: true}, time.Now())
 	p.Errors = after.errorLines()

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"stead/reconcile/source"
-	"stead/runtime"
+	"stead/runtime/status"
 	"stead/spec"
 )
 
@@ -119,7 +119,7 @@ func (e *Engine) input(prompt bool, jobs map[string]*job) Memory {
 
 // confirm notes confirmed removals; "all" are those that no manifest declares now.
 // It returns the names of what is not to be removed.
-func (e *Engine) confirm(names []string, d *Desired, observed []*runtime.Status) (unneeded []string) {
+func (e *Engine) confirm(names []string, d *Desired, observed []*status.Status) (unneeded []string) {
 	all := slices.Contains(names, "all")
 	for _, name := range names {
 		if name != "all" && (find(observed, name) == nil || d.Lookup(name) != nil) {
@@ -241,7 +241,7 @@ func (e *Engine) report(j *job) {
 // leaveToPolicy forgets failed starts that the runtime's record knows of: the
 // restart policy says when they are tried again, after a restart of the daemon
 // too.
-func (e *Engine) leaveToPolicy(observed []*runtime.Status) {
+func (e *Engine) leaveToPolicy(observed []*status.Status) {
 	if len(e.memory.Failures) == 0 {
 		return
 	}

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"stead/runtime"
+	"stead/runtime/status"
 	"stead/spec"
 )
 
@@ -33,12 +33,12 @@ type verdict struct {
 // `always` it is started again after initial, however it ended, so that a
 // command that always ends at once can't spin. A start that failed never ran and
 // is tried again with the same delays under every policy.
-func judge(st *runtime.Status, r spec.Restart, now time.Time) verdict {
+func judge(st *status.Status, r spec.Restart, now time.Time) verdict {
 	if st.Exit == nil {
 		return verdict{next: startNow, cause: "not started on this boot"}
 	}
 	why := exitClause(st.Exit)
-	if st.Exit.Reason == runtime.ReasonStopped {
+	if st.Exit.Reason == status.ReasonStopped {
 		return verdict{next: startNow, cause: "was stopped"}
 	}
 	if v, over := final(st.Exit, r.Policy, why); over {
@@ -47,7 +47,7 @@ func judge(st *runtime.Status, r spec.Restart, now time.Time) verdict {
 	if r.MaxRetries > 0 && int64(st.Failures) > r.MaxRetries {
 		return verdict{next: giveUp, cause: fmt.Sprintf("%s, given up after %s", why, retries(r.MaxRetries))}
 	}
-	if st.State == runtime.Created && !startFailed(st.Exit) {
+	if st.State == status.Created && !startFailed(st.Exit) {
 		return verdict{next: startNow, cause: "host rebooted"}
 	}
 	at := st.FinishedAt.Add(backoff(r.Backoff, st.Failures))
@@ -60,15 +60,15 @@ func judge(st *runtime.Status, r spec.Restart, now time.Time) verdict {
 // final reports whether a run that ended so was the last one under a policy. An end that
 // nobody saw (a power cut, a keeper that died) is a failure like another: on-failure runs
 // it again, never does not.
-func final(exit *runtime.Exit, policy, why string) (verdict, bool) {
+func final(exit *status.Exit, policy, why string) (verdict, bool) {
 	if policy == "always" {
 		return verdict{}, false
 	}
-	if exit.Reason == runtime.ReasonCompleted {
+	if exit.Reason == status.ReasonCompleted {
 		return verdict{next: complete, cause: why}, true
 	}
 	if policy == "never" && !startFailed(exit) {
-		if exit.Reason == runtime.ReasonUnknown {
+		if exit.Reason == status.ReasonUnknown {
 			return verdict{next: giveUp, cause: why + ", not run again"}, true // it may have done its work
 		}
 		return verdict{next: giveUp, cause: why + ", restart policy never"}, true
@@ -97,31 +97,31 @@ func doubled(initial, limit time.Duration, failures int) time.Duration {
 }
 
 // startFailed tells that the command never ran.
-func startFailed(e *runtime.Exit) bool {
+func startFailed(e *status.Exit) bool {
 	switch e.Reason {
-	case runtime.ReasonCompleted, runtime.ReasonError, runtime.ReasonSignalled, runtime.ReasonOOMKilled,
-		runtime.ReasonUnknown, runtime.ReasonStopped:
+	case status.ReasonCompleted, status.ReasonError, status.ReasonSignalled, status.ReasonOOMKilled,
+		status.ReasonUnknown, status.ReasonStopped:
 		return false
 	}
 	return true
 }
 
 // exitClause says in a few words how a run ended.
-func exitClause(e *runtime.Exit) string {
+func exitClause(e *status.Exit) string {
 	switch {
 	case startFailed(e) && e.Message != "":
 		return e.Message
 	case startFailed(e):
 		return "start failed: " + e.Reason
-	case e.Reason == runtime.ReasonOOMKilled && e.Message != "":
+	case e.Reason == status.ReasonOOMKilled && e.Message != "":
 		return e.Message // names the limit
-	case e.Reason == runtime.ReasonOOMKilled:
+	case e.Reason == status.ReasonOOMKilled:
 		return "killed at its memory limit"
-	case e.Reason == runtime.ReasonSignalled && e.Signal != "":
+	case e.Reason == status.ReasonSignalled && e.Signal != "":
 		return "killed by SIG" + e.Signal
-	case e.Reason == runtime.ReasonUnknown:
+	case e.Reason == status.ReasonUnknown:
 		return "exit code unknown"
-	case e.Reason == runtime.ReasonStopped:
+	case e.Reason == status.ReasonStopped:
 		return "stopped"
 	}
 	return fmt.Sprintf("exit code %d", e.Code)

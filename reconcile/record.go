@@ -9,6 +9,7 @@ import (
 
 	"stead/reconcile/events"
 	"stead/runtime"
+	"stead/runtime/status"
 )
 
 // What happened is recorded, for people and for what watches this host: this
@@ -51,17 +52,17 @@ func (e *Engine) recordAction(j *job, now time.Time) {
 
 // exitNews are the commands that have ended by themselves since the last pass.
 // Only the daemon tells: a verb does not know what is told already.
-func (e *Engine) exitNews(observed []*runtime.Status) (list []events.Event) {
+func (e *Engine) exitNews(observed []*status.Status) (list []events.Event) {
 	if e.base == nil {
 		return nil
 	}
 	for i := range observed {
 		st := observed[i]
-		if st.State != runtime.Exited || st.Exit == nil || st.FinishedAt.IsZero() || st.FinishedAt.Equal(e.exits[st.Name]) {
+		if st.State != status.Exited || st.Exit == nil || st.FinishedAt.IsZero() || st.FinishedAt.Equal(e.exits[st.Name]) {
 			continue
 		}
 		e.exits[st.Name] = st.FinishedAt
-		if st.Exit.Reason == runtime.ReasonStopped || startFailed(st.Exit) {
+		if st.Exit.Reason == status.ReasonStopped || startFailed(st.Exit) {
 			continue // its action tells
 		}
 		code := st.Exit.Code

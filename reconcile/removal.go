@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"stead/reconcile/source"
-	"stead/runtime"
+	"stead/runtime/status"
 )
 
 // Removals are patient: this file says when a container whose manifest is gone
@@ -56,7 +56,7 @@ func (p *planner) removals() {
 			a.Cause += ", confirmed"
 		}
 		if !settled {
-			if st.Exit != nil && (st.Exit.Reason == runtime.ReasonStopped || st.Exit.Reason == runtime.ReasonUnknown) {
+			if st.Exit != nil && (st.Exit.Reason == status.ReasonStopped || st.Exit.Reason == status.ReasonUnknown) {
 				p.drop(st.Name) // its removal had begun, or may have, and was interrupted: it must not run once more
 			}
 			p.plan.later(Wait{Name: st.Name, Verb: Remove, Until: until, Why: a.Cause})

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"stead/runtime"
+	"stead/runtime/status"
 	"stead/spec"
 )
 
@@ -17,7 +18,7 @@ type Report struct {
 	Host       string          `json:"host"`              // this host's name, for hosts:
 	Sources    []SourceView    `json:"sources"`
 	Watching   string          `json:"watching,omitempty"` // why changes are noticed by the resync tick only
-	Hold       *runtime.Hold   `json:"hold,omitempty"`     // of the whole host
+	Hold       *status.Hold    `json:"hold,omitempty"`     // of the whole host
 	Held       []HeldView      `json:"held,omitempty"`
 	Broken     []BrokenView    `json:"broken,omitempty"`
 	Notes      []string        `json:"notes,omitempty"`   // on the manifests: no fault, and hardly meant
@@ -74,7 +75,7 @@ func (e *Engine) Summary() Report {
 	return r
 }
 
-func (e *Engine) standing() (Report, []*runtime.Status) {
+func (e *Engine) standing() (Report, []*status.Status) {
 	e.init()
 	desired, observed, m, now := e.current()
 	r := Report{Busy: m.Busy, Hold: m.Holds.Of(""), Sources: []SourceView{}, Containers: Views(desired, observed, m, now)}
@@ -128,7 +129,7 @@ func (e *Engine) views() []ContainerView {
 
 // current is what the last pass read, held against the containers as they are
 // now; without a pass it reads.
-func (e *Engine) current() (*Desired, []*runtime.Status, Memory, time.Time) {
+func (e *Engine) current() (*Desired, []*status.Status, Memory, time.Time) {
 	e.mu.Lock()
 	passed := e.last != nil
 	e.mu.Unlock()
@@ -143,13 +144,13 @@ func (e *Engine) current() (*Desired, []*runtime.Status, Memory, time.Time) {
 }
 
 // look reads and observes, and changes nothing but the memory of files.
-func (e *Engine) look(prompt bool) (*Desired, []*runtime.Status, Memory, time.Time) {
+func (e *Engine) look(prompt bool) (*Desired, []*status.Status, Memory, time.Time) {
 	e.pass.Lock()
 	defer e.pass.Unlock()
 	return e.lookLocked(prompt)
 }
 
-func (e *Engine) lookLocked(prompt bool) (*Desired, []*runtime.Status, Memory, time.Time) {
+func (e *Engine) lookLocked(prompt bool) (*Desired, []*status.Status, Memory, time.Time) {
 	jobs := e.exec.jobs()
 	reading := e.Source.Read()
 	observed := e.Runtime.List()

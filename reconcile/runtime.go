@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"stead/runtime"
+	"stead/runtime/status"
 	"stead/spec"
 )
 
@@ -16,7 +16,7 @@ type Runtime interface {
 	// List returns what is known about every container, by name. It is cheap:
 	// no system call per container, and Applied is the same pointer for as long
 	// as it is the same manifest.
-	List() []*runtime.Status
+	List() []*status.Status
 	// Wake receives after a container changed by itself (its command ended, its
 	// keeper died). It is never closed and holds at most one wake-up.
 	Wake() <-chan struct{}
@@ -53,7 +53,7 @@ type Runtime interface {
 	SetStopped(ctx context.Context, name string, stopped bool) error
 
 	// Holds are what is on hold; the value is never changed in place.
-	Holds() *runtime.Holds
+	Holds() *status.Holds
 	// Hold and Release put containers, or with no names the host, on hold and
 	// take that back, durably.
 	Hold(names []string, reason string) error
@@ -69,4 +69,4 @@ type Runtime interface {
 }
 
 // Origin is where a manifest stands.
-type Origin = runtime.Origin
+type Origin = status.Origin

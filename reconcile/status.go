@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"stead/runtime"
+	"stead/runtime/status"
 )
 
 // State is what the processes of a container do, for a person.
@@ -75,7 +75,7 @@ const waitNoted = 3 * time.Second
 // Views says of every container, and of every manifest that gave none, how it
 // stands, by name. It is a pure function: with the zero Memory it serves a `ps`
 // without a daemon.
-func Views(d *Desired, observed []*runtime.Status, m Memory, now time.Time) []ContainerView {
+func Views(d *Desired, observed []*status.Status, m Memory, now time.Time) []ContainerView {
 	v := viewer{Desired: d, Memory: m, now: now, planned: map[string]Action{}, waits: map[string]Wait{}}
 	idle := m
 	idle.Busy = nil // what is under way is planned too, so that it is seen

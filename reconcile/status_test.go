@@ -10,20 +10,20 @@ import (
 	"time"
 
 	"stead/reconcile/source"
-	"stead/runtime"
+	"stead/runtime/status"
 )
 
 func TestViews(t *testing.T) {
 	stoppedAt := noon.Add(-time.Hour)
-	failed := runtime.Exit{Code: 1, Reason: runtime.ReasonError}
+	failed := status.Exit{Code: 1, Reason: status.ReasonError}
 	for _, story := range []struct {
 		summary  string
 		files    map[string]string
-		observed []*runtime.Status
+		observed []*status.Status
 		memory   Memory
 		want     string // name state sync reason: why
 	}{
-		{"as declared", map[string]string{"web.yaml": yaml("web")}, []*runtime.Status{running(t, "web")}, Memory{}, "web Running synced : \n"},
+		{"as declared", map[string]string{"web.yaml": yaml("web")}, []*status.Status{running(t, "web")}, Memory{}, "web Running synced : \n"},
 		{"not there yet", map[string]string{"web.yaml": yaml("web")}, nil, Memory{}, "web Pending pending : to be created\n"},
 		{
 			"being created", map[string]string{"web.yaml": yaml("web")}, nil, Memory{Busy: map[string]Verb{"web": Create}},
@@ -35,41 +35,41 @@ func TestViews(t *testing.T) {
 			"web BackOff error ActionFailed: create failed: no space left, next try in 8s\n",
 		},
 		{
-			"to be changed", map[string]string{"web.yaml": yaml("web", "command: [x]")}, []*runtime.Status{running(t, "web")}, Memory{},
+			"to be changed", map[string]string{"web.yaml": yaml("web", "command: [x]")}, []*status.Status{running(t, "web")}, Memory{},
 			"web Running pending : needs a restart\n",
 		},
 		{
 			"in back-off", map[string]string{"web.yaml": yaml("web")},
-			[]*runtime.Status{with(ended(t, "web", failed, 0), func(st *runtime.Status) { st.Failures = 4 })}, Memory{},
+			[]*status.Status{with(ended(t, "web", failed, 0), func(st *status.Status) { st.Failures = 4 })}, Memory{},
 			"web BackOff synced Error: exit code 1, next start in 8s\n",
 		},
 		{
 			"failed for good", map[string]string{"web.yaml": yaml("web", "restart: {policy: never}")},
-			[]*runtime.Status{ended(t, "web", failed, 0, "restart: {policy: never}")}, Memory{},
+			[]*status.Status{ended(t, "web", failed, 0, "restart: {policy: never}")}, Memory{},
 			"web Failed synced Error: exit code 1, restart policy never\n",
 		},
 		{
 			"out of memory", map[string]string{"web.yaml": yaml("web", "restart: {policy: never}")},
-			[]*runtime.Status{ended(t, "web", runtime.Exit{Code: 137, Signal: "KILL", Reason: runtime.ReasonOOMKilled, Message: "killed at its memory limit of 64Mi"}, 0, "restart: {policy: never}")}, Memory{},
+			[]*status.Status{ended(t, "web", status.Exit{Code: 137, Signal: "KILL", Reason: status.ReasonOOMKilled, Message: "killed at its memory limit of 64Mi"}, 0, "restart: {policy: never}")}, Memory{},
 			"web Failed synced OOMKilled: killed at its memory limit of 64Mi, restart policy never\n",
 		},
 		{
 			"suspended", map[string]string{"web.yaml": yaml("web", "suspend: true")},
-			[]*runtime.Status{as(runtime.Created, running(t, "web", "suspend: true"))}, Memory{}, "web Stopped synced Suspended: suspended\n",
+			[]*status.Status{as(status.Created, running(t, "web", "suspend: true"))}, Memory{}, "web Stopped synced Suspended: suspended\n",
 		},
 		{
-			"stopped by an admin", map[string]string{"web.yaml": yaml("web")}, []*runtime.Status{stoppedBy(stoppedAt, as(runtime.Exited, running(t, "web")))}, Memory{},
+			"stopped by an admin", map[string]string{"web.yaml": yaml("web")}, []*status.Status{stoppedBy(stoppedAt, as(status.Exited, running(t, "web")))}, Memory{},
 			"web Stopped synced StoppedByAdmin: stopped by admin since 2026-11-23T11:00:00Z\n",
 		},
 		{
 			"stopping, removing", map[string]string{"a.yaml": yaml("a")},
-			[]*runtime.Status{as(runtime.Stopping, running(t, "a")), running(t, "b")}, Memory{Busy: map[string]Verb{"a": Stop, "b": Remove}, Prompt: true},
+			[]*status.Status{as(status.Stopping, running(t, "a")), running(t, "b")}, Memory{Busy: map[string]Verb{"a": Stop, "b": Remove}, Prompt: true},
 			"a Stopping pending : \nb Removing pending : manifest gone from /etc/stead/manifests\n",
 		},
 		{
 			"a broken manifest, of one that runs and of one that never did",
 			map[string]string{"web.yaml": strings.Replace(yaml("web"), "command:", "comand:", 1), "new.yaml": strings.Replace(yaml("new"), "command:", "comand:", 1), "x.yaml": ""},
-			[]*runtime.Status{running(t, "web")}, Memory{},
+			[]*status.Status{running(t, "web")}, Memory{},
 			"/etc/stead/manifests/x.yaml Invalid error InvalidManifest: x.yaml:1: holds no manifest (the file is empty or has only comments)\n" +
 				"new Invalid error InvalidManifest: new.yaml:7:3: spec.comand: unknown field; did you mean command?\n" +
 				"web Running error InvalidManifest: web.yaml:7:3: spec.comand: unknown field; did you mean command?\n",
@@ -79,19 +79,19 @@ func TestViews(t *testing.T) {
 			"web Invalid error InvalidManifest: a.yaml:3:18: metadata.name: \"web\" is declared by /etc/stead/manifests/b.yaml:1 too: one name, one manifest; neither is created until one is renamed or deleted\n",
 		},
 		{
-			"held", nil, []*runtime.Status{running(t, "db", "protect: true")}, Memory{},
+			"held", nil, []*status.Status{running(t, "db", "protect: true")}, Memory{},
 			"db Running held RemovalHeld: protected; confirm with stead apply --confirm-removal=db\n",
 		},
 		{
 			"refused by the kernel", map[string]string{"web.yaml": yaml("web")},
-			[]*runtime.Status{with(running(t, "web"), func(st *runtime.Status) {
-				st.Unapplied = []runtime.Unapplied{{Path: "spec.resources.memory", Have: "128Mi", Message: "100Mi are in use"}}
+			[]*status.Status{with(running(t, "web"), func(st *status.Status) {
+				st.Unapplied = []status.Unapplied{{Path: "spec.resources.memory", Have: "128Mi", Message: "100Mi are in use"}}
 			})},
 			Memory{}, "web Running error Unapplied: spec.resources.memory still 128Mi: 100Mi are in use\n",
 		},
 		{
 			"changed by hand, and not run twice", map[string]string{"job.yaml": yaml("job", "restart: {policy: never}")},
-			[]*runtime.Status{with(running(t, "job", "restart: {policy: never}"), func(st *runtime.Status) { st.Lost = []string{"mount /data is gone"} })},
+			[]*status.Status{with(running(t, "job", "restart: {policy: never}"), func(st *status.Status) { st.Lost = []string{"mount /data is gone"} })},
 			Memory{}, "job Running error ChangedByHand: changed by hand: mount /data is gone; stead restart job puts it right\n",
 		},
 	} {
@@ -116,7 +116,7 @@ func TestViewAsJSON(t *testing.T) {
 	st.Applied.Metadata.Labels = map[string]string{"app": "web"}
 	st.From.Document = 1
 	file := map[string]string{"web.yaml": yaml("first") + "---\n" + yaml("web")}
-	list := []*runtime.Status{st}
+	list := []*status.Status{st}
 	d := Declare(newShelf(file).Read()).Combine(list)
 	got, err := json.Marshal(Views(d, list, Memory{Busy: map[string]Verb{}}, noon)[1])
 	if err != nil {
@@ -162,12 +162,12 @@ func TestSearchPathNeedsNotBeComplete(t *testing.T) {
 	for _, story := range []struct {
 		summary  string
 		dirs     []source.Dir
-		observed []*runtime.Status
+		observed []*status.Status
 		want     string
 	}{
 		{"one is there", []source.Dir{{Path: "/usr", Err: missing}, {Path: etc}}, nil, "true true"},
 		{"none is", []source.Dir{{Path: "/usr", Err: missing}, {Path: etc, Err: missing}}, nil, "false false"},
-		{"the one that a container came from is not", []source.Dir{{Path: "/usr"}, {Path: etc, Err: missing}}, []*runtime.Status{st}, "true false"},
+		{"the one that a container came from is not", []source.Dir{{Path: "/usr"}, {Path: etc, Err: missing}}, []*status.Status{st}, "true false"},
 		{"one that can't be read is not just missing", []source.Dir{{Path: "/usr"}, {Path: etc, Err: fs.ErrPermission}}, nil, "true false"},
 	} {
 		s := newShelf(nil)

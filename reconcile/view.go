@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"stead/runtime"
+	"stead/runtime/status"
 	"stead/spec"
 )
 
@@ -22,7 +22,7 @@ type viewer struct {
 
 // container views one that is there: its processes first, then whether it is as
 // declared, which has the last word on why.
-func (v *viewer) container(st *runtime.Status) ContainerView {
+func (v *viewer) container(st *status.Status) ContainerView {
 	c := ContainerView{
 		Name: st.Name, Sync: Synced, Pid: st.Pid, Restarts: st.Restarts,
 		Manifest: ManifestName(st.From), Labels: st.Applied.Metadata.Labels,
@@ -39,16 +39,16 @@ func (v *viewer) container(st *runtime.Status) ContainerView {
 }
 
 // state says what the processes do.
-func (v *viewer) state(c *ContainerView, st *runtime.Status) {
+func (v *viewer) state(c *ContainerView, st *status.Status) {
 	busy, isBusy := v.Busy[st.Name]
 	switch {
 	case isBusy && busy == Remove:
 		c.State = Removing
-	case st.State == runtime.Running:
+	case st.State == status.Running:
 		c.State, c.Ready = Running, true
-	case st.State == runtime.Stopping:
+	case st.State == status.Stopping:
 		c.State = Stopping
-	case st.State == runtime.Starting || isBusy && (busy == Start || busy == Restart || busy == Create):
+	case st.State == status.Starting || isBusy && (busy == Start || busy == Restart || busy == Create):
 		c.State = Pending
 	case st.StoppedAt != nil:
 		c.State, c.Reason = Stopped, ReasonStoppedByAdmin
@@ -61,7 +61,7 @@ func (v *viewer) state(c *ContainerView, st *runtime.Status) {
 }
 
 // ended says what becomes of a container whose processes are gone.
-func (v *viewer) ended(c *ContainerView, st *runtime.Status) {
+func (v *viewer) ended(c *ContainerView, st *status.Status) {
 	verdict := judge(st, st.Applied.Spec.Restart, v.now)
 	c.Why = verdict.cause
 	switch verdict.next {
@@ -87,7 +87,7 @@ func (v *viewer) until(at time.Time) string {
 }
 
 // sync says whether a container is as declared, the worst first.
-func (v *viewer) sync(c *ContainerView, st *runtime.Status) {
+func (v *viewer) sync(c *ContainerView, st *status.Status) {
 	w := v.Lookup(st.Name)
 	planned, isPlanned := v.planned[st.Name]
 	wait, isWaiting := v.waits[st.Name]
@@ -107,7 +107,7 @@ func (v *viewer) sync(c *ContainerView, st *runtime.Status) {
 	case len(st.Unapplied) > 0:
 		c.Sync, c.Reason, c.Why = SyncError, ReasonUnapplied, unappliedCause(st.Unapplied)
 		c.Message = c.Why
-	case len(st.Lost) > 0 && st.State == runtime.Running && !isPlanned && !busy && v.Holds.Of(st.Name) == nil:
+	case len(st.Lost) > 0 && st.State == status.Running && !isPlanned && !busy && v.Holds.Of(st.Name) == nil:
 		c.Sync, c.Reason, c.Why = SyncError, ReasonChangedByHand, lostCause(st)+"; stead restart "+st.Name+" puts it right"
 		c.Message = c.Why
 	case isWaiting && wait.Verb == Remove:

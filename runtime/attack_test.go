@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	goruntime "runtime"
+	"stead/runtime/status"
 	"strings"
 	"testing"
 	"time"
@@ -37,7 +38,7 @@ func TestAttack(t *testing.T) {
 		{"path", "{path: " + path + "}", ", /lib64: {source: /lib64, readOnly: true}, /lib: {source: /lib, readOnly: true}"},
 	} {
 		w.create(tt.name, fmt.Sprintf("command: [/attack]\nrootfs: %s\nenv: {ATTACK: %s}", tt.rootfs, tt.name)+fmt.Sprintf(body, self, ro, tt.extra))
-		s := w.await(tt.name, Exited)
+		s := w.await(tt.name, status.Exited)
 		out := w.output(tt.name)
 		refused := strings.Count(out, "refused ")
 		if s.Exit.Code != 0 || refused < 25 {
@@ -160,7 +161,7 @@ func TestHostDevices(t *testing.T) {
 		const attempt = "chmod 666 /dev/full && echo changed its own || echo refused; stat -c '%F %a %t:%T' /dev/null; echo x >/dev/null; head -c1 /dev/zero | wc -c"
 		name := "in-" + tt.userns
 		w.create(name, script(attempt)+"\nsecurity: {userns: "+tt.userns+"}\nrestart: {policy: never}") // 666 as it is: no harm
-		w.await(name, Exited)
+		w.await(name, status.Exited)
 		if err := unix.Stat("/dev/full", &after); err != nil {
 			t.Fatal(err)
 		}

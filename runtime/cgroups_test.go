@@ -13,6 +13,7 @@ import (
 
 	"stead/runtime/keeper"
 	"stead/runtime/roottest"
+	"stead/runtime/status"
 
 	"golang.org/x/sys/unix"
 )
@@ -63,13 +64,13 @@ func TestDevicesOfUsernsHost(t *testing.T) {
 	w.create("web", script("cd /tmp; mknod kmsg c 1 11 && mknod zero c 1 5 && echo made; for f in zero kmsg; do true <$f; echo $f $?; done 2>/dev/null")+`
 		security: {userns: host, capabilities: {add: [MKNOD, SYS_ADMIN]}}
 		restart: {policy: never}`)
-	w.await("web", Exited)
+	w.await("web", status.Exited)
 	// The root is mounted nodev, whatever its capabilities: a tmpfs is not, for
 	// those who may mount one.
 	w.create("tmpfs", script("mount -t tmpfs t /mnt && cd /mnt; mknod kmsg c 1 11 && mknod zero c 1 5 && echo made; for f in zero kmsg; do true <$f; echo $f $?; done 2>/dev/null")+`
 		security: {userns: host, capabilities: {add: [MKNOD, SYS_ADMIN]}, seccomp: unconfined}
 		restart: {policy: never}`)
-	w.await("tmpfs", Exited)
+	w.await("tmpfs", status.Exited)
 	for name, want := range map[string]string{"web": "made\nzero 2\nkmsg 2\n", "tmpfs": "made\nzero 0\nkmsg 2\n"} {
 		if got := w.output(name); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
@@ -104,19 +105,19 @@ func TestDevices(t *testing.T) {
 			name := fmt.Sprintf("c%d-%s", i, userns)
 			security := strings.NewReplacer("D", dir, "U", userns).Replace(tt.security)
 			w.create(name, script(fmt.Sprintf(try, dir))+"\nsecurity: {"+security+"}\nrestart: {policy: never}")
-			w.await(name, Exited)
+			w.await(name, status.Exited)
 			if got := w.output(name); got != tt.want {
 				t.Errorf("%s, userns %s: %q, want %q", tt.summary, userns, got, tt.want)
 			}
 		}
 	}
 	w.create("user", script("cd "+dir+" && head -c1 zero | wc -c; chmod 600 zero || echo not his")+"\nuser: nobody\nsecurity: {devices: ["+dir+"/zero]}\nrestart: {policy: never}")
-	w.await("user", Exited)
+	w.await("user", status.Exited)
 	if got := w.output("user"); !strings.HasPrefix(got, "1\n") || !strings.Contains(got, "not his") {
 		t.Errorf("another user: %q", got)
 	}
 	_, err := w.Create(ctx, parse(t, "none", "command: [sh]\nsecurity: {devices: ["+dir+"]}"), origin)
-	if got, _ := w.Get("none"); err == nil || !strings.Contains(err.Error(), "found a directory, want a character or block device") || got.Exit.Reason != ReasonDeviceNotFound {
+	if got, _ := w.Get("none"); err == nil || !strings.Contains(err.Error(), "found a directory, want a character or block device") || got.Exit.Reason != status.ReasonDeviceNotFound {
 		t.Errorf("a directory: %v, %+v", err, got.Exit)
 	}
 	var st unix.Stat_t
@@ -208,19 +209,19 @@ func TestSourceOnTmpfs(t *testing.T) {
 	switch s, _ := w.Get("mapped"); {
 	case err == nil:
 		var st unix.Stat_t
-		s = w.await("mapped", Exited)
+		s = w.await("mapped", status.Exited)
 		if unix.Stat(source+"/made", &st) != nil || st.Uid != 0 || s.Exit.Code != 0 {
 			t.Errorf("file of %d, exit %+v", st.Uid, s.Exit)
 		}
 	case errors.As(err, &start):
-		if s.Exit == nil || s.Exit.Reason != ReasonIdmapUnsupported || !strings.Contains(err.Error(), "tmpfs from Linux 6.3") || !strings.Contains(err.Error(), "userns: host") {
+		if s.Exit == nil || s.Exit.Reason != status.ReasonIdmapUnsupported || !strings.Contains(err.Error(), "tmpfs from Linux 6.3") || !strings.Contains(err.Error(), "userns: host") {
 			t.Errorf("error %v, exit %+v", err, s.Exit)
 		}
 	default:
 		t.Error(err)
 	}
 	w.create("plain", script("touch /mnt/made")+fmt.Sprintf(body, source, "host"))
-	if s := w.await("plain", Exited); s.Exit.Code != 0 {
+	if s := w.await("plain", status.Exited); s.Exit.Code != 0 {
 		t.Errorf("userns: host: exit %+v\n%s", s.Exit, w.output("plain"))
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"stead/runtime/status"
 	"testing"
 )
 
@@ -36,7 +37,7 @@ func TestMismatch(t *testing.T) {
 	os.Symlink(w.o.StateDir, link)
 	w.o.StateDir, link = link, w.o.StateDir
 	w.open() // another name of the same one is none
-	if s, _ := w.Get("web"); s.State != Running || s.Pid != before.Pid {
+	if s, _ := w.Get("web"); s.State != status.Running || s.Pid != before.Pid {
 		t.Errorf("%+v", s)
 	}
 	w.Close()
@@ -61,7 +62,7 @@ func TestSharedCgroupParent(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	if s, _ := w.Get("web"); s.State != Running || !alive(before.Pid) {
+	if s, _ := w.Get("web"); s.State != status.Running || !alive(before.Pid) {
 		t.Fatalf("the other instance ended it: %+v", s)
 	}
 	if _, err := other.Create(ctx, parse(t, "web", script(forever)), origin); err != nil {
@@ -71,7 +72,7 @@ func TestSharedCgroupParent(t *testing.T) {
 		t.Error(err)
 	}
 	w.reopen()
-	if s, _ := w.Get("web"); s.State != Running || s.Pid != before.Pid {
+	if s, _ := w.Get("web"); s.State != status.Running || s.Pid != before.Pid {
 		t.Errorf("%+v", s)
 	}
 }

@@ -55,7 +55,7 @@ func holdBinary() {
 // more than a container's process has.
 func traceAll() {
 	runtime.LockOSThread() // which is the tracer
-	own := status("CapEff")
+	own := procStatus("CapEff")
 	fmt.Println("watching")
 	seen := 0
 	for _, err := os.Stat("/tmp/now"); err != nil; _, err = os.Stat("/tmp/now") {
@@ -129,7 +129,7 @@ func leaveCgroup(dir string) {
 }
 
 // status is one line of /proc/self/status.
-func status(field string) string {
+func procStatus(field string) string {
 	b, _ := os.ReadFile("/proc/self/status")
 	for line := range strings.Lines(string(b)) {
 		if value, ok := strings.CutPrefix(line, field+":"); ok {
@@ -145,13 +145,13 @@ func lookAtCaps() {
 	defer wait()
 	const dacOverride = 1 << unix.CAP_DAC_OVERRIDE
 	if os.Args[1] == "gained" {
-		if now, _ := strconv.ParseUint(status("CapEff"), 16, 64); now&dacOverride != 0 {
+		if now, _ := strconv.ParseUint(procStatus("CapEff"), 16, 64); now&dacOverride != 0 {
 			escaped("user %d has capabilities %x", os.Getuid(), now)
 		}
 		return
 	}
 	want := map[string]uint64{"adds": 1 << unix.CAP_NET_BIND_SERVICE}[os.Args[1]]
-	if now, err := strconv.ParseUint(status("CapInh"), 16, 64); err != nil || now != want {
+	if now, err := strconv.ParseUint(procStatus("CapInh"), 16, 64); err != nil || now != want {
 		escaped("inheritable capabilities of user %d: %x", os.Getuid(), now)
 	}
 	if os.Getuid() != 0 {

@@ -3,6 +3,7 @@ package runtime
 import (
 	"fmt"
 	"os"
+	"stead/runtime/status"
 	"strings"
 )
 
@@ -14,7 +15,7 @@ func mountOverProc(w *world) string {
 			w.t.Log(err)
 			continue
 		}
-		w.await(x, Exited)
+		w.await(x, status.Exited)
 	}
 	return w.escapes("x") + w.escapes("y")
 }
@@ -23,7 +24,7 @@ func swapProc(w *world) string {
 	root := w.hostileRoot("root", "proc/", "other/", "evil -> other")
 	w.swapper(root, "proc", "evil")
 	w.evil("victim", "procs", usr, "rootfs: {path: "+root+"}\nargs: [/proc, /evil, /other]")
-	w.await("victim", Exited)
+	w.await("victim", status.Exited)
 	w.again("victim", rounds())
 	return w.escapes("victim")
 }
@@ -33,7 +34,7 @@ func linkProc(w *world) string {
 	volume := w.hostileRoot("volume", "a/", "b/", "s/", "x -> a", "y -> b")
 	w.swapper(volume, "x", "y")
 	w.evil("victim", "procs", usr+", /vol: {source: "+volume+"}", "rootfs: {path: "+root+"}\nargs: [/proc, /vol/a, /vol/b]")
-	w.await("victim", Exited)
+	w.await("victim", status.Exited)
 	w.again("victim", rounds())
 	return w.escapes("victim")
 }
@@ -43,7 +44,7 @@ func swapTarget(w *world) string {
 	gotcha := w.hostileRoot("gotcha", "gotcha/")
 	w.swapper(volume, "x", "y")
 	w.evil("victim", "gotcha", ", /data: {source: "+volume+"}, /data/x: {source: "+gotcha+"}", "")
-	w.await("victim", Exited)
+	w.await("victim", status.Exited)
 	w.again("victim", rounds())
 	return w.escapes("victim")
 }
@@ -66,7 +67,7 @@ func linkSource(w *world) string {
 	os.Symlink(secret, volume+"/y")
 	err := w.evil("later", "gotcha", ", /mnt: {source: "+volume+"/y}", "")
 	if err == nil {
-		w.await("later", Exited)
+		w.await("later", status.Exited)
 		return "later " + w.escapes("later")
 	} else if !strings.Contains(err.Error(), volume+"/y is a symbolic link, and a container can write to "+volume+", or once could; name the place that it means") {
 		w.t.Error(err)
@@ -82,7 +83,7 @@ func makeOutside(w *world) string {
 	for i := range races(rounds()) {
 		target := "/data/" + []string{"x", "x", "y", "z"}[i%4]
 		if w.evil("victim", "nothing", fmt.Sprintf("%s, %s/new-%d: {tmpfs: {}}", usr, target, i), "rootfs: {path: "+root+"}") == nil {
-			w.await("victim", Exited)
+			w.await("victim", status.Exited)
 		}
 		if err := w.Remove(ctx, "victim"); err != nil {
 			w.t.Fatal(err)
@@ -99,7 +100,7 @@ func linkNull(w *world) string {
 	if err := w.evil("evil", "proc", usr, "rootfs: {path: "+root+"}\nsecurity: {userns: host}"); err != nil {
 		w.t.Fatal(err)
 	}
-	w.await("evil", Exited)
+	w.await("evil", status.Exited)
 	return w.escapes("evil")
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"stead/runtime/status"
 	"stead/runtime/weak"
 
 	"golang.org/x/sys/unix"
@@ -89,7 +90,7 @@ func releaseAgent(w *world) string {
 		if err := w.evil(name, "cgroup", "", "args: ["+agent+", "+w.o.CgroupParent+"]\nsecurity: "+security); err != nil {
 			w.t.Fatal(err)
 		}
-		w.await(name, Exited)
+		w.await(name, status.Exited)
 		w.t.Log(name, ": ", w.output(name))
 	}
 	for range 50 {
@@ -158,7 +159,7 @@ func leakedDirectory(w *world) string {
 			dir = fmt.Sprintf("/proc/thread-self/fd/%d", fd)
 		}
 		if w.evil("evil", "cwd", "", "args: ["+secret+"]\nworkingDir: "+dir+"\nsecurity: {userns: host}") == nil {
-			w.await("evil", Exited)
+			w.await("evil", status.Exited)
 		}
 		escaped := w.escapes("evil")
 		if err := w.Remove(ctx, "evil"); err != nil {
@@ -203,7 +204,7 @@ func numericName(w *world) string {
 		if err := w.evil(name, "id", usr, "user: "+user+"\nrootfs: {path: "+root+"}"); err != nil {
 			w.t.Fatal(err)
 		}
-		w.await(name, Exited)
+		w.await(name, status.Exited)
 	}
 	return w.escapes("user") + w.escapes("group")
 }
@@ -212,6 +213,6 @@ func abstractSocket(w *world) string {
 	if err := w.evil("evil", "abstract", "", "network: {mode: host}\nargs: ["+filepath.Base(w.o.RunDir)+"]\nsecurity: {userns: host}"); err != nil {
 		w.t.Fatal(err)
 	}
-	w.await("evil", Exited)
+	w.await("evil", status.Exited)
 	return w.escapes("evil")
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"stead/runtime/status"
 	"stead/runtime/weak"
 )
 
@@ -112,7 +113,7 @@ func (w *world) again(name string, n int) {
 	w.t.Helper()
 	for range races(n) {
 		if w.Start(ctx, name, false) == nil {
-			w.await(name, Exited)
+			w.await(name, status.Exited)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"stead/runtime/cgroup"
 	"stead/runtime/keeper"
+	"stead/runtime/status"
 
 	"golang.org/x/sys/unix"
 )
@@ -95,9 +96,9 @@ const (
 func (r *Runtime) lookForDrift(all bool) {
 	r.looks.Lock()
 	defer r.looks.Unlock()
-	running := slices.DeleteFunc(r.List(), func(s *Status) bool { return s.State != Running })
+	running := slices.DeleteFunc(r.List(), func(s *status.Status) bool { return s.State != status.Running })
 	changes, files := r.changes(all), r.runFiles()
-	from, _ := slices.BinarySearchFunc(running, r.looks.next, func(s *Status, name string) int { return strings.Compare(s.Name, name) })
+	from, _ := slices.BinarySearchFunc(running, r.looks.next, func(s *status.Status, name string) int { return strings.Compare(s.Name, name) })
 	found, first := false, max(firstLooks, len(running)/4)
 	for i := range running {
 		s, turn := running[(from+i)%len(running)], i < r.looks.turn

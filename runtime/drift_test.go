@@ -3,6 +3,7 @@ package runtime
 import (
 	"os"
 	"os/exec"
+	"stead/runtime/status"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,7 +15,7 @@ func TestDrift(t *testing.T) {
 	body := script(forever) + "\nresources: {memory: 64Mi, swap: 0, cpu: 500m, pids: 50}"
 	before := w.create("web", body)
 	w.awaitOutput("web", "up")
-	check := func() Status {
+	check := func() status.Status {
 		t.Helper()
 		if err := w.Check(ctx, true); err != nil {
 			t.Fatal(err)

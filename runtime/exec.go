@@ -9,6 +9,7 @@ import (
 	"stead/runtime/cgroup"
 	"stead/runtime/keeper"
 	"stead/runtime/launch"
+	"stead/runtime/status"
 	"stead/spec"
 )
 
@@ -90,7 +91,7 @@ func (r *Runtime) rootOf(m *spec.Container) string {
 
 // Details are what `inspect` shows besides the status.
 type Details struct {
-	Status  Status
+	Status  status.Status
 	Root    string   // directory of the host
 	Cgroups []string // directories of the running container; nil if it does not run
 	IDBase  uint32   // host id of its root; 0 without a user namespace

@@ -10,6 +10,7 @@ import (
 
 	"stead/runtime/keeper"
 	"stead/runtime/launch"
+	"stead/runtime/status"
 
 	"golang.org/x/sys/unix"
 )
@@ -154,7 +155,7 @@ func TestOpenOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if all := r.List(); len(all) != 1 || all[0].Name != "web" || all[0].State != Running {
+	if all := r.List(); len(all) != 1 || all[0].Name != "web" || all[0].State != status.Running {
 		t.Errorf("it knows %+v", all)
 	}
 	o.ReadOnly = false

@@ -5,17 +5,18 @@ import (
 
 	"stead/runtime/keeper"
 	"stead/runtime/launch"
+	"stead/runtime/status"
 	"stead/spec"
 
 	"golang.org/x/sys/unix"
 )
 
 // exitOf says what an ending means.
-func exitOf(e *keeper.Ending, stopping bool) *Exit {
+func exitOf(e *keeper.Ending, stopping bool) *status.Exit {
 	if e == nil {
-		return &Exit{Code: -1, Reason: ReasonUnknown}
+		return &status.Exit{Code: -1, Reason: status.ReasonUnknown}
 	}
-	x := &Exit{Code: e.Code}
+	x := &status.Exit{Code: e.Code}
 	if e.Signal != 0 {
 		x.Signal = signalName(e.Signal)
 	}
@@ -23,17 +24,17 @@ func exitOf(e *keeper.Ending, stopping bool) *Exit {
 	case e.Failed != "":
 		x.Reason, x.Message = failedReason(launch.Where(e.Where)), e.Failed
 	case e.Unknown:
-		x.Reason, x.Message = ReasonUnknown, "it ended while no keeper watched"
+		x.Reason, x.Message = status.ReasonUnknown, "it ended while no keeper watched"
 	case e.OOM:
-		x.Reason, x.Message = ReasonOOMKilled, oomMessage(e.OOMLimit)
+		x.Reason, x.Message = status.ReasonOOMKilled, oomMessage(e.OOMLimit)
 	case stopping:
-		x.Reason = ReasonStopped
+		x.Reason = status.ReasonStopped
 	case e.Signal != 0:
-		x.Reason, x.Message = ReasonSignalled, "ended by signal "+x.Signal
+		x.Reason, x.Message = status.ReasonSignalled, "ended by signal "+x.Signal
 	case e.Code == 0:
-		x.Reason = ReasonCompleted
+		x.Reason = status.ReasonCompleted
 	default:
-		x.Reason, x.Message = ReasonError, fmt.Sprintf("exit code %d", e.Code)
+		x.Reason, x.Message = status.ReasonError, fmt.Sprintf("exit code %d", e.Code)
 	}
 	return x
 }
@@ -52,21 +53,21 @@ func oomMessage(limit int64) string {
 func failedReason(w launch.Where) string {
 	switch w {
 	case launch.AtRoot:
-		return ReasonRootfsMissing
+		return status.ReasonRootfsMissing
 	case launch.AtSource:
-		return ReasonMountSourceMissing
+		return status.ReasonMountSourceMissing
 	case launch.AtTarget:
-		return ReasonMountTarget
+		return status.ReasonMountTarget
 	case launch.AtIDMap:
-		return ReasonIdmapUnsupported
+		return status.ReasonIdmapUnsupported
 	case launch.AtCommand:
-		return ReasonCommandNotFound
+		return status.ReasonCommandNotFound
 	case atUser:
-		return ReasonUserNotFound
+		return status.ReasonUserNotFound
 	case atDevice:
-		return ReasonDeviceNotFound
+		return status.ReasonDeviceNotFound
 	}
-	return ReasonStartFailed
+	return status.ReasonStartFailed
 }
 
 // signalName is a signal without SIG: "KILL", or "RTMIN+3".

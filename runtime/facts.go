@@ -9,28 +9,29 @@ import (
 	"time"
 
 	"stead/runtime/keeper"
+	"stead/runtime/status"
 	"stead/spec"
 )
 
 // facts is what is durable about a container: STATE/containers/NAME/container.json.
 // Fields are only ever added; old files stay readable.
 type facts struct {
-	Manifest  *spec.Container `json:"manifest"` // as applied, normalised
-	From      Origin          `json:"from"`
-	CreatedAt time.Time       `json:"createdAt"`
-	IDBase    uint32          `json:"idBase,omitempty"` // of its 65,536 host ids; 0 before its first start with a user namespace
-	StoppedAt *time.Time      `json:"stoppedAt,omitempty"`
-	Unapplied []Unapplied     `json:"unapplied,omitempty"`
-	LastRun   *lastRun        `json:"lastRun,omitempty"`
+	Manifest  *spec.Container    `json:"manifest"` // as applied, normalised
+	From      status.Origin      `json:"from"`
+	CreatedAt time.Time          `json:"createdAt"`
+	IDBase    uint32             `json:"idBase,omitempty"` // of its 65,536 host ids; 0 before its first start with a user namespace
+	StoppedAt *time.Time         `json:"stoppedAt,omitempty"`
+	Unapplied []status.Unapplied `json:"unapplied,omitempty"`
+	LastRun   *lastRun           `json:"lastRun,omitempty"`
 }
 
 // lastRun lets a container that must not run twice (restart policies never and
 // on-failure) be known as run after a reboot, too.
 type lastRun struct {
-	BootID     string    `json:"bootId"`
-	StartedAt  time.Time `json:"startedAt"`
-	FinishedAt time.Time `json:"finishedAt,omitzero"`
-	Exit       *Exit     `json:"exit,omitempty"` // nil while it runs: if the host died then, nobody knows
+	BootID     string       `json:"bootId"`
+	StartedAt  time.Time    `json:"startedAt"`
+	FinishedAt time.Time    `json:"finishedAt,omitzero"`
+	Exit       *status.Exit `json:"exit,omitempty"` // nil while it runs: if the host died then, nobody knows
 }
 
 // began says whether there was such a run. One that was announced on this boot

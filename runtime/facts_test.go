@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"stead/runtime/status"
 	"sync"
 	"testing"
 	"time"
@@ -20,7 +21,7 @@ func (w *world) writeNow(c *container) {
 func TestFactsTwoWriters(t *testing.T) {
 	w := newWorld(t)
 	w.create("job", script("true")+"\nrestart: {policy: never}")
-	w.await("job", Exited)
+	w.await("job", status.Exited)
 	c, _ := w.find("job")
 	for i := range 50 {
 		stop := i%2 == 0
@@ -47,7 +48,7 @@ func TestFactsTwoWriters(t *testing.T) {
 func TestFactsOfRemoved(t *testing.T) {
 	w := newWorld(t)
 	w.create("job", script("true")+"\nrestart: {policy: never}")
-	w.await("job", Exited)
+	w.await("job", status.Exited)
 	old, _ := w.find("job")
 	if err := w.Remove(context.Background(), "job"); err != nil {
 		t.Fatal(err)
@@ -103,7 +104,7 @@ func TestStartGivenUp(t *testing.T) {
 		cancel()
 		s, _ := w.Get("web")
 		_, live, e := w.keeper.Ping(context.Background())
-		if e != nil || (live == 1) != (s.State == Running) {
+		if e != nil || (live == 1) != (s.State == status.Running) {
 			t.Fatalf("attempt %d (%v): it is %s, and the keeper holds %d (%v)", i, err, s.State, live, e)
 		}
 	}

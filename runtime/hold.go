@@ -7,35 +7,9 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"stead/runtime/status"
 	"time"
 )
-
-// Hold is an admin's word that manifests are not to be followed for a while.
-type Hold struct {
-	Since  time.Time `json:"since"`
-	Reason string    `json:"reason,omitempty"`
-}
-
-// Holds are what is on hold on this host: STATE/holds.json. A value is never
-// changed; Hold, Release and HoldRemovals make new ones.
-type Holds struct {
-	Host       *Hold           `json:"host,omitempty"` // everything
-	Containers map[string]Hold `json:"containers,omitempty"`
-	// Removals are those that wait for a confirmation as part of a mass removal,
-	// and why: what is left of it when some is confirmed is no mass any more.
-	Removals map[string]string `json:"removals,omitempty"`
-}
-
-// Of is the hold that a container is under, its own first; nil if none.
-func (h *Holds) Of(name string) *Hold {
-	if h == nil {
-		return nil
-	}
-	if own, held := h.Containers[name]; held {
-		return &own
-	}
-	return h.Host
-}
 
 const holdsFile = "holds.json"
 
@@ -43,10 +17,10 @@ func (r *Runtime) loadHolds() error {
 	file := filepath.Join(r.StateDir, holdsFile)
 	b, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) {
-		r.holds = &Holds{}
+		r.holds = &status.Holds{}
 		return nil
 	}
-	h := &Holds{}
+	h := &status.Holds{}
 	if err == nil {
 		err = json.Unmarshal(b, h)
 	}
@@ -58,7 +32,7 @@ func (r *Runtime) loadHolds() error {
 }
 
 // Holds are what is on hold.
-func (r *Runtime) Holds() *Holds {
+func (r *Runtime) Holds() *status.Holds {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.holds
@@ -67,8 +41,8 @@ func (r *Runtime) Holds() *Holds {
 // Hold puts containers on hold, or with no names the whole host. A hold that is
 // there already gets the new reason and keeps its time.
 func (r *Runtime) Hold(names []string, reason string) error {
-	now := Hold{Since: time.Now().UTC(), Reason: reason}
-	return r.changeHolds(func(h *Holds) {
+	now := status.Hold{Since: time.Now().UTC(), Reason: reason}
+	return r.changeHolds(func(h *status.Holds) {
 		if len(names) == 0 {
 			if h.Host != nil {
 				now.Since = h.Host.Since
@@ -88,7 +62,7 @@ func (r *Runtime) Hold(names []string, reason string) error {
 // Release takes holds back: those of containers, or with no names the host's. A
 // container's own hold outlasts the host's.
 func (r *Runtime) Release(names []string) error {
-	return r.changeHolds(func(h *Holds) {
+	return r.changeHolds(func(h *status.Holds) {
 		if len(names) == 0 {
 			h.Host = nil
 		}
@@ -101,15 +75,15 @@ func (r *Runtime) Release(names []string) error {
 // HoldRemovals notes which removals are held as part of a mass removal, and why,
 // in place of those noted before.
 func (r *Runtime) HoldRemovals(why map[string]string) error {
-	return r.changeHolds(func(h *Holds) { h.Removals = maps.Clone(why) })
+	return r.changeHolds(func(h *status.Holds) { h.Removals = maps.Clone(why) })
 }
 
 // changeHolds changes them on disk first and then in memory.
-func (r *Runtime) changeHolds(change func(*Holds)) error {
+func (r *Runtime) changeHolds(change func(*status.Holds)) error {
 	r.holding.Lock()
 	defer r.holding.Unlock()
 	before := r.Holds()
-	next := &Holds{Host: before.Host, Containers: map[string]Hold{}, Removals: before.Removals}
+	next := &status.Holds{Host: before.Host, Containers: map[string]status.Hold{}, Removals: before.Removals}
 	maps.Copy(next.Containers, before.Containers)
 	change(next)
 	b, err := json.MarshalIndent(next, "", "  ")

@@ -3,6 +3,7 @@ package runtime
 import (
 	"fmt"
 	"math/rand/v2"
+	"stead/runtime/status"
 	"strings"
 	"testing"
 )
@@ -147,7 +148,7 @@ func TestPoolChanges(t *testing.T) {
 	if a, b, d := base("a"), base("b"), base("d"); a != 100_000 || b != 165_536 || d < b+idsEach {
 		t.Errorf("ids begin at %d, %d and %d", a, b, d)
 	}
-	if now, _ := w.Get("b"); now.Pid != s.Pid || now.State != Running {
+	if now, _ := w.Get("b"); now.Pid != s.Pid || now.State != status.Running {
 		t.Errorf("b is %+v", now)
 	}
 	if err := w.Restart(ctx, parse(t, "b", script(forever)+"\nenv: {A: b}"), origin); err != nil {

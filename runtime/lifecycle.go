@@ -8,6 +8,7 @@ import (
 
 	"stead/runtime/fault"
 	"stead/runtime/keeper"
+	"stead/runtime/status"
 	"stead/spec"
 )
 
@@ -49,7 +50,7 @@ func (r *Runtime) save(c *container, change func(*facts)) error {
 // Create makes the container's directory and starts it unless it is suspended.
 // A removed one of that name gets its root back; the result says of when. If
 // only the start fails, the container exists and its status says why.
-func (r *Runtime) Create(ctx context.Context, m *spec.Container, from Origin) (broughtBack string, err error) {
+func (r *Runtime) Create(ctx context.Context, m *spec.Container, from status.Origin) (broughtBack string, err error) {
 	name := m.Metadata.Name
 	c, err := r.find(name)
 	if err != nil {
@@ -88,7 +89,7 @@ func (r *Runtime) Start(ctx context.Context, name string, byPolicy bool) error {
 	r.mu.Lock()
 	s := c.status()
 	r.mu.Unlock()
-	if s.State == Running {
+	if s.State == status.Running {
 		return nil
 	}
 	if byPolicy {
@@ -99,12 +100,12 @@ func (r *Runtime) Start(ctx context.Context, name string, byPolicy bool) error {
 
 // Restart stops the container, applies m and starts it unless m is suspended.
 // Where it can be told beforehand that m can't start, what runs is left alone.
-func (r *Runtime) Restart(ctx context.Context, m *spec.Container, from Origin) error {
+func (r *Runtime) Restart(ctx context.Context, m *spec.Container, from status.Origin) error {
 	c, err := r.find(m.Metadata.Name)
 	if err != nil {
 		return err
 	}
-	if s, _ := r.Get(c.name); s.State == Running && !m.Spec.Suspend && s.StoppedAt == nil {
+	if s, _ := r.Get(c.name); s.State == status.Running && !m.Spec.Suspend && s.StoppedAt == nil {
 		if err := r.preflight(m); err != nil {
 			return fmt.Errorf("start %s: %w", c.name, err)
 		}
@@ -147,7 +148,7 @@ func (r *Runtime) forgetRun(c *container) error {
 }
 
 // Adopt notes that the same meaning now stands elsewhere.
-func (r *Runtime) Adopt(_ context.Context, name string, from Origin) error {
+func (r *Runtime) Adopt(_ context.Context, name string, from status.Origin) error {
 	c, err := r.find(name)
 	if err != nil {
 		return err

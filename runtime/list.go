@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"stead/runtime/keeper"
+	"stead/runtime/status"
 	"stead/spec"
 )
 
@@ -31,10 +32,10 @@ func (r *Runtime) place(name string) (int, bool) {
 // List is what is known about every container, by name. A Status is never changed
 // and is made anew only when something is new of its container: among thousands,
 // deriving and copying them all would be most of a pass.
-func (r *Runtime) List() []*Status {
+func (r *Runtime) List() []*status.Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	all := make([]*Status, len(r.ordered))
+	all := make([]*status.Status, len(r.ordered))
 	for i, c := range r.ordered {
 		all[i] = c.status()
 	}
@@ -42,12 +43,12 @@ func (r *Runtime) List() []*Status {
 }
 
 // Get is what is known about one container.
-func (r *Runtime) Get(name string) (Status, bool) {
+func (r *Runtime) Get(name string) (status.Status, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c, ok := r.byName[name]
 	if !ok {
-		return Status{}, false
+		return status.Status{}, false
 	}
 	return *c.status(), true
 }
@@ -58,11 +59,11 @@ type told struct {
 	rec                  *keeper.Record
 	starting, stopping   bool
 	drift, lost, strayed []string
-	status               *Status
+	status               *status.Status
 }
 
 // status is the last one if it still holds; the caller holds the lock.
-func (c *container) status() *Status {
+func (c *container) status() *status.Status {
 	t := &c.told
 	if t.status == nil || t.facts != c.facts || t.rec != c.rec || t.starting != c.starting || t.stopping != c.stopping ||
 		!slices.Equal(t.drift, c.drift) || !slices.Equal(t.lost, c.lost) || !slices.Equal(t.strayed, c.strayed) {
@@ -71,9 +72,9 @@ func (c *container) status() *Status {
 	return t.status
 }
 
-func (c *container) derive() *Status {
-	s := &Status{
-		Name: c.name, Applied: c.facts.Manifest, From: c.facts.From, State: Created,
+func (c *container) derive() *status.Status {
+	s := &status.Status{
+		Name: c.name, Applied: c.facts.Manifest, From: c.facts.From, State: status.Created,
 		CreatedAt: c.facts.CreatedAt, StoppedAt: c.facts.StoppedAt, Unapplied: c.facts.Unapplied, Drift: c.drift, Lost: c.lost,
 	}
 	if len(c.strayed) > 0 {
@@ -84,35 +85,35 @@ func (c *container) derive() *Status {
 		c.statusOfRecord(s)
 	case c.facts.LastRun.began():
 		l := c.facts.LastRun
-		s.State, s.StartedAt, s.FinishedAt, s.Exit = Exited, l.StartedAt, l.FinishedAt, l.Exit
+		s.State, s.StartedAt, s.FinishedAt, s.Exit = status.Exited, l.StartedAt, l.FinishedAt, l.Exit
 		if s.Exit == nil {
-			s.Exit = &Exit{Code: -1, Reason: ReasonUnknown, Message: "the host went down while it ran"}
+			s.Exit = &status.Exit{Code: -1, Reason: status.ReasonUnknown, Message: "the host went down while it ran"}
 		}
 	}
 	switch {
 	case c.starting:
-		s.State = Starting
-	case c.stopping && s.State == Running:
-		s.State = Stopping
+		s.State = status.Starting
+	case c.stopping && s.State == status.Running:
+		s.State = status.Stopping
 	}
 	return s
 }
 
-func (c *container) statusOfRecord(s *Status) {
+func (c *container) statusOfRecord(s *status.Status) {
 	r := c.rec
 	s.StartedAt, s.FinishedAt, s.Restarts, s.Failures = r.StartedAt, r.FinishedAt, r.Restarts, r.Failures
 	switch r.State {
 	case keeper.Running:
-		s.State, s.Pid = Running, r.Pid
+		s.State, s.Pid = status.Running, r.Pid
 	case keeper.Exited:
-		s.State, s.Exit = Exited, exitOf(r.Ending, r.Stopping)
+		s.State, s.Exit = status.Exited, exitOf(r.Ending, r.Stopping)
 		if failedEarly(r, c.facts.Manifest) {
 			s.Failures++
 		} else {
 			s.Failures = 0
 		}
 	default:
-		s.State = Starting
+		s.State = status.Starting
 	}
 }
 

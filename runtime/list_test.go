@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"stead/runtime/keeper"
+	"stead/runtime/status"
 	"stead/spec"
 )
 
@@ -28,17 +29,17 @@ func TestListMakesAStatusAnewWhenSomethingIsNew(t *testing.T) {
 	for _, story := range []struct {
 		of     string
 		change func()
-		shows  func(s *Status) bool
+		shows  func(s *status.Status) bool
 	}{
-		{"facts", func() { b.facts = &facts{Manifest: b.facts.Manifest, From: Origin{File: "/b.yaml"}} }, func(s *Status) bool { return s.From.File == "/b.yaml" }},
-		{"record", func() { b.rec = &keeper.Record{State: keeper.Running, Pid: 7} }, func(s *Status) bool { return s.Pid == 7 }},
-		{"a stop under way", func() { b.stopping = true }, func(s *Status) bool { return s.State == Stopping }},
-		{"a start under way", func() { b.starting = true }, func(s *Status) bool { return s.State == Starting }},
-		{"drift", func() { b.drift = []string{"pids"} }, func(s *Status) bool { return slices.Equal(s.Drift, []string{"pids"}) }},
-		{"other drift", func() { b.drift = []string{"cpu"} }, func(s *Status) bool { return slices.Equal(s.Drift, []string{"cpu"}) }},
-		{"losses", func() { b.lost = []string{"mount"} }, func(s *Status) bool { return slices.Equal(s.Lost, []string{"mount"}) }},
-		{"strayed files", func() { b.strayed = []string{"record"} }, func(s *Status) bool { return slices.Equal(s.Drift, []string{"cpu", "record"}) }},
-		{"drift mended", func() { b.drift, b.strayed = nil, nil }, func(s *Status) bool { return s.Drift == nil }},
+		{"facts", func() { b.facts = &facts{Manifest: b.facts.Manifest, From: status.Origin{File: "/b.yaml"}} }, func(s *status.Status) bool { return s.From.File == "/b.yaml" }},
+		{"record", func() { b.rec = &keeper.Record{State: keeper.Running, Pid: 7} }, func(s *status.Status) bool { return s.Pid == 7 }},
+		{"a stop under way", func() { b.stopping = true }, func(s *status.Status) bool { return s.State == status.Stopping }},
+		{"a start under way", func() { b.starting = true }, func(s *status.Status) bool { return s.State == status.Starting }},
+		{"drift", func() { b.drift = []string{"pids"} }, func(s *status.Status) bool { return slices.Equal(s.Drift, []string{"pids"}) }},
+		{"other drift", func() { b.drift = []string{"cpu"} }, func(s *status.Status) bool { return slices.Equal(s.Drift, []string{"cpu"}) }},
+		{"losses", func() { b.lost = []string{"mount"} }, func(s *status.Status) bool { return slices.Equal(s.Lost, []string{"mount"}) }},
+		{"strayed files", func() { b.strayed = []string{"record"} }, func(s *status.Status) bool { return slices.Equal(s.Drift, []string{"cpu", "record"}) }},
+		{"drift mended", func() { b.drift, b.strayed = nil, nil }, func(s *status.Status) bool { return s.Drift == nil }},
 	} {
 		before := r.List()
 		if again := r.List(); !slices.Equal(again, before) {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"stead/runtime/keeper"
+	"stead/runtime/status"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,25 +27,25 @@ func TestLostMounts(t *testing.T) {
 	for _, test := range []struct {
 		summary string
 		more    string
-		do      func(s Status)
+		do      func(s status.Status)
 		want    string // of Lost
 	}{
-		{"nothing happens", "", func(Status) {}, ""},
-		{"the directory that it is on is deleted on the host", "", func(Status) { w.must(os.Remove(w.dir("web") + "/upper/data")) }, "mount /data is gone"},
-		{"one with a blank", "", func(Status) { w.must(os.Remove(w.dir("web") + "/upper/a b")) }, "mount /a b is gone"},
-		{"unmounted from outside", "\nsecurity: {userns: host}", func(s Status) { w.inside(s.Pid, func() error { return unix.Unmount("/mnt", 0) }) }, "mount /mnt is gone"},
-		{"made writable", "\nsecurity: {userns: host}", func(s Status) {
+		{"nothing happens", "", func(status.Status) {}, ""},
+		{"the directory that it is on is deleted on the host", "", func(status.Status) { w.must(os.Remove(w.dir("web") + "/upper/data")) }, "mount /data is gone"},
+		{"one with a blank", "", func(status.Status) { w.must(os.Remove(w.dir("web") + "/upper/a b")) }, "mount /a b is gone"},
+		{"unmounted from outside", "\nsecurity: {userns: host}", func(s status.Status) { w.inside(s.Pid, func() error { return unix.Unmount("/mnt", 0) }) }, "mount /mnt is gone"},
+		{"made writable", "\nsecurity: {userns: host}", func(s status.Status) {
 			w.inside(s.Pid, func() error { return unix.Mount("", "/srv", "", unix.MS_REMOUNT|unix.MS_BIND, "") })
 		}, "mount /srv can be written"},
-		{"made read-only", "", func(s Status) {
+		{"made read-only", "", func(s status.Status) {
 			w.inside(s.Pid, func() error {
 				return unix.MountSetattr(unix.AT_FDCWD, "/mnt", 0, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
 			})
 		}, "mount /mnt is read-only"},
-		{"covered", "", func(s Status) {
+		{"covered", "", func(s status.Status) {
 			w.inside(s.Pid, func() error { return unix.Mount("none", "/mnt", "tmpfs", 0, "") })
 		}, "mount /mnt is covered by another"},
-		{"by one that may mount: it may have been itself", mounter, func(s Status) { w.inside(s.Pid, func() error { return unix.Unmount("/mnt", 0) }) }, ""},
+		{"by one that may mount: it may have been itself", mounter, func(s status.Status) { w.inside(s.Pid, func() error { return unix.Unmount("/mnt", 0) }) }, ""},
 	} {
 		for _, looked := range []bool{true, false} { // before it happens
 			if !looked && (test.summary == "made read-only" || test.summary == "covered") {
@@ -116,7 +117,7 @@ func TestStrayedFiles(t *testing.T) {
 		t.Errorf("root leads to %q, %v", to, err)
 	}
 	w.reopen()
-	if s, _ := w.Get("web"); s.State != Running || s.Pid != before.Pid {
+	if s, _ := w.Get("web"); s.State != status.Running || s.Pid != before.Pid {
 		t.Errorf("after another start of the daemon: %+v", s)
 	}
 }
@@ -137,7 +138,7 @@ func TestDeletedKeeperSocket(t *testing.T) {
 		if now := w.keeperPid(); now != holder {
 			t.Errorf("%s: the keeper was process %d and is %d", what, holder, now)
 		}
-		if s, _ := w.Get("web"); s.State != Running || s.Pid != before.Pid {
+		if s, _ := w.Get("web"); s.State != status.Running || s.Pid != before.Pid {
 			t.Errorf("%s: %+v", what, s)
 		}
 		w.create("other", script(forever))

@@ -14,6 +14,7 @@ import (
 	"stead/runtime/keeper"
 	"stead/runtime/logs"
 	"stead/runtime/roottest"
+	"stead/runtime/status"
 	"stead/spec"
 
 	"golang.org/x/sys/unix"
@@ -184,10 +185,10 @@ func parse(t testing.TB, name, body string) *spec.Container {
 
 func script(s string) string { return fmt.Sprintf("command: [sh, -c, %q]", s) }
 
-var origin = Origin{File: "/test.yaml"}
+var origin = status.Origin{File: "/test.yaml"}
 
 // create creates a container; its start may fail if the test says so.
-func (w *world) create(name, body string) Status {
+func (w *world) create(name, body string) status.Status {
 	w.t.Helper()
 	if _, err := w.Create(context.Background(), parse(w.t, name, body), origin); err != nil {
 		w.t.Fatalf("create %s: %v\n%s", name, err, w.output(name))
@@ -197,7 +198,7 @@ func (w *world) create(name, body string) Status {
 }
 
 // await waits until the container is in a state.
-func (w *world) await(name string, state State) Status {
+func (w *world) await(name string, state status.State) status.Status {
 	w.t.Helper()
 	deadline := time.After(20 * time.Second)
 	for {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"stead/runtime/logs"
+	"stead/runtime/status"
 
 	"golang.org/x/sys/unix"
 )
@@ -57,7 +58,7 @@ func TestOutputBurst(t *testing.T) {
 		fmt.Sprintf("\nrestart: {policy: never}\nlogs: {maxSize: %d, keep: %d}", size, keep))
 	w.awaitOutput("web", "the end")
 	took := time.Since(began)
-	w.await("web", Exited)
+	w.await("web", status.Exited)
 	after := w.keeperMemory()
 	t.Logf("%.0f MB/s; keeper %d KiB before, %d KiB after", float64(total)/1e6/took.Seconds(), before>>10, after>>10)
 	if after-before > 16<<20 { // 2 to 6 MiB were seen, the latter with the race detector
@@ -89,7 +90,7 @@ func TestOutputIsKept(t *testing.T) {
 		"long":    {fmt.Sprintf(`head -c %d /dev/zero | tr '\0' y; echo; echo next`, long), strings.Repeat("y", long) + "\nnext\n"},
 	} {
 		w.create(name, script(c.command)+"\nrestart: {policy: never}\nlogs: {maxSize: 64Mi}")
-		w.await(name, Exited)
+		w.await(name, status.Exited)
 		if got := w.output(name); got != c.want {
 			t.Errorf("%s: %d bytes %.80q, want %d bytes %.80q", name, len(got), got, len(c.want), c.want)
 		}
@@ -175,7 +176,7 @@ func TestOutputHostileWriter(t *testing.T) {
 	w.create("hostile", script(`cat /dev/zero | tr '\0' x`)+"\nlogs: {maxSize: 1Mi, keep: 2}")
 	const lines = 200
 	w.create("neighbour", script(fmt.Sprintf("i=0; while [ $i -lt %d ]; do date +%%s.%%N; sleep 0.01; i=$((i+1)); done", lines))+"\nrestart: {policy: never}")
-	w.await("neighbour", Exited)
+	w.await("neighbour", status.Exited)
 	var worst, sum time.Duration
 	n := 0
 	err := logs.Read(ctx, w.LogDir("neighbour"), logs.Options{Tail: -1}, func(r logs.Record) error {
@@ -214,13 +215,13 @@ func BenchmarkLog(b *testing.B) {
 			}
 			defer os.Remove(source)
 			w.create("web", script(c.command)+"\nrestart: {policy: never}\nlogs: {maxSize: 10Mi}\nmounts: {/lines: {source: "+source+"}}")
-			w.await("web", Exited)
+			w.await("web", status.Exited)
 			b.SetBytes(size)
 			for b.Loop() {
 				if err := w.Start(ctx, "web", false); err != nil {
 					b.Fatal(err)
 				}
-				w.await("web", Exited)
+				w.await("web", status.Exited)
 			}
 		})
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"stead/runtime/status"
 	"testing"
 	"time"
 
@@ -84,7 +85,7 @@ func TestPowerLossForgetsNothing(t *testing.T) {
 	for _, name := range []string{"job", "web", "late"} { // as they end with a host
 		s, _ := w.Get(name)
 		w.must(unix.Kill(s.Pid, unix.SIGKILL))
-		w.await(name, Exited)
+		w.await(name, status.Exited)
 	}
 	stop, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()

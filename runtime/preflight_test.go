@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"stead/runtime/launch"
+	"stead/runtime/status"
 )
 
 // A manifest that can't start takes nothing down that runs.
@@ -27,14 +28,14 @@ func TestRestartThatCannotStart(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: error %v, want %q", tt.summary, err, tt.want)
 		}
-		if s, _ := w.Get("web"); s.State != Running || s.Pid != before.Pid || s.Applied.Spec.Command[0] != "sh" {
+		if s, _ := w.Get("web"); s.State != status.Running || s.Pid != before.Pid || s.Applied.Spec.Command[0] != "sh" {
 			t.Errorf("%s: %+v", tt.summary, s)
 		}
 	}
 	if err := w.Restart(ctx, parse(t, "web", script(forever)+"\nenv: {A: b}"), origin); err != nil {
 		t.Error(err)
 	}
-	if s, _ := w.Get("web"); s.State != Running || s.Pid == before.Pid {
+	if s, _ := w.Get("web"); s.State != status.Running || s.Pid == before.Pid {
 		t.Errorf("%+v", s)
 	}
 }

@@ -29,7 +29,7 @@ func probe() {
 	here, err := os.Getwd()
 	say("working directory", fmt.Sprint(here, " ", err))
 	for _, set := range []string{"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp"} {
-		say(set, strings.TrimLeft(status(set)[:len(status(set))-1], "0")+status(set)[len(status(set))-1:])
+		say(set, strings.TrimLeft(procStatus(set)[:len(procStatus(set))-1], "0")+procStatus(set)[len(procStatus(set))-1:])
 	}
 	for _, ns := range []string{"cgroup", "ipc", "mnt", "net", "pid", "user", "uts"} {
 		own, err := os.Readlink("/proc/self/ns/" + ns)

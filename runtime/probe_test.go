@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"stead/runtime/status"
 	"strings"
 	"testing"
 )
@@ -83,7 +84,7 @@ func TestProbe(t *testing.T) {
 	if err := w.evil("web", "probe", "", "args: ["+strings.Join(hostNamespaces(), ", ")+"]"); err != nil {
 		t.Fatal(err)
 	}
-	w.await("web", Exited)
+	w.await("web", status.Exited)
 	if got := w.output("web"); got != probed {
 		t.Errorf("got\n%s", lineDiff(got, probed))
 	}
@@ -92,7 +93,7 @@ func TestProbe(t *testing.T) {
 	if err := w.evil("host", "probe", "", "args: ["+strings.Join(hostNamespaces(), ", ")+"]\nsecurity: {userns: host}"); err != nil {
 		t.Fatal(err)
 	}
-	w.await("host", Exited)
+	w.await("host", status.Exited)
 	want := strings.NewReplacer("namespace user\tits own", "namespace user\tthe host's", "its root is the host's\tno", "its root is the host's\tyes",
 		"mknod of a device\trefused", "mknod of a device\tworks").Replace(probed) // to open it does not
 	const files = "kernel files that can be written\t"

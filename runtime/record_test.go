@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"stead/runtime/keeper"
+	"stead/runtime/status"
 )
 
 // TestRunStateMovesForward: several readers of one boot record finish in any order.
@@ -43,13 +44,13 @@ func TestCheckReadsRecordsAgain(t *testing.T) {
 		want     string
 		wantCode int
 	}{
-		{summary: "the record says how it ended", want: ReasonCompleted},
-		{summary: "nobody saw it end: the process is gone", onDisk: true, want: ReasonUnknown, wantCode: -1},
+		{summary: "the record says how it ended", want: status.ReasonCompleted},
+		{summary: "nobody saw it end: the process is gone", onDisk: true, want: status.ReasonUnknown, wantCode: -1},
 	} {
 		w := newWorld(t)
 		w.create("other", script(forever)) // so that a keeper runs
 		w.create("job", script("true")+"\nrestart: {policy: never}")
-		w.await("job", Exited)
+		w.await("job", status.Exited)
 		c, _ := w.find("job")
 		w.mu.Lock()
 		wrong := *c.rec
@@ -61,13 +62,13 @@ func TestCheckReadsRecordsAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if s, _ := w.Get("job"); s.State != Running {
+		if s, _ := w.Get("job"); s.State != status.Running {
 			t.Fatalf("%s: the test's own change has no effect: %s", tt.summary, s.State)
 		}
 		if err := w.Check(t.Context(), false); err != nil {
 			t.Fatal(err)
 		}
-		if s, _ := w.Get("job"); s.State != Exited || s.Exit == nil || s.Exit.Reason != tt.want || s.Exit.Code != tt.wantCode {
+		if s, _ := w.Get("job"); s.State != status.Exited || s.Exit == nil || s.Exit.Reason != tt.want || s.Exit.Code != tt.wantCode {
 			t.Errorf("%s: after a tick it is %s, exit %+v", tt.summary, s.State, s.Exit)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"stead/runtime/status"
 	"strings"
 	"time"
 
@@ -17,7 +18,7 @@ type Removed struct {
 	Entry     string // of STATE/removed: NAME@20261123T041500Z
 	Path      string // of its directory
 	RemovedAt time.Time
-	From      Origin // where its manifest stood; zero if that is not known
+	From      status.Origin // where its manifest stood; zero if that is not known
 }
 
 const stampFormat = "20060102T150405Z"

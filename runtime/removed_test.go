@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"stead/runtime/roottest"
+	"stead/runtime/status"
 
 	"golang.org/x/sys/unix"
 )
@@ -161,7 +162,7 @@ func TestExpire(t *testing.T) {
 
 func TestHolds(t *testing.T) {
 	r := &Runtime{Options: Options{StateDir: t.TempDir()}}
-	load := func() *Holds {
+	load := func() *status.Holds {
 		t.Helper()
 		r = &Runtime{Options: r.Options}
 		if err := r.loadHolds(); err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"stead/runtime/keeper"
+	"stead/runtime/status"
 
 	"golang.org/x/sys/unix"
 )
@@ -70,7 +71,7 @@ func TestKeeperIsFull(t *testing.T) {
 	for _, c := range clients {
 		c.Close()
 	}
-	w.await("c2", Exited)
+	w.await("c2", status.Exited)
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) { // it has yet to see that they are gone
 		if code, _, _, err := w.exec("c0", "", ExecOptions{Argv: []string{"true"}}); code == 0 && err == nil {
 			break

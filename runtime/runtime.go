@@ -15,6 +15,7 @@ import (
 	"stead/runtime/cgroup"
 	"stead/runtime/fault"
 	"stead/runtime/keeper"
+	"stead/runtime/status"
 	"stead/runtime/weak"
 )
 
@@ -59,7 +60,7 @@ type Runtime struct {
 	unwritten map[*container]bool
 	// removed is the newest entry in STATE/removed of each name.
 	removed map[string]string
-	holds   *Holds
+	holds   *status.Holds
 
 	holding sync.Mutex // one change of holds at a time
 	looks   looks

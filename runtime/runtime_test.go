@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"stead/runtime/status"
 	"strings"
 	"testing"
 	"time"
@@ -18,7 +19,7 @@ const forever = `trap "exit 0" TERM; echo up; while :; do sleep 1000 & wait; don
 func TestLife(t *testing.T) {
 	w := newWorld(t)
 	s := w.create("web", script(forever)+"\nresources: {memory: 64Mi, pids: 20}")
-	if s.State != Running || s.Pid == 0 || s.StartedAt.IsZero() {
+	if s.State != status.Running || s.Pid == 0 || s.StartedAt.IsZero() {
 		t.Fatalf("created: %+v", s)
 	}
 	w.awaitOutput("web", "up")
@@ -27,7 +28,7 @@ func TestLife(t *testing.T) {
 	}
 	t.Run("a daemon's restart changes nothing", func(t *testing.T) {
 		w.reopen()
-		if again, _ := w.Get("web"); again.Pid != s.Pid || again.State != Running {
+		if again, _ := w.Get("web"); again.Pid != s.Pid || again.State != status.Running {
 			t.Errorf("after: %+v", again)
 		}
 	})
@@ -36,8 +37,8 @@ func TestLife(t *testing.T) {
 		if err := w.Stop(ctx, "web"); err != nil {
 			t.Fatal(err)
 		}
-		s := w.await("web", Exited)
-		if s.Exit.Code != 0 || s.Exit.Reason != ReasonStopped || alive(pid) {
+		s := w.await("web", status.Exited)
+		if s.Exit.Code != 0 || s.Exit.Reason != status.ReasonStopped || alive(pid) {
 			t.Errorf("exit %+v", s.Exit)
 		}
 	})
@@ -46,7 +47,7 @@ func TestLife(t *testing.T) {
 		if err := w.Start(ctx, "web", false); err != nil {
 			t.Fatal(err)
 		}
-		w.await("web", Running)
+		w.await("web", status.Running)
 	})
 	t.Run("remove keeps the data, and create brings it back", func(t *testing.T) {
 		if err := w.Remove(ctx, "web"); err != nil {
@@ -73,15 +74,15 @@ func TestEnds(t *testing.T) {
 		reason     string
 		output     string
 	}{
-		{"completed", script("echo fine"), 0, ReasonCompleted, "fine\n"},
-		{"failed", script("echo bad >&2; exit 3"), 3, ReasonError, "bad\n"},
-		{"signalled", script("sh -c 'kill -SEGV $$'; exit 139"), 139, ReasonError, ""},
-		{"oom", script("tail /dev/zero") + "\nresources: {memory: 16Mi, swap: 0}", 137, ReasonOOMKilled, ""},
-		{"no-newline", script("printf half"), 0, ReasonCompleted, "half\n"},
+		{"completed", script("echo fine"), 0, status.ReasonCompleted, "fine\n"},
+		{"failed", script("echo bad >&2; exit 3"), 3, status.ReasonError, "bad\n"},
+		{"signalled", script("sh -c 'kill -SEGV $$'; exit 139"), 139, status.ReasonError, ""},
+		{"oom", script("tail /dev/zero") + "\nresources: {memory: 16Mi, swap: 0}", 137, status.ReasonOOMKilled, ""},
+		{"no-newline", script("printf half"), 0, status.ReasonCompleted, "half\n"},
 	}
 	for _, tt := range tests {
 		w.create(tt.name, tt.body+"\nrestart: {policy: never}")
-		s := w.await(tt.name, Exited)
+		s := w.await(tt.name, status.Exited)
 		if s.Exit.Code != tt.code || s.Exit.Reason != tt.reason {
 			t.Errorf("%s: exit %+v, want %d %s", tt.name, s.Exit, tt.code, tt.reason)
 		}
@@ -97,14 +98,14 @@ func TestEnds(t *testing.T) {
 	})
 	t.Run("exit codes outlast the boot", func(t *testing.T) {
 		w.create("per-boot", script("exit 4")+"\nrestart: {policy: never}\nrunOnce: boot")
-		w.await("per-boot", Exited)
+		w.await("per-boot", status.Exited)
 		w.Close()
 		os.RemoveAll(w.o.RunDir + "/containers")
 		w.open()
-		if s, _ := w.Get("failed"); s.State != Exited || s.Exit == nil || s.Exit.Code != 3 {
+		if s, _ := w.Get("failed"); s.State != status.Exited || s.Exit == nil || s.Exit.Code != 3 {
 			t.Errorf("%+v", s)
 		}
-		if s, _ := w.Get("per-boot"); s.State != Created {
+		if s, _ := w.Get("per-boot"); s.State != status.Created {
 			t.Errorf("once per boot: %+v", s)
 		}
 	})
@@ -118,7 +119,7 @@ func TestInit(t *testing.T) {
 	if err := w.Stop(ctx, "a"); err != nil {
 		t.Fatal(err)
 	}
-	if s := w.await("a", Exited); s.Exit.Code != 6 || strings.Contains(w.output("a"), "pid 1\n") || !strings.Contains(w.output("a"), "asked") {
+	if s := w.await("a", status.Exited); s.Exit.Code != 6 || strings.Contains(w.output("a"), "pid 1\n") || !strings.Contains(w.output("a"), "asked") {
 		t.Errorf("%+v %q", s.Exit, w.output("a"))
 	}
 }
@@ -129,13 +130,13 @@ func TestStartFails(t *testing.T) {
 	os.MkdirAll(root+"/bin", 0o755)
 	os.Symlink("/etc", root+"/out")
 	tests := []struct{ name, body, reason, message string }{
-		{"command", "command: [/bin/nope]", ReasonCommandNotFound, "execute /bin/nope: no such file or directory"},
-		{"rootfs", "command: [sh]\nrootfs: {path: /nonexistent}", ReasonRootfsMissing, "rootfs.path /nonexistent: no such file or directory"},
-		{"user", "command: [sh]\nuser: nosuchuser", ReasonUserNotFound, "user nosuchuser is not in the root's /etc/passwd"},
-		{"group", "command: [sh]\ngroups: [nosuchgroup]", ReasonUserNotFound, "group nosuchgroup is not in the root's /etc/group"},
-		{"source", "command: [sh]\nmounts: {/data: {source: /nonexistent}}", ReasonMountSourceMissing, "open mount source /nonexistent: no such file or directory"},
-		{"target", "command: [sh]\nrootfs: {path: " + root + "}\nmounts: {/out/x: {source: /usr}}", ReasonMountTarget, "a symbolic link there leads out of the root"},
-		{"ulimit", "command: [sh]\nulimits: {nofile: 99999999}", ReasonStartFailed, "more than this host's hard limit"},
+		{"command", "command: [/bin/nope]", status.ReasonCommandNotFound, "execute /bin/nope: no such file or directory"},
+		{"rootfs", "command: [sh]\nrootfs: {path: /nonexistent}", status.ReasonRootfsMissing, "rootfs.path /nonexistent: no such file or directory"},
+		{"user", "command: [sh]\nuser: nosuchuser", status.ReasonUserNotFound, "user nosuchuser is not in the root's /etc/passwd"},
+		{"group", "command: [sh]\ngroups: [nosuchgroup]", status.ReasonUserNotFound, "group nosuchgroup is not in the root's /etc/group"},
+		{"source", "command: [sh]\nmounts: {/data: {source: /nonexistent}}", status.ReasonMountSourceMissing, "open mount source /nonexistent: no such file or directory"},
+		{"target", "command: [sh]\nrootfs: {path: " + root + "}\nmounts: {/out/x: {source: /usr}}", status.ReasonMountTarget, "a symbolic link there leads out of the root"},
+		{"ulimit", "command: [sh]\nulimits: {nofile: 99999999}", status.ReasonStartFailed, "more than this host's hard limit"},
 	}
 	for _, tt := range tests {
 		_, err := w.Create(ctx, parse(t, tt.name, tt.body), origin)
@@ -143,7 +144,7 @@ func TestStartFails(t *testing.T) {
 			t.Errorf("%s: error %v, want %q", tt.name, err, tt.message)
 		}
 		s, _ := w.Get(tt.name)
-		if s.State != Exited || s.Exit == nil || s.Exit.Reason != tt.reason || !strings.Contains(s.Exit.Message, tt.message) || s.Failures != 1 {
+		if s.State != status.Exited || s.Exit == nil || s.Exit.Reason != tt.reason || !strings.Contains(s.Exit.Message, tt.message) || s.Failures != 1 {
 			t.Errorf("%s: %s %+v failures %d, want %s", tt.name, s.State, s.Exit, s.Failures, tt.reason)
 		}
 	}
@@ -176,7 +177,7 @@ func TestStops(t *testing.T) {
 		if took := time.Since(began); took > tt.within {
 			t.Errorf("%s: took %v", tt.name, took)
 		}
-		if s := w.await(tt.name, Exited); s.Exit.Code != tt.code || s.Exit.Reason != ReasonStopped {
+		if s := w.await(tt.name, status.Exited); s.Exit.Code != tt.code || s.Exit.Reason != status.ReasonStopped {
 			t.Errorf("%s: exit %+v, want %d", tt.name, s.Exit, tt.code)
 		}
 	}
@@ -201,13 +202,13 @@ func TestKeeperDies(t *testing.T) {
 		}
 		time.Sleep(5 * time.Millisecond) // there is no event for "another process listens"
 	}
-	for _, was := range []Status{a, b} {
-		if s, _ := w.Get(was.Name); s.Pid != was.Pid || s.State != Running {
+	for _, was := range []status.Status{a, b} {
+		if s, _ := w.Get(was.Name); s.Pid != was.Pid || s.State != status.Running {
 			t.Errorf("after: %+v", s)
 		}
 	}
 	unix.Kill(b.Pid, unix.SIGUSR1)
-	if s := w.await("b", Exited); s.Exit.Code != 5 && s.Exit.Reason != ReasonUnknown {
+	if s := w.await("b", status.Exited); s.Exit.Code != 5 && s.Exit.Reason != status.ReasonUnknown {
 		t.Errorf("exit of the adopted: %+v", s.Exit)
 	} else {
 		t.Logf("exit of the adopted: %+v", s.Exit)
@@ -220,7 +221,7 @@ func TestKeeperDies(t *testing.T) {
 func TestUpdateLive(t *testing.T) {
 	w := newWorld(t)
 	before := w.create("web", script(forever)+"\nresources: {memory: 64Mi, cpu: 500m}")
-	update := func(resources string) Status {
+	update := func(resources string) status.Status {
 		t.Helper()
 		if err := w.Update(ctx, parse(t, "web", script(forever)+"\nresources: "+resources), origin); err != nil {
 			t.Fatal(err)
@@ -270,7 +271,7 @@ func TestMemoryBelowUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, _ := w.Get("hog")
-	if len(s.Unapplied) != 1 || s.Unapplied[0].Have != "200Mi" || s.Unapplied[0].Wanted != "8Mi" || s.State != Running || s.Pid != before.Pid {
+	if len(s.Unapplied) != 1 || s.Unapplied[0].Have != "200Mi" || s.Unapplied[0].Wanted != "8Mi" || s.State != status.Running || s.Pid != before.Pid {
 		t.Errorf("after: %+v", s)
 	}
 	t.Logf("%+v", s.Unapplied)

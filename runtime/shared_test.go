@@ -8,6 +8,7 @@ import (
 
 	"stead/runtime/hostpath"
 	"stead/runtime/launch"
+	"stead/runtime/status"
 )
 
 // A directory that is away when the daemon starts, with the disk that it is on,
@@ -72,7 +73,7 @@ func TestSharedOfBefore(t *testing.T) {
 			t.Errorf("a link in %s: %v", d, err)
 		}
 	}
-	if s, _ := w.Get("web"); s.State != Running || s.Pid == 0 {
+	if s, _ := w.Get("web"); s.State != status.Running || s.Pid == 0 {
 		t.Errorf("web: %+v", s)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"stead/runtime/keeper"
 	"stead/runtime/launch"
 	"stead/runtime/rootfs"
+	"stead/runtime/status"
 	"stead/spec"
 )
 
@@ -235,7 +236,7 @@ func (r *Runtime) makeGroup(c *container, group *cgroup.Group, m *spec.Container
 	if err != nil {
 		return err
 	}
-	var not []Unapplied
+	var not []status.Unapplied
 	for _, x := range refused {
 		path := "spec.resources." + x.Field
 		not = append(not, unapplied(path, x.Message, &spec.Container{}, m, nil))

@@ -8,12 +8,13 @@ import (
 	"stead/runtime/cgroup"
 	"stead/runtime/fault"
 	"stead/runtime/keeper"
+	"stead/runtime/status"
 	"stead/spec"
 )
 
 // Update applies m where only live fields differ. What the kernel refuses keeps
 // its old value and is told by the status.
-func (r *Runtime) Update(ctx context.Context, m *spec.Container, from Origin) error {
+func (r *Runtime) Update(ctx context.Context, m *spec.Container, from status.Origin) error {
 	c, err := r.find(m.Metadata.Name)
 	if err != nil {
 		return err
@@ -27,7 +28,7 @@ func (r *Runtime) Update(ctx context.Context, m *spec.Container, from Origin) er
 		c.updating = false
 		r.mu.Unlock()
 	}()
-	var refused []Unapplied
+	var refused []status.Unapplied
 	if rec != nil && rec.State == keeper.Running {
 		have := limitsOf(f.Manifest)
 		if err := r.mend(c, rec, &have, limitsOf(m)); err != nil {
@@ -41,19 +42,19 @@ func (r *Runtime) Update(ctx context.Context, m *spec.Container, from Origin) er
 
 // updateLive brings limits from what the kernel has to what m says. Where an
 // earlier change was refused the kernel has an older value than `old` says.
-func (r *Runtime) updateLive(ctx context.Context, rec *keeper.Record, have cgroup.Limits, old, m *spec.Container, pending []Unapplied) []Unapplied {
+func (r *Runtime) updateLive(ctx context.Context, rec *keeper.Record, have cgroup.Limits, old, m *spec.Container, pending []status.Unapplied) []status.Unapplied {
 	want := limitsOf(m)
 	for _, u := range pending {
 		forget(&have, u.Path)
 	}
-	var refused []Unapplied
+	var refused []status.Unapplied
 	for _, x := range r.host.Group(rec.ID()).Update(have, want) {
 		path := "spec.resources." + x.Field
 		refused = append(refused, unapplied(path, x.Message, old, m, pending))
 	}
 	if old.Spec.Logs.MaxSize != m.Spec.Logs.MaxSize || logKeep(old) != logKeep(m) {
 		if err := r.keeper.LimitLog(ctx, rec.ID(), int64(m.Spec.Logs.MaxSize), logKeep(m)); err != nil {
-			refused = append(refused, Unapplied{Path: "spec.logs", Message: err.Error()})
+			refused = append(refused, status.Unapplied{Path: "spec.logs", Message: err.Error()})
 		}
 	}
 	return refused
@@ -81,14 +82,14 @@ func forget(l *cgroup.Limits, path string) {
 }
 
 // unapplied says what the container still has: of an earlier refusal, or old.
-func unapplied(path, message string, old, m *spec.Container, pending []Unapplied) Unapplied {
-	u := Unapplied{Path: path, Message: message}
+func unapplied(path, message string, old, m *spec.Container, pending []status.Unapplied) status.Unapplied {
+	u := status.Unapplied{Path: path, Message: message}
 	for _, d := range spec.Diff(old, m) {
 		if d.Path == path {
 			u.Have, u.Wanted = d.Before, d.After
 		}
 	}
-	if i := slices.IndexFunc(pending, func(p Unapplied) bool { return p.Path == path }); i >= 0 {
+	if i := slices.IndexFunc(pending, func(p status.Unapplied) bool { return p.Path == path }); i >= 0 {
 		u.Have = pending[i].Have
 		if u.Wanted == "" {
 			u.Wanted = pending[i].Wanted

@@ -3,6 +3,7 @@ package runtime
 import (
 	"fmt"
 	"os"
+	"stead/runtime/status"
 	"strings"
 	"testing"
 
@@ -36,10 +37,10 @@ func TestKeeperUpgrade(t *testing.T) {
 			t.Fatalf("the keeper was process %d and is %d (%v)", pid, now, err)
 		}
 	}
-	if s := w.await("quick", Exited); s.Exit.Code != 7 {
+	if s := w.await("quick", status.Exited); s.Exit.Code != 7 {
 		t.Errorf("quick: %+v", s.Exit)
 	}
-	if s := w.await("talker", Exited); s.Exit.Code != 9 {
+	if s := w.await("talker", status.Exited); s.Exit.Code != 9 {
 		t.Errorf("talker: %+v", s.Exit)
 	}
 	lines := strings.Split(strings.TrimSpace(w.output("talker")), "\n")
@@ -54,7 +55,7 @@ func TestKeeperUpgrade(t *testing.T) {
 		n := strings.Count(string(raw), "\n")
 		t.Errorf("raw %d lines, tail %q", n, raw[max(0, len(raw)-200):])
 	}
-	if s, _ := w.Get("steady"); s.Pid != steady.Pid || s.State != Running {
+	if s, _ := w.Get("steady"); s.Pid != steady.Pid || s.State != status.Running {
 		t.Errorf("steady: %+v", s)
 	}
 	w.create("later", script(forever)) // and it still launches

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"stead/reconcile"
-	"stead/runtime"
+	"stead/runtime/status"
 )
 
 // What only a start can tell is told in ps and in the log as soon as a manifest
@@ -39,15 +39,15 @@ func TestBadStarts(t *testing.T) {
 		reason, want        string
 	}{
 		{"a command that is not in the root", "command", manifest("command", ""), "[sh,", "[nonsuch,",
-			runtime.ReasonCommandNotFound, "execute nonsuch: no such file or directory (not in the container's root, or its interpreter is not)"},
+			status.ReasonCommandNotFound, "execute nonsuch: no such file or directory (not in the container's root, or its interpreter is not)"},
 		{"a root that is not there", "root", own("root", ""), h.dir + "/root", gone,
-			runtime.ReasonRootfsMissing, "rootfs.path " + gone + ": no such file or directory"},
+			status.ReasonRootfsMissing, "rootfs.path " + gone + ": no such file or directory"},
 		{"a user that does not exist", "user", manifest("user", "  user: nobody\n"), "user: nobody", "user: nonsuch",
-			runtime.ReasonUserNotFound, "user nonsuch is not in the root's /etc/passwd"},
+			status.ReasonUserNotFound, "user nonsuch is not in the root's /etc/passwd"},
 		{"a mount whose source is missing", "source", own("source", "    /mnt: {source: "+h.dir+"/data}\n"), h.dir + "/data", gone,
-			runtime.ReasonMountSourceMissing, "open mount source " + gone + ": no such file or directory"},
+			status.ReasonMountSourceMissing, "open mount source " + gone + ": no such file or directory"},
 		{"a mount target that leads out of the root", "target", own("target", "    /mnt: {source: "+h.dir+"/data}\n"), "/mnt:", "/out/mnt:",
-			runtime.ReasonMountTarget, "mount at /out/mnt: invalid cross-device link (a symbolic link there leads out of the root"},
+			status.ReasonMountTarget, "mount at /out/mnt: invalid cross-device link (a symbolic link there leads out of the root"},
 	}
 	manifests := map[string]string{"bystander": manifest("bystander", "")}
 	for _, row := range rows {

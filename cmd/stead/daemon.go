@@ -18,6 +18,7 @@ import (
 	"stead/reconcile/events"
 	"stead/reconcile/source"
 	"stead/runtime"
+	"stead/runtime/status"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/hashicorp/go-multierror"
@@ -242,7 +243,7 @@ func (d *daemon) stopAll(ctx context.Context, ended error) error {
 	n := 0
 	slots := make(chan struct{}, 32)
 	for _, s := range d.rt.List() {
-		if s.State != runtime.Running && s.State != runtime.Stopping {
+		if s.State != status.Running && s.State != status.Stopping {
 			continue
 		}
 		n++

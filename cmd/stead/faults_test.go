@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"stead/reconcile"
-	"stead/runtime"
+	"stead/runtime/status"
 )
 
 // A manifest that goes bad is told in ps, in validate and in the log; its
@@ -113,11 +113,11 @@ func TestStartsThatFail(t *testing.T) {
 	faults := []struct {
 		name, text, reason, why string
 	}{
-		{"command", strings.Replace(manifest("command", ""), "[sh,", "[nonsuch,", 1), runtime.ReasonCommandNotFound, "nonsuch: no such file"},
-		{"root", strings.Replace(manifest("root", ""), "host: {}", "path: "+h.dir+"/nonsuch", 1), runtime.ReasonRootfsMissing, h.dir + "/nonsuch"},
-		{"user", manifest("user", "  user: nonsuch\n"), runtime.ReasonUserNotFound, "nonsuch"},
-		{"source", manifest("source", "  mounts: {/mnt: {source: "+h.dir+"/nonsuch}}\n"), runtime.ReasonMountSourceMissing, h.dir + "/nonsuch"},
-		{"target", own(manifest("target", "  mounts: {/out/passwd: {source: /usr/lib/os-release}}\n")), runtime.ReasonMountTarget, "/out/passwd"},
+		{"command", strings.Replace(manifest("command", ""), "[sh,", "[nonsuch,", 1), status.ReasonCommandNotFound, "nonsuch: no such file"},
+		{"root", strings.Replace(manifest("root", ""), "host: {}", "path: "+h.dir+"/nonsuch", 1), status.ReasonRootfsMissing, h.dir + "/nonsuch"},
+		{"user", manifest("user", "  user: nonsuch\n"), status.ReasonUserNotFound, "nonsuch"},
+		{"source", manifest("source", "  mounts: {/mnt: {source: "+h.dir+"/nonsuch}}\n"), status.ReasonMountSourceMissing, h.dir + "/nonsuch"},
+		{"target", own(manifest("target", "  mounts: {/out/passwd: {source: /usr/lib/os-release}}\n")), status.ReasonMountTarget, "/out/passwd"},
 	}
 	for _, f := range faults {
 		h.write(f.name+".yaml", f.text)

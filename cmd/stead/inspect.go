@@ -8,6 +8,7 @@ import (
 	"stead/reconcile"
 	"stead/runtime"
 	"stead/runtime/cgroup"
+	"stead/runtime/status"
 	"stead/spec"
 
 	"github.com/spf13/cobra"
@@ -62,7 +63,7 @@ type inspectView struct {
 	APIVersion string                  `json:"apiVersion"`
 	Status     reconcile.ContainerView `json:"status"`
 	Manifest   *spec.Container         `json:"manifest"` // as applied; null before the first time
-	Unapplied  []runtime.Unapplied     `json:"unapplied,omitempty"`
+	Unapplied  []status.Unapplied      `json:"unapplied,omitempty"`
 	Drift      []string                `json:"drift,omitempty"`
 	Paths      *pathsView              `json:"paths,omitempty"`
 	Cgroups    []string                `json:"cgroups"`

@@ -13,6 +13,7 @@ import (
 	"stead/reconcile"
 	"stead/reconcile/source"
 	"stead/runtime"
+	"stead/runtime/status"
 	"stead/spec"
 
 	"github.com/spf13/cobra"
@@ -161,5 +162,5 @@ func planJSON(p reconcile.Plan) planView {
 // nothing is a host of which nothing is known. It serves plans only.
 type nothing struct{ reconcile.Runtime }
 
-func (nothing) List() []*runtime.Status { return nil }
-func (nothing) Holds() *runtime.Holds   { return &runtime.Holds{} }
+func (nothing) List() []*status.Status { return nil }
+func (nothing) Holds() *status.Holds   { return &status.Holds{} }

@@ -1,4 +1,8 @@
-package runtime
+// Package status holds what is known about the containers of this host, as plain data: what
+// they do, how they ended, what was applied, what is on hold. The runtime fills it, the
+// reconciler decides by it, and neither needs the other to read it. It imports spec, and
+// nothing of the kernel.
+package status
 
 import (
 	"slices"
