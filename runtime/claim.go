@@ -7,7 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"stead/runtime/keeper"
+	"stead/runtime/record"
 )
 
 // claim says which directories and cgroup parent belong together on this boot.
@@ -31,7 +31,7 @@ func (e *Mismatch) Error() string {
 // claim refuses a combination in which running containers would be strangers,
 // and notes this one in both directories.
 func (r *Runtime) claim() error {
-	mine := claim{StateDir: resolved(r.StateDir), RunDir: resolved(r.RunDir), CgroupParent: r.host.Parent, BootID: keeper.BootID()}
+	mine := claim{StateDir: resolved(r.StateDir), RunDir: resolved(r.RunDir), CgroupParent: r.host.Parent, BootID: record.BootID()}
 	files := []string{filepath.Join(r.StateDir, "boot.json"), filepath.Join(r.RunDir, "boot.json")}
 	for _, f := range files {
 		b, err := os.ReadFile(f)

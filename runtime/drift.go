@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"stead/runtime/cgroup"
-	"stead/runtime/keeper"
+	"stead/runtime/record"
 	"stead/runtime/status"
 
 	"golang.org/x/sys/unix"
@@ -77,7 +77,7 @@ func (r *Runtime) homes() map[int]string {
 	defer r.mu.Unlock()
 	homes := make(map[int]string, len(r.byName))
 	for _, c := range r.byName {
-		if c.rec != nil && c.rec.State == keeper.Running {
+		if c.rec != nil && c.rec.State == record.Running {
 			homes[c.rec.Pid] = c.rec.ID()
 		}
 	}
@@ -170,7 +170,7 @@ func (r *Runtime) lookAtCgroup(c *container, changes cgroup.Changes, turn bool) 
 	c.suspect = c.suspect || turn || changes.All || rec != nil && changes.Groups[rec.ID()]
 	suspect := c.suspect
 	r.mu.Unlock()
-	if rec == nil || rec.State != keeper.Running || !suspect && (!changes.Moved || r.host.Group(rec.ID()).Holds(rec.Pid)) {
+	if rec == nil || rec.State != record.Running || !suspect && (!changes.Moved || r.host.Group(rec.ID()).Holds(rec.Pid)) {
 		return false
 	}
 	drift := r.driftOf(f, rec)
@@ -185,7 +185,7 @@ func (r *Runtime) lookAtCgroup(c *container, changes cgroup.Changes, turn bool) 
 	return found
 }
 
-func (r *Runtime) driftOf(f *facts, rec *keeper.Record) (drift []string) {
+func (r *Runtime) driftOf(f *facts, rec *record.Record) (drift []string) {
 	group := r.host.Group(rec.ID())
 	if !group.Holds(rec.Pid) {
 		drift = append(drift, cgroupLeft)
@@ -217,7 +217,7 @@ func isUnapplied(f *facts, path string) bool {
 // mend puts right what drift says: the processes back into their cgroup, the
 // limits back to what they were. It returns the limits that need writing as
 // unknown in have.
-func (r *Runtime) mend(c *container, rec *keeper.Record, have *cgroup.Limits, want cgroup.Limits) error {
+func (r *Runtime) mend(c *container, rec *record.Record, have *cgroup.Limits, want cgroup.Limits) error {
 	f, _ := r.known(c)
 	if err := r.mendFiles(c, f, rec); err != nil {
 		return err

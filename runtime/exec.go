@@ -9,6 +9,7 @@ import (
 	"stead/runtime/cgroup"
 	"stead/runtime/keeper"
 	"stead/runtime/launch"
+	"stead/runtime/record"
 	"stead/runtime/status"
 	"stead/spec"
 )
@@ -51,7 +52,7 @@ func (r *Runtime) execResolved(ctx context.Context, name string, o ExecOptions, 
 		return nil, err
 	}
 	f, rec := r.known(c)
-	if rec == nil || rec.State != keeper.Running {
+	if rec == nil || rec.State != record.Running {
 		return nil, fmt.Errorf("exec in %s: it does not run", name)
 	}
 	m := *f.Manifest
@@ -111,7 +112,7 @@ func (r *Runtime) Inspect(name string) (Details, error) {
 	d := Details{Status: s, Root: r.rootOf(f.Manifest), IDBase: f.IDBase, LogDir: r.LogDir(name)}
 	if rec != nil {
 		d.Nonce, d.IDBase = rec.Nonce, rec.IDBase
-		if rec.State == keeper.Running {
+		if rec.State == record.Running {
 			dirs, into := r.host.Group(rec.ID()).Join()
 			d.Cgroups = append(dirs, into)
 			u := r.host.Group(rec.ID()).Usage()

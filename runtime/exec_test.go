@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"stead/runtime/keeper"
 	"stead/runtime/launch"
+	"stead/runtime/record"
 	"stead/runtime/status"
 
 	"golang.org/x/sys/unix"
@@ -138,7 +138,7 @@ func TestOpenOnly(t *testing.T) {
 	w.create("web", script(forever))
 	w.create("db", script(forever))
 	w.awaitOutput("web", "up")
-	for _, file := range []string{w.dir("db") + "/" + factsFile, keeper.RecordPath(w.RunDir, w.byName["db"].rec.ID())} {
+	for _, file := range []string{w.dir("db") + "/" + factsFile, record.Path(w.RunDir, w.byName["db"].rec.ID())} {
 		aside := file + ".aside"
 		if err := os.Rename(file, aside); err != nil {
 			t.Fatal(err)

@@ -3,8 +3,8 @@ package runtime
 import (
 	"fmt"
 
-	"stead/runtime/keeper"
 	"stead/runtime/launch"
+	"stead/runtime/record"
 	"stead/runtime/status"
 	"stead/spec"
 
@@ -12,7 +12,7 @@ import (
 )
 
 // exitOf says what an ending means.
-func exitOf(e *keeper.Ending, stopping bool) *status.Exit {
+func exitOf(e *record.Ending, stopping bool) *status.Exit {
 	if e == nil {
 		return &status.Exit{Code: -1, Reason: status.ReasonUnknown}
 	}

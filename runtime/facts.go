@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"stead/runtime/keeper"
+	"stead/runtime/record"
 	"stead/runtime/status"
 	"stead/spec"
 )
@@ -37,7 +37,7 @@ type lastRun struct {
 // began says whether there was such a run. One that was announced on this boot
 // and has no boot record was never launched: the daemon died in between.
 func (l *lastRun) began() bool {
-	return l != nil && (l.Exit != nil || l.BootID != keeper.BootID())
+	return l != nil && (l.Exit != nil || l.BootID != record.BootID())
 }
 
 const factsFile = "container.json"

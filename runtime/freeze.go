@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"stead/runtime/keeper"
+	"stead/runtime/record"
 )
 
 // thawAll lets the keeper go on where somebody froze it, by its own group or with all
@@ -30,7 +30,7 @@ func (r *Runtime) thawAll() error {
 
 // thawInterrupted lets a container go on that was held still by a change of its
 // limits when whoever made it died. One that was frozen by hand is drift.
-func (r *Runtime) thawInterrupted(rec *keeper.Record) error {
+func (r *Runtime) thawInterrupted(rec *record.Record) error {
 	g := r.host.Group(rec.ID())
 	if !g.FrozenByUs() {
 		return nil

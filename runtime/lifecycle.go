@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"stead/runtime/fault"
-	"stead/runtime/keeper"
+	"stead/runtime/record"
 	"stead/runtime/status"
 	"stead/spec"
 )
@@ -133,7 +133,7 @@ func (r *Runtime) Restart(ctx context.Context, m *spec.Container, from status.Or
 // us would take its end for that of a run which is yet to begin.
 func (r *Runtime) forgetRun(c *container) error {
 	_, rec := r.known(c)
-	if rec == nil || rec.State != keeper.Exited {
+	if rec == nil || rec.State != record.Exited {
 		return nil
 	}
 	r.mu.Lock()
@@ -144,7 +144,7 @@ func (r *Runtime) forgetRun(c *container) error {
 			return err
 		}
 	}
-	return keeper.Forget(r.RunDir, rec.ID())
+	return record.Forget(r.RunDir, rec.ID())
 }
 
 // Adopt notes that the same meaning now stands elsewhere.
@@ -215,7 +215,7 @@ func (r *Runtime) Remove(ctx context.Context, name string) error {
 	}
 	fault.Point("remove-put-away")
 	if rec != nil { // last: a container without a record of its run would be run again
-		if err := keeper.Forget(r.RunDir, rec.ID()); err != nil {
+		if err := record.Forget(r.RunDir, rec.ID()); err != nil {
 			r.Log.Error("clean up", "container", name, "error", err)
 		}
 	}

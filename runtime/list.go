@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"stead/runtime/keeper"
+	"stead/runtime/record"
 	"stead/runtime/status"
 	"stead/spec"
 )
@@ -56,7 +56,7 @@ func (r *Runtime) Get(name string) (status.Status, bool) {
 // told is a status and all that it was derived from.
 type told struct {
 	facts                *facts
-	rec                  *keeper.Record
+	rec                  *record.Record
 	starting, stopping   bool
 	drift, lost, strayed []string
 	status               *status.Status
@@ -103,9 +103,9 @@ func (c *container) statusOfRecord(s *status.Status) {
 	r := c.rec
 	s.StartedAt, s.FinishedAt, s.Restarts, s.Failures = r.StartedAt, r.FinishedAt, r.Restarts, r.Failures
 	switch r.State {
-	case keeper.Running:
+	case record.Running:
 		s.State, s.Pid = status.Running, r.Pid
-	case keeper.Exited:
+	case record.Exited:
 		s.State, s.Exit = status.Exited, exitOf(r.Ending, r.Stopping)
 		if failedEarly(r, c.facts.Manifest) {
 			s.Failures++
@@ -119,7 +119,7 @@ func (c *container) statusOfRecord(s *status.Status) {
 
 // failedEarly says whether a run counts for the back-off: it ended sooner than
 // the longest delay, or never began.
-func failedEarly(r *keeper.Record, c *spec.Container) bool {
+func failedEarly(r *record.Record, c *spec.Container) bool {
 	if r.Stopping {
 		return false
 	}

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"testing"
 
-	"stead/runtime/keeper"
+	"stead/runtime/record"
 	"stead/runtime/status"
 	"stead/spec"
 )
@@ -32,7 +32,7 @@ func TestListMakesAStatusAnewWhenSomethingIsNew(t *testing.T) {
 		shows  func(s *status.Status) bool
 	}{
 		{"facts", func() { b.facts = &facts{Manifest: b.facts.Manifest, From: status.Origin{File: "/b.yaml"}} }, func(s *status.Status) bool { return s.From.File == "/b.yaml" }},
-		{"record", func() { b.rec = &keeper.Record{State: keeper.Running, Pid: 7} }, func(s *status.Status) bool { return s.Pid == 7 }},
+		{"record", func() { b.rec = &record.Record{State: record.Running, Pid: 7} }, func(s *status.Status) bool { return s.Pid == 7 }},
 		{"a stop under way", func() { b.stopping = true }, func(s *status.Status) bool { return s.State == status.Stopping }},
 		{"a start under way", func() { b.starting = true }, func(s *status.Status) bool { return s.State == status.Starting }},
 		{"drift", func() { b.drift = []string{"pids"} }, func(s *status.Status) bool { return slices.Equal(s.Drift, []string{"pids"}) }},

@@ -11,8 +11,8 @@ import (
 	"strings"
 	"unique"
 
-	"stead/runtime/keeper"
 	"stead/runtime/launch"
+	"stead/runtime/record"
 	"stead/spec"
 
 	"golang.org/x/sys/unix"
@@ -162,11 +162,11 @@ func (r *Runtime) lookAtMounts(c *container, files map[string]bool, closely bool
 	r.mu.Lock()
 	f, rec, seen := c.facts, c.rec, c.seen
 	r.mu.Unlock()
-	if rec == nil || rec.State != keeper.Running {
+	if rec == nil || rec.State != record.Running {
 		return false
 	}
 	if !seen.ran {
-		ran, _, err := launch.ReadRan(keeper.RanPath(r.RunDir, rec.ID()))
+		ran, _, err := launch.ReadRan(record.RanPath(r.RunDir, rec.ID()))
 		if !ran && err == nil {
 			return false // before its execve not all is mounted
 		}
@@ -217,7 +217,7 @@ func (r *Runtime) lookAtDir(s *seen, f *facts) {
 }
 
 // lookAtFiles looks which of a run's files are not among those that there are.
-func (r *Runtime) lookAtFiles(c *container, s *seen, rec *keeper.Record, files map[string]bool) {
+func (r *Runtime) lookAtFiles(c *container, s *seen, rec *record.Record, files map[string]bool) {
 	gone := func(file string) bool { // what began since the files were listed is not among them
 		if files[filepath.Base(file)] {
 			return false
@@ -225,8 +225,8 @@ func (r *Runtime) lookAtFiles(c *container, s *seen, rec *keeper.Record, files m
 		_, err := os.Lstat(file)
 		return errors.Is(err, os.ErrNotExist)
 	}
-	s.recordless = gone(keeper.RecordPath(r.RunDir, rec.ID()))
-	for _, pipe := range []string{keeper.StdoutPath(r.RunDir, rec.ID()), keeper.StderrPath(r.RunDir, rec.ID())} {
+	s.recordless = gone(record.Path(r.RunDir, rec.ID()))
+	for _, pipe := range []string{record.StdoutPath(r.RunDir, rec.ID()), record.StderrPath(r.RunDir, rec.ID())} {
 		if c.noPipes != rec && gone(pipe) {
 			// The keeper holds it, and nobody can give it a name again.
 			r.Log.Warn("a pipe of its output was deleted by hand: what it writes is lost from when the keeper ends; stead restart makes new ones", "container", c.name, "pipe", pipe)
@@ -236,7 +236,7 @@ func (r *Runtime) lookAtFiles(c *container, s *seen, rec *keeper.Record, files m
 }
 
 // mendFiles puts back what strayed.
-func (r *Runtime) mendFiles(c *container, f *facts, rec *keeper.Record) error {
+func (r *Runtime) mendFiles(c *container, f *facts, rec *record.Record) error {
 	r.mu.Lock()
 	any := len(c.strayed) > 0
 	c.strayed = nil
@@ -244,5 +244,5 @@ func (r *Runtime) mendFiles(c *container, f *facts, rec *keeper.Record) error {
 	if !any {
 		return nil
 	}
-	return errors.Join(keeper.Relink(filepath.Join(r.dir(c.name), "root"), r.rootOf(f.Manifest)), rec.Restore(r.RunDir))
+	return errors.Join(record.Relink(filepath.Join(r.dir(c.name), "root"), r.rootOf(f.Manifest)), rec.Restore(r.RunDir))
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"stead/runtime/keeper"
+	"stead/runtime/record"
 	"stead/runtime/status"
 
 	"golang.org/x/sys/unix"
@@ -103,7 +104,7 @@ func TestStrayedFiles(t *testing.T) {
 	w.awaitOutput("web", "up")
 	rec := w.byName["web"].rec
 	w.must(os.Remove(w.dir("web") + "/root"))
-	w.must(os.Remove(keeper.RecordPath(w.RunDir, rec.ID())))
+	w.must(os.Remove(record.Path(w.RunDir, rec.ID())))
 	w.must(w.Check(ctx, true))
 	if s, _ := w.Get("web"); !slices.Equal(s.Drift, []string{"root link is gone", "boot record is gone"}) {
 		t.Errorf("drift %v", s.Drift)

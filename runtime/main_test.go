@@ -13,6 +13,7 @@ import (
 	"stead/runtime/cgroup"
 	"stead/runtime/keeper"
 	"stead/runtime/logs"
+	"stead/runtime/record"
 	"stead/runtime/roottest"
 	"stead/runtime/status"
 	"stead/spec"
@@ -130,7 +131,7 @@ func (w *world) count() (l leftovers) {
 	for _, p := range procs {
 		var pid int
 		fmt.Sscanf(p, "/proc/%d/", &pid)
-		_, lives := keeper.StartTime(pid) // a zombie waits for its parent, which may be another
+		_, lives := record.StartTime(pid) // a zombie waits for its parent, which may be another
 		if b, _ := os.ReadFile(p); lives && strings.Contains(string(b), "/"+w.o.CgroupParent+"/") {
 			l.processes++
 		}

@@ -4,13 +4,13 @@ import (
 	"errors"
 	"os"
 
-	"stead/runtime/keeper"
+	"stead/runtime/record"
 
 	"golang.org/x/sys/unix"
 )
 
-func (r *Runtime) makePipes(rec *keeper.Record) error {
-	for _, p := range []string{keeper.StdoutPath(r.RunDir, rec.ID()), keeper.StderrPath(r.RunDir, rec.ID())} {
+func (r *Runtime) makePipes(rec *record.Record) error {
+	for _, p := range []string{record.StdoutPath(r.RunDir, rec.ID()), record.StderrPath(r.RunDir, rec.ID())} {
 		if err := unix.Mkfifo(p, 0o600); err != nil {
 			return &os.PathError{Op: "mkfifo", Path: p, Err: err}
 		}
@@ -19,12 +19,12 @@ func (r *Runtime) makePipes(rec *keeper.Record) error {
 			return err
 		}
 	}
-	return os.WriteFile(keeper.RanPath(r.RunDir, rec.ID()), nil, 0o600)
+	return os.WriteFile(record.RanPath(r.RunDir, rec.ID()), nil, 0o600)
 }
 
 // clearPipes removes what only a container that runs has need of.
 func (r *Runtime) clearPipes(id string) {
-	for _, p := range []string{keeper.StdoutPath(r.RunDir, id), keeper.StderrPath(r.RunDir, id), keeper.RanPath(r.RunDir, id), keeper.PreparedPath(r.RunDir, id)} {
+	for _, p := range []string{record.StdoutPath(r.RunDir, id), record.StderrPath(r.RunDir, id), record.RanPath(r.RunDir, id), record.PreparedPath(r.RunDir, id)} {
 		if err := os.Remove(p); err != nil && !errors.Is(err, os.ErrNotExist) {
 			r.Log.Error("clean up", "error", err)
 		}

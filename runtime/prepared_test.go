@@ -9,6 +9,7 @@ import (
 
 	"stead/runtime/cgroup"
 	"stead/runtime/keeper"
+	"stead/runtime/record"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,7 +45,7 @@ func TestExecPrepared(t *testing.T) {
 	if _, err := ask("nobody"); err == nil || !strings.Contains(err.Error(), keeper.ErrUnprepared.Error()) {
 		t.Errorf("as another user: %v", err)
 	}
-	file := keeper.PreparedPath(w.RunDir, w.byName["web"].rec.ID())
+	file := record.PreparedPath(w.RunDir, w.byName["web"].rec.ID())
 	for _, text := range []string{"", `{"Process"`} {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

@@ -4,19 +4,19 @@ import (
 	"fmt"
 	"time"
 
-	"stead/runtime/keeper"
+	"stead/runtime/record"
 )
 
 // previousRun is the last one that began before a start: that of the record, of
 // an earlier one, or the one that the facts remember from before a boot.
-func previousRun(f *facts, last *keeper.Record) *keeper.Run {
+func previousRun(f *facts, last *record.Record) *record.Run {
 	switch {
 	case last != nil && !last.StartedAt.IsZero():
-		return &keeper.Run{StartedAt: last.StartedAt, FinishedAt: last.FinishedAt}
+		return &record.Run{StartedAt: last.StartedAt, FinishedAt: last.FinishedAt}
 	case last != nil:
 		return last.Previous // the start failed before there was a process
 	case f.LastRun.began():
-		return &keeper.Run{StartedAt: f.LastRun.StartedAt, FinishedAt: f.LastRun.FinishedAt}
+		return &record.Run{StartedAt: f.LastRun.StartedAt, FinishedAt: f.LastRun.FinishedAt}
 	}
 	return nil
 }

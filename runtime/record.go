@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"stead/runtime/keeper"
+	"stead/runtime/record"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,7 +19,7 @@ import (
 // advance makes rec what memory says of the current run of c, unless memory knows
 // better: a run goes from creating to running to exited and never back, and a record of
 // another run says nothing about this one. The caller holds Runtime.mu.
-func (c *container) advance(rec *keeper.Record) {
+func (c *container) advance(rec *record.Record) {
 	if c.rec == nil || c.rec.ID() != rec.ID() || phase(rec.State) < phase(c.rec.State) {
 		return
 	}
@@ -27,20 +28,20 @@ func (c *container) advance(rec *keeper.Record) {
 
 // beginRun makes rec, of a start that is about to happen, the current run of c. The
 // caller holds Runtime.mu.
-func (c *container) beginRun(rec *keeper.Record) { c.rec, c.readAt = rec, stamp{} }
+func (c *container) beginRun(rec *record.Record) { c.rec, c.readAt = rec, stamp{} }
 
-func phase(s keeper.State) int {
+func phase(s record.State) int {
 	switch s {
-	case keeper.Running:
+	case record.Running:
 		return 1
-	case keeper.Exited:
+	case record.Exited:
 		return 2
 	}
 	return 0
 }
 
 // advance is container.advance for who does not hold the lock.
-func (r *Runtime) advance(c *container, rec *keeper.Record) {
+func (r *Runtime) advance(c *container, rec *record.Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c.advance(rec)
@@ -67,7 +68,7 @@ func stampOf(file string) (stamp, error) {
 func (r *Runtime) resync(ctx context.Context) {
 	type run struct {
 		c    *container
-		rec  *keeper.Record
+		rec  *record.Record
 		read stamp
 	}
 	var open []run
@@ -79,7 +80,7 @@ func (r *Runtime) resync(ctx context.Context) {
 	}
 	r.mu.Unlock()
 	for _, o := range open {
-		now, err := stampOf(keeper.RecordPath(r.RunDir, o.rec.ID())) // before it is read: a later version is read on the next tick
+		now, err := stampOf(record.Path(r.RunDir, o.rec.ID())) // before it is read: a later version is read on the next tick
 		if err != nil {
 			continue // the look for drift restores it
 		}
@@ -89,7 +90,7 @@ func (r *Runtime) resync(ctx context.Context) {
 			o.c.readAt = now
 			r.mu.Unlock()
 		}
-		if o.rec.State == keeper.Running && errors.Is(unix.Kill(o.rec.Pid, 0), unix.ESRCH) {
+		if o.rec.State == record.Running && errors.Is(unix.Kill(o.rec.Pid, 0), unix.ESRCH) {
 			r.processGone(ctx, o.c, o.rec.ID())
 		}
 	}
@@ -102,13 +103,13 @@ func (r *Runtime) processGone(ctx context.Context, c *container, id string) {
 	if !errors.Is(err, keeper.ErrMissing) {
 		return
 	}
-	rec, err := keeper.ReadRecord(r.RunDir, id) // again: the keeper writes it before it lets go
+	rec, err := record.Read(r.RunDir, id) // again: the keeper writes it before it lets go
 	if err != nil {
 		return
 	}
-	if rec.State != keeper.Exited {
+	if rec.State != record.Exited {
 		r.Log.Warn("the process is gone and no keeper saw it end", "container", c.name, "pid", rec.Pid)
-		rec.State, rec.FinishedAt, rec.Ending = keeper.Exited, time.Now(), &keeper.Ending{Code: -1, Unknown: true}
+		rec.State, rec.FinishedAt, rec.Ending = record.Exited, time.Now(), &record.Ending{Code: -1, Unknown: true}
 		if err := rec.Write(r.RunDir); err != nil && !errors.Is(err, os.ErrNotExist) {
 			r.Log.Error("cannot record the end", "container", c.name, "error", err)
 			return

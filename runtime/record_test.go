@@ -4,27 +4,27 @@ import (
 	"testing"
 	"time"
 
-	"stead/runtime/keeper"
+	"stead/runtime/record"
 	"stead/runtime/status"
 )
 
 // TestRunStateMovesForward: several readers of one boot record finish in any order.
 // The one that read the older state must not put it over the newer one.
 func TestRunStateMovesForward(t *testing.T) {
-	record := func(nonce string, s keeper.State) *keeper.Record {
-		return &keeper.Record{Name: "job", Nonce: nonce, State: s}
+	run := func(nonce string, s record.State) *record.Record {
+		return &record.Record{Name: "job", Nonce: nonce, State: s}
 	}
 	for _, tt := range []struct {
 		summary   string
-		has, read *keeper.Record
-		want      keeper.State
+		has, read *record.Record
+		want      record.State
 	}{
-		{summary: "a start is on its way", has: record("1", keeper.Creating), read: record("1", keeper.Running), want: keeper.Running},
-		{summary: "it ends", has: record("1", keeper.Running), read: record("1", keeper.Exited), want: keeper.Exited},
-		{summary: "it ends before anybody saw it run", has: record("1", keeper.Creating), read: record("1", keeper.Exited), want: keeper.Exited},
-		{summary: "a late reader says that it runs", has: record("1", keeper.Exited), read: record("1", keeper.Running), want: keeper.Exited},
-		{summary: "a late reader says that it is being created", has: record("1", keeper.Running), read: record("1", keeper.Creating), want: keeper.Running},
-		{summary: "a late reader of an earlier run", has: record("2", keeper.Running), read: record("1", keeper.Exited), want: keeper.Running},
+		{summary: "a start is on its way", has: run("1", record.Creating), read: run("1", record.Running), want: record.Running},
+		{summary: "it ends", has: run("1", record.Running), read: run("1", record.Exited), want: record.Exited},
+		{summary: "it ends before anybody saw it run", has: run("1", record.Creating), read: run("1", record.Exited), want: record.Exited},
+		{summary: "a late reader says that it runs", has: run("1", record.Exited), read: run("1", record.Running), want: record.Exited},
+		{summary: "a late reader says that it is being created", has: run("1", record.Running), read: run("1", record.Creating), want: record.Running},
+		{summary: "a late reader of an earlier run", has: run("2", record.Running), read: run("1", record.Exited), want: record.Running},
 	} {
 		c := &container{name: "job", rec: tt.has}
 		c.advance(tt.read)
@@ -54,7 +54,7 @@ func TestCheckReadsRecordsAgain(t *testing.T) {
 		c, _ := w.find("job")
 		w.mu.Lock()
 		wrong := *c.rec
-		wrong.State, wrong.Ending, wrong.FinishedAt = keeper.Running, nil, time.Time{}
+		wrong.State, wrong.Ending, wrong.FinishedAt = record.Running, nil, time.Time{}
 		c.rec, c.settled = &wrong, ""
 		w.mu.Unlock()
 		if tt.onDisk {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"stead/runtime/keeper"
+	"stead/runtime/record"
 
 	"github.com/hashicorp/go-multierror"
 	"golang.org/x/sys/unix"
@@ -16,7 +17,7 @@ import (
 // without a process, ends that nobody noted, records, groups and pipes of no
 // container. It runs under the state directory's lock, before anything else.
 func (r *Runtime) recover(ctx context.Context) error {
-	records, err := keeper.ReadRecords(r.RunDir)
+	records, err := record.ReadAll(r.RunDir)
 	if err != nil {
 		r.Log.Error("read boot records", "error", err)
 	}
@@ -42,9 +43,9 @@ func (r *Runtime) recover(ctx context.Context) error {
 	return nil
 }
 
-func (r *Runtime) anyAlive(records []*keeper.Record) bool {
+func (r *Runtime) anyAlive(records []*record.Record) bool {
 	for _, rec := range records {
-		if rec.State == keeper.Running && rec.BootID == keeper.BootID() {
+		if rec.State == record.Running && rec.BootID == record.BootID() {
 			return true
 		}
 	}
@@ -52,28 +53,28 @@ func (r *Runtime) anyAlive(records []*keeper.Record) bool {
 }
 
 // recoverOne says whether the record is still of use.
-func (r *Runtime) recoverOne(ctx context.Context, rec *keeper.Record) (keep bool, err error) {
+func (r *Runtime) recoverOne(ctx context.Context, rec *record.Record) (keep bool, err error) {
 	r.mu.Lock()
 	c := r.byName[rec.Name]
 	mine := c != nil && c.rec != nil && c.rec.ID() == rec.ID()
 	r.mu.Unlock()
-	now, err := keeper.ReadRecord(r.RunDir, rec.ID()) // the keeper may have changed it
+	now, err := record.Read(r.RunDir, rec.ID()) // the keeper may have changed it
 	if err != nil {
 		return false, err
 	}
 	switch {
-	case now.BootID != keeper.BootID():
+	case now.BootID != record.BootID():
 		return false, nil
-	case !mine && now.State == keeper.Running && now.Alive():
+	case !mine && now.State == record.Running && now.Alive():
 		// Superseded by a later start, or its container is gone: it must not live.
 		return false, r.endStray(ctx, now)
 	case !mine:
 		return false, nil
-	case now.State == keeper.Creating:
+	case now.State == record.Creating:
 		return true, r.undoStart(ctx, c, now)
 	}
 	r.advance(c, now)
-	if now.State == keeper.Exited {
+	if now.State == record.Exited {
 		r.settle(now.ID())
 	}
 	return true, errors.Join(r.thawInterrupted(now), now.Point(r.RunDir)) // a program that made no link may have started it
@@ -81,9 +82,9 @@ func (r *Runtime) recoverOne(ctx context.Context, rec *keeper.Record) (keep bool
 
 // undoStart: the daemon died in the middle of a start. With the keeper asked,
 // there either is a process on record by now, or there never will be one.
-func (r *Runtime) undoStart(ctx context.Context, c *container, rec *keeper.Record) error {
+func (r *Runtime) undoStart(ctx context.Context, c *container, rec *record.Record) error {
 	err := r.keeper.Signal(ctx, rec.ID(), 0, false) // returns when a start under way is over
-	if now, e := keeper.ReadRecord(r.RunDir, rec.ID()); e == nil && now.State != keeper.Creating {
+	if now, e := record.Read(r.RunDir, rec.ID()); e == nil && now.State != record.Creating {
 		r.advance(c, now)
 		r.settle(now.ID())
 		return nil
@@ -91,7 +92,7 @@ func (r *Runtime) undoStart(ctx context.Context, c *container, rec *keeper.Recor
 	if err != nil && !errors.Is(err, keeper.ErrNoKeeper) && !errors.Is(err, keeper.ErrMissing) {
 		return err
 	}
-	rec.State, rec.Ending = keeper.Exited, &keeper.Ending{Code: 125, Failed: "the start was interrupted before the command ran", Where: "step"}
+	rec.State, rec.Ending = record.Exited, &record.Ending{Code: 125, Failed: "the start was interrupted before the command ran", Where: "step"}
 	rec.FinishedAt = rec.CreatedAt
 	if err := rec.Write(r.RunDir); err != nil { // first: a keeper that gets to it now finds it over
 		return err
@@ -101,7 +102,7 @@ func (r *Runtime) undoStart(ctx context.Context, c *container, rec *keeper.Recor
 	return r.endGroup(rec.ID())
 }
 
-func (r *Runtime) endStray(ctx context.Context, rec *keeper.Record) error {
+func (r *Runtime) endStray(ctx context.Context, rec *record.Record) error {
 	r.Log.Warn("ending a process that no container claims", "container", rec.Name, "pid", rec.Pid)
 	if err := r.kill(ctx, rec); err != nil {
 		return err
@@ -154,7 +155,7 @@ func (r *Runtime) sweepFiles(known map[string]bool) error {
 		if len(parts) < 3 || known[parts[0]+"."+parts[1]] {
 			continue
 		}
-		if err := keeper.Forget(r.RunDir, parts[0]+"."+parts[1]); err != nil {
+		if err := record.Forget(r.RunDir, parts[0]+"."+parts[1]); err != nil {
 			failed = multierror.Append(failed, err)
 		}
 	}

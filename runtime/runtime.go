@@ -15,6 +15,7 @@ import (
 	"stead/runtime/cgroup"
 	"stead/runtime/fault"
 	"stead/runtime/keeper"
+	"stead/runtime/record"
 	"stead/runtime/status"
 	"stead/runtime/weak"
 )
@@ -77,7 +78,7 @@ type Runtime struct {
 type container struct {
 	name  string
 	facts *facts
-	rec   *keeper.Record // of the current or last start on this boot; nil if none. Changed by advance and beginRun only
+	rec   *record.Record // of the current or last start on this boot; nil if none. Changed by advance and beginRun only
 
 	// Below here nothing is saved.
 	starting, stopping, updating bool
@@ -86,7 +87,7 @@ type container struct {
 	suspect       bool // its cgroup is to be looked at
 	seen          seen
 	lost, strayed []string       // of the run: what only a restart puts right, and files that can be put back
-	noPipes       *keeper.Record // the run of which it was said that its pipes are gone
+	noPipes       *record.Record // the run of which it was said that its pipes are gone
 	settling      sync.Mutex     // the end is told by the keeper and by a stop at once
 	settled       string         // id of the last run whose end was taken note of
 	readAt        stamp          // of the record when resync last read it
@@ -150,7 +151,7 @@ func (r *Runtime) makeDirs() error {
 			return fmt.Errorf("make directory: %w", err)
 		}
 	}
-	if err := keeper.MakeDirs(r.RunDir); err != nil {
+	if err := record.MakeDirs(r.RunDir); err != nil {
 		return fmt.Errorf("make directory: %w", err)
 	}
 	// Set-user-ID files that a container makes are root's on disk: nobody else
@@ -194,15 +195,15 @@ func (r *Runtime) load() error {
 	if err := errors.Join(r.loadRemoved(), r.loadHolds()); err != nil {
 		return err
 	}
-	records, err := keeper.ReadRecords(r.RunDir, r.Only...)
+	records, err := record.ReadAll(r.RunDir, r.Only...)
 	if err != nil {
 		r.Log.Error("read boot records", "error", err)
 	}
 	for _, rec := range records {
-		if r.ReadOnly && rec.State == keeper.Running && !rec.Alive() { // no keeper was there to see it
-			rec.State, rec.Ending = keeper.Exited, &keeper.Ending{Code: -1, Unknown: true}
+		if r.ReadOnly && rec.State == record.Running && !rec.Alive() { // no keeper was there to see it
+			rec.State, rec.Ending = record.Exited, &record.Ending{Code: -1, Unknown: true}
 		}
-		if c := r.byName[rec.Name]; c != nil && rec.BootID == keeper.BootID() && (c.rec == nil || rec.CreatedAt.After(c.rec.CreatedAt)) {
+		if c := r.byName[rec.Name]; c != nil && rec.BootID == record.BootID() && (c.rec == nil || rec.CreatedAt.After(c.rec.CreatedAt)) {
 			c.rec = rec
 		}
 	}
@@ -226,7 +227,7 @@ func (r *Runtime) names() ([]string, error) {
 }
 
 // known are a container's facts and record as of now; neither is ever changed in place.
-func (r *Runtime) known(c *container) (*facts, *keeper.Record) {
+func (r *Runtime) known(c *container) (*facts, *record.Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return c.facts, c.rec

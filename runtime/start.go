@@ -14,6 +14,7 @@ import (
 	"stead/runtime/fault"
 	"stead/runtime/keeper"
 	"stead/runtime/launch"
+	"stead/runtime/record"
 	"stead/runtime/rootfs"
 	"stead/runtime/status"
 	"stead/spec"
@@ -40,8 +41,8 @@ func (r *Runtime) start(ctx context.Context, c *container, restarts, failures in
 	}
 	f, _ := r.known(c)
 	m := f.Manifest
-	rec := &keeper.Record{
-		Name: c.name, Nonce: nonce(), BootID: keeper.BootID(), State: keeper.Creating, CreatedAt: time.Now(),
+	rec := &record.Record{
+		Name: c.name, Nonce: nonce(), BootID: record.BootID(), State: record.Creating, CreatedAt: time.Now(),
 		IDBase: f.IDBase, Restarts: restarts, Failures: failures, Previous: previousRun(before, old),
 		LogDir: r.LogDir(c.name), LogSize: int64(m.Spec.Logs.MaxSize), LogKeep: logKeep(m),
 	}
@@ -57,7 +58,7 @@ func (r *Runtime) start(ctx context.Context, c *container, restarts, failures in
 	r.mu.Unlock()
 	fault.Point("start-recorded")
 	if old != nil {
-		if err := errors.Join(r.host.Group(old.ID()).Remove(), keeper.Forget(r.RunDir, old.ID())); err != nil {
+		if err := errors.Join(r.host.Group(old.ID()).Remove(), record.Forget(r.RunDir, old.ID())); err != nil {
 			r.Log.Error("clean up after the last run", "container", c.name, "error", err)
 		}
 	}
@@ -94,7 +95,7 @@ func (r *Runtime) equip(f *facts) error {
 	case f.Manifest.Spec.Restart.Policy == "always" || f.Manifest.Spec.RunOnce == "boot":
 		f.LastRun = nil
 	case f.LastRun == nil || f.LastRun.Exit != nil:
-		f.LastRun = &lastRun{BootID: keeper.BootID(), StartedAt: time.Now().UTC()}
+		f.LastRun = &lastRun{BootID: record.BootID(), StartedAt: time.Now().UTC()}
 	}
 	if f.Manifest.Spec.Security.Userns == "host" || f.IDBase != 0 {
 		return nil
@@ -108,7 +109,7 @@ func (r *Runtime) equip(f *facts) error {
 
 // noteStart takes the outcome into memory. After a success the keeper's record
 // is the truth; after a failure it may be, if there was a process at all.
-func (r *Runtime) noteStart(c *container, rec *keeper.Record, err error) {
+func (r *Runtime) noteStart(c *container, rec *record.Record, err error) {
 	if err != nil {
 		r.noteFailure(c, rec, err)
 		return
@@ -122,15 +123,15 @@ func (r *Runtime) noteStart(c *container, rec *keeper.Record, err error) {
 // afterKeeper: the keeper died in the middle of a start. The next one finds out
 // whether there is a process on record; without one none will ever run, as the
 // child ends with the gate.
-func (r *Runtime) afterKeeper(ctx context.Context, c *container, rec *keeper.Record) error {
+func (r *Runtime) afterKeeper(ctx context.Context, c *container, rec *record.Record) error {
 	if err := r.newKeeper(ctx); err != nil {
 		return err
 	}
-	now, err := keeper.ReadRecord(r.RunDir, rec.ID())
+	now, err := record.Read(r.RunDir, rec.ID())
 	if err != nil {
 		return err
 	}
-	if now.State == keeper.Creating {
+	if now.State == record.Creating {
 		return errors.Join(errors.New("the keeper died in the middle of it"), r.undoStart(ctx, c, now))
 	}
 	r.advance(c, now)
@@ -138,13 +139,13 @@ func (r *Runtime) afterKeeper(ctx context.Context, c *container, rec *keeper.Rec
 	return nil
 }
 
-func (r *Runtime) noteFailure(c *container, rec *keeper.Record, err error) {
-	var end *keeper.Ending
+func (r *Runtime) noteFailure(c *container, rec *record.Record, err error) {
+	var end *record.Ending
 	var launched *keeper.StartError
 	var early *startError
 	switch {
 	case errors.As(err, &launched):
-		end = &keeper.Ending{Code: 125, Failed: launched.Message, Where: string(launched.Where)}
+		end = &record.Ending{Code: 125, Failed: launched.Message, Where: string(launched.Where)}
 		if launched.Where == launch.AtCommand {
 			end.Code = 127
 		}
@@ -152,17 +153,17 @@ func (r *Runtime) noteFailure(c *container, rec *keeper.Record, err error) {
 		wait, cancel := context.WithTimeout(r.ctx, 10*time.Second)
 		if e, err := r.keeper.Wait(wait, rec.ID()); err == nil && e != nil {
 			end = e
-		} else if now, err := keeper.ReadRecord(r.RunDir, rec.ID()); err == nil && now.Ending != nil {
+		} else if now, err := record.Read(r.RunDir, rec.ID()); err == nil && now.Ending != nil {
 			end = now.Ending
 		}
 		cancel()
 	case errors.As(err, &early):
-		end = &keeper.Ending{Code: 125, Failed: early.message, Where: string(early.where)}
+		end = &record.Ending{Code: 125, Failed: early.message, Where: string(early.where)}
 	default:
-		end = &keeper.Ending{Code: 125, Failed: err.Error(), Where: string(launch.AtStep)}
+		end = &record.Ending{Code: 125, Failed: err.Error(), Where: string(launch.AtStep)}
 	}
 	over := *rec // the one that c has is known to readers
-	over.State, over.FinishedAt, over.Ending = keeper.Exited, time.Now(), end
+	over.State, over.FinishedAt, over.Ending = record.Exited, time.Now(), end
 	if e := over.Write(r.RunDir); e != nil {
 		r.Log.Error("record a failed start", "container", c.name, "error", e)
 	}
@@ -174,7 +175,7 @@ func (r *Runtime) noteFailure(c *container, rec *keeper.Record, err error) {
 }
 
 // launch makes the kernel objects and has the keeper start the process.
-func (r *Runtime) launch(ctx context.Context, c *container, rec *keeper.Record, m *spec.Container) error {
+func (r *Runtime) launch(ctx context.Context, c *container, rec *record.Record, m *spec.Container) error {
 	root, err := r.prepareRoot(m)
 	if err != nil {
 		return err
@@ -208,7 +209,7 @@ func (r *Runtime) launch(ctx context.Context, c *container, rec *keeper.Record, 
 	config := &launch.Config{
 		Name: rec.Name, Nonce: rec.Nonce, Root: root, Mounts: mounts, Devices: devices,
 		IDBase: rec.IDBase, HostNetwork: m.Spec.Network.Mode == "host", Hostname: m.Spec.Hostname, Process: p,
-		Stdout: keeper.StdoutPath(r.RunDir, id), Stderr: keeper.StderrPath(r.RunDir, id), Ran: keeper.RanPath(r.RunDir, id),
+		Stdout: record.StdoutPath(r.RunDir, id), Stderr: record.StderrPath(r.RunDir, id), Ran: record.RanPath(r.RunDir, id),
 	}
 	config.Cgroups, config.CgroupInto = group.Join()
 	if err := keeper.Prepare(r.RunDir, rec, config, group.MayJoin()); err != nil {
@@ -256,7 +257,7 @@ func (r *Runtime) prepareRoot(m *spec.Container) (launch.Root, error) {
 			return root, err
 		}
 	}
-	return root, keeper.Relink(filepath.Join(r.dir(m.Metadata.Name), "root"), root.Path)
+	return root, record.Relink(filepath.Join(r.dir(m.Metadata.Name), "root"), root.Path)
 }
 
 func reasonOf(err error) error {

@@ -10,6 +10,7 @@ import (
 
 	"stead/runtime/fault"
 	"stead/runtime/keeper"
+	"stead/runtime/record"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,7 +27,7 @@ func (r *Runtime) Stop(ctx context.Context, name string) error {
 func (r *Runtime) stop(ctx context.Context, c *container) error {
 	r.mu.Lock()
 	rec := c.rec
-	c.stopping = rec != nil && rec.State == keeper.Running
+	c.stopping = rec != nil && rec.State == record.Running
 	running := c.stopping
 	timeout := time.Duration(c.facts.Manifest.Spec.Stop.Timeout)
 	name := c.facts.Manifest.Spec.Stop.Signal
@@ -71,7 +72,7 @@ func (r *Runtime) stop(ctx context.Context, c *container) error {
 }
 
 // await asks the container to end and gives it its time.
-func (r *Runtime) await(ctx context.Context, rec *keeper.Record, signal unix.Signal, timeout time.Duration) error {
+func (r *Runtime) await(ctx context.Context, rec *record.Record, signal unix.Signal, timeout time.Duration) error {
 	if err := r.keeper.Signal(ctx, rec.ID(), signal, true); err != nil {
 		return err
 	}
@@ -83,7 +84,7 @@ func (r *Runtime) await(ctx context.Context, rec *keeper.Record, signal unix.Sig
 }
 
 // kill ends everything in the container at once and waits for it.
-func (r *Runtime) kill(ctx context.Context, rec *keeper.Record) error {
+func (r *Runtime) kill(ctx context.Context, rec *record.Record) error {
 	if err := r.ensureKeeper(ctx); err != nil {
 		return err
 	}

@@ -7,7 +7,7 @@ import (
 
 	"stead/runtime/cgroup"
 	"stead/runtime/fault"
-	"stead/runtime/keeper"
+	"stead/runtime/record"
 	"stead/runtime/status"
 	"stead/spec"
 )
@@ -29,7 +29,7 @@ func (r *Runtime) Update(ctx context.Context, m *spec.Container, from status.Ori
 		r.mu.Unlock()
 	}()
 	var refused []status.Unapplied
-	if rec != nil && rec.State == keeper.Running {
+	if rec != nil && rec.State == record.Running {
 		have := limitsOf(f.Manifest)
 		if err := r.mend(c, rec, &have, limitsOf(m)); err != nil {
 			return fmt.Errorf("update %s: %w", c.name, err)
@@ -42,7 +42,7 @@ func (r *Runtime) Update(ctx context.Context, m *spec.Container, from status.Ori
 
 // updateLive brings limits from what the kernel has to what m says. Where an
 // earlier change was refused the kernel has an older value than `old` says.
-func (r *Runtime) updateLive(ctx context.Context, rec *keeper.Record, have cgroup.Limits, old, m *spec.Container, pending []status.Unapplied) []status.Unapplied {
+func (r *Runtime) updateLive(ctx context.Context, rec *record.Record, have cgroup.Limits, old, m *spec.Container, pending []status.Unapplied) []status.Unapplied {
 	want := limitsOf(m)
 	for _, u := range pending {
 		forget(&have, u.Path)

@@ -12,6 +12,7 @@ import (
 	"stead/runtime/cgroup"
 	"stead/runtime/fault"
 	"stead/runtime/keeper"
+	"stead/runtime/record"
 )
 
 // keeperGroup is the keeper's own cgroup leaf: no container's name has a '_', and
@@ -135,14 +136,14 @@ func (r *Runtime) refresh() {
 	r.mu.Lock()
 	var all []*container
 	for _, c := range r.byName {
-		if c.rec != nil && c.rec.State != keeper.Exited && !c.starting {
+		if c.rec != nil && c.rec.State != record.Exited && !c.starting {
 			all = append(all, c)
 		}
 	}
 	r.mu.Unlock()
 	for _, c := range all {
 		_, rec := r.known(c)
-		if now, err := keeper.ReadRecord(r.RunDir, rec.ID()); err == nil && now.State == keeper.Creating {
+		if now, err := record.Read(r.RunDir, rec.ID()); err == nil && now.State == record.Creating {
 			if err := r.undoStart(r.ctx, c, now); err != nil {
 				r.Log.Error("give up a start", "container", c.name, "error", err)
 			}
@@ -157,7 +158,7 @@ func (r *Runtime) refresh() {
 // OOM kills are counted before the cgroup goes, and what it no longer needs is
 // removed. It is safe to repeat.
 func (r *Runtime) settle(id string) {
-	rec, err := keeper.ReadRecord(r.RunDir, id)
+	rec, err := record.Read(r.RunDir, id)
 	if err != nil {
 		return // removed meanwhile
 	}
@@ -169,7 +170,7 @@ func (r *Runtime) settle(id string) {
 	if !mine {
 		return
 	}
-	if rec.State != keeper.Exited {
+	if rec.State != record.Exited {
 		r.advance(c, rec)
 		return
 	}
@@ -245,7 +246,7 @@ func (r *Runtime) anyRuns() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, c := range r.byName {
-		if c.rec != nil && c.rec.State == keeper.Running {
+		if c.rec != nil && c.rec.State == record.Running {
 			return true
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"stead/runtime/launch"
+	"stead/runtime/record"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,11 +16,11 @@ import (
 // adopt takes over the containers that an earlier keeper left running, and puts
 // on record which of them ended meanwhile. pipes are those whose ends it handed on.
 func (l *loop) adopt(pipes map[string][2]int) error {
-	records, err := ReadRecords(l.run)
+	records, err := record.ReadAll(l.run)
 	if err != nil {
 		l.log.Error("read records", "error", err) // one broken file must not stop the rest
 	}
-	records = slices.DeleteFunc(records, func(r *Record) bool { return r.State != Running || r.BootID != BootID() })
+	records = slices.DeleteFunc(records, func(r *record.Record) bool { return r.State != record.Running || r.BootID != record.BootID() })
 	if pipes == nil {
 		if err := adoptable(len(records)); err != nil {
 			return err
@@ -33,14 +34,14 @@ func (l *loop) adopt(pipes map[string][2]int) error {
 	return nil
 }
 
-func (l *loop) adoptOne(r *Record, pipes map[string][2]int) error {
+func (l *loop) adoptOne(r *record.Record, pipes map[string][2]int) error {
 	e := &entry{rec: r, log: l.logs.Log(r.LogDir, r.LogSize, r.LogKeep), out: [2]int{-1, -1}, pidfd: -1}
 	if handed, ok := pipes[r.ID()]; ok {
 		e.out = handed
 	} else if err := e.openPipes(l.run); err != nil { // somebody removed them: the container matters more than its output
 		l.log.Error("its output is lost", "container", r.Name, "error", err)
 	}
-	if e.child = r.child(); e.child {
+	if e.child = isChild(r); e.child {
 		return l.register(e) // wait4 tells how it ends, or ended
 	}
 	pidfd, err := unix.PidfdOpen(r.Pid, 0)
@@ -61,17 +62,17 @@ func (l *loop) adoptOne(r *Record, pipes map[string][2]int) error {
 
 // unseen is the end of a container that ended while no keeper watched: the ran
 // file tells at least whether its command was ever executed.
-func unseen(run string, r *Record) *Ending {
-	ran, failed, err := launch.ReadRan(RanPath(run, r.ID()))
+func unseen(run string, r *record.Record) *record.Ending {
+	ran, failed, err := launch.ReadRan(record.RanPath(run, r.ID()))
 	switch {
 	case failed != nil:
 		var f *launch.Error
 		errors.As(failed, &f)
-		return &Ending{Code: failedCode(f), Failed: f.Error(), Where: string(f.Where)}
+		return &record.Ending{Code: failedCode(f), Failed: f.Error(), Where: string(f.Where)}
 	case err == nil && !ran:
-		return &Ending{Code: 125, Failed: "the start was interrupted before the command ran", Where: string(launch.AtStep)}
+		return &record.Ending{Code: 125, Failed: "the start was interrupted before the command ran", Where: string(launch.AtStep)}
 	}
-	return &Ending{Code: -1, Unknown: true}
+	return &record.Ending{Code: -1, Unknown: true}
 }
 
 // adoptedEnded asks the kernel how a process ended that is not our child. Its
@@ -89,10 +90,10 @@ func (l *loop) adoptedEnded(e *entry) {
 	case err == nil:
 		event := unix.EpollEvent{Events: 0, Fd: int32(e.pidfd)} // hang-ups are always told
 		if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_MOD, e.pidfd, &event); err != nil {
-			l.finish(e, &Ending{Code: -1, Unknown: true})
+			l.finish(e, &record.Ending{Code: -1, Unknown: true})
 		}
 	default:
-		l.finish(e, &Ending{Code: -1, Unknown: true})
+		l.finish(e, &record.Ending{Code: -1, Unknown: true})
 	}
 }
 
@@ -119,7 +120,7 @@ func exitInfo(pidfd int) (ws unix.WaitStatus, reaped bool, err error) {
 // openPipes opens our ends. Read-write, so that the pipe never hangs up while
 // the container has closed its end.
 func (e *entry) openPipes(run string) error {
-	for s, p := range []string{StdoutPath(run, e.rec.ID()), StderrPath(run, e.rec.ID())} {
+	for s, p := range []string{record.StdoutPath(run, e.rec.ID()), record.StderrPath(run, e.rec.ID())} {
 		fd, err := unix.Open(p, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 		if err != nil {
 			e.closePipes()

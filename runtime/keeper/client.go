@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"stead/runtime/launch"
+	"stead/runtime/record"
 	"stead/runtime/weak"
 
 	"golang.org/x/sys/unix"
@@ -99,7 +100,7 @@ func (e *StartError) Error() string { return e.Message }
 // pipes. The pid is on record before its command runs. Once asked for, a start is
 // waited for, whatever becomes of ctx: who gave up would note a failure, while
 // the keeper goes on to run the container.
-func (k Client) Start(ctx context.Context, r *Record, c *launch.Config) (pid int, err error) {
+func (k Client) Start(ctx context.Context, r *record.Record, c *launch.Config) (pid int, err error) {
 	b, err := body(startBody{r, c})
 	if err != nil {
 		return 0, fmt.Errorf("encode start: %w", err)
@@ -117,7 +118,7 @@ func (k Client) Signal(ctx context.Context, id string, signal syscall.Signal, st
 }
 
 // Wait returns when the container has ended and that is on record.
-func (k Client) Wait(ctx context.Context, id string) (*Ending, error) {
+func (k Client) Wait(ctx context.Context, id string) (*record.Ending, error) {
 	r, err := k.call(ctx, request{Op: "wait", ID: id})
 	return r.Ended, err
 }

@@ -9,6 +9,7 @@ import (
 
 	"stead/runtime/cgroup"
 	"stead/runtime/launch"
+	"stead/runtime/record"
 
 	"golang.org/x/sys/unix"
 )
@@ -97,7 +98,7 @@ func (l *loop) target(id string) (pidfd int, err error) {
 	l.do(func() {
 		e, ok := l.byID[id]
 		switch {
-		case !ok || e.rec.State == Exited:
+		case !ok || e.rec.State == record.Exited:
 		case e.launching: // it is still in the nursery
 			err = errors.New("it is just being started")
 		case e.pidfd >= 0:

@@ -11,6 +11,7 @@ import (
 	"stead/runtime/fault"
 	"stead/runtime/launch"
 	"stead/runtime/logs"
+	"stead/runtime/record"
 	"stead/runtime/trim"
 
 	"golang.org/x/sys/unix"
@@ -41,7 +42,7 @@ type loop struct {
 
 // entry is a container that lives, or whose launch is under way.
 type entry struct {
-	rec       *Record
+	rec       *record.Record
 	log       *logs.Log
 	out       [2]int // its pipes, our ends
 	child     bool   // ours: we reap it
@@ -49,7 +50,7 @@ type entry struct {
 	launching bool   // the end is not told before the launch is
 	failed    *launch.Error
 	ended     *unix.WaitStatus
-	waiters   []chan<- *Ending
+	waiters   []chan<- *record.Ending
 }
 
 // source is what a descriptor in epoll belongs to.
@@ -204,7 +205,7 @@ func (l *loop) launched(e *entry, failed *launch.Error) {
 }
 
 // finish takes what is left of the output, puts the end on record and tells it.
-func (l *loop) finish(e *entry, end *Ending) {
+func (l *loop) finish(e *entry, end *record.Ending) {
 	now := time.Now()
 	for s := range e.out {
 		l.drainRest(e, logs.Stream(s), now)
@@ -212,9 +213,9 @@ func (l *loop) finish(e *entry, end *Ending) {
 	fault.Point("keeper-end-drained")
 	e.log.End(now)
 	if f := e.failed; f != nil {
-		end = &Ending{Code: failedCode(f), Failed: f.Error(), Where: string(f.Where)}
+		end = &record.Ending{Code: failedCode(f), Failed: f.Error(), Where: string(f.Where)}
 	}
-	e.rec.State, e.rec.FinishedAt, e.rec.Ending = Exited, now, end
+	e.rec.State, e.rec.FinishedAt, e.rec.Ending = record.Exited, now, end
 	fault.Point("keeper-end-logged")
 	for i, fd := range e.out {
 		if fd >= 0 {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"stead/runtime/record"
 	"strings"
 	"testing"
 	"time"
@@ -24,8 +25,8 @@ func newTestLoop(t *testing.T) (*loop, *entry) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &Record{Name: "web", Nonce: "1", BootID: BootID(), State: Running, Pid: os.Getpid(), LogDir: filepath.Join(run, "log"), LogSize: 1 << 20, LogKeep: 1}
-	for _, p := range []string{StdoutPath(run, r.ID()), StderrPath(run, r.ID())} {
+	r := &record.Record{Name: "web", Nonce: "1", BootID: record.BootID(), State: record.Running, Pid: os.Getpid(), LogDir: filepath.Join(run, "log"), LogSize: 1 << 20, LogKeep: 1}
+	for _, p := range []string{record.StdoutPath(run, r.ID()), record.StderrPath(run, r.ID())} {
 		if err := unix.Mkfifo(p, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -44,7 +45,7 @@ func TestFinishWhileWritten(t *testing.T) {
 	stop := make(chan struct{})
 	defer close(stop)
 	for range 4 {
-		out, err := unix.Open(StdoutPath(l.run, e.rec.ID()), unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		out, err := unix.Open(record.StdoutPath(l.run, e.rec.ID()), unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -63,7 +64,7 @@ func TestFinishWhileWritten(t *testing.T) {
 	}
 	done := make(chan struct{})
 	go func() {
-		l.do(func() { l.finish(e, &Ending{}) })
+		l.do(func() { l.finish(e, &record.Ending{}) })
 		close(done)
 	}()
 	select {
@@ -78,11 +79,11 @@ func TestFinishWhileWritten(t *testing.T) {
 func TestAdoptWithoutPipes(t *testing.T) {
 	l, e := newTestLoop(t)
 	e.closePipes()
-	e.rec.StartTime, _ = StartTime(e.rec.Pid)
+	e.rec.StartTime, _ = record.StartTime(e.rec.Pid)
 	if err := e.rec.Write(l.run); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(StderrPath(l.run, e.rec.ID())); err != nil {
+	if err := os.Remove(record.StderrPath(l.run, e.rec.ID())); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.adopt(nil); err != nil {
@@ -92,8 +93,8 @@ func TestAdoptWithoutPipes(t *testing.T) {
 	if held == nil {
 		t.Fatal("it is not held")
 	}
-	l.finish(held, &Ending{})
-	if now, err := ReadRecord(l.run, e.rec.ID()); err != nil || now.State != Exited {
+	l.finish(held, &record.Ending{})
+	if now, err := record.Read(l.run, e.rec.ID()); err != nil || now.State != record.Exited {
 		t.Errorf("its end is not on record: %+v %v", now, err)
 	}
 }
@@ -102,11 +103,11 @@ func TestAdoptWithoutPipes(t *testing.T) {
 // was there before the child had gone. Its exit code is no command's.
 func TestEndedBeforeItRan(t *testing.T) {
 	l, e := newTestLoop(t)
-	if err := os.WriteFile(RanPath(l.run, e.rec.ID()), nil, 0o600); err != nil {
+	if err := os.WriteFile(record.RanPath(l.run, e.rec.ID()), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	l.do(func() { l.adoptedEnded(e) })
-	now, err := ReadRecord(l.run, e.rec.ID())
+	now, err := record.Read(l.run, e.rec.ID())
 	if err != nil || now.Ending == nil || now.Ending.Failed == "" {
 		t.Errorf("got %+v %v, want a start that failed", now.Ending, err)
 	}
@@ -116,24 +117,24 @@ func TestEndedBeforeItRan(t *testing.T) {
 // descriptor, is told when it can: what is told is read from there.
 func TestEndNotOnRecord(t *testing.T) {
 	l, e := newTestLoop(t)
-	told := make(chan *Ending, 1)
+	told := make(chan *record.Ending, 1)
 	e.waiters = append(e.waiters, told)
 	l.byID[e.rec.ID()] = e
-	inTheWay := RecordPath(l.run, e.rec.ID()) + "~"
+	inTheWay := record.Path(l.run, e.rec.ID()) + "~"
 	if err := os.Mkdir(inTheWay, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	now := time.Now()
-	l.finish(e, &Ending{Code: 7})
+	l.finish(e, &record.Ending{Code: 7})
 	l.attend(nil, now.Add(2*lookLater))
 	if len(told) != 0 || l.byID[e.rec.ID()] != e || l.timeout() < 0 {
 		t.Errorf("told %d times, held %v, looks again in %d ms; want it kept", len(told), l.byID, l.timeout())
 	}
 	os.Remove(inTheWay)
 	l.attend(nil, now.Add(4*lookLater))
-	record, err := ReadRecord(l.run, e.rec.ID())
-	if err != nil || record.State != Exited || record.Ending.Code != 7 || record.FinishedAt.After(now.Add(lookLater)) {
-		t.Errorf("on record: %+v %v", record, err)
+	onDisk, err := record.Read(l.run, e.rec.ID())
+	if err != nil || onDisk.State != record.Exited || onDisk.Ending.Code != 7 || onDisk.FinishedAt.After(now.Add(lookLater)) {
+		t.Errorf("on record: %+v %v", onDisk, err)
 	}
 	if len(told) != 1 || len(l.byID)+len(l.unrecorded) != 0 || l.timeout() != -1 {
 		t.Errorf("told %d times, held %v, looks again in %d ms", len(told), l.byID, l.timeout())
@@ -143,7 +144,7 @@ func TestEndNotOnRecord(t *testing.T) {
 // TestTooManyToAdopt: a keeper with few files does not begin with what it can't hold.
 func TestTooManyToAdopt(t *testing.T) {
 	l, e := newTestLoop(t)
-	e.rec.StartTime, _ = StartTime(e.rec.Pid)
+	e.rec.StartTime, _ = record.StartTime(e.rec.Pid)
 	if err := e.rec.Write(l.run); err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"stead/runtime/launch"
+	"stead/runtime/record"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,12 +34,12 @@ var ErrUnprepared = errors.New("no exec is prepared")
 // Prepare puts down what execs in a start of a container have in common. groups
 // are the directories of all its v1 cgroups, also of those that there are none of
 // yet: a limit that is set later may make them.
-func Prepare(run string, r *Record, c *launch.Config, groups []string) error {
+func Prepare(run string, r *record.Record, c *launch.Config, groups []string) error {
 	b := execBody{UserNS: c.IDBase != 0, IDBase: c.IDBase, Cgroups: groups, Into: c.CgroupInto, Process: c.Process}
 	b.Process.Argv, b.Process.Paths, b.Process.Init = nil, nil, false
 	text, err := json.Marshal(b)
 	if err == nil {
-		err = os.WriteFile(PreparedPath(run, r.ID()), text, 0o600)
+		err = os.WriteFile(record.PreparedPath(run, r.ID()), text, 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("prepare exec in %s: %w", r.ID(), err)
@@ -50,7 +51,7 @@ func Prepare(run string, r *Record, c *launch.Config, groups []string) error {
 // not there, or not whole.
 func (s *server) execPrepared(c conn, q *request, fds []int) error {
 	var b execBody
-	text, err := os.ReadFile(PreparedPath(s.run, q.ID))
+	text, err := os.ReadFile(record.PreparedPath(s.run, q.ID))
 	if err == nil { // strictly: what a newer stead prepared is not left out
 		err = decodeStrictly(bytes.NewReader(text), &b)
 	}
@@ -73,7 +74,7 @@ func (s *server) execPrepared(c conn, q *request, fds []int) error {
 // ErrUnprepared nothing was run: the container is not known or does not run, its
 // start or the keeper is of an older program, or there is no keeper.
 func (k Client) ExecPrepared(name string, command Command, stdio []*os.File) (*Exec, error) {
-	id, err := os.Readlink(filepath.Join(k.Run, currentDir, name))
+	id, err := os.Readlink(filepath.Join(k.Run, record.CurrentDir, name))
 	if err != nil || !strings.HasPrefix(id, name+".") {
 		return nil, ErrUnprepared
 	}

@@ -3,6 +3,7 @@ package keeper
 import (
 	"errors"
 	"os"
+	"stead/runtime/record"
 	"testing"
 )
 
@@ -10,10 +11,10 @@ import (
 func runOfWeb(t *testing.T) string {
 	t.Helper()
 	run := t.TempDir()
-	if err := MakeDirs(run); err != nil {
+	if err := record.MakeDirs(run); err != nil {
 		t.Fatal(err)
 	}
-	if err := (&Record{Name: "web", Nonce: "1"}).Point(run); err != nil {
+	if err := (&record.Record{Name: "web", Nonce: "1"}).Point(run); err != nil {
 		t.Fatal(err)
 	}
 	return run

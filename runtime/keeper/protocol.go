@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"stead/runtime/launch"
+	"stead/runtime/record"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,14 +45,14 @@ type request struct {
 
 // reply is one message of the keeper.
 type reply struct {
-	Error   string  `json:"error,omitempty"`
-	Where   string  `json:"where,omitempty"` // launch.Where of a failed launch
-	Missing bool    `json:"missing,omitempty"`
-	Pid     int     `json:"pid,omitempty"`
-	Ended   *Ending `json:"ended,omitempty"`
-	ID      string  `json:"id,omitempty"`
-	Live    int     `json:"live,omitempty"`
-	Build   string  `json:"build,omitempty"`
+	Error   string         `json:"error,omitempty"`
+	Where   string         `json:"where,omitempty"` // launch.Where of a failed launch
+	Missing bool           `json:"missing,omitempty"`
+	Pid     int            `json:"pid,omitempty"`
+	Ended   *record.Ending `json:"ended,omitempty"`
+	ID      string         `json:"id,omitempty"`
+	Live    int            `json:"live,omitempty"`
+	Build   string         `json:"build,omitempty"`
 
 	Unknown  bool     `json:"unknown,omitempty"`  // the request holds something that this keeper does not know
 	Features []string `json:"features,omitempty"` // of list
@@ -59,7 +60,7 @@ type reply struct {
 
 // startBody is the body of start.
 type startBody struct {
-	Record *Record
+	Record *record.Record
 	Config *launch.Config
 }
 

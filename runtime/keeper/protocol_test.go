@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"stead/runtime/record"
 	"strings"
 	"testing"
 
@@ -19,7 +20,7 @@ import (
 func newTestServer(t *testing.T) conn {
 	t.Helper()
 	run := t.TempDir()
-	if err := MakeDirs(run); err != nil {
+	if err := record.MakeDirs(run); err != nil {
 		t.Fatal(err)
 	}
 	l, err := newLoop(run, slog.New(slog.DiscardHandler))

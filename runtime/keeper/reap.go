@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"stead/runtime/logs"
+	"stead/runtime/record"
 
 	"golang.org/x/sys/unix"
 )
@@ -169,9 +170,9 @@ func (l *loop) ended(e *entry, ws unix.WaitStatus) {
 	l.finish(e, ending(ws))
 }
 
-func ending(ws unix.WaitStatus) *Ending {
+func ending(ws unix.WaitStatus) *record.Ending {
 	if ws.Signaled() {
-		return &Ending{Code: 128 + int(ws.Signal()), Signal: int(ws.Signal())}
+		return &record.Ending{Code: 128 + int(ws.Signal()), Signal: int(ws.Signal())}
 	}
-	return &Ending{Code: ws.ExitStatus()}
+	return &record.Ending{Code: ws.ExitStatus()}
 }

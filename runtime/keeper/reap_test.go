@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"os/exec"
+	"stead/runtime/record"
 	"testing"
 	"time"
 
@@ -32,7 +33,7 @@ func child(t *testing.T) (pid int, end func()) {
 // register has a loop hold a container whose first process is a child.
 func (l *loop) testRegister(t *testing.T, name string, pid int) *entry {
 	t.Helper()
-	r := &Record{Name: name, Nonce: "1", State: Running, Pid: pid, LogDir: l.run + "/log-" + name, LogSize: 1 << 20, LogKeep: 1}
+	r := &record.Record{Name: name, Nonce: "1", State: record.Running, Pid: pid, LogDir: l.run + "/log-" + name, LogSize: 1 << 20, LogKeep: 1}
 	e := &entry{rec: r, log: l.logs.Log(r.LogDir, r.LogSize, r.LogKeep), out: [2]int{-1, -1}, child: true, pidfd: -1}
 	if err := l.register(e); err != nil {
 		t.Fatal(err)
@@ -55,7 +56,7 @@ func TestReap(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.attend(events[:n], time.Now())
-	if first.rec.State != Exited || first.rec.Ending.Code != 0 || second.rec.State != Running {
+	if first.rec.State != record.Exited || first.rec.Ending.Code != 0 || second.rec.State != record.Running {
 		t.Fatalf("got %+v and %+v, want the first ended by itself", first.rec, second.rec)
 	}
 	three, endThree := child(t)
@@ -72,7 +73,7 @@ func TestReap(t *testing.T) {
 	endTwo()
 	endThree()
 	l.someEnded(time.Now())
-	if second.rec.State != Exited || third.rec.State != Exited || l.blind != 0 {
+	if second.rec.State != record.Exited || third.rec.State != record.Exited || l.blind != 0 {
 		t.Errorf("SIGCHLD did not count: %+v, %+v, %d without a pidfd", second.rec, third.rec, l.blind)
 	}
 }
@@ -90,7 +91,7 @@ func TestReapUnregistered(t *testing.T) {
 	}
 	l.attend(nil, now.Add(lookLater))
 	e := l.testRegister(t, "late", pid)
-	if e.rec.State != Exited || l.timeout() != -1 || len(l.unclaimed) != 0 {
+	if e.rec.State != record.Exited || l.timeout() != -1 || len(l.unclaimed) != 0 {
 		t.Errorf("got %+v, timeout %d, unclaimed %v", e.rec, l.timeout(), l.unclaimed)
 	}
 }

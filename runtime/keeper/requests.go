@@ -8,6 +8,7 @@ import (
 
 	"stead/runtime/fault"
 	"stead/runtime/launch"
+	"stead/runtime/record"
 
 	"golang.org/x/sys/unix"
 )
@@ -43,8 +44,8 @@ func (s *server) start(c conn, fd int) error {
 	born := false
 	err := s.launcher.Start(b.Config, func(pid int) (err error) {
 		born = true
-		if now, err := ReadRecord(s.run, r.ID()); err != nil || now.State != Creating {
-			r = &Record{Name: r.Name, Nonce: r.Nonce}
+		if now, err := record.Read(s.run, r.ID()); err != nil || now.State != record.Creating {
+			r = &record.Record{Name: r.Name, Nonce: r.Nonce}
 			s.do(func() {
 				if _, ended := s.unclaimed[pid]; ended {
 					delete(s.unclaimed, pid)
@@ -54,8 +55,8 @@ func (s *server) start(c conn, fd int) error {
 			})
 			return fmt.Errorf("the start of %s was given up", r.ID())
 		}
-		r.Pid, r.State, r.StartedAt = pid, Running, time.Now()
-		r.StartTime, _ = StartTime(pid)
+		r.Pid, r.State, r.StartedAt = pid, record.Running, time.Now()
+		r.StartTime, _ = record.StartTime(pid)
 		fault.Point("keeper-born")
 		if err = r.Write(s.run); err != nil { // before the gate opens
 			e.failed = &launch.Error{Where: launch.AtStep, Step: "put the start on record", Errno: unix.EIO, Hint: err.Error()}
@@ -91,7 +92,7 @@ func (s *server) signal(c conn, q *request) error {
 	err := fmt.Errorf("signal %s: %w", q.ID, ErrMissing)
 	s.do(func() {
 		e, ok := s.byID[q.ID]
-		if !ok || e.rec.State == Exited {
+		if !ok || e.rec.State == record.Exited {
 			return
 		}
 		if q.Stopping && !e.rec.Stopping {
@@ -114,7 +115,7 @@ func (s *server) signal(c conn, q *request) error {
 
 // waitFor answers when the container has ended.
 func (s *server) waitFor(c conn, q *request) error {
-	end := make(chan *Ending, 1)
+	end := make(chan *record.Ending, 1)
 	held := false
 	s.do(func() {
 		var e *entry

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"stead/runtime/record"
 	"strconv"
 	"strings"
 	"sync"
@@ -116,14 +117,14 @@ func inherit(arg string) (*legacy, error) {
 	return l, nil
 }
 
-// child says whether the process of a record is our own child: a predecessor
+// isChild reports whether the process of a record is our own child: a predecessor
 // with our pid cloned it. It may be a zombie by now.
-func (r *Record) child() bool {
+func isChild(r *record.Record) bool {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.Pid))
 	if err != nil {
 		return false
 	}
-	parent, started := statFields(b)
+	parent, started := record.StatFields(b)
 	return parent == os.Getpid() && started == r.StartTime
 }
 

@@ -1,4 +1,4 @@
-package keeper
+package record
 
 import (
 	"os"
@@ -28,7 +28,7 @@ func TestRecordOfOneContainer(t *testing.T) {
 	}
 	want := func(what, name string, ids ...string) {
 		t.Helper()
-		all, err := ReadRecords(run, name)
+		all, err := ReadAll(run, name)
 		if err != nil || len(all) != len(ids) {
 			t.Fatalf("%s: %d records, %v; want %v", what, len(all), err, ids)
 		}
@@ -42,7 +42,7 @@ func TestRecordOfOneContainer(t *testing.T) {
 	want("before its first start", "web")
 	old := write("web", "1", true)
 	want("started once", "web", "web.1")
-	if err := os.Symlink("web.0", filepath.Join(run, currentDir, "web~")); err != nil {
+	if err := os.Symlink("web.0", filepath.Join(run, CurrentDir, "web~")); err != nil {
 		t.Fatal(err)
 	}
 	write("web", "2", true) // after a daemon that died with its link half made
@@ -62,7 +62,7 @@ func TestRecordOfOneContainer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if at, err := os.Readlink(filepath.Join(run, currentDir, "web")); err != nil || at != "web.3" {
+	if at, err := os.Readlink(filepath.Join(run, CurrentDir, "web")); err != nil || at != "web.3" {
 		t.Errorf("after recovery the name leads to %q, %v", at, err)
 	}
 	if err := Forget(run, "web.3"); err != nil {

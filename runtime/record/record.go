@@ -1,4 +1,7 @@
-package keeper
+// Package record reads and writes boot records: one file in RUN/containers for each start of
+// a container, which says what became of it on this boot. The runtime writes a record before
+// any kernel object exists, the keeper from the clone on. It knows no manifest and no cgroup.
+package record
 
 import (
 	"bytes"
@@ -75,15 +78,15 @@ type Ending struct {
 func (r *Record) ID() string { return r.Name + "." + r.Nonce }
 
 // Paths of a start, below the run directory.
-func path(run, id, suffix string) string { return filepath.Join(run, "containers", id+suffix) }
+func file(run, id, suffix string) string { return filepath.Join(run, "containers", id+suffix) }
 
-func RecordPath(run, id string) string { return path(run, id, ".json") }
-func StdoutPath(run, id string) string { return path(run, id, ".stdout") }
-func StderrPath(run, id string) string { return path(run, id, ".stderr") }
-func RanPath(run, id string) string    { return path(run, id, ".ran") }
+func Path(run, id string) string       { return file(run, id, ".json") }
+func StdoutPath(run, id string) string { return file(run, id, ".stdout") }
+func StderrPath(run, id string) string { return file(run, id, ".stderr") }
+func RanPath(run, id string) string    { return file(run, id, ".ran") }
 
 // PreparedPath is what execs have in common (Prepare).
-func PreparedPath(run, id string) string { return path(run, id, ".exec") }
+func PreparedPath(run, id string) string { return file(run, id, ".exec") }
 
 // Write replaces the record on disk. It is not synced: it has to outlive
 // processes, not the boot.
@@ -92,7 +95,7 @@ func (r *Record) Write(run string) error {
 	if err != nil {
 		return fmt.Errorf("encode record %s: %w", r.ID(), err)
 	}
-	file := RecordPath(run, r.ID())
+	file := Path(run, r.ID())
 	if err := os.WriteFile(file+"~", b, 0o600); err != nil {
 		return fmt.Errorf("write record %s: %w", r.ID(), err)
 	}
@@ -109,12 +112,12 @@ func (r *Record) Restore(run string) error {
 	if err != nil {
 		return fmt.Errorf("encode record %s: %w", r.ID(), err)
 	}
-	tmp := path(run, r.ID(), ".json~~")
+	tmp := file(run, r.ID(), ".json~~")
 	defer os.Remove(tmp)
 	if err := os.WriteFile(tmp, b, 0o600); err != nil {
 		return fmt.Errorf("restore record %s: %w", r.ID(), err)
 	}
-	if err := os.Link(tmp, RecordPath(run, r.ID())); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := os.Link(tmp, Path(run, r.ID())); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("restore record %s: %w", r.ID(), err)
 	}
 	return nil
@@ -122,7 +125,7 @@ func (r *Record) Restore(run string) error {
 
 // ReadRecords are all records of the run directory, or those of some
 // containers. One that can't be read is an error besides the others.
-func ReadRecords(run string, names ...string) ([]*Record, error) {
+func ReadAll(run string, names ...string) ([]*Record, error) {
 	if all := pointed(run, names); len(names) > 0 && len(all) == len(names) {
 		return all, nil
 	}
@@ -146,7 +149,7 @@ func ReadRecords(run string, names ...string) ([]*Record, error) {
 		if !ok || len(names) > 0 && !slices.Contains(names, name) {
 			continue
 		}
-		r, err := ReadRecord(run, id)
+		r, err := Read(run, id)
 		if err != nil {
 			if !errors.Is(err, os.ErrNotExist) {
 				failed = errors.Join(failed, err)
@@ -159,8 +162,8 @@ func ReadRecords(run string, names ...string) ([]*Record, error) {
 }
 
 // ReadRecord reads the record of one start.
-func ReadRecord(run, id string) (*Record, error) {
-	b, err := os.ReadFile(RecordPath(run, id))
+func Read(run, id string) (*Record, error) {
+	b, err := os.ReadFile(Path(run, id))
 	if err != nil {
 		return nil, fmt.Errorf("read record %s: %w", id, err)
 	}
@@ -176,16 +179,16 @@ func ReadRecord(run, id string) (*Record, error) {
 
 // currentDir holds a link for each container, NAME to the id of its last start: a
 // verb for one container need not look through the files of thousands.
-const currentDir = "current"
+const CurrentDir = "current"
 
 // MakeDirs makes the directories of records.
 func MakeDirs(run string) error {
-	return errors.Join(os.MkdirAll(filepath.Join(run, "containers"), 0o700), os.MkdirAll(filepath.Join(run, currentDir), 0o700))
+	return errors.Join(os.MkdirAll(filepath.Join(run, "containers"), 0o700), os.MkdirAll(filepath.Join(run, CurrentDir), 0o700))
 }
 
 // Point has the container's name lead to this start.
 func (r *Record) Point(run string) error {
-	if err := Relink(filepath.Join(run, currentDir, r.Name), r.ID()); err != nil {
+	if err := Relink(filepath.Join(run, CurrentDir, r.Name), r.ID()); err != nil {
 		return fmt.Errorf("point to record %s: %w", r.ID(), err)
 	}
 	return nil
@@ -212,11 +215,11 @@ func Relink(link, target string) error {
 // among them have to be looked for.
 func pointed(run string, names []string) (all []*Record) {
 	for _, name := range names {
-		id, err := os.Readlink(filepath.Join(run, currentDir, name))
+		id, err := os.Readlink(filepath.Join(run, CurrentDir, name))
 		if err != nil {
 			continue
 		}
-		if r, err := ReadRecord(run, id); err == nil && r.Name == name {
+		if r, err := Read(run, id); err == nil && r.Name == name {
 			all = append(all, r)
 		}
 	}
@@ -227,13 +230,13 @@ func pointed(run string, names []string) (all []*Record) {
 func Forget(run, id string) error {
 	var failed error
 	name, _, _ := strings.Cut(id, ".")
-	if link := filepath.Join(run, currentDir, name); name != "" {
+	if link := filepath.Join(run, CurrentDir, name); name != "" {
 		if at, err := os.Readlink(link); err == nil && at == id {
 			failed = os.Remove(link)
 		}
 	}
 	for _, suffix := range []string{".stdout", ".stderr", ".ran", ".exec", ".json~", ".json"} { // the record last: it names the rest
-		if err := os.Remove(path(run, id, suffix)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := os.Remove(file(run, id, suffix)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			failed = errors.Join(failed, err)
 		}
 	}
@@ -257,13 +260,13 @@ func StartTime(pid int) (ticks uint64, ok bool) {
 	if err != nil {
 		return 0, false
 	}
-	_, ticks = statFields(b)
+	_, ticks = StatFields(b)
 	state := b[bytes.LastIndexByte(b, ')')+1:]
 	return ticks, ticks > 0 && !bytes.HasPrefix(state, []byte(" Z")) && !bytes.HasPrefix(state, []byte(" X"))
 }
 
 // statFields takes fields 4 and 22 of /proc/PID/stat.
-func statFields(b []byte) (parent int, started uint64) {
+func StatFields(b []byte) (parent int, started uint64) {
 	// The command's name may hold anything, also ") ".
 	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
 	if len(f) < 20 {
