@@ -198,13 +198,9 @@ func TestNoDeviceList(t *testing.T) {
 // the way out: tmpfs before Linux 6.3.
 func TestSourceOnTmpfs(t *testing.T) {
 	w := newWorld(t)
-	source, err := os.MkdirTemp("/dev/shm", "stead-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(source)
+	source := roottest.TempDir(t, "/dev/shm")
 	const body = "\nmounts: {/mnt: {source: %s}}\nrestart: {policy: never}\nsecurity: {userns: %s}"
-	_, err = w.Create(ctx, parse(t, "mapped", script("touch /mnt/made")+fmt.Sprintf(body, source, "auto")), origin)
+	_, err := w.Create(ctx, parse(t, "mapped", script("touch /mnt/made")+fmt.Sprintf(body, source, "auto")), origin)
 	var start *keeper.StartError
 	switch s, _ := w.Get("mapped"); {
 	case err == nil:

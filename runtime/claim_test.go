@@ -6,6 +6,8 @@ import (
 	"os"
 	"stead/runtime/status"
 	"testing"
+
+	"stead/runtime/roottest"
 )
 
 // A mistyped directory must not end what runs, nor run it twice.
@@ -50,13 +52,8 @@ func TestSharedCgroupParent(t *testing.T) {
 	w := newWorld(t)
 	before := w.create("web", script(forever))
 	w.awaitOutput("web", "up")
-	run, err := os.MkdirTemp("/dev/shm", "stead-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(run)
 	o := w.o
-	o.StateDir, o.RunDir = t.TempDir()+"/state", run
+	o.StateDir, o.RunDir = t.TempDir()+"/state", roottest.TempDir(t, "/dev/shm")
 	other, err := Open(ctx, o)
 	if err != nil {
 		t.Fatal(err)

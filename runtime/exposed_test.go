@@ -10,11 +10,7 @@ import (
 
 func TestExposed(t *testing.T) {
 	roottest.Need(t)
-	open, err := os.MkdirTemp("/var/tmp", "stead-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(open)
+	open := roottest.TempDir(t, "/var/tmp")
 	os.Chmod(open, 0o755)
 	os.MkdirAll(open+"/closed/data", 0o755)
 	os.Chmod(open+"/closed", 0o700)

@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("SPY") != "" {
 		os.Exit(spy())
 	}
-	os.Exit(m.Run())
+	os.Exit(roottest.Main(m))
 }
 
 // world is one runtime with directories and a cgroup parent of its own. At the
@@ -49,22 +49,14 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	roottest.Need(t)
-	// Not in /tmp under a long name: socket paths are short.
-	dir, err := os.MkdirTemp("/var/tmp", "stead-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	run, err := os.MkdirTemp("/dev/shm", "stead-test-") // in memory, as /run is
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir, run := roottest.TempDir(t, "/var/tmp"), roottest.TempDir(t, "/dev/shm") // in memory, as /run is
 	w := &world{t: t, o: Options{
 		StateDir: dir + "/state", RunDir: run, CgroupParent: filepath.Base(dir),
 		Log: slog.New(slog.NewTextHandler(testLog{t}, nil)),
 	}}
 	w.before = w.count()
 	w.open()
-	t.Cleanup(func() { w.takeDown(dir) })
+	t.Cleanup(w.takeDown)
 	return w
 }
 
@@ -90,7 +82,7 @@ func (w *world) reopen() {
 	w.open()
 }
 
-func (w *world) takeDown(dir string) {
+func (w *world) takeDown() {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	for _, s := range w.List() {
@@ -110,16 +102,14 @@ func (w *world) takeDown(dir string) {
 	if entries, _ := os.ReadDir(w.o.RunDir + "/containers"); len(entries) > 0 {
 		w.t.Errorf("left over in the run directory: %v", entries)
 	}
-	os.RemoveAll(dir)
-	os.RemoveAll(w.o.RunDir)
 }
 
 // leftovers are counted before and after.
 type leftovers struct{ mounts, cgroups, processes int }
 
 func (w *world) count() (l leftovers) {
-	b, _ := os.ReadFile("/proc/self/mountinfo")
-	l.mounts = strings.Count(string(b), "\n")
+	b, _ := os.ReadFile("/proc/self/mountinfo") // other tests' mounts come and go
+	l.mounts = strings.Count(string(b), w.o.CgroupParent) + strings.Count(string(b), w.o.RunDir)
 	files, _ := filepath.Glob("/sys/fs/cgroup/*/" + w.o.CgroupParent + "/*")
 	unified, _ := filepath.Glob("/sys/fs/cgroup/" + w.o.CgroupParent + "/*") // v2
 	for _, f := range append(files, unified...) {

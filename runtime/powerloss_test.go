@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"stead/runtime/roottest"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -24,7 +26,7 @@ func newDisk(t testing.TB) *disk {
 		}
 	}
 	d := &disk{t: t, dir: t.TempDir()}
-	image, err := os.CreateTemp("/var/tmp", "stead-test-*.img")
+	image, err := os.CreateTemp("/var/tmp", roottest.Mark()+"*.img")
 	if err != nil {
 		t.Fatal(err)
 	}

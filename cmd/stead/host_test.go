@@ -31,14 +31,7 @@ type testHost struct {
 
 func newHost(t *testing.T) *testHost {
 	roottest.Need(t)
-	dir, err := os.MkdirTemp("/var/tmp", "stead-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	run, err := os.MkdirTemp("/dev/shm", "stead-test-") // in memory, as /run is; and socket paths are short
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir, run := roottest.TempDir(t, "/var/tmp"), roottest.TempDir(t, "/dev/shm") // in memory, as /run is; and socket paths are short
 	h := &testHost{t: t, dir: dir, run: run, manifests: dir + "/m", group: filepath.Base(dir)}
 	t.Cleanup(h.takeDown)
 	if err := os.Mkdir(h.manifests, 0o755); err != nil {
@@ -228,6 +221,4 @@ func (h *testHost) takeDown() {
 	for _, pid := range h.processes() {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
-	os.RemoveAll(h.dir)
-	os.RemoveAll(h.run)
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"stead/runtime/keeper"
+	"stead/runtime/roottest"
 )
 
 // asProgram makes the test binary behave as stead itself, for tests that need
@@ -19,7 +20,7 @@ func TestMain(m *testing.M) {
 		main()
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(roottest.Main(m))
 }
 
 // call is what one command line came to.

@@ -40,9 +40,15 @@ func inNamespace(t *testing.T) (inside bool) {
 
 func limitInotify(t *testing.T, what string, n int) {
 	t.Helper()
-	if err := os.WriteFile("/proc/sys/user/max_inotify_"+what, fmt.Appendln(nil, n), 0); err != nil {
+	file := "/proc/sys/user/max_inotify_" + what
+	before, err := os.ReadFile(file)
+	if err != nil {
 		t.Fatal(err)
 	}
+	if err := os.WriteFile(file, fmt.Appendln(nil, n), 0); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.WriteFile(file, before, 0) })
 }
 
 // Where not every directory can be watched, or none, changes are found by looking,

@@ -76,43 +76,49 @@ func TestFollowFindsWhatReadFinds(t *testing.T) {
 	choice := rand.New(rand.NewPCG(seed, 0))
 	s, root := follower(t, map[string]string{"m/a.yaml": "a", "n/sub/b.yaml": "b", "else/a.yaml": "e"}, "m", "n", "missing")
 	s.Trust = &Trust{}
+	// No operation gets out of the test's directory through a link.
+	inside, err := os.OpenRoot(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inside.Close()
 	places := []string{"m", "n", "m/sub", "n/sub", "m/a.container.d", "n/container.d", "else", "missing", "m/link", "n/a.yaml"}
 	names := []string{"a.yaml", "b.yaml", "c.yml", "d.txt", ".hidden", "sub", "link"}
 	path := func() string {
-		return root + "/" + places[choice.IntN(len(places))] + "/" + names[choice.IntN(len(names))]
+		return places[choice.IntN(len(places))] + "/" + names[choice.IntN(len(names))]
 	}
 	operations := []func() string{
 		func() string {
 			p := path()
-			os.WriteFile(p, fmt.Appendf(nil, "w%d", choice.IntN(4)), 0o644)
+			inside.WriteFile(p, fmt.Appendf(nil, "w%d", choice.IntN(4)), 0o644)
 			return "write " + p
 		},
 		func() string {
 			p := path()
-			os.WriteFile(root+"/else/new", []byte("r"), 0o644)
-			os.Rename(root+"/else/new", p)
+			inside.WriteFile("else/new", []byte("r"), 0o644)
+			inside.Rename("else/new", p)
 			return "rename in " + p
 		},
-		func() string { p, q := path(), path(); os.Rename(p, q); return "rename " + p + " " + q },
-		func() string { p := path(); os.Remove(p); return "remove " + p },
-		func() string { p := filepath.Dir(path()); os.MkdirAll(p, 0o755); return "mkdir " + p },
+		func() string { p, q := path(), path(); inside.Rename(p, q); return "rename " + p + " " + q },
+		func() string { p := path(); inside.Remove(p); return "remove " + p },
+		func() string { p := filepath.Dir(path()); inside.MkdirAll(p, 0o755); return "mkdir " + p },
 		func() string {
 			p := filepath.Dir(path())
-			os.RemoveAll(p)
+			inside.RemoveAll(p)
 			return "remove all " + p
 		},
-		func() string { p := path(); os.Symlink("../else/a.yaml", p); return "link " + p },
-		func() string { p := path(); os.Symlink("../else", p); return "link folder " + p },
-		func() string { p := path(); os.Symlink("/dev/null", p); return "mask " + p },
+		func() string { p := path(); inside.Symlink("../else/a.yaml", p); return "link " + p },
+		func() string { p := path(); inside.Symlink("../else", p); return "link folder " + p },
+		func() string { p := path(); inside.Symlink("/dev/null", p); return "mask " + p },
 		func() string {
 			p, mode := path(), []os.FileMode{0o644, 0o666, 0o755, 0o777}[choice.IntN(4)]
 			if choice.IntN(2) == 0 {
 				p = filepath.Dir(p)
 			}
-			if st, err := os.Stat(p); err == nil && st.IsDir() {
+			if st, err := inside.Stat(p); err == nil && st.IsDir() {
 				mode |= 0o700
 			}
-			os.Chmod(p, mode)
+			inside.Chmod(p, mode)
 			return fmt.Sprintf("chmod %o %s", mode, p)
 		},
 	}

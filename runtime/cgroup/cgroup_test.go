@@ -19,7 +19,7 @@ import (
 func newHost(t *testing.T) *Host {
 	t.Helper()
 	roottest.Need(t)
-	h, err := Detect(fmt.Sprintf("stead-test-%d-%s", os.Getpid(), strings.ToLower(t.Name())))
+	h, err := Detect(roottest.Mark() + strings.ToLower(t.Name()))
 	if err != nil {
 		t.Fatal(err)
 	}
