@@ -12,6 +12,8 @@ import (
 	"stead/reconcile/source"
 	"stead/runtime/status"
 	"stead/spec"
+
+	"stead/runtime/roottest"
 )
 
 // A minute of a writer that touches a file so often that there never is the quiet
@@ -87,7 +89,7 @@ func TestBusyWriterOfRealFiles(t *testing.T) {
 		for done := false; !done; time.Sleep(time.Millisecond) {
 			st := rt.status("web")
 			done = st != nil && *st.Applied.Spec.Resources.Pids == int64(i+1)
-			if time.Since(began) > 5*time.Second {
+			if time.Since(began) > roottest.Patience {
 				t.Fatal("a change waits for a writer of another file")
 			}
 		}

@@ -13,6 +13,8 @@ import (
 
 	"stead/reconcile/source"
 	"stead/spec"
+
+	"stead/runtime/roottest"
 )
 
 // TestHostConverges does what people and tools do to a directory, at random and
@@ -103,7 +105,7 @@ func TestHostConverges(t *testing.T) {
 		}
 		return len(list) == len(want)
 	}
-	for deadline := time.Now().Add(5 * time.Second); !matches(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(roottest.Patience); !matches(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			r, _ := e.Status(t.Context())
 			t.Fatalf("want %v\ngot %+v\nreport %+v", want, rt.List(), r)

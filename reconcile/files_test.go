@@ -18,6 +18,8 @@ import (
 
 	"stead/reconcile/source"
 	"stead/spec"
+
+	"stead/runtime/roottest"
 )
 
 func TestLogSaysThingsOnce(t *testing.T) {
@@ -118,7 +120,7 @@ func TestRealFiles(t *testing.T) {
 
 	await := func(what string, holds func() bool) {
 		t.Helper()
-		deadline := time.Now().Add(5 * time.Second)
+		deadline := time.Now().Add(roottest.Patience)
 		for !holds() {
 			if time.Now().After(deadline) {
 				t.Fatalf("waited in vain: %s", what)

@@ -11,6 +11,8 @@ import (
 	"stead/runtime/weak"
 
 	"golang.org/x/sys/unix"
+
+	"stead/runtime/roottest"
 )
 
 func overwriteBinary(w *world) string {
@@ -117,7 +119,7 @@ func (w *world) clearHierarchy(name string) {
 		time.Sleep(100 * time.Millisecond) // it goes with its last mount, if by then its groups are quite gone
 		unix.Unmount(at, 0)
 	}
-	for end := time.Now().Add(10 * time.Second); there(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(roottest.Patience); there(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			w.t.Error("left over: hierarchy ", name)
 			return

@@ -11,6 +11,8 @@ import (
 	"stead/runtime/cgroup"
 
 	"golang.org/x/sys/unix"
+
+	"stead/runtime/roottest"
 )
 
 // clock says something now and then, and ends as it is asked to.
@@ -38,7 +40,7 @@ func (w *world) freeze(dir string) {
 	w.t.Helper()
 	w.must(os.WriteFile(dir+"/cgroup.freeze", []byte("1"), 0))
 	w.t.Cleanup(func() { os.WriteFile(dir+"/cgroup.freeze", []byte("0"), 0) }) // before the world is taken down
-	for end := time.Now().Add(10 * time.Second); !isFrozen(dir); {
+	for end := time.Now().Add(roottest.Patience); !isFrozen(dir); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			w.t.Fatal("it does not freeze")
 		}
@@ -54,7 +56,7 @@ func isFrozen(dir string) bool {
 func (w *world) goesOn(name string) {
 	w.t.Helper()
 	before := strings.Count(w.output(name), "on\n")
-	for end := time.Now().Add(10 * time.Second); strings.Count(w.output(name), "on\n") <= before; {
+	for end := time.Now().Add(roottest.Patience); strings.Count(w.output(name), "on\n") <= before; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			w.t.Fatalf("%s stands still", name)
 		}

@@ -83,7 +83,7 @@ func (w *world) reopen() {
 }
 
 func (w *world) takeDown() {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), roottest.Patience)
 	defer cancel()
 	for _, s := range w.List() {
 		if err := w.Remove(ctx, s.Name); err != nil {
@@ -191,7 +191,7 @@ func (w *world) create(name, body string) status.Status {
 // await waits until the container is in a state.
 func (w *world) await(name string, state status.State) status.Status {
 	w.t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(roottest.Patience)
 	for {
 		s, ok := w.Get(name)
 		if ok && s.State == state {
@@ -222,7 +222,7 @@ func (w *world) output(name string) string {
 // awaitOutput waits until the container has written something.
 func (w *world) awaitOutput(name, want string) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), roottest.Patience)
 	defer cancel()
 	os.MkdirAll(w.LogDir(name), 0o700)
 	found := fmt.Errorf("found")

@@ -15,6 +15,8 @@ import (
 	"stead/runtime/status"
 
 	"golang.org/x/sys/unix"
+
+	"stead/runtime/roottest"
 )
 
 // keeperMemory is what the keeper has resident, bytes.
@@ -119,7 +121,7 @@ func TestOutputFullDisk(t *testing.T) {
 	w.create("web", script(`trap 'echo room again' USR1; head -c 1980000 /dev/zero | tr '\0' x | fold -w 99; echo; : >/full; while :; do sleep 0.02; done`))
 	pid := w.keeperPid()
 	full := w.dir("web") + "/upper/full"
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(roottest.Patience); ; time.Sleep(10 * time.Millisecond) {
 		if _, err := os.Stat(full); err == nil {
 			break
 		}
@@ -158,7 +160,7 @@ func TestOutputFullDisk(t *testing.T) {
 // awaitSince waits for a record that is later.
 func (w *world) awaitSince(name string, at time.Time) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, roottest.Patience)
 	defer cancel()
 	found := errors.New("found")
 	if err := logs.Read(ctx, w.LogDir(name), logs.Options{Tail: -1, Since: at, Follow: true}, func(logs.Record) error { return found }); err != found {

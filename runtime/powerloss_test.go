@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"stead/runtime/status"
 	"testing"
-	"time"
 
 	"stead/runtime/roottest"
 
@@ -89,7 +88,7 @@ func TestPowerLossForgetsNothing(t *testing.T) {
 		w.must(unix.Kill(s.Pid, unix.SIGKILL))
 		w.await(name, status.Exited)
 	}
-	stop, cancel := context.WithTimeout(ctx, 20*time.Second)
+	stop, cancel := context.WithTimeout(ctx, roottest.Patience)
 	defer cancel()
 	w.must(w.QuitKeeper(stop))
 	w.Close()

@@ -11,6 +11,8 @@ import (
 	"stead/runtime/status"
 
 	"golang.org/x/sys/unix"
+
+	"stead/runtime/roottest"
 )
 
 // A keeper takes no more containers than it has descriptors for, whoever asks, and
@@ -66,13 +68,13 @@ func TestKeeperIsFull(t *testing.T) {
 	}
 	ended, _ := w.Get("c2")
 	unix.Kill(ended.Pid, unix.SIGKILL)
-	for end := time.Now().Add(10 * time.Second); unix.Kill(ended.Pid, 0) == nil && time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(roottest.Patience); unix.Kill(ended.Pid, 0) == nil && time.Now().Before(end); time.Sleep(time.Millisecond) {
 	}
 	for _, c := range clients {
 		c.Close()
 	}
 	w.await("c2", status.Exited)
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) { // it has yet to see that they are gone
+	for end := time.Now().Add(roottest.Patience); ; time.Sleep(10 * time.Millisecond) { // it has yet to see that they are gone
 		if code, _, _, err := w.exec("c0", "", ExecOptions{Argv: []string{"true"}}); code == 0 && err == nil {
 			break
 		} else if time.Now().After(end) {

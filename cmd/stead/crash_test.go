@@ -13,6 +13,8 @@ import (
 	"stead/reconcile"
 	"stead/runtime/cgroup"
 	"stead/runtime/keeper"
+
+	"stead/runtime/roottest"
 )
 
 const job = `apiVersion: stead/v1
@@ -178,7 +180,7 @@ func crash(t *testing.T, o operation, point, who string) {
 // runs counts how often a script began. One that runs may not have come to its
 // first line yet.
 func (h *testHost) runs(name string, want int) (got int) {
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(roottest.Patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		b, _ := os.ReadFile(h.dir + "/count/" + name)
 		if got = strings.Count(string(b), "\n"); got >= want {
 			break
@@ -189,7 +191,7 @@ func (h *testHost) runs(name string, want int) (got int) {
 
 func (h *testHost) keeperPid() int {
 	h.t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(roottest.Patience); ; time.Sleep(5 * time.Millisecond) {
 		pid, _, err := keeper.Client{Run: h.run}.Ping(h.t.Context())
 		if err == nil {
 			return pid
@@ -202,7 +204,7 @@ func (h *testHost) keeperPid() int {
 
 func (h *testHost) untilHit(point string) {
 	h.t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(roottest.Patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if _, err := os.Stat(h.run + "/fault.hit"); err == nil {
 			return
 		}

@@ -96,7 +96,7 @@ func (h *testHost) startDaemon(args ...string) {
 	if err := h.daemon.Start(); err != nil {
 		h.t.Fatal(err)
 	}
-	if err := notices.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := notices.SetReadDeadline(time.Now().Add(roottest.Patience)); err != nil {
 		h.t.Fatal(err)
 	}
 	for buffer := make([]byte, 4096); ; {
@@ -144,7 +144,7 @@ func (h *testHost) views() []reconcile.ContainerView {
 func (h *testHost) until(name, what string, is func(reconcile.ContainerView) bool) reconcile.ContainerView {
 	h.t.Helper()
 	var last []reconcile.ContainerView
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(roottest.Patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		last = h.views()
 		for _, v := range last {
 			if v.Name == name && is(v) {
@@ -159,7 +159,7 @@ func (h *testHost) until(name, what string, is func(reconcile.ContainerView) boo
 // untilLogged waits until a text is in a container's output.
 func (h *testHost) untilLogged(name, text string) {
 	h.t.Helper()
-	for end := time.Now().Add(20 * time.Second); !strings.Contains(h.stead("logs", name).out, text); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(roottest.Patience); !strings.Contains(h.stead("logs", name).out, text); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			h.t.Fatalf("no %q in the output: %+v", text, h.stead("logs", name))
 		}

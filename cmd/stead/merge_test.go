@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"stead/runtime/logs"
+
+	"stead/runtime/roottest"
 )
 
 // writeLog writes a log of records, each "OFFSET STREAM TAG TEXT" with the offset
@@ -85,7 +87,7 @@ func TestMerge(t *testing.T) {
 
 // A quiet log holds nobody up, and one that comes later is followed too.
 func TestMergeFollows(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), roottest.Patience)
 	defer cancel()
 	busy, late := t.TempDir(), t.TempDir()+"/later"
 	writeLog(t, busy, "1 stdout F a")

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"stead/reconcile"
+
+	"stead/runtime/roottest"
 )
 
 // What systemd is told: that the daemon is ready, reloads, how the host stands,
@@ -33,7 +35,7 @@ func TestNotify(t *testing.T) {
 	until := func(want string) {
 		t.Helper()
 		match := regexp.MustCompile(`^` + want + `$`)
-		if err := notices.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		if err := notices.SetReadDeadline(time.Now().Add(roottest.Patience)); err != nil {
 			t.Fatal(err)
 		}
 		var seen []string

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"stead/reconcile"
+
+	"stead/runtime/roottest"
 )
 
 // A restart by hand goes by what was applied where the manifest is broken, and
@@ -44,7 +46,7 @@ func TestFollowedLogOfARemovedContainer(t *testing.T) {
 	}
 	os.Remove(h.manifests + "/web.yaml")
 	h.ok("apply", "--confirm-removal=web")
-	patience := time.AfterFunc(10*time.Second, func() { _ = logs.Process.Kill() })
+	patience := time.AfterFunc(roottest.Patience, func() { _ = logs.Process.Kill() })
 	defer patience.Stop()
 	if err := logs.Wait(); err != nil || said.String() != "stead: web was removed; its log ends here\n" {
 		t.Errorf("%v: %q, %q", err, out.String(), said.String())
@@ -89,7 +91,7 @@ func TestDeletedSocketOfTheDaemon(t *testing.T) {
 	if err := h.daemon.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(roottest.Patience); ; time.Sleep(10 * time.Millisecond) {
 		if c := h.stead("reload"); c.code == 0 {
 			break
 		} else if time.Now().After(end) {

@@ -74,9 +74,10 @@ const hangUp = 128 + int(syscall.SIGHUP)
 
 // execTerminal joins the admin's terminal to one inside.
 func (a *app) execTerminal(start starter, t *terminal, stdin bool) (code int, err error) {
+	// For good: a hang-up that comes after its terminal is gone would end exec
+	// before it has said so with its exit code.
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGWINCH, syscall.SIGCONT)
-	defer signal.Stop(signals)
 	process, err := start()
 	if err != nil {
 		return 0, err

@@ -14,6 +14,8 @@ import (
 	"stead/runtime/keeper"
 
 	"golang.org/x/sys/unix"
+
+	"stead/runtime/roottest"
 )
 
 // admin is a person at a terminal: a pty pair of the test's own.
@@ -102,7 +104,7 @@ func (p *admin) screen() string {
 // sees waits until a text is on the screen.
 func (p *admin) sees(want string) {
 	p.t.Helper()
-	for end := time.Now().Add(20 * time.Second); !strings.Contains(p.screen(), want); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(roottest.Patience); !strings.Contains(p.screen(), want); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			p.t.Fatalf("no %q on the screen:\n%q", want, p.screen())
 		}
@@ -112,7 +114,7 @@ func (p *admin) sees(want string) {
 // ends waits for the command's end, after which the terminal must be as it was.
 func (p *admin) ends(code int) {
 	p.t.Helper()
-	timer := time.AfterFunc(20*time.Second, func() { _ = p.cmd.Process.Kill() })
+	timer := time.AfterFunc(roottest.Patience, func() { _ = p.cmd.Process.Kill() })
 	_ = p.cmd.Wait()
 	timer.Stop()
 	if got := p.cmd.ProcessState.ExitCode(); got != code {
@@ -211,7 +213,7 @@ func TestExecTerminal(t *testing.T) {
 func (h *testHost) goneInside(name, word string) {
 	h.t.Helper()
 	var left string
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(roottest.Patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		left = ""
 		for _, pid := range h.processes() {
 			line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))

@@ -13,6 +13,8 @@ import (
 	"stead/reconcile"
 
 	"golang.org/x/sys/unix"
+
+	"stead/runtime/roottest"
 )
 
 // look waits until the host is as it should be, and fails if it does not get there.
@@ -20,7 +22,7 @@ import (
 func (l *life) look() {
 	l.t.Helper()
 	var wrong []string
-	for end := time.Now().Add(40 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(roottest.Patience); ; time.Sleep(20 * time.Millisecond) {
 		if wrong = l.wrong(); len(wrong) == 0 {
 			return
 		}

@@ -17,6 +17,8 @@ import (
 
 	"stead/reconcile"
 	"stead/spec"
+
+	"stead/runtime/roottest"
 )
 
 // fake answers as it is told.
@@ -90,8 +92,8 @@ func serving(t *testing.T, c Controller) string {
 			if err != nil {
 				t.Error(err)
 			}
-		case <-time.After(2 * time.Second):
-			t.Error("the server did not end within 2 s")
+		case <-time.After(roottest.Patience):
+			t.Error("the server did not end")
 		}
 		goleak.VerifyNone(t)
 	})

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"stead/runtime/roottest"
 )
 
 func event(n int) Event {
@@ -185,7 +187,7 @@ func TestFollow(t *testing.T) {
 		case <-c:
 		case err := <-result:
 			t.Fatal(err)
-		case <-time.After(20 * time.Second):
+		case <-time.After(roottest.Patience):
 			t.Fatal("nothing comes")
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"stead/runtime/roottest"
 )
 
 // follower is a source that is watched, and the root that its directories are in.
@@ -132,7 +134,7 @@ func TestFollowFindsWhatReadFinds(t *testing.T) {
 		reader.Renew()
 		want := tell(root, reader.Read())
 		got := tell(root, s.Follow())
-		for end := time.After(5 * time.Second); got != want; got = tell(root, s.Follow()) {
+		for end := time.After(roottest.Patience); got != want; got = tell(root, s.Follow()) {
 			select {
 			case <-s.Wake():
 			case <-end:

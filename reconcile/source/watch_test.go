@@ -11,6 +11,8 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"stead/runtime/roottest"
 )
 
 // awaken waits for a wake-up, or fails.
@@ -18,7 +20,7 @@ func awaken(t *testing.T, s *Source, why string) {
 	t.Helper()
 	select {
 	case <-s.Wake():
-	case <-time.After(5 * time.Second):
+	case <-time.After(roottest.Patience):
 		t.Fatalf("not woken: %s", why)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"stead/runtime/roottest"
 )
 
 // newTestLoop has one container that runs, with pipes. It needs no root.
@@ -69,7 +71,7 @@ func TestFinishWhileWritten(t *testing.T) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(3 * time.Second):
+	case <-time.After(roottest.Patience):
 		t.Fatal("the keeper reads the output of a container that ended, and does nothing else")
 	}
 }

@@ -163,7 +163,7 @@ func TestFollowAcrossRotations(t *testing.T) {
 		if err != done {
 			t.Error(err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(roottest.Patience):
 		t.Errorf("stuck at line %d", next)
 	}
 }

@@ -4,7 +4,12 @@ package roottest
 import (
 	"os"
 	"testing"
+	"time"
 )
+
+// Patience is how long a test waits for what must come. It is far more than a slow
+// or busy machine takes, so that a test that fails by it has found a fault.
+const Patience = time.Minute
 
 // Need skips without root, and fails rather than skips when root was promised
 // (STEAD_TEST_ROOT, set by make test as root).
