@@ -10,6 +10,7 @@ import (
 
 	"stead/runtime/launch"
 	"stead/runtime/record"
+	"stead/runtime/roottest"
 	"stead/runtime/status"
 
 	"golang.org/x/sys/unix"
@@ -84,7 +85,7 @@ func testExec(t *testing.T, userns string) {
 // is stopped.
 func TestExecCannotWedgeStop(t *testing.T) {
 	w := newWorld(t)
-	w.create("web", script(forever))
+	w.create("web", script(forever)+"\nstop: {timeout: 10m}")
 	w.awaitOutput("web", "up")
 	in, _, _ := os.Pipe()
 	x, err := w.Exec(ctx, "web", ExecOptions{Argv: []string{"sleep", "1000"}}, in, os.Stderr, os.Stderr)
@@ -96,7 +97,7 @@ func TestExecCannotWedgeStop(t *testing.T) {
 	if err := w.Stop(ctx, "web"); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(began); took > 3*time.Second {
+	if took := time.Since(began); took > roottest.Patience {
 		t.Errorf("the stop took %v", took)
 	}
 	if code, err := x.Wait(); err != nil || code != 137 {

@@ -118,7 +118,7 @@ func TestFrozenKeeper(t *testing.T) {
 // A frozen container that is stopped, restarted or removed ends as it would otherwise.
 func TestEndOfFrozen(t *testing.T) {
 	w := newFreezableWorld(t)
-	body := script(clock)
+	body := script(clock) + "\nstop: {timeout: 10m}"
 	ends := map[string]func(){
 		"stop":    func() { w.must(w.Stop(ctx, "web")) },
 		"restart": func() { w.must(w.Restart(ctx, parse(t, "web", body), origin)) },
@@ -138,7 +138,7 @@ func TestEndOfFrozen(t *testing.T) {
 			began := time.Now()
 			end()
 			b, _ := os.ReadFile(log)
-			if took := time.Since(began); !strings.Contains(string(b), "bye\n") || took > 5*time.Second {
+			if took := time.Since(began); !strings.Contains(string(b), "bye\n") || took > roottest.Patience {
 				t.Errorf("%s, all frozen %v: after %v it had written\n%s", what, all, took, b)
 			}
 			w.must(w.Remove(ctx, "web"))

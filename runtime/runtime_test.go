@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"stead/runtime/roottest"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -160,10 +162,10 @@ func TestStops(t *testing.T) {
 		code       int
 		within     time.Duration
 	}{
-		{"deaf", "command: [sleep, '1000']\nstop: {timeout: 10s}", 137, 2 * time.Second}, // no handler: would wait in vain
-		{"stubborn", script("trap '' TERM; echo up; while :; do sleep 1; done") + "\nstop: {timeout: 500ms}", 137, 4 * time.Second},
-		{"other-signal", script(`trap "exit 9" USR1; echo up; while :; do sleep 1000 & wait; done`) + "\nstop: {signal: USR1}", 9, 2 * time.Second},
-		{"grandchildren", script(`trap "exit 0" TERM; setsid sleep 1000 & setsid sleep 1000 & echo up; wait; wait`), 0, 2 * time.Second},
+		{"deaf", "command: [sleep, '1000']\nstop: {timeout: 10m}", 137, roottest.Patience}, // no handler: would wait in vain
+		{"stubborn", script("trap '' TERM; echo up; while :; do sleep 1; done") + "\nstop: {timeout: 500ms}", 137, roottest.Patience},
+		{"other-signal", script(`trap "exit 9" USR1; echo up; while :; do sleep 1000 & wait; done`) + "\nstop: {signal: USR1, timeout: 10m}", 9, roottest.Patience},
+		{"grandchildren", script(`trap "exit 0" TERM; setsid sleep 1000 & setsid sleep 1000 & echo up; wait; wait`) + "\nstop: {timeout: 10m}", 0, roottest.Patience},
 	}
 	for _, tt := range tests {
 		w.create(tt.name, tt.body)

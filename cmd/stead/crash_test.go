@@ -117,7 +117,7 @@ func operations() []operation {
 			os.Remove(h.manifests + "/job.yaml")
 			go h.command("apply").Run() // does not wait for the settle time
 		}, func(h *testHost) int {
-			h.ok("wait", "--for=removed", "--timeout=30s", "job")
+			h.ok("wait", "--for=removed", "--timeout=60s", "job")
 			return 1
 		}},
 		{"rotate", []string{"rotate-begun", "rotate-renamed"}, none, func(h *testHost) { h.write("job.yaml", text(h, 6000, "64Mi")) }, func(h *testHost) int {

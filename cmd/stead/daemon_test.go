@@ -33,7 +33,7 @@ func TestDaemon(t *testing.T) {
 	h.write("a.yaml", manifest("a", "  resources: {memory: 64Mi}\n"))
 	h.write("b.yaml", manifest("b", ""))
 	h.startDaemon()
-	h.ok("wait", "--for=running", "--timeout=30s", "a", "b")
+	h.ok("wait", "--for=running", "--timeout=60s", "a", "b")
 	a, b := h.until("a", "running", running), h.until("b", "running", running)
 	if a.Pid == 0 || !a.Ready || a.Sync != reconcile.Synced || a.Manifest != h.manifests+"/a.yaml" || a.StartedAt.IsZero() {
 		t.Errorf("ps tells of a: %+v", a)

@@ -2,13 +2,13 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"os"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"stead/runtime/roottest"
 )
 
 const counting = `  rootfs: {host: {}}
@@ -77,8 +77,6 @@ spec:
   command: [sh, -c, 'n=$(cat /n 2>/dev/null); n=${n:-0}; echo $((n + 1)) >/n; while [ ! -e /go ]; do sleep 0.01; done; i=0; while [ $i -lt %d ]; do echo "line $((n * %d + i)) ................................................................................"; i=$((i+1)); done; [ $n -ge %d ]']
 `, name, counting, lines, lines, runs-1))
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
 	h.startDaemon()
 	cmd := h.command("logs", "-f", "a", "b")
 	out, err := cmd.StdoutPipe()
@@ -86,11 +84,12 @@ spec:
 		t.Fatal(err)
 	}
 	cmd.Stderr = os.Stderr
-	h.ok("wait", "--for=running", "--timeout=20s", "a", "b")
+	h.ok("wait", "--for=running", "--timeout=60s", "a", "b")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })()
+	nothing := time.AfterFunc(roottest.Patience, func() { _ = cmd.Process.Kill() })
+	defer func() { nothing.Stop(); _ = cmd.Process.Kill(); _ = cmd.Wait() }()
 	for _, name := range []string{"a", "b"} {
 		writeFile(t, h.dir+"/state/containers/"+name+"/upper/go", "")
 	}
@@ -102,10 +101,9 @@ spec:
 			t.Fatalf("got %q, want line %d of %s", s.Text(), next[name], name)
 		}
 		next[name]++
+		nothing.Reset(roottest.Patience) // however long all takes
 	}
 	if next["a"] != runs*lines || next["b"] != runs*lines {
 		t.Errorf("lines seen: %v, want %d of each", next, runs*lines)
 	}
-	_ = cmd.Process.Signal(syscall.SIGTERM)
-	_ = cmd.Wait()
 }

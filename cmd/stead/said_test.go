@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"os"
 	"strings"
 	"syscall"
@@ -38,18 +39,28 @@ func TestFollowedLogOfARemovedContainer(t *testing.T) {
 	h := newHost(t)
 	h.write("web.yaml", strings.Replace(manifest("web", ""), "[sh,", "[sh, -c, 'echo one; exec sleep 1000'] #", 1))
 	h.ok("apply")
-	var out, said bytes.Buffer
+	var said bytes.Buffer
 	logs := h.command("logs", "-f", "web")
-	logs.Stdout, logs.Stderr = &out, &said
+	logs.Stderr = &said
+	out, err := logs.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := logs.Start(); err != nil {
 		t.Fatal(err)
+	}
+	defer logs.Process.Kill()
+	first := make([]byte, len("one\n"))
+	if _, err := io.ReadFull(out, first); err != nil || string(first) != "one\n" { // it follows
+		t.Fatalf("%v: %q, %s", err, first, &said)
 	}
 	os.Remove(h.manifests + "/web.yaml")
 	h.ok("apply", "--confirm-removal=web")
 	patience := time.AfterFunc(roottest.Patience, func() { _ = logs.Process.Kill() })
 	defer patience.Stop()
-	if err := logs.Wait(); err != nil || said.String() != "stead: web was removed; its log ends here\n" {
-		t.Errorf("%v: %q, %q", err, out.String(), said.String())
+	rest, _ := io.ReadAll(out)
+	if err := logs.Wait(); err != nil || len(rest) > 0 || said.String() != "stead: web was removed; its log ends here\n" {
+		t.Errorf("%v: %q, %q", err, rest, said.String())
 	}
 }
 

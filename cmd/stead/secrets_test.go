@@ -84,6 +84,7 @@ func TestOthersMayNot(t *testing.T) {
 	h.startDaemon()
 	h.write("web.yaml", manifest("web", "  env: {PASSWORD: s3cret}\n"))
 	h.until("web", "runs", running)
+	h.untilLogged("web", "I am web") // its log is there, too
 	// The directories that hold these are the test's own and for root alone, too:
 	// that is not what is to be tried.
 	os.Chmod(h.dir, 0o755)
