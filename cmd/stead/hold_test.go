@@ -12,6 +12,7 @@ import (
 
 	"stead/reconcile"
 	"stead/reconcile/events"
+	"stead/runtime/roottest"
 )
 
 // What is on hold stays as it is, through a restart of the daemon, and says so
@@ -76,7 +77,7 @@ func TestEvents(t *testing.T) {
 		t.Errorf("on a new host: %+v", c)
 	}
 	h.startDaemon()
-	follow := h.command("events", "-f", "-o", "json", "--tail", "0")
+	follow := h.command("events", "-f", "-o", "json", "--tail", "1")
 	out, err := follow.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -90,9 +91,12 @@ func TestEvents(t *testing.T) {
 			t.Errorf("events -f after ^C: %v", err)
 		}
 	}()
+	nothing := time.AfterFunc(roottest.Patience, func() { _ = follow.Process.Kill() })
+	defer nothing.Stop()
 	lines := bufio.NewScanner(out)
 	next := func() (e events.Event) {
 		t.Helper()
+		nothing.Reset(roottest.Patience)
 		if !lines.Scan() {
 			t.Fatalf("events -f ended: %v", lines.Err())
 		}
@@ -107,6 +111,7 @@ func TestEvents(t *testing.T) {
 			t.Errorf("found %+v, want %s %s", e, what, action)
 		}
 	}
+	want(events.Started, "") // the last one before now, and it follows
 	gate := h.dir + "/gate"
 	if err := syscall.Mkfifo(gate, 0o666); err != nil {
 		t.Fatal(err)
