@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"stead/runtime/atomicfile"
 	"stead/runtime/record"
 )
 
@@ -63,7 +64,7 @@ func (r *Runtime) claim() error {
 		if old, err := os.ReadFile(f); err == nil && string(old) == string(b) {
 			continue
 		}
-		if err := os.WriteFile(f, b, 0o600); err != nil {
+		if err := atomicfile.Write(f, b); err != nil {
 			return fmt.Errorf("note claim: %w", err)
 		}
 	}

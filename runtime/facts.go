@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"stead/runtime/atomicfile"
 	"stead/runtime/record"
 	"stead/runtime/status"
 	"stead/spec"
@@ -64,32 +65,7 @@ func (f *facts) write(dir string) error {
 	if err != nil {
 		return fmt.Errorf("encode facts: %w", err)
 	}
-	return replaceFile(filepath.Join(dir, factsFile), append(b, '\n'))
-}
-
-// replaceFile replaces a file as a whole: temp, fsync, rename, and fsync of the
-// directory, without which a host that loses power has the old file, or none.
-func replaceFile(file string, content []byte) error {
-	tmp := file + "~"
-	out, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = out.Write(content)
-	err = errors.Join(err, out.Sync(), out.Close())
-	if err == nil {
-		err = os.Rename(tmp, file)
-	}
-	if err != nil {
-		os.Remove(tmp)
-		return fmt.Errorf("write %s: %w", file, err)
-	}
-	dir, err := os.Open(filepath.Dir(file))
-	if err != nil {
-		return fmt.Errorf("write %s: %w", file, err)
-	}
-	defer dir.Close()
-	return dir.Sync()
+	return atomicfile.Write(filepath.Join(dir, factsFile), append(b, '\n'))
 }
 
 // writeDelay is how long the end of a run may wait to be put on the disk.

@@ -7,8 +7,10 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"stead/runtime/status"
 	"time"
+
+	"stead/runtime/atomicfile"
+	"stead/runtime/status"
 )
 
 const holdsFile = "holds.json"
@@ -90,7 +92,7 @@ func (r *Runtime) changeHolds(change func(*status.Holds)) error {
 	if err != nil {
 		return fmt.Errorf("encode holds: %w", err)
 	}
-	if err := replaceFile(filepath.Join(r.StateDir, holdsFile), append(b, '\n')); err != nil {
+	if err := atomicfile.Write(filepath.Join(r.StateDir, holdsFile), append(b, '\n')); err != nil {
 		return err
 	}
 	r.mu.Lock()

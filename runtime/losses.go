@@ -11,6 +11,7 @@ import (
 	"strings"
 	"unique"
 
+	"stead/runtime/atomicfile"
 	"stead/runtime/launch"
 	"stead/runtime/record"
 	"stead/spec"
@@ -244,5 +245,5 @@ func (r *Runtime) mendFiles(c *container, f *facts, rec *record.Record) error {
 	if !any {
 		return nil
 	}
-	return errors.Join(record.Relink(filepath.Join(r.dir(c.name), "root"), r.rootOf(f.Manifest)), rec.Restore(r.RunDir))
+	return errors.Join(atomicfile.Symlink(filepath.Join(r.dir(c.name), "root"), r.rootOf(f.Manifest)), rec.Restore(r.RunDir))
 }

@@ -4,11 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 
+	"stead/runtime/atomicfile"
 	"stead/runtime/hostpath"
 	"stead/runtime/launch"
 	"stead/runtime/weak"
@@ -103,23 +103,10 @@ func (r *Runtime) begin() error {
 			}
 		}
 	}
-	err := replaceFile(r.shared.file, []byte(text))
-	if err == nil {
-		err = syncDir(filepath.Dir(r.shared.file))
-	}
-	if err != nil {
+	if err := atomicfile.Write(r.shared.file, []byte(text)); err != nil {
 		return fmt.Errorf("note shared directories: %w", err)
 	}
 	return nil
-}
-
-// syncDir puts names in a directory on the disk.
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
 
 // isShared says whether containers may have made what is directly in a directory

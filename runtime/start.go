@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"stead/runtime/atomicfile"
 	"stead/runtime/cgroup"
 	"stead/runtime/fault"
 	"stead/runtime/keeper"
@@ -257,7 +258,7 @@ func (r *Runtime) prepareRoot(m *spec.Container) (launch.Root, error) {
 			return root, err
 		}
 	}
-	return root, record.Relink(filepath.Join(r.dir(m.Metadata.Name), "root"), root.Path)
+	return root, atomicfile.Symlink(filepath.Join(r.dir(m.Metadata.Name), "root"), root.Path)
 }
 
 func reasonOf(err error) error {

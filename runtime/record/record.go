@@ -15,6 +15,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"stead/runtime/atomicfile"
 )
 
 // Record is the boot record of one start of a container: facts of this boot,
@@ -95,11 +97,7 @@ func (r *Record) Write(run string) error {
 	if err != nil {
 		return fmt.Errorf("encode record %s: %w", r.ID(), err)
 	}
-	file := Path(run, r.ID())
-	if err := os.WriteFile(file+"~", b, 0o600); err != nil {
-		return fmt.Errorf("write record %s: %w", r.ID(), err)
-	}
-	if err := os.Rename(file+"~", file); err != nil {
+	if err := atomicfile.WriteVolatile(Path(run, r.ID()), b); err != nil {
 		return fmt.Errorf("write record %s: %w", r.ID(), err)
 	}
 	return nil
@@ -188,27 +186,10 @@ func MakeDirs(run string) error {
 
 // Point has the container's name lead to this start.
 func (r *Record) Point(run string) error {
-	if err := Relink(filepath.Join(run, CurrentDir, r.Name), r.ID()); err != nil {
+	if err := atomicfile.Symlink(filepath.Join(run, CurrentDir, r.Name), r.ID()); err != nil {
 		return fmt.Errorf("point to record %s: %w", r.ID(), err)
 	}
 	return nil
-}
-
-// Relink makes link a symbolic link to target, at once for whoever reads it.
-func Relink(link, target string) error {
-	if now, err := os.Readlink(link); err == nil && now == target {
-		return nil
-	}
-	err := os.Symlink(target, link)
-	if !errors.Is(err, os.ErrExist) {
-		return err
-	}
-	tmp := link + "~"
-	os.Remove(tmp) // of a daemon that died here
-	if err := os.Symlink(target, tmp); err != nil {
-		return err
-	}
-	return os.Rename(tmp, link)
 }
 
 // pointed reads the records that containers' names lead to; those that are not
