@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"stead/reconcile/events"
-	"stead/runtime"
 	"stead/runtime/status"
+	"stead/runtime/store"
 )
 
 // What happened is recorded, for people and for what watches this host: this
@@ -106,7 +106,7 @@ func (e *Engine) Purge(ctx context.Context, name string) ([]string, error) {
 	e.init()
 	gone, err := e.Runtime.Purge(ctx, name)
 	e.recordDeleted(gone, "purged by admin")
-	if !errors.Is(err, runtime.ErrMissing) {
+	if !errors.Is(err, status.ErrMissing) {
 		return gone, err
 	}
 	if st := find(e.Runtime.List(), name); st != nil {
@@ -118,6 +118,6 @@ func (e *Engine) Purge(ctx context.Context, name string) ([]string, error) {
 func (e *Engine) recordDeleted(entries []string, cause string) {
 	now := time.Now()
 	for _, entry := range entries {
-		e.record(events.Event{Time: now, Type: events.Deleted, Container: runtime.RemovedName(entry), Message: entry, Cause: cause})
+		e.record(events.Event{Time: now, Type: events.Deleted, Container: store.RemovedName(entry), Message: entry, Cause: cause})
 	}
 }

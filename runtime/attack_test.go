@@ -6,10 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	goruntime "runtime"
-	"stead/runtime/status"
 	"strings"
 	"testing"
 	"time"
+
+	"stead/runtime/status"
 
 	"golang.org/x/sys/unix"
 )

@@ -3,8 +3,9 @@ package runtime
 import (
 	"fmt"
 	"os"
-	"stead/runtime/status"
 	"strings"
+
+	"stead/runtime/status"
 )
 
 func mountOverProc(w *world) string {

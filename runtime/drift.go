@@ -13,6 +13,7 @@ import (
 	"stead/runtime/cgroup"
 	"stead/runtime/record"
 	"stead/runtime/status"
+	"stead/runtime/store"
 
 	"golang.org/x/sys/unix"
 )
@@ -185,7 +186,7 @@ func (r *Runtime) lookAtCgroup(c *container, changes cgroup.Changes, turn bool) 
 	return found
 }
 
-func (r *Runtime) driftOf(f *facts, rec *record.Record) (drift []string) {
+func (r *Runtime) driftOf(f *store.Facts, rec *record.Record) (drift []string) {
 	group := r.host.Group(rec.ID())
 	if !group.Holds(rec.Pid) {
 		drift = append(drift, cgroupLeft)
@@ -205,7 +206,7 @@ func (r *Runtime) driftOf(f *facts, rec *record.Record) (drift []string) {
 	return drift
 }
 
-func isUnapplied(f *facts, path string) bool {
+func isUnapplied(f *store.Facts, path string) bool {
 	for _, u := range f.Unapplied {
 		if u.Path == path {
 			return true

@@ -3,10 +3,11 @@ package runtime
 import (
 	"os"
 	"os/exec"
-	"stead/runtime/status"
 	"strconv"
 	"strings"
 	"testing"
+
+	"stead/runtime/status"
 )
 
 // What somebody changes by hand is seen and put right.

@@ -139,7 +139,7 @@ func TestOpenOnly(t *testing.T) {
 	w.create("web", script(forever))
 	w.create("db", script(forever))
 	w.awaitOutput("web", "up")
-	for _, file := range []string{w.dir("db") + "/" + factsFile, record.Path(w.RunDir, w.byName["db"].rec.ID())} {
+	for _, file := range []string{w.dir("db") + "/" + "container.json", record.Path(w.RunDir, w.byName["db"].rec.ID())} {
 		aside := file + ".aside"
 		if err := os.Rename(file, aside); err != nil {
 			t.Fatal(err)

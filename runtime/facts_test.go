@@ -2,10 +2,12 @@ package runtime
 
 import (
 	"context"
-	"stead/runtime/status"
 	"sync"
 	"testing"
 	"time"
+
+	"stead/runtime/status"
+	"stead/runtime/store"
 )
 
 // writeNow is writeLater without the wait.
@@ -33,7 +35,7 @@ func TestFactsTwoWriters(t *testing.T) {
 			}
 		})
 		both.Wait()
-		f, err := readFacts(w.dir("job"))
+		f, err := store.ReadFacts(w.dir("job"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -55,7 +57,7 @@ func TestFactsOfRemoved(t *testing.T) {
 	}
 	w.create("job", script("echo new")+"\nrestart: {policy: never}")
 	w.writeNow(old)
-	f, err := readFacts(w.dir("job"))
+	f, err := store.ReadFacts(w.dir("job"))
 	if err != nil {
 		t.Fatal(err)
 	}

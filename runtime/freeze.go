@@ -14,7 +14,7 @@ func (r *Runtime) thawAll() error {
 	var err error
 	switch {
 	case !r.host.ParentFrozen():
-	case r.Holds().Host != nil:
+	case r.Holds.Holds().Host != nil:
 		return fmt.Errorf("cgroup %s with all containers and the keeper is frozen, and this host is on hold", r.host.Parent)
 	default:
 		r.Log.Warn("all containers were frozen by hand: they go on", "cgroup", r.host.Parent)

@@ -100,7 +100,7 @@ func TestFrozenKeeper(t *testing.T) {
 			w.goesOn("web")
 		}
 	}
-	w.must(w.Hold(nil, ""))
+	w.must(w.Holds.Hold(nil, ""))
 	w.freeze(all)
 	if err := w.Check(ctx, true); err == nil || !strings.Contains(err.Error(), "is frozen, and this host is on hold") {
 		t.Error(err)
@@ -143,7 +143,7 @@ func TestEndOfFrozen(t *testing.T) {
 			}
 			w.must(w.Remove(ctx, "web"))
 			w.must(os.Remove(log))
-			if _, err := w.Purge(ctx, "web"); err != nil {
+			if _, err := w.Removed.Purge(ctx, "web"); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -210,7 +210,7 @@ func TestFrozenByTheDead(t *testing.T) {
 	w.create("web", script(clock))
 	w.awaitOutput("web", "up")
 	dir := w.v2Group("web")
-	w.must(w.Hold(nil, ""))
+	w.must(w.Holds.Hold(nil, ""))
 	w.freeze(dir)
 	w.reopen()
 	if !isFrozen(dir) {
@@ -231,14 +231,14 @@ func TestStartAmongFrozen(t *testing.T) {
 	w.awaitOutput("web", "up")
 	all := filepath.Dir(w.v2Group("web"))
 	w.freeze(all)
-	w.must(w.Hold(nil, ""))
+	w.must(w.Holds.Hold(nil, ""))
 	if _, err := w.Create(ctx, parse(t, "other", script(clock)), origin); err == nil || !strings.Contains(err.Error(), "is frozen, and this host is on hold") {
 		t.Error(err)
 	}
 	if !isFrozen(all) {
 		t.Error("they were thawed")
 	}
-	w.must(w.Release(nil))
+	w.must(w.Holds.Release(nil))
 	w.must(w.Start(ctx, "other", false))
 	w.goesOn("other")
 	w.goesOn("web")

@@ -4,23 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"stead/runtime/fault"
 	"stead/runtime/record"
 	"stead/runtime/status"
+	"stead/runtime/store"
 	"stead/spec"
 )
-
-// ErrMissing: there is no such container.
-var ErrMissing = errors.New("no such container")
 
 func (r *Runtime) find(name string) (*container, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c, ok := r.byName[name]
 	if !ok {
-		return nil, fmt.Errorf("container %s: %w", name, ErrMissing)
+		return nil, fmt.Errorf("container %s: %w", name, status.ErrMissing)
 	}
 	return c, nil
 }
@@ -29,16 +28,16 @@ func (r *Runtime) find(name string) (*container, error) {
 // noted beside whatever else is done to a container, hence the lock: one would
 // undo the other. Nothing is written of a container that is removed: its name
 // may be another's by now.
-func (r *Runtime) save(c *container, change func(*facts)) error {
+func (r *Runtime) save(c *container, change func(*store.Facts)) error {
 	c.settling.Lock()
 	defer c.settling.Unlock()
 	if now, err := r.find(c.name); err != nil || now != c {
-		return fmt.Errorf("container %s: %w", c.name, ErrMissing)
+		return fmt.Errorf("container %s: %w", c.name, status.ErrMissing)
 	}
 	f, _ := r.known(c)
 	next := *f
 	change(&next)
-	if err := next.write(r.dir(c.name)); err != nil {
+	if err := next.Write(r.dir(c.name)); err != nil {
 		return fmt.Errorf("container %s: %w", c.name, err)
 	}
 	r.mu.Lock()
@@ -58,12 +57,12 @@ func (r *Runtime) Create(ctx context.Context, m *spec.Container, from status.Ori
 			return "", fmt.Errorf("create %s: %w", name, err)
 		}
 		fault.Point("create-dir-made")
-		f := &facts{Manifest: m, From: from, CreatedAt: time.Now().UTC()}
+		f := &store.Facts{Manifest: m, From: from, CreatedAt: time.Now().UTC()}
 		if !m.Spec.Suspend {
 			err = r.equip(f)
 		}
 		if err == nil {
-			err = f.write(r.dir(name))
+			err = f.Write(r.dir(name))
 		}
 		if err != nil {
 			return "", fmt.Errorf("create %s: %w", name, err)
@@ -78,6 +77,19 @@ func (r *Runtime) Create(ctx context.Context, m *spec.Container, from status.Ori
 		return broughtBack, nil
 	}
 	return broughtBack, r.start(ctx, c, 0, 0)
+}
+
+// makeDir makes a container's directory, from the newest removed one if there is one.
+func (r *Runtime) makeDir(name string) (broughtBack string, err error) {
+	dir := r.dir(name)
+	if _, err := os.Lstat(dir); err == nil {
+		return "", nil // of a create that did not get far
+	}
+	broughtBack, err = r.Removed.BringBack(name, dir)
+	if err == nil && broughtBack == "" {
+		err = os.Mkdir(dir, 0o700)
+	}
+	return broughtBack, err
 }
 
 // Start starts a container that does not run, with its applied spec.
@@ -119,7 +131,7 @@ func (r *Runtime) Restart(ctx context.Context, m *spec.Container, from status.Or
 			return err
 		}
 	}
-	if err := r.save(c, func(f *facts) { f.Manifest, f.From, f.Unapplied, f.LastRun = m, from, nil, nil }); err != nil {
+	if err := r.save(c, func(f *store.Facts) { f.Manifest, f.From, f.Unapplied, f.LastRun = m, from, nil, nil }); err != nil {
 		return err
 	}
 	fault.Point("restart-facts-written")
@@ -140,7 +152,7 @@ func (r *Runtime) forgetRun(c *container) error {
 	late := r.unwritten[c]
 	r.mu.Unlock()
 	if late { // only the record has its end until now
-		if err := r.save(c, func(*facts) {}); err != nil {
+		if err := r.save(c, func(*store.Facts) {}); err != nil {
 			return err
 		}
 	}
@@ -153,7 +165,7 @@ func (r *Runtime) Adopt(_ context.Context, name string, from status.Origin) erro
 	if err != nil {
 		return err
 	}
-	return r.save(c, func(f *facts) { f.From = from })
+	return r.save(c, func(f *store.Facts) { f.From = from })
 }
 
 // Recognise makes new the applied manifest in memory where old is, which means the
@@ -180,7 +192,7 @@ func (r *Runtime) SetStopped(_ context.Context, name string, stopped bool) error
 			return err
 		}
 	}
-	return r.save(c, func(f *facts) {
+	return r.save(c, func(f *store.Facts) {
 		f.StoppedAt = nil
 		if stopped {
 			now := time.Now().UTC()
@@ -194,7 +206,7 @@ func (r *Runtime) SetStopped(_ context.Context, name string, stopped bool) error
 // Remove stops the container and moves its directory to removed/.
 func (r *Runtime) Remove(ctx context.Context, name string) error {
 	c, err := r.find(name)
-	if errors.Is(err, ErrMissing) {
+	if errors.Is(err, status.ErrMissing) {
 		return nil
 	}
 	if err := r.stop(ctx, c); err != nil {
@@ -210,7 +222,7 @@ func (r *Runtime) Remove(ctx context.Context, name string) error {
 	fault.Point("remove-cgroup-gone")
 	c.settling.Lock() // or a late note of its end would be written where it was
 	defer c.settling.Unlock()
-	if err := r.putAway(name); err != nil {
+	if err := r.Removed.PutAway(name, r.dir(name)); err != nil {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}
 	fault.Point("remove-put-away")
@@ -221,7 +233,7 @@ func (r *Runtime) Remove(ctx context.Context, name string) error {
 	}
 	r.mu.Lock()
 	r.drop(name)
-	r.ids.release(c.facts.IDBase)
+	r.ids.Release(c.facts.IDBase)
 	r.mu.Unlock()
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"stead/runtime/record"
 	"stead/runtime/status"
+	"stead/runtime/store"
 	"stead/spec"
 )
 
@@ -55,7 +56,7 @@ func (r *Runtime) Get(name string) (status.Status, bool) {
 
 // told is a status and all that it was derived from.
 type told struct {
-	facts                *facts
+	facts                *store.Facts
 	rec                  *record.Record
 	starting, stopping   bool
 	drift, lost, strayed []string
@@ -83,7 +84,7 @@ func (c *container) derive() *status.Status {
 	switch {
 	case c.rec != nil:
 		c.statusOfRecord(s)
-	case c.facts.LastRun.began():
+	case c.facts.LastRun.Began():
 		l := c.facts.LastRun
 		s.State, s.StartedAt, s.FinishedAt, s.Exit = status.Exited, l.StartedAt, l.FinishedAt, l.Exit
 		if s.Exit == nil {

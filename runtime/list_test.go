@@ -6,6 +6,7 @@ import (
 
 	"stead/runtime/record"
 	"stead/runtime/status"
+	"stead/runtime/store"
 	"stead/spec"
 )
 
@@ -14,7 +15,7 @@ import (
 func TestListMakesAStatusAnewWhenSomethingIsNew(t *testing.T) {
 	r := &Runtime{byName: map[string]*container{}}
 	for _, name := range []string{"c", "a", "b"} {
-		r.put(&container{name: name, facts: &facts{Manifest: &spec.Container{}}})
+		r.put(&container{name: name, facts: &store.Facts{Manifest: &spec.Container{}}})
 	}
 	names := func() (all []string) {
 		for _, s := range r.List() {
@@ -31,7 +32,7 @@ func TestListMakesAStatusAnewWhenSomethingIsNew(t *testing.T) {
 		change func()
 		shows  func(s *status.Status) bool
 	}{
-		{"facts", func() { b.facts = &facts{Manifest: b.facts.Manifest, From: status.Origin{File: "/b.yaml"}} }, func(s *status.Status) bool { return s.From.File == "/b.yaml" }},
+		{"facts", func() { b.facts = &store.Facts{Manifest: b.facts.Manifest, From: status.Origin{File: "/b.yaml"}} }, func(s *status.Status) bool { return s.From.File == "/b.yaml" }},
 		{"record", func() { b.rec = &record.Record{State: record.Running, Pid: 7} }, func(s *status.Status) bool { return s.Pid == 7 }},
 		{"a stop under way", func() { b.stopping = true }, func(s *status.Status) bool { return s.State == status.Stopping }},
 		{"a start under way", func() { b.starting = true }, func(s *status.Status) bool { return s.State == status.Starting }},
@@ -65,7 +66,7 @@ func TestRecogniseReplacesOnlyWhatItIsToldOf(t *testing.T) {
 	named := func() *spec.Container { return &spec.Container{Metadata: spec.Metadata{Name: "web"}} }
 	r := &Runtime{byName: map[string]*container{}}
 	old, same, late := named(), named(), named()
-	r.put(&container{name: "web", facts: &facts{Manifest: old, IDBase: 7}})
+	r.put(&container{name: "web", facts: &store.Facts{Manifest: old, IDBase: 7}})
 	r.Recognise(late, named())
 	if got := r.List()[0].Applied; got != old {
 		t.Error("what was not applied was replaced")

@@ -14,6 +14,7 @@ import (
 	"stead/runtime/atomicfile"
 	"stead/runtime/launch"
 	"stead/runtime/record"
+	"stead/runtime/store"
 	"stead/spec"
 
 	"golang.org/x/sys/unix"
@@ -206,7 +207,7 @@ func (r *Runtime) lookAtMounts(c *container, files map[string]bool, closely bool
 
 // lookAtDir looks into the container's directory, if its time says that something
 // came or went.
-func (r *Runtime) lookAtDir(s *seen, f *facts) {
+func (r *Runtime) lookAtDir(s *seen, f *store.Facts) {
 	dir := r.dir(f.Manifest.Metadata.Name)
 	if !s.dir.changed(dir) {
 		return
@@ -237,7 +238,7 @@ func (r *Runtime) lookAtFiles(c *container, s *seen, rec *record.Record, files m
 }
 
 // mendFiles puts back what strayed.
-func (r *Runtime) mendFiles(c *container, f *facts, rec *record.Record) error {
+func (r *Runtime) mendFiles(c *container, f *store.Facts, rec *record.Record) error {
 	r.mu.Lock()
 	any := len(c.strayed) > 0
 	c.strayed = nil

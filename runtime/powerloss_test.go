@@ -4,10 +4,12 @@ import (
 	"context"
 	"os"
 	"os/exec"
-	"stead/runtime/status"
 	"testing"
 
 	"stead/runtime/roottest"
+
+	"stead/runtime/status"
+	"stead/runtime/store"
 
 	"golang.org/x/sys/unix"
 )
@@ -79,7 +81,7 @@ func TestPowerLossForgetsNothing(t *testing.T) {
 	w.create("web", script("sleep 1000")+"\nstop: {signal: KILL}")
 	unix.Sync() // what follows is all that is not on the disk for sure
 	w.must(w.SetStopped(ctx, "web", true))
-	w.must(w.Hold([]string{"web"}, "looking at it"))
+	w.must(w.Holds.Hold([]string{"web"}, "looking at it"))
 	w.create("late", script("sleep 1000")+"\nrestart: {policy: never}")
 	d.losePower()
 
@@ -95,7 +97,7 @@ func TestPowerLossForgetsNothing(t *testing.T) {
 	w.must(unix.Unmount(d.dir, 0))
 	d.mount()
 	for _, name := range []string{"job", "web", "late"} {
-		f, err := readFacts(d.dir + "/state/containers/" + name)
+		f, err := store.ReadFacts(d.dir + "/state/containers/" + name)
 		switch {
 		case err != nil:
 			t.Errorf("%s: %v", name, err)
@@ -106,7 +108,7 @@ func TestPowerLossForgetsNothing(t *testing.T) {
 		}
 	}
 	w.open()
-	if h := w.Holds().Of("web"); h == nil || h.Reason != "looking at it" {
+	if h := w.Holds.Holds().Of("web"); h == nil || h.Reason != "looking at it" {
 		t.Errorf("web is not on hold: %+v", h)
 	}
 	for _, s := range w.List() {

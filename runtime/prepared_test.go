@@ -32,7 +32,7 @@ func TestExecPrepared(t *testing.T) {
 		_, err = x.Wait()
 		return text, err
 	}
-	facts := w.dir("web") + "/" + factsFile
+	facts := w.dir("web") + "/" + "container.json"
 	if err := os.Rename(facts, facts+".aside"); err != nil {
 		t.Fatal(err)
 	}

@@ -5,17 +5,18 @@ import (
 	"time"
 
 	"stead/runtime/record"
+	"stead/runtime/store"
 )
 
 // previousRun is the last one that began before a start: that of the record, of
 // an earlier one, or the one that the facts remember from before a boot.
-func previousRun(f *facts, last *record.Record) *record.Run {
+func previousRun(f *store.Facts, last *record.Record) *record.Run {
 	switch {
 	case last != nil && !last.StartedAt.IsZero():
 		return &record.Run{StartedAt: last.StartedAt, FinishedAt: last.FinishedAt}
 	case last != nil:
 		return last.Previous // the start failed before there was a process
-	case f.LastRun.began():
+	case f.LastRun.Began():
 		return &record.Run{StartedAt: f.LastRun.StartedAt, FinishedAt: f.LastRun.FinishedAt}
 	}
 	return nil

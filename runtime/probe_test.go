@@ -4,9 +4,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"stead/runtime/status"
 	"strings"
 	"testing"
+
+	"stead/runtime/status"
 )
 
 // What a workload sees of its confinement by default. A line that changes here

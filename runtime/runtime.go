@@ -10,13 +10,12 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"stead/runtime/cgroup"
 	"stead/runtime/fault"
 	"stead/runtime/keeper"
 	"stead/runtime/record"
-	"stead/runtime/status"
+	"stead/runtime/store"
 	"stead/runtime/weak"
 )
 
@@ -48,6 +47,10 @@ type Options struct {
 // for List.
 type Runtime struct {
 	Options
+	Holds   *store.Holds
+	Removed *store.Removed // nil if it only reads
+
+	ids    *store.IDRanges
 	host   *cgroup.Host
 	keeper keeper.Client
 	wake   chan struct{}
@@ -55,17 +58,10 @@ type Runtime struct {
 	mu      sync.Mutex // guards what follows, and the fields of its containers
 	byName  map[string]*container
 	ordered []*container // all of byName, by name
-	ids     idRanges
 	shared  sharedDirs
 	// unwritten are containers whose facts the disk doesn't have yet; nil if none.
 	unwritten map[*container]bool
-	// removed is the newest entry in STATE/removed of each name.
-	removed map[string]string
-	holds   *status.Holds
-
-	holding sync.Mutex // one change of holds at a time
-	looks   looks
-	overdue map[string]time.Time // since when entries of STATE/removed were seen to be; for Expire alone
+	looks     looks
 
 	ensure   sync.Mutex // one keeper is started at a time
 	ctx      context.Context
@@ -77,7 +73,7 @@ type Runtime struct {
 // container is one container in memory. What is on disk is saved first.
 type container struct {
 	name  string
-	facts *facts
+	facts *store.Facts
 	rec   *record.Record // of the current or last start on this boot; nil if none. Changed by advance and beginRun only
 
 	// Below here nothing is saved.
@@ -101,7 +97,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	if o.Only != nil && !o.ReadOnly {
 		return nil, errors.New("open a part of the containers to change them") // ids and recovery need all
 	}
-	ids, err := newIDRanges(o.FirstID, o.IDs)
+	ids, err := store.NewIDRanges(o.FirstID, o.IDs)
 	if err != nil {
 		return nil, err
 	}
@@ -111,23 +107,30 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	}
 	r := &Runtime{
 		Options: o, host: host, keeper: keeper.Client{Run: o.RunDir}, ids: ids,
-		wake: make(chan struct{}, 1), byName: map[string]*container{}, removed: map[string]string{},
+		wake: make(chan struct{}, 1), byName: map[string]*container{},
 	}
 	fault.Dir(o.RunDir)
 	weak.Dir(o.RunDir)
-	host.Owner = resolved(o.StateDir)
+	host.Owner = store.Resolved(o.StateDir)
 	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if !o.ReadOnly {
-		if err := errors.Join(r.makeDirs(), r.claim()); err != nil {
+		if err := errors.Join(r.makeDirs(), store.PairDirs(r.StateDir, r.RunDir, r.host.Parent)); err != nil {
 			return nil, err
 		}
 	}
 	if err := errors.Join(r.load(), r.shared.open(filepath.Join(o.StateDir, "shared"))); err != nil {
 		return nil, err
 	}
+	if r.Holds, err = store.OpenHolds(o.StateDir); err != nil {
+		return nil, err
+	}
 	if o.ReadOnly {
 		return r, nil
 	}
+	if r.Removed, err = store.OpenRemoved(o.StateDir); err != nil {
+		return nil, err
+	}
+	r.watcher.Go(func() { r.Removed.FinishDeletions(r.ctx, r.Log) })
 	r.looks.begin(r)
 	if err := r.begin(); err != nil {
 		return nil, err
@@ -164,6 +167,10 @@ func (r *Runtime) makeDirs() error {
 	return nil
 }
 
+// SetIDs changes the pool of host ids that containers get from now on, as Options
+// give it. What exists keeps its own.
+func (r *Runtime) SetIDs(first, count uint32) error { return r.ids.SetPool(first, count) }
+
 // dir is a container's directory.
 func (r *Runtime) dir(name string) string { return filepath.Join(r.StateDir, "containers", name) }
 
@@ -178,7 +185,7 @@ func (r *Runtime) load() error {
 		return err
 	}
 	for _, name := range names {
-		f, err := readFacts(r.dir(name))
+		f, err := store.ReadFacts(r.dir(name))
 		if errors.Is(err, os.ErrNotExist) {
 			continue // a create that did not get far: it is taken up by the next
 		}
@@ -187,13 +194,10 @@ func (r *Runtime) load() error {
 			continue
 		}
 		r.put(&container{name: name, facts: f})
-		if f.IDBase != 0 && !r.ids.take(f.IDBase) {
+		if f.IDBase != 0 && !r.ids.Take(f.IDBase) {
 			r.Log.Error("ids are another container's: new ones are given at the next start", "container", name)
 			f.IDBase = 0
 		}
-	}
-	if err := errors.Join(r.loadRemoved(), r.loadHolds()); err != nil {
-		return err
 	}
 	records, err := record.ReadAll(r.RunDir, r.Only...)
 	if err != nil {
@@ -227,7 +231,7 @@ func (r *Runtime) names() ([]string, error) {
 }
 
 // known are a container's facts and record as of now; neither is ever changed in place.
-func (r *Runtime) known(c *container) (*facts, *record.Record) {
+func (r *Runtime) known(c *container) (*store.Facts, *record.Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return c.facts, c.rec

@@ -4,12 +4,12 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"stead/runtime/status"
 	"strings"
 	"testing"
 	"time"
 
 	"stead/runtime/roottest"
+	"stead/runtime/status"
 
 	"golang.org/x/sys/unix"
 )

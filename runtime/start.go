@@ -18,6 +18,7 @@ import (
 	"stead/runtime/record"
 	"stead/runtime/rootfs"
 	"stead/runtime/status"
+	"stead/runtime/store"
 	"stead/spec"
 )
 
@@ -86,25 +87,22 @@ func (r *Runtime) beforeRun(c *container) error {
 	if next.IDBase == f.IDBase && next.LastRun == f.LastRun {
 		return nil
 	}
-	return r.save(c, func(f *facts) { f.IDBase, f.LastRun = next.IDBase, next.LastRun })
+	return r.save(c, func(f *store.Facts) { f.IDBase, f.LastRun = next.IDBase, next.LastRun })
 }
 
 // equip gives a container its ids, and says that a run begins where there may
 // never be a second one.
-func (r *Runtime) equip(f *facts) error {
+func (r *Runtime) equip(f *store.Facts) (err error) {
 	switch {
 	case f.Manifest.Spec.Restart.Policy == "always" || f.Manifest.Spec.RunOnce == "boot":
 		f.LastRun = nil
 	case f.LastRun == nil || f.LastRun.Exit != nil:
-		f.LastRun = &lastRun{BootID: record.BootID(), StartedAt: time.Now().UTC()}
+		f.LastRun = &store.LastRun{BootID: record.BootID(), StartedAt: time.Now().UTC()}
 	}
 	if f.Manifest.Spec.Security.Userns == "host" || f.IDBase != 0 {
 		return nil
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var err error
-	f.IDBase, err = r.ids.next()
+	f.IDBase, err = r.ids.Next()
 	return err
 }
 
@@ -246,7 +244,7 @@ func (r *Runtime) makeGroup(c *container, group *cgroup.Group, m *spec.Container
 	if f, _ := r.known(c); len(not) == 0 && len(f.Unapplied) == 0 {
 		return nil
 	}
-	return r.save(c, func(f *facts) { f.Unapplied = not })
+	return r.save(c, func(f *store.Facts) { f.Unapplied = not })
 }
 
 // prepareRoot makes sure that the root is there and that `root` leads to it.

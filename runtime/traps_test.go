@@ -6,12 +6,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"stead/runtime/roottest"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"stead/runtime/roottest"
 
 	"golang.org/x/sys/unix"
 )

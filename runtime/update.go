@@ -9,6 +9,7 @@ import (
 	"stead/runtime/fault"
 	"stead/runtime/record"
 	"stead/runtime/status"
+	"stead/runtime/store"
 	"stead/spec"
 )
 
@@ -37,7 +38,7 @@ func (r *Runtime) Update(ctx context.Context, m *spec.Container, from status.Ori
 		refused = r.updateLive(ctx, rec, have, f.Manifest, m, f.Unapplied)
 	}
 	fault.Point("update-limits-set")
-	return r.save(c, func(f *facts) { f.Manifest, f.From, f.Unapplied = m, from, refused })
+	return r.save(c, func(f *store.Facts) { f.Manifest, f.From, f.Unapplied = m, from, refused })
 }
 
 // updateLive brings limits from what the kernel has to what m says. Where an

@@ -3,9 +3,10 @@ package runtime
 import (
 	"fmt"
 	"os"
-	"stead/runtime/status"
 	"strings"
 	"testing"
+
+	"stead/runtime/status"
 
 	"golang.org/x/sys/unix"
 )

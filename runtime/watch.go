@@ -13,6 +13,7 @@ import (
 	"stead/runtime/fault"
 	"stead/runtime/keeper"
 	"stead/runtime/record"
+	"stead/runtime/store"
 )
 
 // keeperGroup is the keeper's own cgroup leaf: no container's name has a '_', and
@@ -206,7 +207,7 @@ func (r *Runtime) settle(id string) {
 	}
 	if f, _ := r.known(c); f.LastRun != nil {
 		next := *f
-		next.LastRun = &lastRun{BootID: rec.BootID, StartedAt: rec.StartedAt.UTC(), FinishedAt: rec.FinishedAt.UTC(), Exit: exitOf(rec.Ending, rec.Stopping)}
+		next.LastRun = &store.LastRun{BootID: rec.BootID, StartedAt: rec.StartedAt.UTC(), FinishedAt: rec.FinishedAt.UTC(), Exit: exitOf(rec.Ending, rec.Stopping)}
 		r.mu.Lock()
 		c.facts = &next
 		r.mu.Unlock()

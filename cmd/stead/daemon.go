@@ -19,6 +19,7 @@ import (
 	"stead/reconcile/source"
 	"stead/runtime"
 	"stead/runtime/status"
+	"stead/runtime/store"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/hashicorp/go-multierror"
@@ -82,7 +83,7 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 	d.src = d.source(d.log)
 	d.engine = &reconcile.Engine{
-		Source: d.src, Runtime: d.rt, Log: d.log, Settle: d.settle, Retention: d.retention, Record: journal.Record, Exits: exits,
+		Source: d.src, Runtime: engineRuntime{d.rt}, Log: d.log, Settle: d.settle, Retention: d.retention, Record: journal.Record, Exits: exits,
 	}
 	defer d.limitEnd(ctx)()
 	err = d.serve(ctx, socket)
@@ -103,8 +104,8 @@ const lastBreath = 500 * time.Millisecond
 // lock takes the state directory, from a daemon that is just dying too.
 func (d *daemon) lock(ctx context.Context) (unlock func(), err error) {
 	for began := time.Now(); ; {
-		var locked *runtime.Locked
-		unlock, err = runtime.Lock(d.stateDir)
+		var locked *store.Locked
+		unlock, err = store.Lock(d.stateDir)
 		if !errors.As(err, &locked) || time.Since(began) > lastBreath {
 			return unlock, err
 		}

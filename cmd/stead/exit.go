@@ -9,7 +9,8 @@ import (
 	"strings"
 
 	"stead/reconcile"
-	"stead/runtime"
+	"stead/runtime/status"
+	"stead/runtime/store"
 
 	"github.com/hashicorp/go-multierror"
 	"github.com/spf13/cobra"
@@ -102,13 +103,13 @@ func (a *app) report(err error) int {
 
 func codeOf(err error) int {
 	var coded *exitError
-	var locked *runtime.Locked
+	var locked *store.Locked
 	switch {
 	case errors.As(err, &coded):
 		return coded.code
 	case errors.As(err, &locked):
 		return exitLocked
-	case errors.Is(err, reconcile.ErrNoContainer), errors.Is(err, runtime.ErrMissing):
+	case errors.Is(err, reconcile.ErrNoContainer), errors.Is(err, status.ErrMissing):
 		return exitMissing
 	}
 	return exitFailure
@@ -126,7 +127,7 @@ func errorLines(err error) []string {
 		return lines
 	}
 	text := strings.ReplaceAll(err.Error(), "\n", "; ")
-	var locked *runtime.Locked
+	var locked *store.Locked
 	switch {
 	case errors.As(err, &locked):
 		text = fmt.Sprintf("another stead (process %d) holds %s; wait for it or end it", locked.Pid, locked.Dir)
@@ -134,7 +135,7 @@ func errorLines(err error) []string {
 		text = "interrupted"
 	case errors.Is(err, fs.ErrPermission):
 		text += "; run it as root"
-	case errors.Is(err, reconcile.ErrNoContainer), errors.Is(err, runtime.ErrMissing):
+	case errors.Is(err, reconcile.ErrNoContainer), errors.Is(err, status.ErrMissing):
 		text += "; stead ps lists them"
 	}
 	return []string{text}

@@ -16,6 +16,8 @@ import (
 	"stead/reconcile/events"
 	"stead/reconcile/source"
 	"stead/runtime"
+	"stead/runtime/status"
+	"stead/runtime/store"
 	"stead/spec"
 
 	"golang.org/x/sys/unix"
@@ -117,8 +119,8 @@ func (a *app) forChange(ctx context.Context) (*host, error) {
 		if h != nil || err != nil {
 			return h, err
 		}
-		var locked *runtime.Locked
-		if unlock, err = runtime.Lock(a.stateDir); err == nil {
+		var locked *store.Locked
+		if unlock, err = store.Lock(a.stateDir); err == nil {
 			break
 		}
 		if !errors.As(err, &locked) || time.Since(began) > patience {
@@ -146,7 +148,7 @@ func (a *app) forChange(ctx context.Context) (*host, error) {
 		return err
 	}
 	// What fails is told by the verb: the loop's own log would say it twice.
-	return &host{Controller: &reconcile.Engine{Source: a.source(nil), Runtime: rt, Settle: a.settle, Record: record}, close: func(ctx context.Context) error {
+	return &host{Controller: &reconcile.Engine{Source: a.source(nil), Runtime: engineRuntime{rt}, Settle: a.settle, Record: record}, close: func(ctx context.Context) error {
 		defer unlock()
 		defer rt.Close()
 		defer journal.Close()
@@ -164,7 +166,7 @@ func (a *app) forReading(ctx context.Context) (*host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", a.stateDir, err)
 	}
-	return &host{Controller: &reconcile.Engine{Source: a.source(nil), Runtime: rt, Settle: a.settle}, close: func(context.Context) error {
+	return &host{Controller: &reconcile.Engine{Source: a.source(nil), Runtime: engineRuntime{rt}, Settle: a.settle}, close: func(context.Context) error {
 		rt.Close()
 		return nil
 	}}, nil
@@ -179,4 +181,22 @@ func (a *app) status(ctx context.Context) (r reconcile.Report, daemon bool, err 
 	defer h.close(ctx)
 	r, err = h.Status(ctx)
 	return r, h.daemon, err
+}
+
+// engineRuntime is what the engine asks: the runtime and its stores in one.
+type engineRuntime struct{ *runtime.Runtime }
+
+func (r engineRuntime) Holds() *status.Holds { return r.Runtime.Holds.Holds() }
+func (r engineRuntime) Hold(names []string, reason string) error {
+	return r.Runtime.Holds.Hold(names, reason)
+}
+func (r engineRuntime) Release(names []string) error { return r.Runtime.Holds.Release(names) }
+func (r engineRuntime) HoldRemovals(why map[string]string) error {
+	return r.Runtime.Holds.HoldRemovals(why)
+}
+func (r engineRuntime) Purge(ctx context.Context, name string) ([]string, error) {
+	return r.Runtime.Removed.Purge(ctx, name)
+}
+func (r engineRuntime) Expire(ctx context.Context, retention time.Duration) ([]string, error) {
+	return r.Runtime.Removed.Expire(ctx, retention)
 }

@@ -6,18 +6,18 @@ import (
 	"testing"
 	"time"
 
-	"stead/runtime"
+	"stead/runtime/store"
 )
 
 // A daemon that is started right after the last one was killed gets its lock as
 // soon as the kernel is done with that one; it does not wait for one that lives.
 func TestLockOfADyingDaemon(t *testing.T) {
 	d := &daemon{app: &app{stateDir: t.TempDir()}}
-	release, err := runtime.Lock(d.stateDir)
+	release, err := store.Lock(d.stateDir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var locked *runtime.Locked
+	var locked *store.Locked
 	if _, err := d.lock(t.Context()); !errors.As(err, &locked) || locked.Pid != os.Getpid() {
 		t.Fatalf("while another lives: %v, want it named", err)
 	}

@@ -97,7 +97,7 @@ func (a *app) plan(ctx context.Context) (reconcile.Plan, error) {
 		fmt.Fprintf(a.err, "stead: what runs is not known (%s): everything counts as new\n", strings.Join(errorLines(err), "; "))
 	} else {
 		defer rt.Close()
-		e.Runtime = rt
+		e.Runtime = engineRuntime{rt}
 	}
 	return e.Plan(ctx)
 }

@@ -38,7 +38,7 @@ WHY    the reason, in a clause`,
 				if selector != "" {
 					return usage(cmd, errors.New("--removed: what was removed has no labels; leave -l out"))
 				}
-				return a.psRemoved(cmd.Context(), args, output)
+				return a.psRemoved(args, output)
 			}
 			report, _, err := a.status(cmd.Context())
 			if err != nil {

@@ -41,7 +41,7 @@ is declared again starts afresh then. A container that is there is never touched
 
 // completeRemoved completes the names and entries of what purge can delete.
 func (a *app) completeRemoved(cmd *cobra.Command, _ []string, _ string) (names []string, _ cobra.ShellCompDirective) {
-	all, err := a.removed(cmd.Context())
+	all, err := a.removed()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}

@@ -1,15 +1,12 @@
 package main
 
 import (
-	"context"
-	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"time"
 
 	"stead/reconcile"
-	"stead/runtime"
+	"stead/runtime/store"
 )
 
 // removedView is a removed container whose data is kept.
@@ -23,13 +20,13 @@ type removedView struct {
 }
 
 // psRemoved lists what is kept of removed containers.
-func (a *app) psRemoved(ctx context.Context, names []string, output string) error {
-	all, err := a.removed(ctx)
+func (a *app) psRemoved(names []string, output string) error {
+	all, err := a.removed()
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		if !slices.ContainsFunc(all, func(r runtime.Removed) bool { return r.Name == name }) {
+		if !slices.ContainsFunc(all, func(r store.RemovedContainer) bool { return r.Name == name }) {
 			return exitWith(exitMissing, "%s: nothing was removed by that name", name)
 		}
 	}
@@ -55,12 +52,11 @@ func (a *app) psRemoved(ctx context.Context, names []string, output string) erro
 	return table(a.out, strings.TrimSpace("NAME REMOVED EXPIRES ENTRY "+map[string]string{"wide": "PATH MANIFEST"}[output]), rows)
 }
 
-// removed are the containers that were removed and not yet deleted.
-func (a *app) removed(ctx context.Context) ([]runtime.Removed, error) {
-	rt, err := a.open(ctx, runtime.Options{ReadOnly: true, Only: []string{}, Log: a.log(slog.LevelWarn)})
+// removed lists the containers that were removed and not yet deleted.
+func (a *app) removed() ([]store.RemovedContainer, error) {
+	r, err := store.OpenRemoved(a.stateDir)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", a.stateDir, err)
+		return nil, err
 	}
-	defer rt.Close()
-	return rt.Removed()
+	return r.List()
 }

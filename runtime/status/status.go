@@ -5,11 +5,15 @@
 package status
 
 import (
+	"errors"
 	"slices"
 	"time"
 
 	"stead/spec"
 )
+
+// ErrMissing says that there is no container of that name.
+var ErrMissing = errors.New("no such container")
 
 // State is what the processes of a container are doing, as a fact of the
 // kernel; what it means for a person is reconcile's to say.

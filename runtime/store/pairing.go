@@ -1,4 +1,4 @@
-package runtime
+package store
 
 import (
 	"encoding/json"
@@ -11,11 +11,11 @@ import (
 	"stead/runtime/record"
 )
 
-// claim says which directories and cgroup parent belong together on this boot.
+// pairing says which directories and cgroup parent belong together on this boot.
 // Containers that run are known by their records in the run directory: with
 // another one, or with another state directory for the same one, they would be
 // strangers, to be ended or to be started a second time.
-type claim struct {
+type pairing struct {
 	StateDir     string `json:"stateDir"`
 	RunDir       string `json:"runDir"`
 	CgroupParent string `json:"cgroupParent"`
@@ -29,20 +29,20 @@ func (e *Mismatch) Error() string {
 	return fmt.Sprintf("%s was %s when the containers that run now were started, and is %s now; use %s %s", e.What, e.Used, e.Given, e.Flag, e.Used)
 }
 
-// claim refuses a combination in which running containers would be strangers,
-// and notes this one in both directories.
-func (r *Runtime) claim() error {
-	mine := claim{StateDir: resolved(r.StateDir), RunDir: resolved(r.RunDir), CgroupParent: r.host.Parent, BootID: record.BootID()}
-	files := []string{filepath.Join(r.StateDir, "boot.json"), filepath.Join(r.RunDir, "boot.json")}
+// PairDirs refuses a combination in which running containers would be strangers,
+// and notes this one in both directories. Error: *Mismatch.
+func PairDirs(stateDir, runDir, cgroupParent string) error {
+	mine := pairing{StateDir: Resolved(stateDir), RunDir: Resolved(runDir), CgroupParent: cgroupParent, BootID: record.BootID()}
+	files := []string{filepath.Join(stateDir, "boot.json"), filepath.Join(runDir, "boot.json")}
 	for _, f := range files {
 		b, err := os.ReadFile(f)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("read claim: %w", err)
+			return err
 		}
-		var was claim
+		var was pairing
 		if err := json.Unmarshal(b, &was); err != nil || was.BootID != mine.BootID || !hasRecords(was.RunDir) {
 			continue // of another boot, or nothing runs
 		}
@@ -65,7 +65,7 @@ func (r *Runtime) claim() error {
 			continue
 		}
 		if err := atomicfile.Write(f, b); err != nil {
-			return fmt.Errorf("note claim: %w", err)
+			return err
 		}
 	}
 	return nil
@@ -76,7 +76,8 @@ func hasRecords(run string) bool {
 	return err == nil && len(records) > 0
 }
 
-func resolved(dir string) string {
+// Resolved returns the absolute path of a directory, without links where it is there.
+func Resolved(dir string) string {
 	if abs, err := filepath.Abs(dir); err == nil {
 		dir = abs
 	}

@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"os"
-	"stead/runtime/status"
 	"testing"
 
 	"stead/runtime/roottest"
+	"stead/runtime/status"
+	"stead/runtime/store"
 )
 
 // A mistyped directory must not end what runs, nor run it twice.
@@ -28,7 +29,7 @@ func TestMismatch(t *testing.T) {
 		o := w.o
 		tt.change(&o)
 		_, err := Open(context.Background(), o)
-		var m *Mismatch
+		var m *store.Mismatch
 		if !errors.As(err, &m) || m.Flag != tt.flag {
 			t.Errorf("%s: %v", tt.summary, err)
 		} else {

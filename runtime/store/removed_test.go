@@ -1,8 +1,8 @@
-package runtime
+package store
 
 import (
-	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,25 +17,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// shed is a runtime with nothing but a directory of removed containers.
-func shed(t *testing.T, entries ...string) *Runtime {
+// shed is a directory of removed containers.
+func shed(t *testing.T, entries ...string) *Removed {
 	t.Helper()
-	r := &Runtime{Options: Options{StateDir: t.TempDir()}, removed: map[string]string{}}
+	state := t.TempDir()
 	for _, e := range entries {
-		if err := os.MkdirAll(filepath.Join(r.removedDir(), e, "upper"), 0o700); err != nil {
+		if err := os.MkdirAll(filepath.Join(state, "removed", e, "upper"), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	r.ctx, r.cancel = context.WithCancel(context.Background())
-	t.Cleanup(r.Close)
-	if err := r.loadRemoved(); err != nil {
+	r, err := OpenRemoved(state)
+	if err != nil {
 		t.Fatal(err)
 	}
+	r.FinishDeletions(t.Context(), slog.New(slog.DiscardHandler))
 	return r
 }
 
-func (r *Runtime) shelf(t *testing.T) (names []string) {
-	entries, err := os.ReadDir(r.removedDir())
+func (r *Removed) shelf(t *testing.T) (names []string) {
+	entries, err := os.ReadDir(r.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestPurge(t *testing.T) {
 	}
 	r := shed(t, all...)
 	for _, name := range []string{"we", "web@", "../removed", ""} {
-		if _, err := r.Purge(t.Context(), name); !errors.Is(err, ErrMissing) {
+		if _, err := r.Purge(t.Context(), name); !errors.Is(err, status.ErrMissing) {
 			t.Errorf("purge %q: %v, want that it is missing", name, err)
 		}
 	}
@@ -79,21 +79,20 @@ func TestPurge(t *testing.T) {
 // and the next start goes on with it.
 func TestPurgeInterrupted(t *testing.T) {
 	r := shed(t, doomedPrefix+"web@20260101T000000Z", "web@20250101T000000Z")
-	r.watcher.Wait()
-	if err := os.Mkdir(filepath.Join(r.removedDir(), doomedPrefix+"db@20260101T000000Z"), 0o700); err != nil { // under way
+	if err := os.Mkdir(filepath.Join(r.dir, doomedPrefix+"db@20260101T000000Z"), 0o700); err != nil { // under way
 		t.Fatal(err)
 	}
-	if all, err := r.Removed(); err != nil || len(all) != 1 || all[0].Name != "web" {
+	if all, err := r.List(); err != nil || len(all) != 1 || all[0].Name != "web" {
 		t.Errorf("removed: %+v, %v", all, err)
 	}
-	if err := os.Remove(filepath.Join(r.removedDir(), doomedPrefix+"db@20260101T000000Z")); err != nil {
+	if err := os.Remove(filepath.Join(r.dir, doomedPrefix+"db@20260101T000000Z")); err != nil {
 		t.Fatal(err)
 	}
 	if left := r.shelf(t); !slices.Equal(left, []string{"web@20250101T000000Z"}) {
 		t.Errorf("left: %q", left)
 	}
-	if r.removed["web"] != "web@20250101T000000Z" {
-		t.Errorf("would be brought back: %q", r.removed["web"])
+	if r.newest["web"] != "web@20250101T000000Z" {
+		t.Errorf("would be brought back: %q", r.newest["web"])
 	}
 }
 
@@ -105,7 +104,7 @@ func TestPurgeSparesMounts(t *testing.T) {
 	if err := os.WriteFile(data+"/precious", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	target := filepath.Join(r.removedDir(), "web@20260101T000000Z/upper")
+	target := filepath.Join(r.dir, "web@20260101T000000Z/upper")
 	if err := unix.Mount(data, target, "", unix.MS_BIND, ""); err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +126,7 @@ func TestPurgeSparesMounts(t *testing.T) {
 func TestExpire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const retention = 30 * 24 * time.Hour
-		stamp := func(ago time.Duration) string { return time.Now().UTC().Add(-ago).Format(stampFormat) }
+		stamp := func(ago time.Duration) string { return time.Now().UTC().Add(-ago).Format(entryTime) }
 		old, young := "web@"+stamp(retention+time.Minute), "web@"+stamp(retention-3*time.Hour)
 		r := shed(t, old, young, "notes", "web@yesterday")
 		expire := func() []string {
@@ -158,54 +157,4 @@ func TestExpire(t *testing.T) {
 			t.Errorf("left: %q: what has another name is not ours", left)
 		}
 	})
-}
-
-func TestHolds(t *testing.T) {
-	r := &Runtime{Options: Options{StateDir: t.TempDir()}}
-	load := func() *status.Holds {
-		t.Helper()
-		r = &Runtime{Options: r.Options}
-		if err := r.loadHolds(); err != nil {
-			t.Fatal(err)
-		}
-		return r.Holds()
-	}
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	if load().Of("web") != nil {
-		t.Fatal("held from the start")
-	}
-	must(r.Hold([]string{"web"}, "surgery"))
-	must(r.Hold(nil, "migration"))
-	since := r.Holds().Of("web").Since
-	must(r.Hold([]string{"web"}, "surgery goes on"))
-	h := load() // as after a restart
-	if web := h.Of("web"); web == nil || web.Reason != "surgery goes on" || !web.Since.Equal(since) {
-		t.Errorf("web: %+v", web)
-	}
-	if db := h.Of("db"); db == nil || db.Reason != "migration" {
-		t.Errorf("db: %+v, want the host's", db)
-	}
-	must(r.HoldRemovals(map[string]string{"old": "would remove all 2 containers"}))
-	must(r.Release(nil))
-	if h := load(); h.Removals["old"] == "" || h.Of("old") != nil {
-		t.Errorf("held removals: %+v, want them kept, and no hold of an admin's", h)
-	}
-	if h := load(); h.Of("db") != nil || h.Of("web") == nil {
-		t.Errorf("after the host's release: %+v", h)
-	}
-	must(r.Release([]string{"web"}))
-	if h := load(); h.Of("web") != nil {
-		t.Errorf("after its release: %+v", h)
-	}
-	if err := os.WriteFile(filepath.Join(r.StateDir, holdsFile), []byte("{half"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.loadHolds(); err == nil {
-		t.Error("a broken file is taken for no hold")
-	}
 }

@@ -1,4 +1,4 @@
-package runtime
+package store
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"stead/runtime/rootfs"
+	"stead/runtime/status"
 
 	"github.com/hashicorp/go-multierror"
 	"github.com/moby/sys/mountinfo"
@@ -24,9 +25,9 @@ const doomedPrefix = ".deleting-"
 
 // Purge deletes what was removed under a name (`web`), or one entry of it
 // (`web@20261123T041500Z`), and returns the entries. A container that is there
-// is not touched. The error wraps ErrMissing if there is nothing of that name.
-func (r *Runtime) Purge(ctx context.Context, name string) (purged []string, err error) {
-	all, err := r.removedEntries()
+// is not touched. The error wraps status.ErrMissing if there is nothing of that name.
+func (r *Removed) Purge(ctx context.Context, name string) (purged []string, err error) {
+	all, err := r.entries()
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +37,7 @@ func (r *Runtime) Purge(ctx context.Context, name string) (purged []string, err 
 		}
 	}
 	if len(purged) == 0 {
-		return nil, fmt.Errorf("purge %s: nothing was removed by that name: %w", name, ErrMissing)
+		return nil, fmt.Errorf("purge %s: nothing was removed by that name: %w", name, status.ErrMissing)
 	}
 	return r.delete(ctx, purged)
 }
@@ -48,11 +49,12 @@ const expiryGrace = time.Hour
 
 // Expire deletes what was removed longer ago than the retention time, and
 // returns the entries.
-func (r *Runtime) Expire(ctx context.Context, retention time.Duration) (expired []string, err error) {
-	all, err := r.removedEntries()
+func (r *Removed) Expire(ctx context.Context, retention time.Duration) (expired []string, err error) {
+	all, err := r.entries()
 	if err != nil {
 		return nil, err
 	}
+	r.mu.Lock()
 	now := time.Now()
 	overdue := map[string]time.Time{}
 	for _, e := range all {
@@ -69,14 +71,15 @@ func (r *Runtime) Expire(ctx context.Context, retention time.Duration) (expired 
 		}
 	}
 	r.overdue = overdue
+	r.mu.Unlock()
 	return r.delete(ctx, expired)
 }
 
 // delete deletes entries of STATE/removed, and returns those that are gone.
-func (r *Runtime) delete(ctx context.Context, entries []string) (gone []string, err error) {
+func (r *Removed) delete(ctx context.Context, entries []string) (gone []string, err error) {
 	var failed *multierror.Error
 	for _, entry := range entries {
-		path, doomed := filepath.Join(r.removedDir(), entry), filepath.Join(r.removedDir(), doomedPrefix+entry)
+		path, doomed := filepath.Join(r.dir, entry), filepath.Join(r.dir, doomedPrefix+entry)
 		err := noMounts(path)
 		if err == nil {
 			err = os.Rename(path, doomed)
@@ -85,13 +88,9 @@ func (r *Runtime) delete(ctx context.Context, entries []string) (gone []string, 
 			failed = multierror.Append(failed, fmt.Errorf("delete %s: %w", entry, err))
 			continue
 		}
-		r.mu.Lock()
-		if name, _, _ := parseEntry(entry); r.removed[name] == entry {
-			delete(r.removed, name)
-		}
-		r.mu.Unlock()
+		r.forget(entry)
 		gone = append(gone, entry)
-		if err := r.deleteTree(ctx, doomed); err != nil {
+		if err := deleteTree(ctx, doomed); err != nil {
 			failed = multierror.Append(failed, fmt.Errorf("delete %s: %w", entry, err))
 		}
 	}
@@ -99,7 +98,7 @@ func (r *Runtime) delete(ctx context.Context, entries []string) (gone []string, 
 }
 
 // deleteTree deletes a directory that is marked for it.
-func (r *Runtime) deleteTree(ctx context.Context, dir string) error {
+func deleteTree(ctx context.Context, dir string) error {
 	if err := noMounts(dir); err != nil {
 		return err
 	}
@@ -109,7 +108,7 @@ func (r *Runtime) deleteTree(ctx context.Context, dir string) error {
 // noMounts refuses a directory in which something is mounted: what is mounted is
 // not the container's, and would be deleted with it.
 func noMounts(dir string) error {
-	below := resolved(dir)
+	below := Resolved(dir)
 	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
 		return m.Mountpoint != below && !strings.HasPrefix(m.Mountpoint, below+"/"), false
 	})

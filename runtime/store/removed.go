@@ -1,0 +1,157 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"stead/runtime/status"
+
+	"golang.org/x/sys/unix"
+)
+
+// Removed is STATE/removed: the directories of containers that were removed, with their
+// data. Its methods may be called at once.
+type Removed struct {
+	dir string
+
+	mu      sync.Mutex           // guards what follows, not the files
+	newest  map[string]string    // by container, its last entry
+	overdue map[string]time.Time // by entry, since when Expire has seen its time to be over
+}
+
+// RemovedContainer is a container that was removed and whose data is still there.
+type RemovedContainer struct {
+	Name      string
+	Entry     string // of STATE/removed: NAME@20261123T041500Z
+	Path      string // of its directory
+	RemovedAt time.Time
+	From      status.Origin // where its manifest stood; zero if that is not known
+}
+
+const entryTime = "20060102T150405Z"
+
+// parseEntry takes the name of a removed container's directory apart.
+func parseEntry(entry string) (name string, at time.Time, ok bool) {
+	name, text, ok := strings.Cut(entry, "@")
+	text, _, _ = strings.Cut(text, ".") // a number follows if there were two in one second
+	at, err := time.Parse(entryTime, text)
+	return name, at, ok && name != "" && err == nil && !strings.HasPrefix(name, doomedPrefix)
+}
+
+// RemovedName is the container's name in an entry of STATE/removed.
+func RemovedName(entry string) string {
+	name, _, _ := strings.Cut(entry, "@")
+	return name
+}
+
+// OpenRemoved reads what is in STATE/removed.
+func OpenRemoved(stateDir string) (*Removed, error) {
+	r := &Removed{dir: filepath.Join(stateDir, "removed"), newest: map[string]string{}}
+	all, err := r.entries()
+	for _, e := range all {
+		r.newest[e.Name] = e.Entry
+	}
+	return r, err
+}
+
+// entries returns what is in STATE/removed, by name and time. What has another
+// form of name is not ours.
+func (r *Removed) entries() ([]RemovedContainer, error) {
+	files, err := os.ReadDir(r.dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("list removed containers: %w", err)
+	}
+	var all []RemovedContainer
+	for _, f := range files {
+		if name, at, ok := parseEntry(f.Name()); ok && f.IsDir() {
+			all = append(all, RemovedContainer{Name: name, Entry: f.Name(), Path: filepath.Join(r.dir, f.Name()), RemovedAt: at})
+		}
+	}
+	return all, nil
+}
+
+// List returns the containers that were removed and not yet deleted, by name and
+// time.
+func (r *Removed) List() ([]RemovedContainer, error) {
+	all, err := r.entries()
+	for i := range all {
+		if f, err := ReadFacts(all[i].Path); err == nil {
+			all[i].From = f.From
+		}
+	}
+	return all, err
+}
+
+// FinishDeletions deletes what an earlier process began to.
+func (r *Removed) FinishDeletions(ctx context.Context, log *slog.Logger) {
+	doomed, _ := filepath.Glob(filepath.Join(r.dir, doomedPrefix+"*"))
+	for _, dir := range doomed {
+		if err := deleteTree(ctx, dir); err != nil && ctx.Err() == nil {
+			log.Error("cannot delete purged data", "error", err)
+		}
+	}
+}
+
+// BringBack moves the newest removed container of a name to dir and returns a note for
+// the admin; "" if there is none.
+func (r *Removed) BringBack(name, dir string) (note string, err error) {
+	r.mu.Lock()
+	newest := r.newest[name]
+	r.mu.Unlock()
+	if newest == "" {
+		return "", nil
+	}
+	// Its facts are of the past. If we die after the rename, they must not be
+	// taken for the container's: its ids may be another's by now, and whoever
+	// stopped it stopped the one that was removed.
+	old := filepath.Join(r.dir, newest)
+	if err := os.Remove(filepath.Join(old, factsFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	err = os.Rename(old, dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	r.forget(newest)
+	if err != nil { // taken away by hand
+		return "", nil
+	}
+	_, at, _ := parseEntry(newest)
+	return "root of " + at.Format(time.DateOnly) + " brought back", nil
+}
+
+// PutAway moves a container's directory to removed/NAME@TIME. The facts stay with it,
+// for people; a name that comes back starts from its new manifest.
+func (r *Removed) PutAway(name, dir string) error {
+	entry := name + "@" + time.Now().UTC().Format(entryTime)
+	for n := 2; ; n++ {
+		err := os.Rename(dir, filepath.Join(r.dir, entry))
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) {
+			return err
+		}
+		entry = fmt.Sprintf("%s@%s.%d", name, time.Now().UTC().Format(entryTime), n) // twice in one second
+	}
+	r.mu.Lock()
+	r.newest[name] = entry
+	r.mu.Unlock()
+	return nil
+}
+
+// forget notes that an entry is no longer there.
+func (r *Removed) forget(entry string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if name := RemovedName(entry); r.newest[name] == entry {
+		delete(r.newest, name)
+	}
+}
