@@ -50,7 +50,7 @@ func TestGroups(t *testing.T) {
 		who  string
 		pid  int
 		want string
-	}{{"the container", s.Pid, own}, {"the keeper", pid, w.Runtime.keeperGroup().Name()}} {
+	}{{"the container", s.Pid, own}, {"the keeper", pid, w.Runtime.keeper.group().Name()}} {
 		if in := w.groupsOf(tt.pid); len(in) != 1 || !in[tt.want] {
 			t.Errorf("%s is in %v, want %s", tt.who, in, tt.want)
 		}

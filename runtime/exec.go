@@ -74,7 +74,7 @@ func (r *Runtime) execResolved(ctx context.Context, name string, o ExecOptions, 
 	}
 	x, err := enter()
 	if errors.Is(err, keeper.ErrNoKeeper) {
-		if err := r.newKeeper(ctx); err != nil {
+		if err := r.keeper.find(ctx); err != nil {
 			return nil, fmt.Errorf("exec in %s: %w", name, err)
 		}
 		x, err = enter()

@@ -169,7 +169,7 @@ func TestOpenOnly(t *testing.T) {
 // asks it now still starts containers and execs.
 func TestNofileOfKeeper(t *testing.T) {
 	w := newWorld(t)
-	if err := w.newKeeper(ctx); err != nil {
+	if err := w.keeper.find(ctx); err != nil {
 		t.Fatal(err)
 	}
 	pid, _, err := w.keeper.Ping(ctx)

@@ -89,7 +89,7 @@ func TestFrozenKeeper(t *testing.T) {
 	w.create("web", script(clock))
 	w.awaitOutput("web", "up")
 	all := filepath.Dir(w.v2Group("web"))
-	own := all + "/" + w.Runtime.keeperGroup().Name()
+	own := all + "/" + w.Runtime.keeper.group().Name()
 	for what, dir := range map[string]string{"with all": all, "alone": own} {
 		for who, look := range map[string]func(){"a check": func() { w.must(w.Check(ctx, true)) }, "another daemon": w.reopen} {
 			w.freeze(dir)

@@ -94,7 +94,7 @@ func (w *world) takeDown() {
 		w.t.Errorf("take down: %v", err)
 	}
 	w.Close()
-	w.Runtime.keeperGroup().Remove()
+	w.Runtime.keeper.group().Remove()
 	w.host.RemoveParent()
 	if after := w.count(); after != w.before {
 		w.t.Errorf("left over: %+v, before: %+v", after, w.before)
@@ -130,7 +130,7 @@ func (w *world) count() (l leftovers) {
 }
 
 // keeperGroups counts the keeper's own.
-func (w *world) keeperGroups() int { return len(w.Runtime.keeperGroup().Dirs()) }
+func (w *world) keeperGroups() int { return len(w.Runtime.keeper.group().Dirs()) }
 
 // control reads a control file of a running container: v1 is the controller
 // and the file's name there, v2 its name on a pure v2 host.

@@ -23,7 +23,7 @@ func (r *Runtime) recover(ctx context.Context) error {
 	}
 	if r.anyAlive(records) {
 		// A keeper that died is replaced: the new one puts on record who ended.
-		if err := r.ensureKeeper(ctx); err != nil {
+		if err := r.keeper.ensure(ctx); err != nil {
 			return err
 		}
 	}
@@ -73,10 +73,7 @@ func (r *Runtime) recoverOne(ctx context.Context, rec *record.Record) (keep bool
 	case now.State == record.Creating:
 		return true, r.undoStart(ctx, c, now)
 	}
-	r.advance(c, now)
-	if now.State == record.Exited {
-		r.settle(now.ID())
-	}
+	r.syncRun(now.ID())
 	return true, errors.Join(r.thawInterrupted(now), now.Point(r.RunDir)) // a program that made no link may have started it
 }
 
@@ -85,8 +82,7 @@ func (r *Runtime) recoverOne(ctx context.Context, rec *record.Record) (keep bool
 func (r *Runtime) undoStart(ctx context.Context, c *container, rec *record.Record) error {
 	err := r.keeper.Signal(ctx, rec.ID(), 0, false) // returns when a start under way is over
 	if now, e := record.Read(r.RunDir, rec.ID()); e == nil && now.State != record.Creating {
-		r.advance(c, now)
-		r.settle(now.ID())
+		r.syncRun(now.ID())
 		return nil
 	}
 	if err != nil && !errors.Is(err, keeper.ErrNoKeeper) && !errors.Is(err, keeper.ErrMissing) {
@@ -97,9 +93,22 @@ func (r *Runtime) undoStart(ctx context.Context, c *container, rec *record.Recor
 	if err := rec.Write(r.RunDir); err != nil { // first: a keeper that gets to it now finds it over
 		return err
 	}
-	r.advance(c, rec)
+	r.mu.Lock()
+	c.advance(rec)
+	r.mu.Unlock()
 	r.clearPipes(rec.ID())
 	return r.endGroup(rec.ID())
+}
+
+// thawInterrupted lets a container go on that was held still by a change of its
+// limits when whoever made it died. One that was frozen by hand is drift.
+func (r *Runtime) thawInterrupted(rec *record.Record) error {
+	g := r.host.Group(rec.ID())
+	if !g.FrozenByUs() {
+		return nil
+	}
+	r.Log.Warn("a change of its limits was interrupted: it goes on", "container", rec.Name)
+	return g.Thaw()
 }
 
 func (r *Runtime) endStray(ctx context.Context, rec *record.Record) error {

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"stead/runtime/cgroup"
 	"stead/runtime/fault"
@@ -52,7 +51,7 @@ type Runtime struct {
 
 	ids    *store.IDRanges
 	host   *cgroup.Host
-	keeper keeper.Client
+	keeper *supervisor
 	wake   chan struct{}
 
 	mu      sync.Mutex // guards what follows, and the fields of its containers
@@ -63,11 +62,9 @@ type Runtime struct {
 	unwritten map[*container]bool
 	looks     looks
 
-	ensure   sync.Mutex // one keeper is started at a time
-	ctx      context.Context
-	cancel   context.CancelFunc
-	watcher  sync.WaitGroup
-	watching atomic.Bool
+	ctx    context.Context
+	cancel context.CancelFunc
+	tasks  sync.WaitGroup // goroutines that Close waits for
 }
 
 // container is one container in memory. What is on disk is saved first.
@@ -106,7 +103,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		return nil, err
 	}
 	r := &Runtime{
-		Options: o, host: host, keeper: keeper.Client{Run: o.RunDir}, ids: ids,
+		Options: o, host: host, ids: ids,
 		wake: make(chan struct{}, 1), byName: map[string]*container{},
 	}
 	fault.Dir(o.RunDir)
@@ -118,10 +115,14 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 			return nil, err
 		}
 	}
-	if err := errors.Join(r.load(), r.shared.open(filepath.Join(o.StateDir, "shared"))); err != nil {
+	if r.Holds, err = store.OpenHolds(o.StateDir); err != nil {
 		return nil, err
 	}
-	if r.Holds, err = store.OpenHolds(o.StateDir); err != nil {
+	r.keeper = &supervisor{
+		Client: keeper.Client{Run: o.RunDir}, host: host, holds: r.Holds, log: o.Log, upgrade: o.Upgrade, readOnly: o.ReadOnly,
+		ended: r.syncRun, replaced: r.refresh, ctx: r.ctx, cancel: r.cancel, tasks: &r.tasks,
+	}
+	if err := errors.Join(r.load(), r.shared.open(filepath.Join(o.StateDir, "shared"))); err != nil {
 		return nil, err
 	}
 	if o.ReadOnly {
@@ -130,7 +131,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	if r.Removed, err = store.OpenRemoved(o.StateDir); err != nil {
 		return nil, err
 	}
-	r.watcher.Go(func() { r.Removed.FinishDeletions(r.ctx, r.Log) })
+	r.tasks.Go(func() { r.Removed.FinishDeletions(r.ctx, r.Log) })
 	r.looks.begin(r)
 	if err := r.begin(); err != nil {
 		return nil, err
@@ -144,7 +145,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 // Close stops watching. Containers and keeper run on.
 func (r *Runtime) Close() {
 	r.cancel()
-	r.watcher.Wait()
+	r.tasks.Wait()
 	r.looks.end()
 }
 
@@ -245,4 +246,40 @@ func (r *Runtime) changed() {
 	case r.wake <- struct{}{}:
 	default:
 	}
+}
+
+// Check makes sure that a keeper holds what runs, derives again what memory says of
+// each run, and looks for what was changed by hand: at all containers closely, or at
+// some of them in their turn and at the others for what costs little.
+func (r *Runtime) Check(ctx context.Context, all bool) error {
+	if !r.anyRuns() {
+		r.resync(ctx) // there may be starts that failed
+		return nil
+	}
+	if err := r.keeper.check(ctx); err != nil {
+		return fmt.Errorf("check keeper: %w", err)
+	}
+	r.resync(ctx)
+	r.lookForDrift(all)
+	return nil
+}
+
+func (r *Runtime) anyRuns() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.byName {
+		if c.rec != nil && c.rec.State == record.Running {
+			return true
+		}
+	}
+	return false
+}
+
+// QuitKeeper ends the keeper if it holds no container; what it leaves behind is
+// removed. Otherwise it stays, and that is no error.
+func (r *Runtime) QuitKeeper(ctx context.Context) error {
+	if r.anyRuns() {
+		return nil
+	}
+	return r.keeper.quit(ctx)
 }

@@ -34,7 +34,7 @@ func (r *Runtime) start(ctx context.Context, c *container, restarts, failures in
 		c.starting = false
 		r.mu.Unlock()
 	}()
-	if err := r.ensureKeeper(ctx); err != nil {
+	if err := r.keeper.ensure(ctx); err != nil {
 		return fmt.Errorf("start %s: %w", c.name, err)
 	}
 	before, old := r.known(c)
@@ -68,8 +68,10 @@ func (r *Runtime) start(ctx context.Context, c *container, restarts, failures in
 	err := r.launch(ctx, c, rec, m)
 	if errors.Is(err, keeper.ErrNoKeeper) {
 		err = r.afterKeeper(ctx, c, rec)
+	} else if err != nil {
+		r.noteFailure(c, rec, err)
 	} else {
-		r.noteStart(c, rec, err)
+		r.syncRun(rec.ID()) // reads the keeper's record, in which it runs, or has ended already
 	}
 	if err != nil {
 		return fmt.Errorf("start %s: %w", c.name, err)
@@ -106,24 +108,11 @@ func (r *Runtime) equip(f *store.Facts) (err error) {
 	return err
 }
 
-// noteStart takes the outcome into memory. After a success the keeper's record
-// is the truth; after a failure it may be, if there was a process at all.
-func (r *Runtime) noteStart(c *container, rec *record.Record, err error) {
-	if err != nil {
-		r.noteFailure(c, rec, err)
-		return
-	}
-	r.settle(rec.ID()) // reads the keeper's record, in which it runs, or has ended already
-	r.mu.Lock()
-	c.seen.ran = c.rec.ID() == rec.ID()
-	r.mu.Unlock()
-}
-
 // afterKeeper: the keeper died in the middle of a start. The next one finds out
 // whether there is a process on record; without one none will ever run, as the
 // child ends with the gate.
 func (r *Runtime) afterKeeper(ctx context.Context, c *container, rec *record.Record) error {
-	if err := r.newKeeper(ctx); err != nil {
+	if err := r.keeper.find(ctx); err != nil {
 		return err
 	}
 	now, err := record.Read(r.RunDir, rec.ID())
@@ -133,11 +122,12 @@ func (r *Runtime) afterKeeper(ctx context.Context, c *container, rec *record.Rec
 	if now.State == record.Creating {
 		return errors.Join(errors.New("the keeper died in the middle of it"), r.undoStart(ctx, c, now))
 	}
-	r.advance(c, now)
-	r.settle(now.ID())
+	r.syncRun(now.ID())
 	return nil
 }
 
+// noteFailure puts the end of a start that failed on record. There may have been a
+// process: then the keeper reaps it, and its record is the truth.
 func (r *Runtime) noteFailure(c *container, rec *record.Record, err error) {
 	var end *record.Ending
 	var launched *keeper.StartError
@@ -170,7 +160,9 @@ func (r *Runtime) noteFailure(c *container, rec *record.Record, err error) {
 		r.Log.Error("remove cgroup", "container", c.name, "error", e)
 	}
 	r.clearPipes(rec.ID())
-	r.advance(c, &over)
+	r.mu.Lock()
+	c.advance(&over)
+	r.mu.Unlock()
 }
 
 // launch makes the kernel objects and has the keeper start the process.
@@ -214,7 +206,7 @@ func (r *Runtime) launch(ctx context.Context, c *container, rec *record.Record, 
 	if err := keeper.Prepare(r.RunDir, rec, config, group.MayJoin()); err != nil {
 		return err
 	}
-	_, err = r.keeper.Start(ctx, rec, config)
+	err = r.keeper.Start(ctx, rec, config)
 	fault.Point("start-launched")
 	return err
 }

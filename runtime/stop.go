@@ -41,7 +41,7 @@ func (r *Runtime) stop(ctx context.Context, c *container) error {
 		c.stopping = false
 		r.mu.Unlock()
 	}()
-	if err := errors.Join(r.ensureKeeper(ctx), r.host.Group(rec.ID()).Thaw()); err != nil { // frozen it can't end by itself
+	if err := errors.Join(r.keeper.ensure(ctx), r.host.Group(rec.ID()).Thaw()); err != nil { // frozen it can't end by itself
 		return fmt.Errorf("stop %s: %w", c.name, err)
 	}
 	signal, err := signalNumber(name)
@@ -57,7 +57,7 @@ func (r *Runtime) stop(ctx context.Context, c *container) error {
 		return fmt.Errorf("stop %s: %w", c.name, ctx.Err())
 	}
 	if errors.Is(err, keeper.ErrNoKeeper) { // it died: the next one holds the container, with its patience begun anew
-		if err = r.newKeeper(ctx); err == nil {
+		if err = r.keeper.find(ctx); err == nil {
 			err = r.await(ctx, rec, signal, timeout)
 		}
 	}
@@ -67,7 +67,7 @@ func (r *Runtime) stop(ctx context.Context, c *container) error {
 		}
 	}
 	fault.Point("stop-ended")
-	r.settle(rec.ID())
+	r.syncRun(rec.ID())
 	return nil
 }
 
@@ -85,7 +85,7 @@ func (r *Runtime) await(ctx context.Context, rec *record.Record, signal unix.Sig
 
 // kill ends everything in the container at once and waits for it.
 func (r *Runtime) kill(ctx context.Context, rec *record.Record) error {
-	if err := r.ensureKeeper(ctx); err != nil {
+	if err := r.keeper.ensure(ctx); err != nil {
 		return err
 	}
 	// The pid namespace dies with its init on every kernel; the group also has

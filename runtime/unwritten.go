@@ -20,7 +20,7 @@ func (r *Runtime) writeLater(c *container) {
 	defer r.mu.Unlock()
 	if r.unwritten == nil {
 		r.unwritten = map[*container]bool{}
-		r.watcher.Go(func() {
+		r.tasks.Go(func() {
 			select {
 			case <-time.After(writeDelay):
 			case <-r.ctx.Done():

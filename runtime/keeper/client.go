@@ -100,14 +100,14 @@ func (e *StartError) Error() string { return e.Message }
 // pipes. The pid is on record before its command runs. Once asked for, a start is
 // waited for, whatever becomes of ctx: who gave up would note a failure, while
 // the keeper goes on to run the container.
-func (k Client) Start(ctx context.Context, r *record.Record, c *launch.Config) (pid int, err error) {
+func (k Client) Start(ctx context.Context, r *record.Record, c *launch.Config) error {
 	b, err := body(startBody{r, c})
 	if err != nil {
-		return 0, fmt.Errorf("encode start: %w", err)
+		return fmt.Errorf("encode start: %w", err)
 	}
 	defer b.Close()
-	answer, err := k.call(context.WithoutCancel(ctx), request{Op: "start", ID: r.ID()}, int(b.Fd()))
-	return answer.Pid, err
+	_, err = k.call(context.WithoutCancel(ctx), request{Op: "start", ID: r.ID()}, int(b.Fd()))
+	return err
 }
 
 // Signal sends a signal to the command. stopping notes that stead means to end

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 	"time"
 
+	"stead/runtime/fault"
 	"stead/runtime/keeper"
 	"stead/runtime/record"
+	"stead/runtime/store"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,11 +43,103 @@ func phase(s record.State) int {
 	return 0
 }
 
-// advance is container.advance for who does not hold the lock.
-func (r *Runtime) advance(c *container, rec *record.Record) {
+// syncRun reads the record of a run and makes it what memory says. It is how the success
+// of a start comes back, and every end. It is safe to repeat.
+func (r *Runtime) syncRun(id string) {
+	rec, err := record.Read(r.RunDir, id)
+	if err != nil {
+		return // removed meanwhile
+	}
+	name, _, _ := strings.Cut(id, ".")
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	c.advance(rec)
+	c := r.byName[name]
+	mine := c != nil && c.rec != nil && c.rec.ID() == id
+	r.mu.Unlock()
+	if !mine {
+		return
+	}
+	if rec.State != record.Exited {
+		r.mu.Lock()
+		c.advance(rec)
+		r.mu.Unlock()
+		return
+	}
+	r.settle(c, rec)
+}
+
+// settle takes note of the end of a run: OOM kills are counted before the cgroup goes,
+// and what the run no longer needs is removed.
+func (r *Runtime) settle(c *container, rec *record.Record) {
+	id := rec.ID()
+	c.settling.Lock()
+	defer c.settling.Unlock()
+	r.mu.Lock()
+	done := c.settled == id || c.rec.ID() != id // by another while we waited: the next run may be under way
+	r.mu.Unlock()
+	if done {
+		return
+	}
+	fault.Point("settle-begun")
+	group := r.host.Group(id)
+	if group.Exists() {
+		if rec.Ending != nil && !rec.Ending.OOM && group.OOMKills() > 0 && !rec.Stopping && rec.Ending.Code != 0 {
+			rec.Ending.OOM, rec.Ending.OOMLimit = true, group.MemoryLimit()
+			if err := rec.Write(r.RunDir); err != nil {
+				r.Log.Error("record OOM kill", "container", c.name, "error", err)
+			}
+		}
+	}
+	if err := group.Remove(); err != nil {
+		r.Log.Error("remove cgroup", "container", c.name, "error", err)
+	}
+	fault.Point("settle-cgroup-removed")
+	r.clearPipes(id)
+	fault.Point("settle-pipes-removed")
+	r.mu.Lock()
+	over := c.rec.ID() != id // a start that failed is told twice: whoever asked may have begun the next one
+	r.mu.Unlock()
+	if over {
+		return
+	}
+	if f, _ := r.known(c); f.LastRun != nil {
+		next := *f
+		next.LastRun = &store.LastRun{BootID: rec.BootID, StartedAt: rec.StartedAt.UTC(), FinishedAt: rec.FinishedAt.UTC(), Exit: exitOf(rec.Ending, rec.Stopping)}
+		r.mu.Lock()
+		c.facts = &next
+		r.mu.Unlock()
+		r.writeLater(c)
+	}
+	r.mu.Lock()
+	if c.rec.ID() == id {
+		c.advance(rec)
+		c.settled = id
+	}
+	r.mu.Unlock()
+	r.changed()
+}
+
+// refresh reads again the records of all that ran, and gives up starts that
+// nobody is about any more: the keeper was replaced.
+func (r *Runtime) refresh() {
+	r.mu.Lock()
+	var all []*container
+	for _, c := range r.byName {
+		if c.rec != nil && c.rec.State != record.Exited && !c.starting {
+			all = append(all, c)
+		}
+	}
+	r.mu.Unlock()
+	for _, c := range all {
+		_, rec := r.known(c)
+		if now, err := record.Read(r.RunDir, rec.ID()); err == nil && now.State == record.Creating {
+			if err := r.undoStart(r.ctx, c, now); err != nil {
+				r.Log.Error("give up a start", "container", c.name, "error", err)
+			}
+			r.changed()
+			continue
+		}
+		r.syncRun(rec.ID())
+	}
 }
 
 // stamp identifies one version of a file. A record is replaced by rename, so every
@@ -85,7 +180,7 @@ func (r *Runtime) resync(ctx context.Context) {
 			continue // the look for drift restores it
 		}
 		if now != o.read {
-			r.settle(o.rec.ID())
+			r.syncRun(o.rec.ID())
 			r.mu.Lock()
 			o.c.readAt = now
 			r.mu.Unlock()
@@ -115,5 +210,5 @@ func (r *Runtime) processGone(ctx context.Context, c *container, id string) {
 			return
 		}
 	}
-	r.settle(id)
+	r.syncRun(id)
 }
