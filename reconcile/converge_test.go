@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"stead/reconcile/source"
 	"stead/spec"
+
+	"go.uber.org/goleak"
 
 	"stead/runtime/roottest"
 )

@@ -148,7 +148,7 @@ func (p *planner) inPlace(st *status.Status, a Action) {
 	case len(st.Unapplied) > 0:
 		a.Verb, a.Cause = Update, unappliedCause(st.Unapplied)
 	case len(st.Drift) > 0:
-		a.Verb, a.Cause = Update, "changed by hand: "+strings.Join(st.Drift, ", ")
+		a.Verb, a.Cause = Update, "changed by hand: "+st.Drift.String()
 	case !st.From.Equal(a.From):
 		a.Verb, a.Cause, a.Spec = Adopt, "manifest now "+shortName(a.From), nil
 	default:
@@ -234,7 +234,7 @@ func restartCause(changes []Change) string {
 	return strings.Join(fields, ", ") + " needs a restart"
 }
 
-func lostCause(st *status.Status) string { return "changed by hand: " + strings.Join(st.Lost, ", ") }
+func lostCause(st *status.Status) string { return "changed by hand: " + st.Lost.String() }
 
 func unappliedCause(list []status.Unapplied) string {
 	var parts []string

@@ -96,15 +96,15 @@ func TestPlan(t *testing.T) {
 		{
 			summary:  "changed by hand: put right",
 			files:    map[string]string{"web.yaml": yaml("web")},
-			observed: []*status.Status{with(running(t, "web"), func(st *status.Status) { st.Drift = []string{"memory.max"} })},
-			want:     "update web  (changed by hand: memory.max)\n",
+			observed: []*status.Status{with(running(t, "web"), func(st *status.Status) { st.Drift = status.Differences{{Field: "cgroup", Found: "frozen"}} })},
+			want:     "update web  (changed by hand: cgroup frozen)\n",
 		},
 		{
 			summary: "a mount taken away by hand needs a restart, which what may not run twice does not get",
 			files:   map[string]string{"web.yaml": yaml("web"), "job.yaml": yaml("job", "restart: {policy: never}")},
 			observed: []*status.Status{
-				with(running(t, "job", "restart: {policy: never}"), func(st *status.Status) { st.Lost = []string{"mount /data is gone"} }),
-				with(running(t, "web"), func(st *status.Status) { st.Lost, st.Drift = []string{"mount /data is gone"}, []string{"memory.max"} }),
+				with(running(t, "job", "restart: {policy: never}"), func(st *status.Status) { st.Lost = status.Differences{{Field: "mount /data", Found: "is gone"}} }),
+				with(running(t, "web"), func(st *status.Status) { st.Lost, st.Drift = status.Differences{{Field: "mount /data", Found: "is gone"}}, status.Differences{{Field: "cgroup", Found: "frozen"}} }),
 			},
 			want: "restart web  (changed by hand: mount /data is gone, which needs a restart)\n",
 		},

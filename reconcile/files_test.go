@@ -14,10 +14,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"stead/reconcile/source"
 	"stead/spec"
+
+	"go.uber.org/goleak"
 
 	"stead/runtime/roottest"
 )

@@ -57,7 +57,7 @@ func TestPlanOnHold(t *testing.T) {
 		{
 			"what was changed by hand stays", map[string]string{"web.yaml": yaml("web")},
 			[]*status.Status{with(running(t, "web"), func(st *status.Status) {
-				st.Drift, st.Lost = []string{"memory.max"}, []string{"mount /data is gone"}
+				st.Drift, st.Lost = status.Differences{{Field: "cgroup", Found: "frozen"}}, status.Differences{{Field: "mount /data", Found: "is gone"}}
 			})}, own, "",
 		},
 		{

@@ -91,7 +91,7 @@ func TestViews(t *testing.T) {
 		},
 		{
 			"changed by hand, and not run twice", map[string]string{"job.yaml": yaml("job", "restart: {policy: never}")},
-			[]*status.Status{with(running(t, "job", "restart: {policy: never}"), func(st *status.Status) { st.Lost = []string{"mount /data is gone"} })},
+			[]*status.Status{with(running(t, "job", "restart: {policy: never}"), func(st *status.Status) { st.Lost = status.Differences{{Field: "mount /data", Found: "is gone"}} })},
 			Memory{}, "job Running error ChangedByHand: changed by hand: mount /data is gone; stead restart job puts it right\n",
 		},
 	} {

@@ -86,9 +86,9 @@ func (r *Runtime) homes() map[int]string {
 }
 
 // What may be found about a container's cgroup besides its limits.
-const (
-	cgroupLeft = "cgroup left"
-	frozen     = "cgroup frozen"
+var (
+	cgroupLeft = status.Difference{Field: "cgroup", Found: "left"}
+	frozen     = status.Difference{Field: "cgroup", Found: "frozen"}
 )
 
 // lookForDrift compares what runs with what was applied, at all closely or at some
@@ -186,7 +186,7 @@ func (r *Runtime) lookAtCgroup(c *container, changes cgroup.Changes, turn bool) 
 	return found
 }
 
-func (r *Runtime) driftOf(f *store.Facts, rec *record.Record) (drift []string) {
+func (r *Runtime) driftOf(f *store.Facts, rec *record.Record) (drift status.Differences) {
 	group := r.host.Group(rec.ID())
 	if !group.Holds(rec.Pid) {
 		drift = append(drift, cgroupLeft)
@@ -200,7 +200,7 @@ func (r *Runtime) driftOf(f *store.Facts, rec *record.Record) (drift []string) {
 	}
 	for _, d := range group.Drift(want) {
 		if path := "spec.resources." + d.Field; !isUnapplied(f, path) {
-			drift = append(drift, fmt.Sprintf("%s is %s", path, d.Have))
+			drift = append(drift, status.Difference{Field: path, Wanted: d.Want, Found: d.Have})
 		}
 	}
 	return drift
@@ -232,8 +232,7 @@ func (r *Runtime) mend(c *container, rec *record.Record, have *cgroup.Limits, wa
 		}
 	}
 	for _, d := range drift {
-		path, _, _ := strings.Cut(d, " ")
-		forget(have, path)
+		forget(have, d.Field)
 		if d != cgroupLeft {
 			continue
 		}

@@ -39,7 +39,7 @@ func TestDrift(t *testing.T) {
 		}
 	}
 	s := check()
-	found := strings.Join(s.Drift, "; ")
+	found := s.Drift.String()
 	for _, want := range []string{"spec.resources.pids is 9", "spec.resources.cpu is 10000"} {
 		if !strings.Contains(found, want) {
 			t.Errorf("drift %q lacks %q", found, want)
@@ -100,7 +100,7 @@ func TestToldDrift(t *testing.T) {
 		change.do()
 		w.must(w.Check(ctx, false))
 		s, _ := w.Get("web")
-		if found := strings.Join(append(s.Drift, s.Lost...), "; "); found != change.want {
+		if found := append(s.Drift, s.Lost...).String(); found != change.want {
 			t.Errorf("found %q, want %q", found, change.want)
 		}
 		w.must(w.Update(ctx, parse(t, "web", body), origin))

@@ -3,7 +3,6 @@ package runtime
 import (
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -71,7 +70,7 @@ func TestFrozenByHand(t *testing.T) {
 	w.awaitOutput("web", "up")
 	w.freeze(w.v2Group("web"))
 	w.must(w.Check(ctx, true))
-	if s, _ := w.Get("web"); !slices.Equal(s.Drift, []string{"cgroup frozen"}) {
+	if s, _ := w.Get("web"); s.Drift.String() != "cgroup frozen" {
 		t.Errorf("drift %v", s.Drift)
 	}
 	w.must(w.Update(ctx, parse(t, "web", body), origin))

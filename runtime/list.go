@@ -59,7 +59,7 @@ type told struct {
 	facts                *store.Facts
 	rec                  *record.Record
 	starting, stopping   bool
-	drift, lost, strayed []string
+	drift, lost, strayed status.Differences
 	status               *status.Status
 }
 

@@ -27,6 +27,12 @@ func TestListMakesAStatusAnewWhenSomethingIsNew(t *testing.T) {
 		t.Fatalf("listed %v", got)
 	}
 	b := r.byName["b"]
+	found := func(fields ...string) (all status.Differences) {
+		for _, f := range fields {
+			all = append(all, status.Difference{Field: f})
+		}
+		return all
+	}
 	for _, story := range []struct {
 		of     string
 		change func()
@@ -36,10 +42,10 @@ func TestListMakesAStatusAnewWhenSomethingIsNew(t *testing.T) {
 		{"record", func() { b.rec = &record.Record{State: record.Running, Pid: 7} }, func(s *status.Status) bool { return s.Pid == 7 }},
 		{"a stop under way", func() { b.stopping = true }, func(s *status.Status) bool { return s.State == status.Stopping }},
 		{"a start under way", func() { b.starting = true }, func(s *status.Status) bool { return s.State == status.Starting }},
-		{"drift", func() { b.drift = []string{"pids"} }, func(s *status.Status) bool { return slices.Equal(s.Drift, []string{"pids"}) }},
-		{"other drift", func() { b.drift = []string{"cpu"} }, func(s *status.Status) bool { return slices.Equal(s.Drift, []string{"cpu"}) }},
-		{"losses", func() { b.lost = []string{"mount"} }, func(s *status.Status) bool { return slices.Equal(s.Lost, []string{"mount"}) }},
-		{"strayed files", func() { b.strayed = []string{"record"} }, func(s *status.Status) bool { return slices.Equal(s.Drift, []string{"cpu", "record"}) }},
+		{"drift", func() { b.drift = found("pids") }, func(s *status.Status) bool { return slices.Equal(s.Drift, found("pids")) }},
+		{"other drift", func() { b.drift = found("cpu") }, func(s *status.Status) bool { return slices.Equal(s.Drift, found("cpu")) }},
+		{"losses", func() { b.lost = found("mount") }, func(s *status.Status) bool { return slices.Equal(s.Lost, found("mount")) }},
+		{"strayed files", func() { b.strayed = found("record") }, func(s *status.Status) bool { return slices.Equal(s.Drift, found("cpu", "record")) }},
 		{"drift mended", func() { b.drift, b.strayed = nil, nil }, func(s *status.Status) bool { return s.Drift == nil }},
 	} {
 		before := r.List()

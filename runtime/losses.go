@@ -14,6 +14,7 @@ import (
 	"stead/runtime/atomicfile"
 	"stead/runtime/launch"
 	"stead/runtime/record"
+	"stead/runtime/status"
 	"stead/runtime/store"
 	"stead/spec"
 
@@ -66,22 +67,25 @@ func parseMounts(t mountTable) map[string]mounted {
 
 // compareMounts says what has become of the mounts of before. What was mounted
 // besides is left alone.
-func compareMounts(before, now map[string]mounted) (lost []string) {
+func compareMounts(before, now map[string]mounted) (lost status.Differences) {
 	for target, b := range before {
 		n := now[target]
-		name := "mount " + unescape(target)
+		d := status.Difference{Field: "mount " + unescape(target)}
 		switch {
 		case n.times < b.times:
-			lost = append(lost, name+" is gone")
+			d.Found = "is gone"
 		case n.times > b.times:
-			lost = append(lost, name+" is covered by another")
+			d.Found = "is covered by another"
 		case n.readOnly && !b.readOnly:
-			lost = append(lost, name+" is read-only")
+			d.Found = "is read-only"
 		case b.readOnly && !n.readOnly:
-			lost = append(lost, name+" can be written")
+			d.Found = "can be written"
+		default:
+			continue
 		}
+		lost = append(lost, d)
 	}
-	slices.Sort(lost)
+	lost.Sort()
 	return lost
 }
 
@@ -97,7 +101,7 @@ func unescape(s string) string {
 
 // mountsDiffer says what is not mounted in a container as it should be, and for a
 // first look what else is mounted then.
-func mountsDiffer(m *spec.Container, pid int, first mountTable) (lost []string, now mountTable) {
+func mountsDiffer(m *spec.Container, pid int, first mountTable) (lost status.Differences, now mountTable) {
 	now, err := readMounts(pid)
 	if err != nil || now == first {
 		return nil, first // its end is told elsewhere
@@ -116,13 +120,13 @@ func mountsDiffer(m *spec.Container, pid int, first mountTable) (lost []string, 
 		}
 		switch {
 		case !there:
-			lost = append(lost, "mount "+target+" is gone")
+			lost = append(lost, status.Difference{Field: "mount " + target, Found: "is gone"})
 		case w.ReadOnly && !found.readOnly:
-			lost = append(lost, "mount "+target+" can be written")
+			lost = append(lost, status.Difference{Field: "mount " + target, Found: "can be written"})
 		}
 	}
 	if len(lost) > 0 {
-		slices.Sort(lost)
+		lost.Sort()
 		return lost, mountTable{}
 	}
 	return nil, now
@@ -179,18 +183,18 @@ func (r *Runtime) lookAtMounts(c *container, files map[string]bool, closely bool
 	}
 	lost := seen.lost
 	if r.lookAtDir(&seen, f); seen.rootless {
-		lost = append(lost[:len(lost):len(lost)], "its root directory is gone")
+		lost = append(lost[:len(lost):len(lost)], status.Difference{Field: "its root directory", Found: "is gone"})
 	}
 	if files != nil || !seen.before {
 		r.lookAtFiles(c, &seen, rec, files)
 	}
 	seen.before = true
-	var strayed []string
+	var strayed status.Differences
 	if seen.unlinked {
-		strayed = append(strayed, "root link is gone")
+		strayed = append(strayed, status.Difference{Field: "root link", Found: "is gone"})
 	}
 	if seen.recordless {
-		strayed = append(strayed, "boot record is gone")
+		strayed = append(strayed, status.Difference{Field: "boot record", Found: "is gone"})
 	}
 	if (len(lost) > 0 || len(strayed) > 0) && !rec.Alive() {
 		return false // what was seen may be another's

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"slices"
-	"strings"
 	"testing"
 
 	"stead/runtime/keeper"
@@ -61,7 +59,7 @@ func TestLostMounts(t *testing.T) {
 				}
 				test.do(s)
 				w.must(w.Check(ctx, true))
-				if s, _ := w.Get("web"); strings.Join(s.Lost, ", ") != test.want {
+				if s, _ := w.Get("web"); s.Lost.String() != test.want {
 					t.Errorf("lost %v, want %q", s.Lost, test.want)
 				}
 				w.must(w.Restart(ctx, parse(t, "web", body+test.more), origin))
@@ -91,7 +89,7 @@ func TestMountsBehindLinks(t *testing.T) {
 	}
 	w.must(os.Remove(w.dir("web") + "/upper/var/tmp/data"))
 	w.must(w.Check(ctx, true))
-	if s, _ := w.Get("web"); !slices.Equal(s.Lost, []string{"mount /var/tmp/data is gone"}) {
+	if s, _ := w.Get("web"); s.Lost.String() != "mount /var/tmp/data is gone" {
 		t.Errorf("lost %v", s.Lost)
 	}
 }
@@ -106,7 +104,7 @@ func TestStrayedFiles(t *testing.T) {
 	w.must(os.Remove(w.dir("web") + "/root"))
 	w.must(os.Remove(record.Path(w.RunDir, rec.ID())))
 	w.must(w.Check(ctx, true))
-	if s, _ := w.Get("web"); !slices.Equal(s.Drift, []string{"root link is gone", "boot record is gone"}) {
+	if s, _ := w.Get("web"); s.Drift.String() != "root link is gone, boot record is gone" {
 		t.Errorf("drift %v", s.Drift)
 	}
 	w.must(w.Update(ctx, parse(t, "web", body), origin))

@@ -7,18 +7,20 @@ import (
 	"strconv"
 	"unsafe"
 
+	"stead/runtime/status"
+
 	"golang.org/x/sys/unix"
 )
 
 // seen is what looks at a run remember of it; zero before the first one.
 type seen struct {
 	before  bool
-	ran     bool       // its command was executed, so that all is mounted
-	table   mountTable // when it was first read
-	lost    []string   // what has become of its mounts
-	space   uint64     // of its mounts; 0 if not known
-	list    sign       // of its mounts at the last look
-	details sign       // at the last close one
+	ran     bool               // its command was executed, so that all is mounted
+	table   mountTable         // when it was first read
+	lost    status.Differences // what has become of its mounts
+	space   uint64             // of its mounts; 0 if not known
+	list    sign               // of its mounts at the last look
+	details sign               // at the last close one
 
 	dir                dirTime // of its directory at the last look
 	unlinked, rootless bool    // there is no root, or none that leads there

@@ -14,6 +14,7 @@ import (
 	"stead/runtime/fault"
 	"stead/runtime/keeper"
 	"stead/runtime/record"
+	"stead/runtime/status"
 	"stead/runtime/store"
 	"stead/runtime/weak"
 )
@@ -76,15 +77,15 @@ type container struct {
 	// Below here nothing is saved.
 	starting, stopping, updating bool
 
-	drift         []string
+	drift         status.Differences
 	suspect       bool // its cgroup is to be looked at
 	seen          seen
-	lost, strayed []string       // of the run: what only a restart puts right, and files that can be put back
-	noPipes       *record.Record // the run of which it was said that its pipes are gone
-	settling      sync.Mutex     // the end is told by the keeper and by a stop at once
-	settled       string         // id of the last run whose end was taken note of
-	readAt        stamp          // of the record when resync last read it
-	told          told           // the last status
+	lost, strayed status.Differences // of the run: what only a restart puts right, and files that can be put back
+	noPipes       *record.Record     // the run of which it was said that its pipes are gone
+	settling      sync.Mutex         // the end is told by the keeper and by a stop at once
+	settled       string             // id of the last run whose end was taken note of
+	readAt        stamp              // of the record when resync last read it
+	told          told               // the last status
 }
 
 // Open reads what is known about the containers of a state directory. Unless

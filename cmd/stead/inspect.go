@@ -64,7 +64,7 @@ type inspectView struct {
 	Status     reconcile.ContainerView `json:"status"`
 	Manifest   *spec.Container         `json:"manifest"` // as applied; null before the first time
 	Unapplied  []status.Unapplied      `json:"unapplied,omitempty"`
-	Drift      []string                `json:"drift,omitempty"`
+	Drift      status.Differences      `json:"drift,omitempty"`
 	Paths      *pathsView              `json:"paths,omitempty"`
 	Cgroups    []string                `json:"cgroups"`
 	Usage      *cgroup.Usage           `json:"usage,omitempty"` // of a running container; sizes in bytes, times in seconds

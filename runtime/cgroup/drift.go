@@ -11,6 +11,7 @@ import (
 // Drift is a limit that somebody changed by hand.
 type Drift struct {
 	Field string // as in Refusal
+	Want  string
 	Have  string // as the kernel writes it
 }
 
@@ -32,7 +33,7 @@ func (g *Group) Drift(l Limits) []Drift {
 		if n, err := strconv.ParseUint(have, 10, 64); err == nil && n > 1<<62 && c.want == "max" {
 			continue // v1's word for unlimited
 		}
-		all = append(all, Drift{c.field, have})
+		all = append(all, Drift{c.field, c.want, have})
 	}
 	return all
 }

@@ -7,6 +7,7 @@ package status
 import (
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"stead/spec"
@@ -52,11 +53,11 @@ type Status struct {
 	Unapplied []Unapplied
 	// Drift is what was found changed by hand since the last pass (a limit, a
 	// cgroup, a mount); empty if nothing.
-	Drift []string
+	Drift Differences
 	// Lost is what was changed by hand and can only be put right by a restart: a
 	// mount that is gone, say. Mounts can't be attached from outside so that the
 	// container could not undo them.
-	Lost []string
+	Lost Differences
 }
 
 // Exit is how a run ended.
@@ -105,4 +106,37 @@ type Origin struct {
 // Equal tells whether two origins are the same place.
 func (o Origin) Equal(other Origin) bool {
 	return o.File == other.File && o.Document == other.Document && slices.Equal(o.DropIns, other.DropIns)
+}
+
+// Difference is something that was found to be other than it was set up.
+type Difference struct {
+	Field  string // a path of the manifest (spec.resources.memory), or what else differs: "cgroup", "mount /data"
+	Wanted string // value of the field as it was set up; "" if Found alone says what differs
+	Found  string // value of the field, or what has become of it: "is gone"
+}
+
+func (d Difference) String() string {
+	if d.Wanted != "" {
+		return d.Field + " is " + d.Found
+	}
+	return d.Field + " " + d.Found
+}
+
+// MarshalText has a Difference appear in JSON as its text.
+func (d Difference) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// Differences are what was found at one container.
+type Differences []Difference
+
+func (d Differences) String() string {
+	texts := make([]string, len(d))
+	for i := range d {
+		texts[i] = d[i].String()
+	}
+	return strings.Join(texts, ", ")
+}
+
+// Sort sorts by text.
+func (d Differences) Sort() {
+	slices.SortFunc(d, func(a, b Difference) int { return strings.Compare(a.String(), b.String()) })
 }
