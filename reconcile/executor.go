@@ -5,6 +5,8 @@ import (
 	goruntime "runtime"
 	"sync"
 	"time"
+
+	"stead/runtime/status"
 )
 
 const (
@@ -102,11 +104,6 @@ func (e *executor) run(ctx context.Context, j *job) {
 // perform is the one place where a verb becomes a call.
 func (e *executor) perform(ctx context.Context, a Action) (note string, err error) {
 	rt := e.runtime
-	if a.ByAdmin {
-		if err := rt.SetStopped(ctx, a.Name, a.Verb == Stop); err != nil {
-			return "", err
-		}
-	}
 	switch a.Verb {
 	case Create:
 		return rt.Create(ctx, a.Spec, a.From)
@@ -117,17 +114,15 @@ func (e *executor) perform(ctx context.Context, a Action) (note string, err erro
 	case Remove:
 		return "", rt.Remove(ctx, a.Name)
 	case Restart:
-		return "", rt.Restart(ctx, a.Spec, a.From)
+		return "", rt.Restart(ctx, a.Spec, a.From, a.ByAdmin)
 	case Start:
-		if a.Spec != nil { // with a manifest to apply
-			return "", rt.Restart(ctx, a.Spec, a.From)
-		}
-		return "", rt.Start(ctx, a.Name, a.ByPolicy)
+		return "", rt.Start(ctx, a.Name, status.StartOptions{Spec: a.Spec, From: a.From, ByPolicy: a.ByPolicy, ByAdmin: a.ByAdmin})
 	case Stop:
+		o := status.StopOptions{ByAdmin: a.ByAdmin}
 		if a.Suspend && len(a.Changes) > 0 { // stops, applies and, suspended, starts nothing
-			return "", rt.Restart(ctx, a.Spec, a.From)
+			o.Spec, o.From = a.Spec, a.From
 		}
-		return "", rt.Stop(ctx, a.Name)
+		return "", rt.Stop(ctx, a.Name, o)
 	}
 	return "", nil // Hold
 }

@@ -142,13 +142,19 @@ func (f *fakeRuntime) Create(ctx context.Context, c *spec.Container, from Origin
 	return "", f.run(st)
 }
 
-func (f *fakeRuntime) Start(ctx context.Context, name string, byPolicy bool) error {
+func (f *fakeRuntime) Start(ctx context.Context, name string, o status.StartOptions) error {
+	if o.Spec != nil {
+		return f.Restart(ctx, o.Spec, o.From, o.ByAdmin)
+	}
+	if o.ByAdmin {
+		f.noteAdmin(name, false)
+	}
 	if err := f.call(ctx, "start "+name); err != nil {
 		return err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if byPolicy {
+	if o.ByPolicy {
 		f.by[name].Restarts++
 	}
 	return f.run(f.by[name])
@@ -165,7 +171,10 @@ func (f *fakeRuntime) Update(ctx context.Context, c *spec.Container, from Origin
 	return nil
 }
 
-func (f *fakeRuntime) Restart(ctx context.Context, c *spec.Container, from Origin) error {
+func (f *fakeRuntime) Restart(ctx context.Context, c *spec.Container, from Origin, byAdmin bool) error {
+	if byAdmin {
+		f.noteAdmin(c.Metadata.Name, false)
+	}
 	if err := f.call(ctx, "restart "+c.Metadata.Name); err != nil {
 		return err
 	}
@@ -196,7 +205,13 @@ func (f *fakeRuntime) Adopt(ctx context.Context, name string, from Origin) error
 	return nil
 }
 
-func (f *fakeRuntime) Stop(ctx context.Context, name string) error {
+func (f *fakeRuntime) Stop(ctx context.Context, name string, o status.StopOptions) error {
+	if o.ByAdmin {
+		f.noteAdmin(name, true)
+	}
+	if o.Spec != nil {
+		return f.Restart(ctx, o.Spec, o.From, false)
+	}
 	if err := f.call(ctx, "stop "+name); err != nil {
 		return err
 	}
@@ -212,7 +227,8 @@ func (f *fakeRuntime) Remove(ctx context.Context, name string) error {
 	return nil
 }
 
-func (f *fakeRuntime) SetStopped(ctx context.Context, name string, stopped bool) error {
+// noteAdmin notes that an admin stopped a container, or started it.
+func (f *fakeRuntime) noteAdmin(name string, stopped bool) {
 	f.set(func() {
 		f.by[name].StoppedAt = nil
 		if stopped {
@@ -220,7 +236,6 @@ func (f *fakeRuntime) SetStopped(ctx context.Context, name string, stopped bool)
 			f.by[name].StoppedAt = &now
 		}
 	})
-	return nil
 }
 
 func (f *fakeRuntime) HoldRemovals(why map[string]string) error {

@@ -29,28 +29,24 @@ type Runtime interface {
 	// removed one of that name, told by the result) and, unless c is suspended,
 	// starts it.
 	Create(ctx context.Context, c *spec.Container, from Origin) (broughtBack string, err error)
-	// Start starts a container that does not run, with its applied spec.
-	// byPolicy says that the restart policy asked: it counts as a restart.
-	Start(ctx context.Context, name string, byPolicy bool) error
+	// Start starts a container that does not run.
+	Start(ctx context.Context, name string, o status.StartOptions) error
 	// Update applies c where only live fields differ from what is applied;
 	// changes that the kernel refused are in Status.Unapplied afterwards. Of a
 	// container that does not run it only notes c.
 	Update(ctx context.Context, c *spec.Container, from Origin) error
 	// Restart stops the container, applies c and starts it unless c is suspended
-	// or an admin stopped it.
-	Restart(ctx context.Context, c *spec.Container, from Origin) error
+	// or an admin stopped it; byAdmin takes that back.
+	Restart(ctx context.Context, c *spec.Container, from Origin, byAdmin bool) error
 	// Adopt notes that the same meaning now stands in another file or document.
 	Adopt(ctx context.Context, name string, from Origin) error
 	// Recognise makes new the applied manifest where old is, which means the same:
 	// what is then compared is one pointer.
 	Recognise(old, new *spec.Container)
 	// Stop ends the processes (signal, timeout, kill); the directory stays.
-	Stop(ctx context.Context, name string) error
+	Stop(ctx context.Context, name string, o status.StopOptions) error
 	// Remove stops the container and moves its directory to removed/.
 	Remove(ctx context.Context, name string) error
-	// SetStopped notes or forgets, durably, that an admin stopped the container.
-	// It stops and starts nothing itself.
-	SetStopped(ctx context.Context, name string, stopped bool) error
 
 	// Holds are what is on hold; the value is never changed in place.
 	Holds() *status.Holds

@@ -112,7 +112,7 @@ func evilManifest(do, mounts, more string) string {
 func (w *world) again(name string, n int) {
 	w.t.Helper()
 	for range races(n) {
-		if w.Start(ctx, name, false) == nil {
+		if w.Start(ctx, name, status.StartOptions{}) == nil {
 			w.await(name, status.Exited)
 		}
 	}

@@ -94,7 +94,7 @@ func TestExecCannotWedgeStop(t *testing.T) {
 	}
 	unix.Kill(x.Pid, unix.SIGSTOP)
 	began := time.Now()
-	if err := w.Stop(ctx, "web"); err != nil {
+	if err := w.Stop(ctx, "web", status.StopOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if took := time.Since(began); took > roottest.Patience {

@@ -30,7 +30,7 @@ func TestFactsTwoWriters(t *testing.T) {
 		var both sync.WaitGroup
 		both.Go(func() { w.writeNow(c) })
 		both.Go(func() {
-			if err := w.SetStopped(context.Background(), "job", stop); err != nil {
+			if err := w.noteAdmin(c, stop); err != nil {
 				t.Error(err)
 			}
 		})
@@ -71,7 +71,7 @@ func TestFactsOfRemoved(t *testing.T) {
 func TestFactsBroughtBack(t *testing.T) {
 	w := newWorld(t)
 	w.create("web", script("sleep 100"))
-	if err := w.SetStopped(context.Background(), "web", true); err != nil {
+	if err := w.noteAdmin(w.byName["web"], true); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Remove(context.Background(), "web"); err != nil {
@@ -98,11 +98,11 @@ func TestStartGivenUp(t *testing.T) {
 	w := newWorld(t)
 	w.create("web", script("sleep 1000")+"\nstop: {signal: KILL}")
 	for i := range 40 {
-		if err := w.Stop(context.Background(), "web"); err != nil {
+		if err := w.Stop(context.Background(), "web", status.StopOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		soon, cancel := context.WithTimeout(context.Background(), time.Duration(i)*200*time.Microsecond)
-		err := w.Start(soon, "web", false)
+		err := w.Start(soon, "web", status.StartOptions{})
 		cancel()
 		s, _ := w.Get("web")
 		_, live, e := w.keeper.Ping(context.Background())

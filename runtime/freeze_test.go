@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"stead/runtime/cgroup"
+	"stead/runtime/status"
 
 	"golang.org/x/sys/unix"
 
@@ -119,8 +120,8 @@ func TestEndOfFrozen(t *testing.T) {
 	w := newFreezableWorld(t)
 	body := script(clock) + "\nstop: {timeout: 10m}"
 	ends := map[string]func(){
-		"stop":    func() { w.must(w.Stop(ctx, "web")) },
-		"restart": func() { w.must(w.Restart(ctx, parse(t, "web", body), origin)) },
+		"stop":    func() { w.must(w.Stop(ctx, "web", status.StopOptions{})) },
+		"restart": func() { w.must(w.Restart(ctx, parse(t, "web", body), origin, false)) },
 		"remove":  func() { w.must(w.Remove(ctx, "web")) },
 	}
 	for what, end := range ends {
@@ -157,7 +158,7 @@ func TestKillOfFrozen(t *testing.T) {
 	dir := w.v2Group("web")
 	w.freeze(dir)
 	over := make(chan error)
-	go func() { over <- w.Stop(ctx, "web") }()
+	go func() { over <- w.Stop(ctx, "web", status.StopOptions{}) }()
 	for {
 		select {
 		case err := <-over:
@@ -238,7 +239,7 @@ func TestStartAmongFrozen(t *testing.T) {
 		t.Error("they were thawed")
 	}
 	w.must(w.Holds.Release(nil))
-	w.must(w.Start(ctx, "other", false))
+	w.must(w.Start(ctx, "other", status.StartOptions{}))
 	w.goesOn("other")
 	w.goesOn("web")
 }

@@ -34,7 +34,7 @@ func TestPoolChanges(t *testing.T) {
 	if now, _ := w.Get("b"); now.Pid != s.Pid || now.State != status.Running {
 		t.Errorf("b is %+v", now)
 	}
-	if err := w.Restart(ctx, parse(t, "b", script(forever)+"\nenv: {A: b}"), origin); err != nil {
+	if err := w.Restart(ctx, parse(t, "b", script(forever)+"\nenv: {A: b}"), origin, false); err != nil {
 		t.Error(err)
 	}
 	if b := base("b"); b != 165_536 {

@@ -92,32 +92,50 @@ func (r *Runtime) makeDir(name string) (broughtBack string, err error) {
 	return broughtBack, err
 }
 
-// Start starts a container that does not run, with its applied spec.
-func (r *Runtime) Start(ctx context.Context, name string, byPolicy bool) error {
+// Start starts a container that does not run.
+func (r *Runtime) Start(ctx context.Context, name string, o status.StartOptions) error {
 	c, err := r.find(name)
 	if err != nil {
 		return err
 	}
-	r.mu.Lock()
-	s := c.status()
-	r.mu.Unlock()
-	if s.State == status.Running {
-		return nil
+	if o.ByAdmin {
+		if err := r.noteAdmin(c, false); err != nil {
+			return err
+		}
 	}
-	if byPolicy {
+	if o.Spec != nil {
+		return r.restart(ctx, c, o.Spec, o.From)
+	}
+	s, _ := r.Get(name)
+	switch {
+	case s.State == status.Running:
+		return nil
+	case o.ByPolicy:
 		return r.start(ctx, c, s.Restarts+1, s.Failures)
 	}
 	return r.start(ctx, c, 0, 0)
 }
 
-// Restart stops the container, applies m and starts it unless m is suspended.
-// Where it can be told beforehand that m can't start, what runs is left alone.
-func (r *Runtime) Restart(ctx context.Context, m *spec.Container, from status.Origin) error {
+// Restart stops the container, applies m and starts it unless m is suspended or an admin
+// stopped it; byAdmin takes back that note. Where it can be told beforehand that m can't
+// start, what runs is left alone.
+func (r *Runtime) Restart(ctx context.Context, m *spec.Container, from status.Origin, byAdmin bool) error {
 	c, err := r.find(m.Metadata.Name)
 	if err != nil {
 		return err
 	}
-	if s, _ := r.Get(c.name); s.State == status.Running && !m.Spec.Suspend && s.StoppedAt == nil {
+	if byAdmin {
+		if err := r.noteAdmin(c, false); err != nil {
+			return err
+		}
+	}
+	return r.restart(ctx, c, m, from)
+}
+
+func (r *Runtime) restart(ctx context.Context, c *container, m *spec.Container, from status.Origin) error {
+	s, _ := r.Get(c.name)
+	down := m.Spec.Suspend || s.StoppedAt != nil
+	if s.State == status.Running && !down {
 		if err := r.preflight(m); err != nil {
 			return fmt.Errorf("start %s: %w", c.name, err)
 		}
@@ -126,7 +144,7 @@ func (r *Runtime) Restart(ctx context.Context, m *spec.Container, from status.Or
 		return err
 	}
 	fault.Point("restart-stopped")
-	if f, _ := r.known(c); !m.Spec.Suspend && f.StoppedAt == nil {
+	if !down {
 		if err := r.forgetRun(c); err != nil {
 			return err
 		}
@@ -135,7 +153,7 @@ func (r *Runtime) Restart(ctx context.Context, m *spec.Container, from status.Or
 		return err
 	}
 	fault.Point("restart-facts-written")
-	if f, _ := r.known(c); m.Spec.Suspend || f.StoppedAt != nil {
+	if down {
 		return nil
 	}
 	return r.start(ctx, c, 0, 0)
@@ -181,26 +199,17 @@ func (r *Runtime) Recognise(old, new *spec.Container) {
 	}
 }
 
-// SetStopped notes or forgets that an admin stopped the container.
-func (r *Runtime) SetStopped(_ context.Context, name string, stopped bool) error {
-	c, err := r.find(name)
-	if err != nil {
+// noteAdmin notes durably that an admin stopped a container, or that he started it: then it
+// may run again, whatever its last run came to.
+func (r *Runtime) noteAdmin(c *container, stopped bool) error {
+	if stopped {
+		now := time.Now().UTC()
+		return r.save(c, func(f *store.Facts) { f.StoppedAt = &now })
+	}
+	if err := r.forgetRun(c); err != nil {
 		return err
 	}
-	if !stopped {
-		if err := r.forgetRun(c); err != nil {
-			return err
-		}
-	}
-	return r.save(c, func(f *store.Facts) {
-		f.StoppedAt = nil
-		if stopped {
-			now := time.Now().UTC()
-			f.StoppedAt = &now
-		} else {
-			f.LastRun = nil // asked for by hand: it may run again
-		}
-	})
+	return r.save(c, func(f *store.Facts) { f.StoppedAt, f.LastRun = nil, nil })
 }
 
 // Remove stops the container and moves its directory to removed/.

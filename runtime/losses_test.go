@@ -62,7 +62,7 @@ func TestLostMounts(t *testing.T) {
 				if s, _ := w.Get("web"); s.Lost.String() != test.want {
 					t.Errorf("lost %v, want %q", s.Lost, test.want)
 				}
-				w.must(w.Restart(ctx, parse(t, "web", body+test.more), origin))
+				w.must(w.Restart(ctx, parse(t, "web", body+test.more), origin, false))
 				if s, _ := w.Get("web"); len(s.Lost) > 0 {
 					t.Errorf("after the restart: lost %v", s.Lost)
 				}
@@ -80,7 +80,7 @@ func TestMountsBehindLinks(t *testing.T) {
 	w := newWorld(t)
 	w.create("web", script(`ln -s var/tmp /link; echo up; `+forever))
 	w.awaitOutput("web", "up")
-	w.must(w.Restart(ctx, parse(t, "web", script(forever)+"\nmounts: {/link/data: {tmpfs: {}}}"), origin))
+	w.must(w.Restart(ctx, parse(t, "web", script(forever)+"\nmounts: {/link/data: {tmpfs: {}}}"), origin, false))
 	for range 2 {
 		w.must(w.Check(ctx, true))
 		if s, _ := w.Get("web"); len(s.Lost) > 0 {

@@ -220,7 +220,7 @@ func BenchmarkLog(b *testing.B) {
 			w.await("web", status.Exited)
 			b.SetBytes(size)
 			for b.Loop() {
-				if err := w.Start(ctx, "web", false); err != nil {
+				if err := w.Start(ctx, "web", status.StartOptions{}); err != nil {
 					b.Fatal(err)
 				}
 				w.await("web", status.Exited)

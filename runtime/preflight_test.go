@@ -24,7 +24,7 @@ func TestRestartThatCannotStart(t *testing.T) {
 		{"source", "command: [sh]\nmounts: {/data: {source: /nonexistent}}", "open mount source /nonexistent: no such file or directory"},
 		{"device", "command: [sh]\nsecurity: {devices: [/dev/nonsuch]}", "security.devices /dev/nonsuch: no such file or directory"},
 	} {
-		err := w.Restart(ctx, parse(t, "web", tt.body), origin)
+		err := w.Restart(ctx, parse(t, "web", tt.body), origin, false)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: error %v, want %q", tt.summary, err, tt.want)
 		}
@@ -32,7 +32,7 @@ func TestRestartThatCannotStart(t *testing.T) {
 			t.Errorf("%s: %+v", tt.summary, s)
 		}
 	}
-	if err := w.Restart(ctx, parse(t, "web", script(forever)+"\nenv: {A: b}"), origin); err != nil {
+	if err := w.Restart(ctx, parse(t, "web", script(forever)+"\nenv: {A: b}"), origin, false); err != nil {
 		t.Error(err)
 	}
 	if s, _ := w.Get("web"); s.State != status.Running || s.Pid == before.Pid {

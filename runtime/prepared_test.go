@@ -10,6 +10,7 @@ import (
 	"stead/runtime/cgroup"
 	"stead/runtime/keeper"
 	"stead/runtime/record"
+	"stead/runtime/status"
 
 	"golang.org/x/sys/unix"
 )
@@ -57,7 +58,7 @@ func TestExecPrepared(t *testing.T) {
 			t.Errorf("all found out anew: %q %v", out, err)
 		}
 	}
-	if err := w.Stop(ctx, "web"); err != nil {
+	if err := w.Stop(ctx, "web", status.StopOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(file); err == nil {

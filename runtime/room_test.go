@@ -58,7 +58,7 @@ func TestKeeperIsFull(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("too much is done at once for the keeper's limit of %d open files", files)) {
 		t.Errorf("exec with %d other clients: %v", len(clients), err)
 	}
-	if err := w.Stop(ctx, "c1"); err != nil { // what is left is for this
+	if err := w.Stop(ctx, "c1", status.StopOptions{}); err != nil { // what is left is for this
 		t.Error(err)
 	}
 	for range files { // now none is left
@@ -89,7 +89,7 @@ func TestKeeperIsFull(t *testing.T) {
 	w.o.Upgrade = true // as a daemon does
 	w.open()
 	w.create("more", body)
-	if err := w.Start(ctx, "c1", false); err != nil {
+	if err := w.Start(ctx, "c1", status.StartOptions{}); err != nil {
 		t.Errorf("with the daemon's own limit: %v", err)
 	}
 	if s, _ := w.Get("c0"); s.Pid != first.Pid {

@@ -36,7 +36,7 @@ func TestLife(t *testing.T) {
 	})
 	t.Run("stop ends it, and its exit is on record", func(t *testing.T) {
 		pid := s.Pid
-		if err := w.Stop(ctx, "web"); err != nil {
+		if err := w.Stop(ctx, "web", status.StopOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		s := w.await("web", status.Exited)
@@ -46,7 +46,7 @@ func TestLife(t *testing.T) {
 	})
 	t.Run("start runs it again on the same root", func(t *testing.T) {
 		os.WriteFile(filepath.Join(w.o.StateDir, "containers/web/root/var/kept"), []byte("x"), 0o644)
-		if err := w.Start(ctx, "web", false); err != nil {
+		if err := w.Start(ctx, "web", status.StartOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		w.await("web", status.Running)
@@ -118,7 +118,7 @@ func TestInit(t *testing.T) {
 	w := newWorld(t)
 	w.create("a", script(`trap "echo asked; exit 6" TERM; echo "pid $$"; while :; do sleep 1000 & wait; done`)+"\ninit: true")
 	w.awaitOutput("a", "pid")
-	if err := w.Stop(ctx, "a"); err != nil {
+	if err := w.Stop(ctx, "a", status.StopOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if s := w.await("a", status.Exited); s.Exit.Code != 6 || strings.Contains(w.output("a"), "pid 1\n") || !strings.Contains(w.output("a"), "asked") {
@@ -173,7 +173,7 @@ func TestStops(t *testing.T) {
 			w.awaitOutput(tt.name, "up")
 		}
 		began := time.Now()
-		if err := w.Stop(ctx, tt.name); err != nil {
+		if err := w.Stop(ctx, tt.name, status.StopOptions{}); err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 		if took := time.Since(began); took > tt.within {
@@ -215,7 +215,7 @@ func TestKeeperDies(t *testing.T) {
 	} else {
 		t.Logf("exit of the adopted: %+v", s.Exit)
 	}
-	if err := w.Stop(ctx, "a"); err != nil {
+	if err := w.Stop(ctx, "a", status.StopOptions{}); err != nil {
 		t.Error(err)
 	}
 }

@@ -11,15 +11,24 @@ import (
 	"stead/runtime/fault"
 	"stead/runtime/keeper"
 	"stead/runtime/record"
+	"stead/runtime/status"
 
 	"golang.org/x/sys/unix"
 )
 
 // Stop ends the processes; the directory stays.
-func (r *Runtime) Stop(ctx context.Context, name string) error {
+func (r *Runtime) Stop(ctx context.Context, name string, o status.StopOptions) error {
 	c, err := r.find(name)
 	if err != nil {
 		return err
+	}
+	if o.ByAdmin {
+		if err := r.noteAdmin(c, true); err != nil {
+			return err
+		}
+	}
+	if o.Spec != nil { // it is suspended: nothing is started
+		return r.restart(ctx, c, o.Spec, o.From)
 	}
 	return r.stop(ctx, c)
 }

@@ -252,7 +252,7 @@ func (d *daemon) stopAll(ctx context.Context, ended error) error {
 			slots <- struct{}{}
 			defer func() { <-slots }()
 			began := time.Now()
-			err := d.rt.Stop(ctx, s.Name)
+			err := d.rt.Stop(ctx, s.Name, status.StopOptions{})
 			if err == nil {
 				d.log.Info("done", "container", s.Name, "action", "stop", "cause", "the daemon ends", "took", time.Since(began).Round(time.Millisecond))
 			}

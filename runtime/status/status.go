@@ -60,6 +60,21 @@ type Status struct {
 	Lost Differences
 }
 
+// StartOptions say how a container is started.
+type StartOptions struct {
+	Spec     *spec.Container // is applied before the start; nil is the applied one
+	From     Origin          // of Spec
+	ByPolicy bool            // the restart policy asked: it counts as a restart
+	ByAdmin  bool            // an admin asked: the durable note of a stop is taken back
+}
+
+// StopOptions say how a container is stopped.
+type StopOptions struct {
+	Spec    *spec.Container // suspended, and applied after the stop; nil is none
+	From    Origin          // of Spec
+	ByAdmin bool            // an admin asked: that is noted durably, and it stays stopped
+}
+
 // Exit is how a run ended.
 type Exit struct {
 	Code    int    `json:"code"`             // exit code, 128+N for signal N; 125–127 when the start failed, as in Podman; -1 unknown
