@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
-	"stead/reconcile/source"
+	"stead/reconcile/plan"
+	"stead/reconcile/view"
 
 	"github.com/hashicorp/go-multierror"
 )
@@ -40,14 +42,14 @@ type Result struct {
 
 // ContainerResult is what was done to one container and how it stands now.
 type ContainerResult struct {
-	Name    string   `json:"name"`
-	Actions []Verb   `json:"actions"` // done, in order
-	Changes []Change `json:"changes,omitempty"`
-	State   State    `json:"state,omitempty"` // "" once it is removed
-	Sync    Sync     `json:"sync,omitempty"`
-	Reason  string   `json:"reason,omitempty"`
-	Note    string   `json:"note,omitempty"` // as of a root that was brought back; of what is held, why
-	Error   string   `json:"error,omitempty"`
+	Name    string        `json:"name"`
+	Actions []plan.Verb   `json:"actions"` // done, in order
+	Changes []plan.Change `json:"changes,omitempty"`
+	State   view.State    `json:"state,omitempty"` // "" once it is removed
+	Sync    view.Sync     `json:"sync,omitempty"`
+	Reason  string        `json:"reason,omitempty"`
+	Note    string        `json:"note,omitempty"` // as of a root that was brought back; of what is held, why
+	Error   string        `json:"error,omitempty"`
 }
 
 // Changed tells whether anything was done.
@@ -57,12 +59,12 @@ func (r Result) Changed() bool {
 
 // Held tells whether a removal waits for a confirmation.
 func (r Result) Held() bool {
-	return slices.ContainsFunc(r.Containers, func(c ContainerResult) bool { return c.Sync == Held })
+	return slices.ContainsFunc(r.Containers, func(c ContainerResult) bool { return c.Sync == view.Held })
 }
 
 // Invalid tells whether a manifest has errors.
 func (r Result) Invalid() bool {
-	return slices.ContainsFunc(r.Containers, func(c ContainerResult) bool { return c.Reason == ReasonInvalidManifest })
+	return slices.ContainsFunc(r.Containers, func(c ContainerResult) bool { return c.Reason == view.ReasonInvalidManifest })
 }
 
 // Err is all that failed; nil if nothing did. A held removal is no failure.
@@ -84,15 +86,15 @@ const manyRounds = 32
 // ended); what went wrong with containers is in the result.
 func (e *Engine) Apply(ctx context.Context, o ApplyOptions) (Result, error) {
 	e.init()
-	if err := e.Runtime.Check(ctx, true); err != nil {
-		return Result{}, fmt.Errorf("check the containers of this host: %w", err)
+	if err := e.checkAlone(ctx, true); err != nil {
+		return Result{}, err
 	}
 	done := &doings{by: map[string]*ContainerResult{}, progress: o.Progress}
 	options := passOptions{prompt: true, retry: true, confirm: o.Confirm}
 	for rounds := 0; rounds < manyRounds; {
 		out := e.runPass(ctx, options)
 		options = passOptions{prompt: true}
-		done.unneeded = append(done.unneeded, out.unneeded...) // of the first pass, which confirms
+		done.unneeded = append(done.unneeded, out.plan.Found.Unneeded...) // of the first pass, which confirms
 		waited, err := e.await(ctx, out.started, done)
 		if err != nil {
 			return e.result(done), err
@@ -112,16 +114,13 @@ func (e *Engine) Apply(ctx context.Context, o ApplyOptions) (Result, error) {
 	return e.result(done), errors.New("apply: the host does not come to rest; see stead status")
 }
 
-// writers tells whether a file's writer is worth waiting for, and for how long.
+// writers reports whether a file's writer is worth waiting for, and for how long.
 func (o *outcome) writers() (time.Duration, bool) {
-	worth := func(f *source.File) bool { return o.at.Sub(f.Waiting) < waitNoted }
-	writing := slices.ContainsFunc(o.desired.waiting, worth)
-	for of, f := range o.desired.writers {
-		if of == "" || o.desired.Lookup(of) != nil {
-			writing = writing || worth(f)
-		}
-	}
-	return o.desired.Reading.Retry, writing
+	worth := slices.ContainsFunc(o.desired.Writing, func(f plan.WritingFile) bool {
+		concerns := !f.DropIn || f.Of == "" || o.desired.Lookup(f.Of) != nil
+		return concerns && o.at.Sub(f.Since) < view.WriterNoted
+	})
+	return o.reading.Retry, worth
 }
 
 func pause(ctx context.Context, d time.Duration) error {
@@ -141,20 +140,20 @@ func pause(ctx context.Context, d time.Duration) error {
 func (e *Engine) await(ctx context.Context, started []*job, done *doings) (bool, error) {
 	jobs := e.exec.jobs()
 	for _, j := range started {
-		jobs[j.Name] = j
+		jobs[j.Subject] = j
 	}
 	ended := make(chan *job, len(jobs))
 	gone, leave := context.WithCancel(ctx)
 	defer leave()
 	waiting := 0
-	for _, name := range sortedKeys(jobs) {
-		j := jobs[name]
+	byName := func(a, b *job) int { return cmp.Compare(a.Name, b.Name) }
+	for _, j := range slices.SortedFunc(maps.Values(jobs), byName) {
 		if j.ByPolicy {
 			continue
 		}
 		waiting++
-		if j.Verb != Adopt {
-			done.tell(Progress{Name: name, Line: j.Action.String()})
+		if j.Verb != plan.Adopt {
+			done.tell(Progress{Name: j.Name, Line: j.Action.String()})
 		}
 		go func() {
 			select {
@@ -189,7 +188,7 @@ func (d *doings) tell(p Progress) {
 }
 
 func (d *doings) add(j *job) {
-	if j.Verb == Adopt && j.err == nil {
+	if j.Verb == plan.Adopt && j.err == nil {
 		return // no change
 	}
 	c := d.by[j.Name]
@@ -217,7 +216,7 @@ func (e *Engine) result(done *doings) Result {
 	seen := map[string]bool{}
 	for _, v := range e.views() {
 		c, acted := done.by[v.Name]
-		bad := v.notAsDeclared()
+		bad := v.NeedsAttention()
 		if !acted && !bad {
 			continue
 		}
@@ -225,16 +224,16 @@ func (e *Engine) result(done *doings) Result {
 			c = &ContainerResult{Name: v.Name}
 		}
 		c.State, c.Sync, c.Reason = v.State, v.Sync, v.Reason
-		if v.Sync == Held {
+		if v.Sync == view.Held {
 			c.Note = v.Why
 		}
-		if c.Error == "" && bad && v.Sync != Held {
+		if c.Error == "" && bad && v.Sync != view.Held {
 			c.Error = cmp.Or(v.Why, v.Message, string(v.State))
 		}
 		seen[v.Name] = true
 		r.Containers = append(r.Containers, *c)
 	}
-	for _, name := range sortedKeys(done.by) {
+	for _, name := range slices.Sorted(maps.Keys(done.by)) {
 		if !seen[name] {
 			r.Containers = append(r.Containers, *done.by[name])
 		}
@@ -243,29 +242,17 @@ func (e *Engine) result(done *doings) Result {
 	return r
 }
 
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
-
-// notAsDeclared tells what a person should look at.
-func (v *ContainerView) notAsDeclared() bool {
-	return v.State == BackOff || v.State == Failed || v.State == Invalid || v.Sync == SyncError || v.Sync == Held ||
-		v.Reason == ReasonWaitingForWriter
-}
-
-// Plan says what an apply would do now, and does nothing.
-func (e *Engine) Plan(context.Context) (Plan, error) {
+// Plan returns what an apply would do now, and does nothing.
+func (e *Engine) Plan(context.Context) (plan.Plan, error) {
 	e.init()
-	desired, observed, m, now := e.look(true)
-	plan := Diff(desired, observed, m, now)
-	plan.Errors = desired.errorLines()
-	for _, f := range desired.waiting {
-		plan.Writing = append(plan.Writing, f.Path)
+	s := e.look()
+	s.memory.Prompt = true
+	p := plan.Diff(s.desired, s.observed, s.memory, s.now)
+	p.Errors = s.desired.ErrorLines()
+	for _, f := range s.desired.Writing {
+		if !f.DropIn {
+			p.Writing = append(p.Writing, f.Path)
+		}
 	}
-	return plan, nil
+	return p, nil
 }

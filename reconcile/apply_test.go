@@ -11,7 +11,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"stead/reconcile/plan"
 	"stead/reconcile/source"
+	"stead/reconcile/view"
 	"stead/runtime/status"
 	"stead/spec"
 )
@@ -23,7 +25,7 @@ func TestApplyWithoutADaemon(t *testing.T) {
 	})
 	rt := newFake(running(t, "web"), running(t, "old"), running(t, "same"))
 	rt.fail["create broken"] = errors.New("no space left on device")
-	e := &Engine{Source: s, Runtime: rt}
+	e := newEngine(s, rt)
 	var progress, begun []string
 	result, err := e.Apply(t.Context(), ApplyOptions{Progress: func(p Progress) {
 		if p.Ended {
@@ -81,7 +83,7 @@ web update
 }
 
 func TestApplySaysWhatNeededNoConfirmation(t *testing.T) {
-	e := &Engine{Source: newShelf(map[string]string{"web.yaml": yaml("web")}), Runtime: newFake(running(t, "web"), running(t, "old"))}
+	e := newEngine(newShelf(map[string]string{"web.yaml": yaml("web")}), newFake(running(t, "web"), running(t, "old")))
 	result, err := e.Apply(t.Context(), ApplyOptions{Confirm: []string{"all", "old", "odl", "web"}})
 	if err != nil || !slices.Equal(result.Unneeded, []string{"odl", "web"}) || len(result.Containers) != 1 {
 		t.Errorf("%+v, %v", result, err)
@@ -90,7 +92,7 @@ func TestApplySaysWhatNeededNoConfirmation(t *testing.T) {
 
 func TestApplyConfirmsRemovals(t *testing.T) {
 	rt := newFake(running(t, "a"), running(t, "b"), running(t, "c"))
-	e := &Engine{Source: newShelf(nil), Runtime: rt}
+	e := newEngine(newShelf(nil), rt)
 	result, err := e.Apply(t.Context(), ApplyOptions{})
 	if err != nil || !result.Held() || result.Changed() || result.Err() != nil {
 		t.Errorf("unconfirmed: %+v, %v", result, err)
@@ -113,7 +115,7 @@ func TestApplyWaitsForAWriter(t *testing.T) {
 		s.files[path] = writing
 		s.last = &source.Reading{Dirs: s.dirs, Files: []*source.File{writing}, Retry: 10 * time.Millisecond}
 		time.AfterFunc(50*time.Millisecond, func() { s.put("web.yaml", yaml("web")) })
-		e := &Engine{Source: s, Runtime: rt}
+		e := newEngine(s, rt)
 		result, err := e.Apply(t.Context(), ApplyOptions{})
 		if err != nil || len(result.Containers) != 1 || rt.status("web") == nil {
 			t.Errorf("%+v, %v: want web, once its writer is done", result, err)
@@ -129,14 +131,14 @@ func TestApplyGivesUpOnAWriterThatNeverEnds(t *testing.T) {
 	}
 	defer f.Close()
 	synctest.Test(t, func(t *testing.T) {
-		e := &Engine{Source: &source.Source{Dirs: []string{root}, Parser: spec.Parser{}}, Runtime: newFake()}
+		e := newEngine(&source.Source{Dirs: []string{root}, Parser: spec.Parser{}}, newFake())
 		began := time.Now()
 		result, err := e.Apply(t.Context(), ApplyOptions{})
 		if err != nil || result.Err() == nil || !strings.Contains(result.Err().Error(), "waiting for the writer of web.yaml") {
 			t.Errorf("%+v, %v", result, err)
 		}
-		if took := time.Since(began); took < waitNoted || took > 2*waitNoted {
-			t.Errorf("took %v, want a little over %v", took, waitNoted)
+		if took := time.Since(began); took < view.WriterNoted || took > 2*view.WriterNoted {
+			t.Errorf("took %v, want a little over %v", took, view.WriterNoted)
 		}
 	})
 }
@@ -145,7 +147,7 @@ func TestApplyTakesNoLongerThanItsCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, rt := newShelf(map[string]string{"web.yaml": yaml("web")}), newFake()
 		rt.block["create web"] = make(chan struct{})
-		e := &Engine{Source: s, Runtime: rt}
+		e := newEngine(s, rt)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if _, err := e.Apply(ctx, ApplyOptions{}); !errors.Is(err, context.DeadlineExceeded) {
@@ -175,7 +177,7 @@ func TestApplyInADaemonIsNotKeptByACrashLoop(t *testing.T) {
 		if err != nil || rt.status("web") == nil {
 			t.Errorf("%+v, %v", result, err)
 		}
-		if c := result.Containers[0]; c.Name != "loop" || c.State != BackOff || !strings.HasPrefix(c.Error, "exit code 1, next start in ") {
+		if c := result.Containers[0]; c.Name != "loop" || c.State != view.BackOff || !strings.HasPrefix(c.Error, "exit code 1, next start in ") {
 			t.Errorf("in back-off counts as failed: %+v", c)
 		}
 	})
@@ -196,7 +198,7 @@ func TestApplyDoesNotWaitForARestartThatHangs(t *testing.T) {
 
 func TestPlanChangesNothing(t *testing.T) {
 	s, rt := newShelf(map[string]string{"web.yaml": yaml("web"), "bad.yaml": "a: ["}), newFake(running(t, "old"))
-	e := &Engine{Source: s, Runtime: rt}
+	e := newEngine(s, rt)
 	for range 2 {
 		plan, err := e.Plan(t.Context())
 		if err != nil {
@@ -213,7 +215,7 @@ func TestPlanChangesNothing(t *testing.T) {
 func TestAdminVerbs(t *testing.T) {
 	story(t, map[string]string{"web.yaml": yaml("web"), "off.yaml": yaml("off", "suspend: true"), "job.yaml": yaml("job", "restart: {policy: never}")}, nil,
 		func(t *testing.T, s *shelf, rt *fakeRuntime, e *Engine) {
-			do := func(verb Verb, names ...string) Result {
+			do := func(verb plan.Verb, names ...string) Result {
 				t.Helper()
 				r, err := e.Do(t.Context(), verb, names)
 				if err != nil {
@@ -221,44 +223,44 @@ func TestAdminVerbs(t *testing.T) {
 				}
 				return r
 			}
-			do(Stop, "web")
+			do(plan.Stop, "web")
 			time.Sleep(time.Hour)
 			v := viewOf(t, e, "web")
-			if v.State != Stopped || v.Sync != Synced || !strings.HasPrefix(v.Why, "stopped by admin since 20") {
+			if v.State != view.Stopped || v.Sync != view.Synced || !strings.HasPrefix(v.Why, "stopped by admin since 20") {
 				t.Errorf("stopped: %+v", v)
 			}
 			s.put("web.yaml", yaml("web", "command: [x]"))
 			pass()
-			if v := viewOf(t, e, "web"); v.State != Stopped || v.Sync != Synced || rt.status("web").Applied.Spec.Command[0] != "x" {
+			if v := viewOf(t, e, "web"); v.State != view.Stopped || v.Sync != view.Synced || rt.status("web").Applied.Spec.Command[0] != "x" {
 				t.Errorf("stopped, and the manifest changed: %+v", v)
 			}
-			do(Start, "web")
+			do(plan.Start, "web")
 			pass()
-			if v := viewOf(t, e, "web"); v.State != Running || v.Sync != Synced || rt.status("web").Applied.Spec.Command[0] != "x" {
+			if v := viewOf(t, e, "web"); v.State != view.Running || v.Sync != view.Synced || rt.status("web").Applied.Spec.Command[0] != "x" {
 				t.Errorf("started, with what changed: %+v", v)
 			}
 			pid := rt.status("web").Pid
-			do(Restart, "web")
+			do(plan.Restart, "web")
 			if rt.status("web").Pid == pid {
 				t.Error("restarted, and the pid is the same")
 			}
 			rt.exit("job", 0)
 			pass()
-			if v := viewOf(t, e, "job"); v.State != Completed || v.Why != "exit code 0" || *v.ExitCode != 0 || v.Reason != status.ReasonCompleted {
+			if v := viewOf(t, e, "job"); v.State != view.Completed || v.Why != "exit code 0" || *v.ExitCode != 0 || v.Reason != status.ReasonCompleted {
 				t.Errorf("completed: %+v", v)
 			}
-			do(Start, "job")
+			do(plan.Start, "job")
 			if rt.status("job").State != status.Running {
 				t.Error("start runs what was complete again")
 			}
-			if r := do(Restart, "off"); r.Err() == nil || !strings.Contains(r.Err().Error(), "suspend: false") {
+			if r := do(plan.Restart, "off"); r.Err() == nil || !strings.Contains(r.Err().Error(), "suspend: false") {
 				t.Errorf("restart of a suspended one: %v", r.Err())
 			}
 			before := len(rt.said())
-			if _, err := e.Do(t.Context(), Stop, []string{"web", "nobody"}); !errors.Is(err, ErrNoContainer) || len(rt.said()) != before {
+			if _, err := e.Do(t.Context(), plan.Stop, []string{"web", "nobody"}); !errors.Is(err, ErrNoContainer) || len(rt.said()) != before {
 				t.Errorf("an unknown name: %v; nothing may be done", err)
 			}
-			if _, err := e.Do(t.Context(), Remove, []string{"web"}); err == nil {
+			if _, err := e.Do(t.Context(), plan.Remove, []string{"web"}); err == nil {
 				t.Error("remove is no verb of an admin's")
 			}
 		})
@@ -273,7 +275,7 @@ func TestAdminWaitsForABusyContainer(t *testing.T) {
 		s.put("web.yaml", yaml("web", "resources: {pids: 9}"))
 		pass()
 		time.AfterFunc(time.Second, func() { close(gate) })
-		if _, err := e.Do(t.Context(), Stop, []string{"web"}); err != nil {
+		if _, err := e.Do(t.Context(), plan.Stop, []string{"web"}); err != nil {
 			t.Error(err)
 		}
 		if got := acted(rt); !slices.Equal(got, []string{"create web", "update web", "stop web"}) {
@@ -292,7 +294,7 @@ func TestAdminIsToldOfARemovalUnderWay(t *testing.T) {
 		go e.Apply(t.Context(), ApplyOptions{Confirm: []string{"all"}})
 		pass()
 		time.AfterFunc(time.Second, func() { close(gate) })
-		r, err := e.Do(t.Context(), Stop, []string{"web"})
+		r, err := e.Do(t.Context(), plan.Stop, []string{"web"})
 		want := "web: it was just being removed (manifest gone from " + etc + ", confirmed), and is gone"
 		if err != nil || r.Err() == nil || !strings.Contains(r.Err().Error(), want) {
 			t.Errorf("%v, %v, want %q", r.Err(), err, want)

@@ -45,10 +45,11 @@ func manyContainers(b *testing.B, n, dropIns int) (*Engine, *source.Source) {
 	src, rt := manyManifests(b, n, dropIns), newFake()
 	for _, f := range src.Read().Files {
 		for _, d := range f.Documents {
-			rt.by[d.Name] = &status.Status{Name: d.Name, Applied: d.Container, From: Origin{File: f.Path}, State: status.Running, Pid: 1}
+			rt.by[d.Name] = &status.Status{Name: d.Name, Applied: d.Container, From: status.Origin{File: f.Path}, State: status.Running, Pid: 1}
 		}
 	}
-	e := &Engine{Source: src, Runtime: &fixedList{fakeRuntime: rt, list: rt.List()}}
+	e := newEngine(src, rt)
+	e.Observer = &fixedList{fakeRuntime: rt, list: rt.List()}
 	e.init()
 	e.runPass(b.Context(), passOptions{})
 	return e, src
@@ -61,7 +62,7 @@ func BenchmarkPassNothingToDo(b *testing.B) {
 		b.Run(fmt.Sprintf("%d-%d-drop-ins", size.n, size.dropIns), func(b *testing.B) {
 			e, _ := manyContainers(b, size.n, size.dropIns)
 			time.Sleep(100 * time.Millisecond) // for the time stamps to be old enough
-			if out := e.runPass(b.Context(), passOptions{}); !out.plan.Empty() || len(e.Runtime.List()) != size.n {
+			if out := e.runPass(b.Context(), passOptions{}); !out.plan.Empty() || len(e.Observer.List()) != size.n {
 				b.Fatalf("something to do:\n%s", out.plan)
 			}
 			b.ReportAllocs()
@@ -80,7 +81,7 @@ func BenchmarkPassOneChange(b *testing.B) {
 	for _, n := range []int{100, 1000, 10000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			e, src := manyContainers(b, n, 0)
-			e.exec = newExecutor(e.Runtime, 1, func(*job) {}, func() {})
+			e.exec = newExecutor(e.Containers, 1, func(*job) {}, func() {})
 			src.Watch(b.Context())
 			e.runPass(b.Context(), passOptions{})
 			file := src.Dirs[0] + "/web-00000.yaml"
@@ -99,7 +100,7 @@ func BenchmarkPassOneChange(b *testing.B) {
 				before := cpu()
 				for out := (*outcome)(nil); out == nil || len(out.plan.Actions) == 0; {
 					<-src.Wake()
-					out = e.runPass(b.Context(), passOptions{follow: true})
+					out = e.runPass(b.Context(), passOptions{})
 				}
 				used += cpu() - before
 			}

@@ -57,7 +57,7 @@ func TestBusyWriterForAMinute(t *testing.T) {
 func TestBusyWriterOfRealFiles(t *testing.T) {
 	root := t.TempDir()
 	rt := newFake()
-	e := &Engine{Source: &source.Source{Dirs: []string{root}, Parser: spec.Parser{}}, Runtime: rt}
+	e := newEngine(&source.Source{Dirs: []string{root}, Parser: spec.Parser{}}, rt)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended, quit := make(chan struct{}), make(chan struct{})
 	go func() { defer close(ended); _ = e.Run(ctx) }()

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"stead/reconcile/view"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -405,7 +407,7 @@ func (c *client) compare(want, why, invalid string) {
 			if in(v.Why) != why {
 				c.t.Errorf("web: %q, want %q", in(v.Why), why)
 			}
-		case v.State == Invalid:
+		case v.State == view.Invalid:
 			if in(v.Why) != invalid {
 				c.t.Errorf("invalid: %q, want %q", in(v.Why), invalid)
 			}

@@ -40,7 +40,8 @@ func TestHostConverges(t *testing.T) {
 		want[name] = 1
 	}
 	rt := newFake()
-	e := &Engine{Source: &source.Source{Dirs: []string{dir}, Parser: spec.Parser{}}, Runtime: rt, Settle: -1}
+	e := newEngine(&source.Source{Dirs: []string{dir}, Parser: spec.Parser{}}, rt)
+	e.Settle = -1
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = e.Run(ctx) }()

@@ -3,20 +3,25 @@ package reconcile
 import (
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"stead/reconcile/desired"
+	"stead/reconcile/plan"
 	"stead/reconcile/source"
+	"stead/reconcile/view"
 	"stead/runtime/status"
 	"stead/spec"
 )
 
 // tellDesired prints what is kept and what is invalid.
-func tellDesired(d *Desired) string {
+func tellDesired(d *plan.Desired) string {
 	var b strings.Builder
-	for _, name := range sortedKeys(d.kept) {
-		if w := d.kept[name]; w.Err != nil {
+	for _, name := range slices.Sorted(maps.Keys(d.Kept)) {
+		if w := d.Kept[name]; w.Err != nil {
 			fmt.Fprintf(&b, "keep %s: %v\n", name, w.Err)
 		}
 	}
@@ -32,7 +37,7 @@ func TestBadInputNeverDeletes(t *testing.T) {
 	whole := yaml("web", "resources: {memory: 128Mi}")
 	typo := strings.Replace(whole, "command:", "comand:", 1)
 	elsewhere := func(st *status.Status, file string, doc int) *status.Status {
-		st.From = Origin{File: etc + "/" + file, Document: doc}
+		st.From = status.Origin{File: etc + "/" + file, Document: doc}
 		return st
 	}
 	for _, story := range []struct {
@@ -120,11 +125,11 @@ func TestBadInputNeverDeletes(t *testing.T) {
 	} {
 		t.Run(story.summary, func(t *testing.T) {
 			// With the longest memory of absence: nothing may go all the same.
-			desired, plan := planOf(story.files, story.observed, Memory{Prompt: true})
+			desired, p := planOf(story.files, story.observed, plan.Memory{Prompt: true})
 			if got := tellDesired(desired); !strings.HasPrefix(got, story.want) || story.want == "" {
 				t.Errorf("got:\n%swant:\n%s", got, story.want)
 			}
-			if got := plan.String(); got != story.plan {
+			if got := p.String(); got != story.plan {
 				t.Errorf("plan:\n%swant:\n%s", got, story.plan)
 			}
 		})
@@ -136,16 +141,16 @@ func TestWaitedForAfterARestartOfTheDaemon(t *testing.T) {
 	path := etc + "/web.yaml"
 	s.files[path] = &source.File{Path: path, Rel: "web.yaml", Waiting: noon.Add(-time.Second)}
 	list := []*status.Status{running(t, "web")}
-	d := Declare(s.Read()).Combine(list)
-	if plan := Diff(d, list, Memory{Prompt: true}, noon); !plan.Empty() {
-		t.Errorf("planned %q while the manifest is being written", plan)
+	d := desired.Declare(s.Read()).Combine(list)
+	if p := plan.Diff(d, list, plan.Memory{Prompt: true}, noon); !p.Empty() {
+		t.Errorf("planned %q while the manifest is being written", p)
 	}
-	views := Views(d, list, Memory{}, noon)
-	if views[0].Sync != OutOfSync {
+	views := view.Containers(d, list, plan.Memory{}, noon)
+	if views[0].Sync != view.OutOfSync {
 		t.Errorf("after 1 s: sync %s, want pending", views[0].Sync)
 	}
-	views = Views(d, list, Memory{}, noon.Add(waitNoted))
-	if v := views[0]; v.Sync != SyncError || v.Why != "waiting for the writer of web.yaml" || v.State != Running {
+	views = view.Containers(d, list, plan.Memory{}, noon.Add(view.WriterNoted))
+	if v := views[0]; v.Sync != view.SyncError || v.Why != "waiting for the writer of web.yaml" || v.State != view.Running {
 		t.Errorf("after 3 s: %s, %s, %q", v.State, v.Sync, v.Why)
 	}
 }
@@ -155,13 +160,13 @@ func TestAnOverrideThatVanishedIsNotFallenBackFrom(t *testing.T) {
 	vendor := &source.File{Path: usr + "/web.yaml", Rel: "web.yaml", Dir: 0, Documents: spec.Parser{}.Parse(usr+"/web.yaml", []byte(yaml("web", "resources: {pids: 5}")))}
 	list := []*status.Status{running(t, "web")}
 	reading := &source.Reading{Dirs: []source.Dir{{Path: usr}, {Path: etc, Err: &fs.PathError{Op: "open", Path: etc, Err: fs.ErrNotExist}}}, Files: []*source.File{vendor}}
-	if _, plan := Declare(reading).Combine(list), Diff(Declare(reading).Combine(list), list, Memory{Prompt: true}, noon); !plan.Empty() {
-		t.Errorf("planned %q, want nothing while %s is missing", plan, etc)
+	if p := plan.Diff(desired.Declare(reading).Combine(list), list, plan.Memory{Prompt: true}, noon); !p.Empty() {
+		t.Errorf("planned %q, want nothing while %s is missing", p, etc)
 	}
 	reading = &source.Reading{Dirs: []source.Dir{{Path: usr}, {Path: etc}}, Files: []*source.File{vendor}}
-	plan := Diff(Declare(reading).Combine(list), list, Memory{Prompt: true}, noon)
-	if want := "update web  spec.resources.pids (absent) → 5  (live)\n"; plan.String() != want {
-		t.Errorf("with the override deleted: got %q, want %q", plan, want)
+	p := plan.Diff(desired.Declare(reading).Combine(list), list, plan.Memory{Prompt: true}, noon)
+	if want := "update web  spec.resources.pids (absent) → 5  (live)\n"; p.String() != want {
+		t.Errorf("with the override deleted: got %q, want %q", p, want)
 	}
 }
 
@@ -175,8 +180,8 @@ func TestReplacedFileThatIsBroken(t *testing.T) {
 		Dirs: []source.Dir{{Path: usr}, {Path: etc}}, Files: []*source.File{broken},
 		Replaced: map[string]*source.File{usr + "/web.yaml": broken},
 	}
-	d := Declare(reading).Combine(list)
-	if plan := Diff(d, list, Memory{Prompt: true}, noon); !plan.Empty() {
-		t.Errorf("planned %q because of a broken override", plan)
+	d := desired.Declare(reading).Combine(list)
+	if p := plan.Diff(d, list, plan.Memory{Prompt: true}, noon); !p.Empty() {
+		t.Errorf("planned %q because of a broken override", p)
 	}
 }

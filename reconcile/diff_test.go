@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"stead/reconcile/desired"
+	"stead/reconcile/plan"
 	"stead/reconcile/source"
 	"stead/runtime/status"
 )
@@ -18,7 +20,7 @@ func TestPlan(t *testing.T) {
 		summary  string
 		files    map[string]string
 		observed []*status.Status
-		memory   Memory
+		memory   plan.Memory
 		want     string
 		adopted  string // names, of what is noted and no change
 	}{
@@ -104,7 +106,9 @@ func TestPlan(t *testing.T) {
 			files:   map[string]string{"web.yaml": yaml("web"), "job.yaml": yaml("job", "restart: {policy: never}")},
 			observed: []*status.Status{
 				with(running(t, "job", "restart: {policy: never}"), func(st *status.Status) { st.Lost = status.Differences{{Field: "mount /data", Found: "is gone"}} }),
-				with(running(t, "web"), func(st *status.Status) { st.Lost, st.Drift = status.Differences{{Field: "mount /data", Found: "is gone"}}, status.Differences{{Field: "cgroup", Found: "frozen"}} }),
+				with(running(t, "web"), func(st *status.Status) {
+					st.Lost, st.Drift = status.Differences{{Field: "mount /data", Found: "is gone"}}, status.Differences{{Field: "cgroup", Found: "frozen"}}
+				}),
 			},
 			want: "restart web  (changed by hand: mount /data is gone, which needs a restart)\n",
 		},
@@ -125,16 +129,16 @@ func TestPlan(t *testing.T) {
 			summary:  "busy: skipped",
 			files:    map[string]string{"a.yaml": yaml("a", "command: [x]"), "b.yaml": yaml("b")},
 			observed: []*status.Status{running(t, "a")},
-			memory:   Memory{Busy: map[string]Verb{"a": Restart, "b": Create}},
+			memory:   plan.Memory{Busy: map[plan.Subject]plan.Verb{plan.ContainerNamed("a"): plan.Restart, plan.ContainerNamed("b"): plan.Create}},
 		},
 	} {
 		t.Run(story.summary, func(t *testing.T) {
-			_, plan := planOf(story.files, story.observed, story.memory)
-			if got := plan.String(); got != story.want {
+			_, p := planOf(story.files, story.observed, story.memory)
+			if got := p.String(); got != story.want {
 				t.Errorf("got:\n%swant:\n%s", got, story.want)
 			}
 			var adopted []string
-			for _, a := range plan.adoptions {
+			for _, a := range p.Adoptions {
 				adopted = append(adopted, a.Name)
 			}
 			if got := strings.Join(adopted, " "); got != story.adopted {
@@ -207,10 +211,10 @@ func TestRestartPolicies(t *testing.T) {
 			if story.created {
 				st.State = status.Created
 			}
-			_, plan := planOf(map[string]string{"web.yaml": yaml("web", restart)}, []*status.Status{st}, Memory{})
-			got := plan.String()
-			if !plan.Next.IsZero() {
-				got += fmt.Sprintf("at +%v\n", plan.Next.Sub(noon))
+			_, p := planOf(map[string]string{"web.yaml": yaml("web", restart)}, []*status.Status{st}, plan.Memory{})
+			got := p.String()
+			if !p.Next.IsZero() {
+				got += fmt.Sprintf("at +%v\n", p.Next.Sub(noon))
 			}
 			if got != story.want {
 				t.Errorf("got %q, want %q", got, story.want)
@@ -240,20 +244,20 @@ func TestRemovals(t *testing.T) {
 	for i := range 9 {
 		long[fmt.Sprintf("c%d", i)] = noon.Add(-time.Minute)
 	}
-	settled := Memory{Settle: 5 * time.Second, Absent: long}
+	settled := plan.Memory{Settle: 5 * time.Second, Absent: long}
 	missing := &fs.PathError{Op: "open", Path: etc, Err: fs.ErrNotExist}
 
 	for _, story := range []struct {
 		summary string
 		n, gone int
-		memory  Memory
+		memory  plan.Memory
 		dirErr  error
 		want    string
 	}{
-		{summary: "first seen now: it settles", n: 3, gone: 1, memory: Memory{Settle: 5 * time.Second}, want: "at +5s\n"},
-		{summary: "absent for a while: it settles", n: 3, gone: 1, memory: Memory{Settle: 5 * time.Second, Absent: map[string]time.Time{"c0": noon.Add(-3 * time.Second)}}, want: "at +2s\n"},
+		{summary: "first seen now: it settles", n: 3, gone: 1, memory: plan.Memory{Settle: 5 * time.Second}, want: "at +5s\n"},
+		{summary: "absent for a while: it settles", n: 3, gone: 1, memory: plan.Memory{Settle: 5 * time.Second, Absent: map[string]time.Time{"c0": noon.Add(-3 * time.Second)}}, want: "at +2s\n"},
 		{summary: "absent for long enough", n: 3, gone: 1, memory: settled, want: "remove c0  (manifest gone from " + etc + ")\n"},
-		{summary: "an explicit apply does not wait", n: 3, gone: 1, memory: Memory{Settle: 5 * time.Second, Prompt: true}, want: "remove c0  (manifest gone from " + etc + ")\n"},
+		{summary: "an explicit apply does not wait", n: 3, gone: 1, memory: plan.Memory{Settle: 5 * time.Second, Prompt: true}, want: "remove c0  (manifest gone from " + etc + ")\n"},
 		{summary: "the only container may go", n: 1, gone: 1, memory: settled, want: "remove c0  (manifest gone from " + etc + ")\n"},
 		{
 			summary: "all of two", n: 2, gone: 2, memory: settled,
@@ -261,7 +265,7 @@ func TestRemovals(t *testing.T) {
 				"hold c1  (would remove all 2 containers; confirm with stead apply --confirm-removal=c1)\n",
 		},
 		{
-			summary: "confirmed by name, the others stay", n: 2, gone: 2, memory: Memory{Settle: 5 * time.Second, Confirmed: map[string]bool{"c1": true}},
+			summary: "confirmed by name, the others stay", n: 2, gone: 2, memory: plan.Memory{Settle: 5 * time.Second, Confirmed: map[string]bool{"c1": true}},
 			want: "remove c1  (manifest gone from " + etc + ", confirmed)\n" +
 				"hold c0  (would remove all 2 containers; confirm with stead apply --confirm-removal=c0)\n",
 		},
@@ -283,7 +287,7 @@ func TestRemovals(t *testing.T) {
 			want: "hold c0  (directory " + etc + " is missing; bring it back or confirm with stead apply --confirm-removal=c0)\n",
 		},
 		{
-			summary: "the directory can't be read", n: 1, memory: Memory{Prompt: true}, dirErr: errors.New("input/output error"),
+			summary: "the directory can't be read", n: 1, memory: plan.Memory{Prompt: true}, dirErr: errors.New("input/output error"),
 			want: "hold c0  (directory " + etc + " can't be read: input/output error; bring it back or confirm with stead apply --confirm-removal=c0)\n",
 		},
 	} {
@@ -291,10 +295,10 @@ func TestRemovals(t *testing.T) {
 			files, list := without(story.n, story.gone)
 			s := newShelf(files)
 			s.dirs[0].Err = story.dirErr
-			plan := Diff(Declare(s.Read()).Combine(list), list, story.memory, noon)
-			got := plan.String()
-			if !plan.Next.IsZero() {
-				got += fmt.Sprintf("at +%v\n", plan.Next.Sub(noon))
+			p := plan.Diff(desired.Declare(s.Read()).Combine(list), list, story.memory, noon)
+			got := p.String()
+			if !p.Next.IsZero() {
+				got += fmt.Sprintf("at +%v\n", p.Next.Sub(noon))
 			}
 			if got != story.want {
 				t.Errorf("got:\n%swant:\n%s", got, story.want)
@@ -304,40 +308,40 @@ func TestRemovals(t *testing.T) {
 
 	t.Run("protected", func(t *testing.T) {
 		list := []*status.Status{running(t, "db", "protect: true")}
-		_, plan := planOf(nil, list, Memory{Prompt: true})
-		if want := "hold db  (protected; confirm with stead apply --confirm-removal=db)\n"; plan.String() != want {
-			t.Errorf("got %q, want %q", plan.String(), want)
+		_, p := planOf(nil, list, plan.Memory{Prompt: true})
+		if want := "hold db  (protected; confirm with stead apply --confirm-removal=db)\n"; p.String() != want {
+			t.Errorf("got %q, want %q", p.String(), want)
 		}
 	})
 	t.Run("from a directory that is read no more", func(t *testing.T) {
 		st := running(t, "db")
 		st.From.File = "/opt/manifests/db.yaml"
-		_, plan := planOf(nil, []*status.Status{st}, Memory{Prompt: true})
-		if want := "hold db  (its manifest /opt/manifests/db.yaml is in no directory that is read; bring it back or confirm with stead apply --confirm-removal=db)\n"; plan.String() != want {
-			t.Errorf("got %q, want %q", plan.String(), want)
+		_, p := planOf(nil, []*status.Status{st}, plan.Memory{Prompt: true})
+		if want := "hold db  (its manifest /opt/manifests/db.yaml is in no directory that is read; bring it back or confirm with stead apply --confirm-removal=db)\n"; p.String() != want {
+			t.Errorf("got %q, want %q", p.String(), want)
 		}
 	})
 	t.Run("what is to be removed is not started first", func(t *testing.T) {
 		list := []*status.Status{ended(t, "db", status.Exit{Code: 1, Reason: status.ReasonError}, time.Minute)}
-		_, plan := planOf(nil, list, Memory{Prompt: true})
-		if want := "remove db  (manifest gone from " + etc + ")\n"; plan.String() != want {
-			t.Errorf("got %q, want %q", plan.String(), want)
+		_, p := planOf(nil, list, plan.Memory{Prompt: true})
+		if want := "remove db  (manifest gone from " + etc + ")\n"; p.String() != want {
+			t.Errorf("got %q, want %q", p.String(), want)
 		}
 	})
 	t.Run("a removal that was interrupted does not run it once more", func(t *testing.T) {
 		for _, reason := range []string{status.ReasonStopped, status.ReasonUnknown} { // the keeper may have died with the daemon
 			list := []*status.Status{ended(t, "db", status.Exit{Reason: reason}, time.Minute)}
-			_, plan := planOf(nil, list, Memory{Settle: 5 * time.Second})
-			if len(plan.Actions) > 0 {
-				t.Errorf("%s: got %q, want nothing until it is removed", reason, plan.String())
+			_, p := planOf(nil, list, plan.Memory{Settle: 5 * time.Second})
+			if len(p.Actions) > 0 {
+				t.Errorf("%s: got %q, want nothing until it is removed", reason, p.String())
 			}
 		}
 	})
 	t.Run("what is held or settles is kept running meanwhile", func(t *testing.T) {
 		list := []*status.Status{ended(t, "db", status.Exit{Code: 1, Reason: status.ReasonError}, time.Minute, "protect: true")}
-		_, plan := planOf(nil, list, Memory{Prompt: true})
-		if want := "start db  (exit code 1, restart 1)\n"; !strings.HasPrefix(plan.String(), want) {
-			t.Errorf("got %q, want %q first", plan.String(), want)
+		_, p := planOf(nil, list, plan.Memory{Prompt: true})
+		if want := "start db  (exit code 1, restart 1)\n"; !strings.HasPrefix(p.String(), want) {
+			t.Errorf("got %q, want %q first", p.String(), want)
 		}
 	})
 }
@@ -345,43 +349,49 @@ func TestRemovals(t *testing.T) {
 func TestAbsencesCountInHealthyReadingsOnly(t *testing.T) {
 	list := []*status.Status{running(t, "a"), running(t, "b")}
 	s := newShelf(map[string]string{"b.yaml": yaml("b")})
-	m := Memory{Confirmed: map[string]bool{"a": true, "b": true, "c": true}}
-	m.absences(Declare(s.Read()).Combine(list), noon)
+	m := plan.Memory{Confirmed: map[string]bool{"a": true, "b": true, "c": true}}
+	pass := func(now time.Time) {
+		m = plan.Next(m, plan.Diff(desired.Declare(s.Read()).Combine(list), list, m, now), nil)
+	}
+	pass(noon)
 	if !m.Absent["a"].Equal(noon) || len(m.Absent) != 1 {
 		t.Fatalf("absent %v, want a since noon", m.Absent)
 	}
 	if !m.Confirmed["a"] || len(m.Confirmed) != 1 {
 		t.Errorf("confirmed %v: b is declared and c is gone, so only a", m.Confirmed)
 	}
-	m.absences(Declare(s.Read()).Combine(list), noon.Add(time.Second))
+	pass(noon.Add(time.Second))
 	if !m.Absent["a"].Equal(noon) {
 		t.Errorf("absent since %v, want noon still", m.Absent["a"])
 	}
 	s.health(errors.New("input/output error"))
-	m.absences(Declare(s.Read()).Combine(list), noon.Add(2*time.Second))
+	pass(noon.Add(2 * time.Second))
 	if len(m.Absent) != 0 {
 		t.Errorf("absent %v: a directory that can't be read proves nothing", m.Absent)
 	}
 }
 
 func TestFailuresAreRetriedWithPatience(t *testing.T) {
-	files := map[string]string{"web.yaml": yaml("web")}
-	s := newShelf(files)
-	want := Declare(s.Read()).single("web").Spec
-	failure := Failure{Verb: Create, Message: "no space left", Count: 3, At: noon.Add(-time.Second), spec: want}
-	d := Declare(s.Read()).Combine(nil)
-	plan := Diff(d, nil, Memory{Failures: map[string]Failure{"web": failure}}, noon)
-	if plan.String() != "" || plan.Next.Sub(noon) != 3*time.Second {
-		t.Errorf("got %q at +%v, want nothing before +3s", plan.String(), plan.Next.Sub(noon))
+	s := newShelf(map[string]string{"web.yaml": yaml("web")})
+	d := desired.Declare(s.Read()).Combine(nil)
+	create := plan.Action{Verb: plan.Create, Subject: plan.ContainerNamed("web"), Spec: d.Lookup("web").Spec}
+	var m plan.Memory
+	for range 3 {
+		failed := plan.Result{Action: create, Ended: noon.Add(-time.Second), Err: errors.New("no space left")}
+		m = plan.Next(m, plan.Plan{Actions: []plan.Action{create}}, []plan.Result{failed})
+	}
+	p := plan.Diff(d, nil, m, noon)
+	if p.String() != "" || p.Next.Sub(noon) != 3*time.Second {
+		t.Errorf("got %q at +%v, want nothing before +3s", p.String(), p.Next.Sub(noon))
 	}
 	s.put("web.yaml", yaml("web", "resources: {pids: 9}"))
-	d = Declare(s.Read()).Combine(nil)
-	plan = Diff(d, nil, Memory{Failures: map[string]Failure{"web": failure}}, noon)
-	if want := "create web  (manifest web.yaml)\n"; plan.String() != want {
-		t.Errorf("with a changed manifest: got %q, want %q", plan.String(), want)
+	d = desired.Declare(s.Read()).Combine(nil)
+	p = plan.Diff(d, nil, m, noon)
+	if want := "create web  (manifest web.yaml)\n"; p.String() != want {
+		t.Errorf("with a changed manifest: got %q, want %q", p.String(), want)
 	}
 	for count, want := range map[int]time.Duration{1: time.Second, 2: 2 * time.Second, 5: 16 * time.Second, 9: 256 * time.Second, 10: 5 * time.Minute, 1000: 5 * time.Minute} {
-		if got := (Failure{Count: count, At: noon}).Retry().Sub(noon); got != want {
+		if got := (plan.Failure{Count: count, At: noon}).Retry().Sub(noon); got != want {
 			t.Errorf("after %d failures: %v, want %v", count, got, want)
 		}
 	}
@@ -391,9 +401,9 @@ var _ Manifests = (*source.Source)(nil)
 
 // A change of thousands of fields is told in a line that a person can read.
 func TestManyChangesAreCutShort(t *testing.T) {
-	a := Action{Verb: Restart, Name: "web", Cause: "needs a restart"}
+	a := plan.Action{Verb: plan.Restart, Subject: plan.ContainerNamed("web"), Cause: "needs a restart"}
 	for i := range 1000 {
-		a.Changes = append(a.Changes, Change{Path: fmt.Sprintf("spec.env.K%d", i), Before: "(hidden)", After: "(hidden)"})
+		a.Changes = append(a.Changes, plan.Change{Path: fmt.Sprintf("spec.env.K%d", i), Before: "(hidden)", After: "(hidden)"})
 	}
 	if line := a.String(); len(line) > 4000 || !strings.HasSuffix(line, ", and 950 more  (needs a restart)") {
 		t.Errorf("%d bytes: %s", len(line), line)

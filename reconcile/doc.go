@@ -1,19 +1,26 @@
 // Package reconcile keeps the host at what the manifests declare.
 //
-//	file event ──┐
-//	resync tick ─┼─► wake ─► Load ─► Observe ─► Diff ─► Plan ─► apply ─► Runtime
-//	exit ────────┘           desired   actual    pure            bounded workers, one per container
+//	file event --+
+//	resync tick -+-> wake -> Load -> Observe -> Diff -> Plan -> execute -> runtime
+//	exit --------+           desired  actual    pure            bounded workers, one per subject
 //
-// The files follow that path: source reads the directories; declared.go sorts
-// out what they say, desired.go holds it against what runs; diff.go, policy.go
-// and removal.go make the plan of plan.go, executor.go carries it out; loop.go
-// and pass.go go round; apply.go and do.go are what people ask for, status.go
-// what they are shown, and control lets them do so from another process.
+// One pass (pass.go), with the functions that it goes through:
 //
-// Events only wake: a pass rereads everything that may have changed. Diff does
-// no I/O, no logging and no mutation; the same function serves `stead plan`,
-// the daemon and the tests. The executor carries no decision logic.
+//	source.Source.Read       the manifest directories -> documents
+//	desired.Declare, Combine documents + drop-ins + what is applied -> what is desired
+//	Observer.List            what is known about every container
+//	plan.Next                what is remembered, with the results of actions that ended
+//	plan.Diff                what is to be done: Actions, Waits, Held
+//	executor.perform         one action -> one call of Containers
 //
-// It knows the manifest language (spec) and reaches the kernel only through
-// the interface Runtime.
+// Events only wake: a pass rereads everything that may have changed. plan.Diff and plan.Next
+// do no I/O, no logging and no mutation; the same functions serve `stead plan`, the daemon
+// and the tests. The executor decides nothing.
+//
+// loop.go goes round; debounce.go says when; apply.go, admin.go and hold.go are what people
+// ask for; notices.go and journal.go tell what is new; package view is what people are
+// shown, and control lets them ask from another process.
+//
+// The package knows the manifest language (spec) and reaches the host only through the
+// interfaces of runtime.go.
 package reconcile

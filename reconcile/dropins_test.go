@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"stead/reconcile/source"
+	"stead/reconcile/view"
 )
 
 // TestDropIns follows one container through the life of its drop-ins.
@@ -133,9 +134,9 @@ func TestSlowWriterOfADropIn(t *testing.T) {
 		if got := s.why("web"); got != "" {
 			t.Errorf("%s, at once: %q", name, got)
 		}
-		desired, observed, m, now := s.e.current()
-		views := Views(desired, observed, m, now.Add(10*time.Second))
-		if want := "waiting for the writer of web.container.d/" + name; len(views) != 1 || views[0].Why != want || views[0].Reason != ReasonWaitingForWriter {
+		now := s.e.current()
+		views := view.Containers(now.desired, now.observed, now.memory, now.now.Add(10*time.Second))
+		if want := "waiting for the writer of web.container.d/" + name; len(views) != 1 || views[0].Why != want || views[0].Reason != view.ReasonWaitingForWriter {
 			t.Errorf("%s, after 10 s: %+v, want %q", name, views, want)
 		}
 		fmt.Fprint(w, "{}")
@@ -171,7 +172,7 @@ func TestApplyWaitsForADropIn(t *testing.T) {
 	s.must(err)
 	defer w.Close()
 	began := time.Now()
-	if r, err := s.e.Apply(t.Context(), ApplyOptions{}); err != nil || r.Changed() || time.Since(began) > waitNoted/2 {
+	if r, err := s.e.Apply(t.Context(), ApplyOptions{}); err != nil || r.Changed() || time.Since(began) > view.WriterNoted/2 {
 		t.Errorf("a drop-in for nobody is waited for, for %v: %+v, %v", time.Since(began), r, err)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"stead/reconcile/plan"
+	"stead/reconcile/view"
 	"stead/runtime/status"
 )
 
@@ -27,7 +29,8 @@ func TestSlowStopDelaysNobody(t *testing.T) {
 			rt.block["restart "+st.Name] = gates[st.Name]
 			rt.block["stop "+st.Name] = gates[st.Name]
 		}
-		e := &Engine{Source: s, Runtime: rt, Workers: 1}
+		e := newEngine(s, rt)
+		e.Workers = 1
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() { _ = e.Run(ctx) }()
 		pass()
@@ -48,7 +51,7 @@ func TestSlowStopDelaysNobody(t *testing.T) {
 			close(g)
 		}
 		pass()
-		if v := viewOf(t, e, "slow-07"); v.State != Stopped || v.Sync != Synced {
+		if v := viewOf(t, e, "slow-07"); v.State != view.Stopped || v.Sync != view.Synced {
 			t.Errorf("when it has ended: %+v", v)
 		}
 		cancel()
@@ -83,7 +86,7 @@ func TestOneFailureStopsNobody(t *testing.T) {
 			t.Error("good was not created")
 		}
 		v := viewOf(t, e, "bad")
-		if v.State != BackOff || v.Sync != SyncError || v.Reason != ReasonActionFailed || v.Message != "no space left on device" {
+		if v.State != view.BackOff || v.Sync != view.SyncError || v.Reason != view.ReasonActionFailed || v.Message != "no space left on device" {
 			t.Errorf("failed: %+v", v)
 		}
 		time.Sleep(time.Hour)
@@ -120,13 +123,13 @@ func TestWhatHasNoEffectIsNotRepeatedInAHotLoop(t *testing.T) {
 			t.Errorf("%d calls in an hour, want about 20", n)
 		}
 		v := viewOf(t, e, "web")
-		if v.Sync != SyncError || !strings.Contains(v.Why, "spec.resources.memory still 128Mi: 100Mi are in use") {
+		if v.Sync != view.SyncError || !strings.Contains(v.Why, "spec.resources.memory still 128Mi: 100Mi are in use") {
 			t.Errorf("%+v", v)
 		}
 		rt.set(func() { rt.by["web"].Unapplied = nil })
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if v := viewOf(t, e, "web"); v.Sync != Synced || v.Why != "" {
+		if v := viewOf(t, e, "web"); v.Sync != view.Synced || v.Why != "" {
 			t.Errorf("when it fits: %+v", v)
 		}
 	})
@@ -139,7 +142,7 @@ func TestStartFailuresAreLeftToThePolicy(t *testing.T) {
 		pass()
 		pass()
 		v := viewOf(t, e, "web")
-		if v.State != BackOff || v.Sync != Synced || v.Reason != status.ReasonRootfsMissing || *v.ExitCode != 125 || v.Why != "root /srv/web is not there, next start in 2s" {
+		if v.State != view.BackOff || v.Sync != view.Synced || v.Reason != status.ReasonRootfsMissing || *v.ExitCode != 125 || v.Why != "root /srv/web is not there, next start in 2s" {
 			t.Errorf("%+v", v)
 		}
 		result, err := e.Apply(t.Context(), ApplyOptions{})
@@ -152,7 +155,7 @@ func TestStartFailuresAreLeftToThePolicy(t *testing.T) {
 		rt.set(func() { delete(rt.root, "web") })
 		time.Sleep(4 * time.Second)
 		synctest.Wait()
-		if v := viewOf(t, e, "web"); v.State != Running {
+		if v := viewOf(t, e, "web"); v.State != view.Running {
 			t.Errorf("with the root in place: %+v", v)
 		}
 	})
@@ -179,16 +182,16 @@ func TestExecutorDoesOneThingAtATime(t *testing.T) {
 	rt := newFake(running(t, "web"))
 	rt.block["stop web"] = make(chan struct{})
 	e := newExecutor(rt, 1, func(*job) {}, func() {})
-	first, started := e.start(t.Context(), Action{Verb: Stop, Name: "web"})
+	first, started := e.start(t.Context(), plan.Action{Verb: plan.Stop, Subject: plan.ContainerNamed("web")})
 	if !started {
 		t.Fatal("not started")
 	}
-	if second, started := e.start(t.Context(), Action{Verb: Remove, Name: "web"}); started || second != first {
+	if second, started := e.start(t.Context(), plan.Action{Verb: plan.Remove, Subject: plan.ContainerNamed("web")}); started || second != first {
 		t.Error("a second action for a busy container was started")
 	}
 	close(rt.block["stop web"])
 	<-first.ended
-	if _, started := e.start(t.Context(), Action{Verb: Remove, Name: "web"}); !started {
+	if _, started := e.start(t.Context(), plan.Action{Verb: plan.Remove, Subject: plan.ContainerNamed("web")}); !started {
 		t.Error("the container is not free when its action has ended")
 	}
 	e.wg.Wait()
@@ -202,9 +205,9 @@ func TestExecutorCountsFromTheTurn(t *testing.T) {
 		rt.block["create web"] = gate
 		e := newExecutor(rt, 1, func(*job) {}, func() {})
 		began := time.Now()
-		e.start(t.Context(), Action{Verb: Create, Name: "web", Spec: running(t, "web").Applied})
+		e.start(t.Context(), plan.Action{Verb: plan.Create, Subject: plan.ContainerNamed("web"), Spec: running(t, "web").Applied})
 		synctest.Wait()
-		next, _ := e.start(t.Context(), Action{Verb: Create, Name: "db", Spec: running(t, "db").Applied})
+		next, _ := e.start(t.Context(), plan.Action{Verb: plan.Create, Subject: plan.ContainerNamed("db"), Spec: running(t, "db").Applied})
 		time.Sleep(patience / 2)
 		close(gate)
 		<-next.ended

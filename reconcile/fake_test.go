@@ -11,27 +11,48 @@ import (
 	"testing"
 	"time"
 
+	"stead/reconcile/desired"
+	"stead/reconcile/plan"
 	"stead/reconcile/source"
 	"stead/runtime/status"
 	"stead/spec"
 )
 
-// fakeRuntime is a host in memory.
-type fakeRuntime struct {
+// calls notes what the fakes are asked, and says how that ends.
+type calls struct {
 	mu    sync.Mutex
-	by    map[string]*status.Status
-	wake  chan struct{}
-	calls []string
-	pids  int
-
+	list  []string
 	fail  map[string]error         // by "verb name"
-	root  map[string]string        // by name: what is wrong with its root, so that starts fail
 	block map[string]chan struct{} // by "verb name": the call waits until it is closed
-	holds status.Holds
 }
 
+// fakeRuntime is a host in memory: its containers, what is on hold, and removed data.
+type fakeRuntime struct {
+	*calls
+	holds   *fakeHolds
+	removed *fakeRemoved
+
+	by   map[string]*status.Status
+	wake chan struct{}
+	pids int
+	root map[string]string // by name: what is wrong with its root, so that starts fail
+}
+
+// fakeHolds are holds in memory.
+type fakeHolds struct {
+	*calls
+	now status.Holds
+}
+
+// fakeRemoved has no data of removed containers.
+type fakeRemoved struct{ *calls }
+
 func newFake(list ...*status.Status) *fakeRuntime {
-	f := &fakeRuntime{by: map[string]*status.Status{}, wake: make(chan struct{}, 1), fail: map[string]error{}, root: map[string]string{}, block: map[string]chan struct{}{}}
+	c := &calls{fail: map[string]error{}, block: map[string]chan struct{}{}}
+	f := &fakeRuntime{
+		calls: c, holds: &fakeHolds{calls: c}, removed: &fakeRemoved{c},
+		by: map[string]*status.Status{}, wake: make(chan struct{}, 1), root: map[string]string{},
+	}
 	for _, st := range list {
 		own := *st
 		f.by[st.Name] = &own
@@ -39,10 +60,15 @@ func newFake(list ...*status.Status) *fakeRuntime {
 	return f
 }
 
+// newEngine is an engine of manifests on a host in memory.
+func newEngine(m Manifests, rt *fakeRuntime) *Engine {
+	return &Engine{Source: m, Observer: rt, Containers: rt, Holds: rt.holds, Removed: rt.removed}
+}
+
 // call notes a call, waits as told and says whether it fails.
-func (f *fakeRuntime) call(ctx context.Context, line string) error {
+func (f *calls) call(ctx context.Context, line string) error {
 	f.mu.Lock()
-	f.calls = append(f.calls, line)
+	f.list = append(f.list, line)
 	gate, err := f.block[line], f.fail[line]
 	f.mu.Unlock()
 	if gate != nil {
@@ -55,13 +81,13 @@ func (f *fakeRuntime) call(ctx context.Context, line string) error {
 	return err
 }
 
-func (f *fakeRuntime) said() []string {
+func (f *calls) said() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return slices.Clone(f.calls)
+	return slices.Clone(f.list)
 }
 
-func (f *fakeRuntime) set(change func()) {
+func (f *calls) set(change func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	change()
@@ -128,7 +154,7 @@ func (f *fakeRuntime) exit(name string, code int) {
 	signal(f.wake)
 }
 
-func (f *fakeRuntime) Create(ctx context.Context, c *spec.Container, from Origin) (string, error) {
+func (f *fakeRuntime) Create(ctx context.Context, c *spec.Container, from status.Origin) (string, error) {
 	if err := f.call(ctx, "create "+c.Metadata.Name); err != nil {
 		return "", err
 	}
@@ -143,24 +169,25 @@ func (f *fakeRuntime) Create(ctx context.Context, c *spec.Container, from Origin
 }
 
 func (f *fakeRuntime) Start(ctx context.Context, name string, o status.StartOptions) error {
-	if o.Spec != nil {
-		return f.Restart(ctx, o.Spec, o.From, o.ByAdmin)
-	}
-	if o.ByAdmin {
-		f.noteAdmin(name, false)
-	}
 	if err := f.call(ctx, "start "+name); err != nil {
 		return err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if o.ByPolicy {
-		f.by[name].Restarts++
+	st := f.by[name]
+	if o.ByAdmin {
+		st.StoppedAt = nil
 	}
-	return f.run(f.by[name])
+	if o.ByPolicy {
+		st.Restarts++
+	}
+	if o.Spec != nil {
+		st.Applied, st.From, st.Restarts, st.Failures = o.Spec, o.From, 0, 0
+	}
+	return f.run(st)
 }
 
-func (f *fakeRuntime) Update(ctx context.Context, c *spec.Container, from Origin) error {
+func (f *fakeRuntime) Update(ctx context.Context, c *spec.Container, from status.Origin) error {
 	if err := f.call(ctx, "update "+c.Metadata.Name); err != nil {
 		return err
 	}
@@ -171,10 +198,7 @@ func (f *fakeRuntime) Update(ctx context.Context, c *spec.Container, from Origin
 	return nil
 }
 
-func (f *fakeRuntime) Restart(ctx context.Context, c *spec.Container, from Origin, byAdmin bool) error {
-	if byAdmin {
-		f.noteAdmin(c.Metadata.Name, false)
-	}
+func (f *fakeRuntime) Restart(ctx context.Context, c *spec.Container, from status.Origin, byAdmin bool) error {
 	if err := f.call(ctx, "restart "+c.Metadata.Name); err != nil {
 		return err
 	}
@@ -182,6 +206,9 @@ func (f *fakeRuntime) Restart(ctx context.Context, c *spec.Container, from Origi
 	defer f.mu.Unlock()
 	st := f.by[c.Metadata.Name]
 	f.halt(st)
+	if byAdmin {
+		st.StoppedAt = nil
+	}
 	st.Applied, st.From, st.Restarts, st.Failures, st.Lost = c, from, 0, 0, nil
 	if c.Spec.Suspend || st.StoppedAt != nil {
 		return nil
@@ -189,15 +216,7 @@ func (f *fakeRuntime) Restart(ctx context.Context, c *spec.Container, from Origi
 	return f.run(st)
 }
 
-func (f *fakeRuntime) Recognise(old, new *spec.Container) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if st := f.by[new.Metadata.Name]; st != nil && st.Applied == old {
-		st.Applied = new
-	}
-}
-
-func (f *fakeRuntime) Adopt(ctx context.Context, name string, from Origin) error {
+func (f *fakeRuntime) Adopt(ctx context.Context, name string, from status.Origin) error {
 	if err := f.call(ctx, "adopt "+name); err != nil {
 		return err
 	}
@@ -206,16 +225,19 @@ func (f *fakeRuntime) Adopt(ctx context.Context, name string, from Origin) error
 }
 
 func (f *fakeRuntime) Stop(ctx context.Context, name string, o status.StopOptions) error {
-	if o.ByAdmin {
-		f.noteAdmin(name, true)
-	}
-	if o.Spec != nil {
-		return f.Restart(ctx, o.Spec, o.From, false)
-	}
 	if err := f.call(ctx, "stop "+name); err != nil {
 		return err
 	}
-	f.set(func() { f.halt(f.by[name]) })
+	f.set(func() {
+		st := f.by[name]
+		if now := time.Now(); o.ByAdmin {
+			st.StoppedAt = &now
+		}
+		f.halt(st)
+		if o.Spec != nil {
+			st.Applied, st.From, st.Restarts, st.Failures = o.Spec, o.From, 0, 0
+		}
+	})
 	return nil
 }
 
@@ -227,62 +249,51 @@ func (f *fakeRuntime) Remove(ctx context.Context, name string) error {
 	return nil
 }
 
-// noteAdmin notes that an admin stopped a container, or started it.
-func (f *fakeRuntime) noteAdmin(name string, stopped bool) {
-	f.set(func() {
-		f.by[name].StoppedAt = nil
-		if stopped {
-			now := time.Now()
-			f.by[name].StoppedAt = &now
-		}
-	})
-}
-
-func (f *fakeRuntime) HoldRemovals(why map[string]string) error {
-	f.set(func() { f.holds.Removals = maps.Clone(why) })
+func (f *fakeHolds) HoldRemovals(why map[string]string) error {
+	f.set(func() { f.now.Removals = maps.Clone(why) })
 	return nil
 }
 
-func (f *fakeRuntime) Holds() *status.Holds {
+func (f *fakeHolds) Holds() *status.Holds {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	h := status.Holds{Host: f.holds.Host, Containers: maps.Clone(f.holds.Containers), Removals: f.holds.Removals}
+	h := status.Holds{Host: f.now.Host, Containers: maps.Clone(f.now.Containers), Removals: f.now.Removals}
 	return &h
 }
 
-func (f *fakeRuntime) Hold(names []string, reason string) error {
+func (f *fakeHolds) Hold(names []string, reason string) error {
 	now := status.Hold{Since: time.Now(), Reason: reason}
 	f.set(func() {
 		if len(names) == 0 {
-			f.holds.Host = &now
+			f.now.Host = &now
 		}
 		for _, name := range names {
-			if f.holds.Containers == nil {
-				f.holds.Containers = map[string]status.Hold{}
+			if f.now.Containers == nil {
+				f.now.Containers = map[string]status.Hold{}
 			}
-			f.holds.Containers[name] = now
+			f.now.Containers[name] = now
 		}
 	})
 	return f.call(context.Background(), "hold "+strings.Join(names, ","))
 }
 
-func (f *fakeRuntime) Release(names []string) error {
+func (f *fakeHolds) Release(names []string) error {
 	f.set(func() {
 		if len(names) == 0 {
-			f.holds.Host = nil
+			f.now.Host = nil
 		}
 		for _, name := range names {
-			delete(f.holds.Containers, name)
+			delete(f.now.Containers, name)
 		}
 	})
 	return f.call(context.Background(), "release "+strings.Join(names, ","))
 }
 
-func (f *fakeRuntime) Purge(ctx context.Context, name string) ([]string, error) {
+func (f *fakeRemoved) Purge(ctx context.Context, name string) ([]string, error) {
 	return nil, f.call(ctx, "purge "+name)
 }
 
-func (f *fakeRuntime) Expire(context.Context, time.Duration) ([]string, error) { return nil, nil }
+func (*fakeRemoved) Expire(context.Context, time.Duration) ([]string, error) { return nil, nil }
 
 // shelf is manifest directories in memory. Unlike real ones it can be used where
 // the clock is not.
@@ -292,9 +303,7 @@ type shelf struct {
 	files map[string]*source.File // by path
 	wake  chan struct{}
 	last  *source.Reading
-	reads int  // complete ones
-	told  bool // an event has told of a change
-	given *source.Reading
+	reads int
 }
 
 const etc = "/etc/stead/manifests"
@@ -313,9 +322,6 @@ func (s *shelf) put(name, content string) {
 }
 
 func (s *shelf) tell() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.told = true
 	signal(s.wake)
 }
 
@@ -334,7 +340,7 @@ func (s *shelf) remove(names ...string) {
 	for _, name := range names {
 		delete(s.files, etc+"/"+name)
 	}
-	s.last, s.told = nil, true
+	s.last = nil
 	signal(s.wake)
 }
 
@@ -342,7 +348,7 @@ func (s *shelf) health(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.dirs = []source.Dir{{Path: etc, Err: err}}
-	s.last, s.told = nil, true
+	s.last = nil
 	signal(s.wake)
 }
 
@@ -350,23 +356,10 @@ func (s *shelf) Watch(context.Context) {}
 func (s *shelf) Wake() <-chan struct{} { return s.wake }
 func (s *shelf) Renew()                {}
 
-func (s *shelf) Follow() *source.Reading {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.told || s.given == nil {
-		return s.read()
-	}
-	return s.given
-}
-
 func (s *shelf) Read() *source.Reading {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reads++
-	return s.read()
-}
-
-func (s *shelf) read() *source.Reading {
 	if s.last == nil {
 		s.last = &source.Reading{Dirs: s.dirs}
 		for _, path := range slices.Sorted(maps.Keys(s.files)) {
@@ -375,7 +368,6 @@ func (s *shelf) read() *source.Reading {
 			}
 		}
 	}
-	s.given, s.told = s.last, false
 	return s.last
 }
 
@@ -405,7 +397,7 @@ func parsed(t testing.TB, content string) *spec.Container {
 // running is a container that runs, from the file of its name.
 func running(t testing.TB, name string, lines ...string) *status.Status {
 	return &status.Status{
-		Name: name, Applied: parsed(t, yaml(name, lines...)), From: Origin{File: etc + "/" + name + ".yaml"},
+		Name: name, Applied: parsed(t, yaml(name, lines...)), From: status.Origin{File: etc + "/" + name + ".yaml"},
 		State: status.Running, Pid: 100, CreatedAt: noon.Add(-time.Hour), StartedAt: noon.Add(-time.Hour),
 	}
 }
@@ -420,9 +412,10 @@ func ended(t testing.TB, name string, exit status.Exit, ago time.Duration, lines
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
 // planOf is what Diff makes of files and containers at noon.
-func planOf(files map[string]string, observed []*status.Status, m Memory) (*Desired, Plan) {
-	d := Declare(newShelf(files).Read()).Combine(observed)
-	return d, Diff(d, observed, m, noon)
+func planOf(files map[string]string, observed []*status.Status, m plan.Memory) (*plan.Desired, plan.Plan) {
+	observed = slices.SortedFunc(slices.Values(observed), func(a, b *status.Status) int { return strings.Compare(a.Name, b.Name) })
+	d := desired.Declare(newShelf(files).Read()).Combine(observed)
+	return d, plan.Diff(d, observed, m, noon)
 }
 
 func lines(list []string) string {

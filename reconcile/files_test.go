@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"stead/reconcile/source"
+	"stead/reconcile/view"
 	"stead/spec"
 
 	"go.uber.org/goleak"
@@ -32,7 +33,8 @@ func TestLogSaysThingsOnce(t *testing.T) {
 			}
 			return a
 		}}))
-		e := &Engine{Source: s, Runtime: rt, Log: logger}
+		e := newEngine(s, rt)
+		e.Log = logger
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() { _ = e.Run(ctx) }()
 		time.Sleep(10 * time.Minute)
@@ -63,7 +65,8 @@ func TestSlowWriterIsLoggedOnce(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		var out syncBuffer
-		e := &Engine{Source: unwatched{&source.Source{Dirs: []string{root}, Parser: spec.Parser{}}}, Runtime: newFake(), Log: slog.New(slog.NewTextHandler(&out, nil))}
+		e := newEngine(unwatched{&source.Source{Dirs: []string{root}, Parser: spec.Parser{}}}, newFake())
+		e.Log = slog.New(slog.NewTextHandler(&out, nil))
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() { _ = e.Run(ctx) }()
 		time.Sleep(2 * time.Second)
@@ -112,7 +115,7 @@ func TestRealFiles(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	root := t.TempDir()
 	rt := newFake()
-	e := &Engine{Source: &source.Source{Dirs: []string{root}, Parser: spec.Parser{}}, Runtime: rt}
+	e := newEngine(&source.Source{Dirs: []string{root}, Parser: spec.Parser{}}, rt)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = e.Run(ctx) }()
@@ -175,9 +178,9 @@ func TestRealFiles(t *testing.T) {
 	if err := os.Rename(root, root+".away"); err != nil {
 		t.Fatal(err)
 	}
-	await("the missing directory", func() bool { return viewOf(t, e, "web").Sync == Held })
+	await("the missing directory", func() bool { return viewOf(t, e, "web").Sync == view.Held })
 	if err := os.Rename(root+".away", root); err != nil {
 		t.Fatal(err)
 	}
-	await("the directory that is back", func() bool { return viewOf(t, e, "web").Sync == Synced })
+	await("the directory that is back", func() bool { return viewOf(t, e, "web").Sync == view.Synced })
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"stead/reconcile/events"
+	"stead/reconcile/plan"
+	"stead/reconcile/view"
 	"stead/runtime/status"
 )
 
@@ -66,7 +68,7 @@ func TestPlanOnHold(t *testing.T) {
 		},
 	} {
 		t.Run(story.summary, func(t *testing.T) {
-			m := Memory{Holds: story.holds, Confirmed: map[string]bool{"gone": true}}
+			m := plan.Memory{Holds: story.holds, Confirmed: map[string]bool{"gone": true}}
 			if _, plan := planOf(story.files, story.observed, m); plan.String() != story.want {
 				t.Errorf("plan:\n%swant:\n%s", plan, story.want)
 			}
@@ -116,20 +118,20 @@ func TestHoldAndRelease(t *testing.T) {
 			t.Fatal(err)
 		}
 		pass()
-		if v := viewOf(t, e, "web"); v.Sync != Synced || !strings.HasPrefix(v.Why, "on hold since ") {
+		if v := viewOf(t, e, "web"); v.Sync != view.Synced || !strings.HasPrefix(v.Why, "on hold since ") {
 			t.Errorf("without a change: %+v", v)
 		}
 		s.put("web.yaml", yaml("web", "env: {KEY: other}"))
 		pass()
 		wantActed(t, rt, "hold web")
-		if v := viewOf(t, e, "web"); v.Sync != Held || v.Reason != ReasonOnHold {
+		if v := viewOf(t, e, "web"); v.Sync != view.Held || v.Reason != view.ReasonOnHold {
 			t.Errorf("with a change: %+v", v)
 		}
 		result, err := e.Apply(t.Context(), ApplyOptions{})
 		if err != nil || !result.Held() || result.Err() != nil {
 			t.Errorf("apply: %+v, %v", result, err)
 		}
-		if _, err := e.Do(t.Context(), Restart, []string{"web"}); err != nil {
+		if _, err := e.Do(t.Context(), plan.Restart, []string{"web"}); err != nil {
 			t.Error(err)
 		}
 		if st := rt.status("web"); st.Applied.Spec.Env["KEY"] != "secret" {
@@ -155,7 +157,8 @@ func TestEventsAreRecorded(t *testing.T) {
 		s := newShelf(map[string]string{"web.yaml": yaml("web", "env: {KEY: secret}")})
 		rt := newFake()
 		engine := func(exits map[string]time.Time) (e *Engine, end func()) {
-			e = &Engine{Source: s, Runtime: rt, Record: r.record, Exits: exits}
+			e = newEngine(s, rt)
+			e.Record, e.Exits = r.record, exits
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan struct{})
 			go func() { defer close(done); _ = e.Run(ctx) }()
@@ -198,12 +201,13 @@ func TestEventsAreRecorded(t *testing.T) {
 }
 
 func TestJournalThatCannotBeWritten(t *testing.T) {
-	e := &Engine{Source: newShelf(nil), Runtime: newFake(), Record: func(...events.Event) error { return errors.New("disk full") }}
+	e := newEngine(newShelf(nil), newFake())
+	e.Record = func(...events.Event) error { return errors.New("disk full") }
 	var log strings.Builder
 	e.Log = slog.New(slog.NewTextHandler(&log, nil))
 	e.init()
 	for range 3 {
-		e.record(events.Event{Type: events.Done})
+		e.journal.record(events.Event{Type: events.Done})
 	}
 	if n := strings.Count(log.String(), "events are lost"); n != 1 {
 		t.Errorf("said %d times:\n%s", n, log.String())

@@ -44,7 +44,8 @@ func newStage(t *testing.T, files map[string]string, dirs ...string) *stage {
 	for _, dir := range s.src.Dirs {
 		s.must(os.MkdirAll(dir, 0o755)) // unless the files made it, or a link of that name
 	}
-	s.e = &Engine{Source: s.src, Runtime: s.rt, Log: slog.New(slog.NewTextHandler(&s.log, nil))}
+	s.e = newEngine(s.src, s.rt)
+	s.e.Log = slog.New(slog.NewTextHandler(&s.log, nil))
 	s.e.init()
 	s.settle()
 	s.said()
@@ -89,8 +90,8 @@ func (s *stage) settle() {
 func (s *stage) said() string {
 	s.rt.mu.Lock()
 	defer s.rt.mu.Unlock()
-	calls := s.rt.calls
-	s.rt.calls = nil
+	calls := s.rt.list
+	s.rt.list = nil
 	slices.Sort(calls)
 	return strings.Join(calls, ", ")
 }

@@ -9,7 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"stead/reconcile/desired"
+	"stead/reconcile/plan"
 	"stead/reconcile/source"
+	"stead/reconcile/view"
 	"stead/runtime/status"
 )
 
@@ -20,66 +23,66 @@ func TestViews(t *testing.T) {
 		summary  string
 		files    map[string]string
 		observed []*status.Status
-		memory   Memory
+		memory   plan.Memory
 		want     string // name state sync reason: why
 	}{
-		{"as declared", map[string]string{"web.yaml": yaml("web")}, []*status.Status{running(t, "web")}, Memory{}, "web Running synced : \n"},
-		{"not there yet", map[string]string{"web.yaml": yaml("web")}, nil, Memory{}, "web Pending pending : to be created\n"},
+		{"as declared", map[string]string{"web.yaml": yaml("web")}, []*status.Status{running(t, "web")}, plan.Memory{}, "web Running synced : \n"},
+		{"not there yet", map[string]string{"web.yaml": yaml("web")}, nil, plan.Memory{}, "web Pending pending : to be created\n"},
 		{
-			"being created", map[string]string{"web.yaml": yaml("web")}, nil, Memory{Busy: map[string]Verb{"web": Create}},
+			"being created", map[string]string{"web.yaml": yaml("web")}, nil, plan.Memory{Busy: map[plan.Subject]plan.Verb{plan.ContainerNamed("web"): plan.Create}},
 			"web Pending pending : being created\n",
 		},
 		{
 			"could not be created", map[string]string{"web.yaml": yaml("web")}, nil,
-			Memory{Failures: map[string]Failure{"web": {Verb: Create, Message: "no space left", Count: 4, At: noon}}},
+			plan.Memory{Failures: map[plan.Subject]plan.Failure{plan.ContainerNamed("web"): {Verb: plan.Create, Message: "no space left", Count: 4, At: noon}}},
 			"web BackOff error ActionFailed: create failed: no space left, next try in 8s\n",
 		},
 		{
-			"to be changed", map[string]string{"web.yaml": yaml("web", "command: [x]")}, []*status.Status{running(t, "web")}, Memory{},
+			"to be changed", map[string]string{"web.yaml": yaml("web", "command: [x]")}, []*status.Status{running(t, "web")}, plan.Memory{},
 			"web Running pending : needs a restart\n",
 		},
 		{
 			"in back-off", map[string]string{"web.yaml": yaml("web")},
-			[]*status.Status{with(ended(t, "web", failed, 0), func(st *status.Status) { st.Failures = 4 })}, Memory{},
+			[]*status.Status{with(ended(t, "web", failed, 0), func(st *status.Status) { st.Failures = 4 })}, plan.Memory{},
 			"web BackOff synced Error: exit code 1, next start in 8s\n",
 		},
 		{
 			"failed for good", map[string]string{"web.yaml": yaml("web", "restart: {policy: never}")},
-			[]*status.Status{ended(t, "web", failed, 0, "restart: {policy: never}")}, Memory{},
+			[]*status.Status{ended(t, "web", failed, 0, "restart: {policy: never}")}, plan.Memory{},
 			"web Failed synced Error: exit code 1, restart policy never\n",
 		},
 		{
 			"out of memory", map[string]string{"web.yaml": yaml("web", "restart: {policy: never}")},
-			[]*status.Status{ended(t, "web", status.Exit{Code: 137, Signal: "KILL", Reason: status.ReasonOOMKilled, Message: "killed at its memory limit of 64Mi"}, 0, "restart: {policy: never}")}, Memory{},
+			[]*status.Status{ended(t, "web", status.Exit{Code: 137, Signal: "KILL", Reason: status.ReasonOOMKilled, Message: "killed at its memory limit of 64Mi"}, 0, "restart: {policy: never}")}, plan.Memory{},
 			"web Failed synced OOMKilled: killed at its memory limit of 64Mi, restart policy never\n",
 		},
 		{
 			"suspended", map[string]string{"web.yaml": yaml("web", "suspend: true")},
-			[]*status.Status{as(status.Created, running(t, "web", "suspend: true"))}, Memory{}, "web Stopped synced Suspended: suspended\n",
+			[]*status.Status{as(status.Created, running(t, "web", "suspend: true"))}, plan.Memory{}, "web Stopped synced Suspended: suspended\n",
 		},
 		{
-			"stopped by an admin", map[string]string{"web.yaml": yaml("web")}, []*status.Status{stoppedBy(stoppedAt, as(status.Exited, running(t, "web")))}, Memory{},
+			"stopped by an admin", map[string]string{"web.yaml": yaml("web")}, []*status.Status{stoppedBy(stoppedAt, as(status.Exited, running(t, "web")))}, plan.Memory{},
 			"web Stopped synced StoppedByAdmin: stopped by admin since 2026-11-23T11:00:00Z\n",
 		},
 		{
 			"stopping, removing", map[string]string{"a.yaml": yaml("a")},
-			[]*status.Status{as(status.Stopping, running(t, "a")), running(t, "b")}, Memory{Busy: map[string]Verb{"a": Stop, "b": Remove}, Prompt: true},
+			[]*status.Status{as(status.Stopping, running(t, "a")), running(t, "b")}, plan.Memory{Busy: map[plan.Subject]plan.Verb{plan.ContainerNamed("a"): plan.Stop, plan.ContainerNamed("b"): plan.Remove}, Prompt: true},
 			"a Stopping pending : \nb Removing pending : manifest gone from /etc/stead/manifests\n",
 		},
 		{
 			"a broken manifest, of one that runs and of one that never did",
 			map[string]string{"web.yaml": strings.Replace(yaml("web"), "command:", "comand:", 1), "new.yaml": strings.Replace(yaml("new"), "command:", "comand:", 1), "x.yaml": ""},
-			[]*status.Status{running(t, "web")}, Memory{},
+			[]*status.Status{running(t, "web")}, plan.Memory{},
 			"/etc/stead/manifests/x.yaml Invalid error InvalidManifest: x.yaml:1: holds no manifest (the file is empty or has only comments)\n" +
 				"new Invalid error InvalidManifest: new.yaml:7:3: spec.comand: unknown field; did you mean command?\n" +
 				"web Running error InvalidManifest: web.yaml:7:3: spec.comand: unknown field; did you mean command?\n",
 		},
 		{
-			"two claims are one row", map[string]string{"a.yaml": yaml("web"), "b.yaml": yaml("web")}, nil, Memory{},
+			"two claims are one row", map[string]string{"a.yaml": yaml("web"), "b.yaml": yaml("web")}, nil, plan.Memory{},
 			"web Invalid error InvalidManifest: a.yaml:3:18: metadata.name: \"web\" is declared by /etc/stead/manifests/b.yaml:1 too: one name, one manifest; neither is created until one is renamed or deleted\n",
 		},
 		{
-			"held", nil, []*status.Status{running(t, "db", "protect: true")}, Memory{},
+			"held", nil, []*status.Status{running(t, "db", "protect: true")}, plan.Memory{},
 			"db Running held RemovalHeld: protected; confirm with stead apply --confirm-removal=db\n",
 		},
 		{
@@ -87,20 +90,20 @@ func TestViews(t *testing.T) {
 			[]*status.Status{with(running(t, "web"), func(st *status.Status) {
 				st.Unapplied = []status.Unapplied{{Path: "spec.resources.memory", Have: "128Mi", Message: "100Mi are in use"}}
 			})},
-			Memory{}, "web Running error Unapplied: spec.resources.memory still 128Mi: 100Mi are in use\n",
+			plan.Memory{}, "web Running error Unapplied: spec.resources.memory still 128Mi: 100Mi are in use\n",
 		},
 		{
 			"changed by hand, and not run twice", map[string]string{"job.yaml": yaml("job", "restart: {policy: never}")},
 			[]*status.Status{with(running(t, "job", "restart: {policy: never}"), func(st *status.Status) { st.Lost = status.Differences{{Field: "mount /data", Found: "is gone"}} })},
-			Memory{}, "job Running error ChangedByHand: changed by hand: mount /data is gone; stead restart job puts it right\n",
+			plan.Memory{}, "job Running error ChangedByHand: changed by hand: mount /data is gone; stead restart job puts it right\n",
 		},
 	} {
 		t.Run(story.summary, func(t *testing.T) {
-			d := Declare(newShelf(story.files).Read()).Combine(story.observed)
+			d := desired.Declare(newShelf(story.files).Read()).Combine(story.observed)
 			var got strings.Builder
-			for _, v := range Views(d, story.observed, story.memory, noon) {
+			for _, v := range view.Containers(d, story.observed, story.memory, noon) {
 				fmt.Fprintf(&got, "%s %s %s %s: %s\n", v.Name, v.State, v.Sync, v.Reason, v.Why)
-				if v.Ready != (v.State == Running) {
+				if v.Ready != (v.State == view.Running) {
 					t.Errorf("%s: ready %v while %s", v.Name, v.Ready, v.State)
 				}
 			}
@@ -117,8 +120,8 @@ func TestViewAsJSON(t *testing.T) {
 	st.From.Document = 1
 	file := map[string]string{"web.yaml": yaml("first") + "---\n" + yaml("web")}
 	list := []*status.Status{st}
-	d := Declare(newShelf(file).Read()).Combine(list)
-	got, err := json.Marshal(Views(d, list, Memory{Busy: map[string]Verb{}}, noon)[1])
+	d := desired.Declare(newShelf(file).Read()).Combine(list)
+	got, err := json.Marshal(view.Containers(d, list, plan.Memory{Busy: map[plan.Subject]plan.Verb{}}, noon)[1])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +134,7 @@ func TestViewAsJSON(t *testing.T) {
 
 func TestReport(t *testing.T) {
 	s := newShelf(map[string]string{"web.yaml": yaml("web"), "bad.yaml": "a: ["})
-	e := &Engine{Source: s, Runtime: newFake(running(t, "web"), running(t, "db", "protect: true"))}
+	e := newEngine(s, newFake(running(t, "web"), running(t, "db", "protect: true")))
 	r, err := e.Status(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -172,7 +175,7 @@ func TestSearchPathNeedsNotBeComplete(t *testing.T) {
 	} {
 		s := newShelf(nil)
 		s.dirs = story.dirs
-		e := &Engine{Source: s, Runtime: newFake(story.observed...)}
+		e := newEngine(s, newFake(story.observed...))
 		r, err := e.Status(t.Context())
 		if err != nil {
 			t.Fatal(err)

@@ -186,19 +186,6 @@ func (r *Runtime) Adopt(_ context.Context, name string, from status.Origin) erro
 	return r.save(c, func(f *store.Facts) { f.From = from })
 }
 
-// Recognise makes new the applied manifest in memory where old is, which means the
-// same: whoever compares finds one pointer, and of two copies one is kept. What is
-// on disk stays as it is.
-func (r *Runtime) Recognise(old, new *spec.Container) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if c := r.byName[new.Metadata.Name]; c != nil && c.facts.Manifest == old {
-		next := *c.facts
-		next.Manifest = new
-		c.facts = &next
-	}
-}
-
 // noteAdmin notes durably that an admin stopped a container, or that he started it: then it
 // may run again, whatever its last run came to.
 func (r *Runtime) noteAdmin(c *container, stopped bool) error {

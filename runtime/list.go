@@ -78,6 +78,11 @@ func (c *container) derive() *status.Status {
 		Name: c.name, Applied: c.facts.Manifest, From: c.facts.From, State: status.Created,
 		CreatedAt: c.facts.CreatedAt, StoppedAt: c.facts.StoppedAt, Unapplied: c.facts.Unapplied, Drift: c.drift, Lost: c.lost,
 	}
+	if last := c.told.status; last != nil && last.Applied == s.Applied {
+		s.Fingerprint = last.Fingerprint
+	} else {
+		s.Fingerprint = s.Applied.Fingerprint()
+	}
 	if len(c.strayed) > 0 {
 		s.Drift = append(s.Drift[:len(s.Drift):len(s.Drift)], c.strayed...)
 	}

@@ -67,19 +67,3 @@ func TestListMakesAStatusAnewWhenSomethingIsNew(t *testing.T) {
 		t.Errorf("after a drop: %v", got)
 	}
 }
-
-func TestRecogniseReplacesOnlyWhatItIsToldOf(t *testing.T) {
-	named := func() *spec.Container { return &spec.Container{Metadata: spec.Metadata{Name: "web"}} }
-	r := &Runtime{byName: map[string]*container{}}
-	old, same, late := named(), named(), named()
-	r.put(&container{name: "web", facts: &store.Facts{Manifest: old, IDBase: 7}})
-	r.Recognise(late, named())
-	if got := r.List()[0].Applied; got != old {
-		t.Error("what was not applied was replaced")
-	}
-	r.Recognise(old, same)
-	if f := r.byName["web"].facts; r.List()[0].Applied != same || f.IDBase != 7 {
-		t.Errorf("not recognised, or not all kept: %+v", f)
-	}
-	r.Recognise(&spec.Container{}, &spec.Container{}) // gone meanwhile
-}

@@ -40,6 +40,8 @@ type Document struct {
 	// Container is the manifest with its defaults filled in, expanded,
 	// validated and normalised; nil if there are Errors.
 	Container *Container
+	// Fingerprint is Container's.
+	Fingerprint Fingerprint
 	// Errors are all that is wrong, in the order of their positions.
 	Errors []*Error
 }
@@ -140,7 +142,7 @@ func (p Parser) document(file string, root *yaml.Node, fragments func(name strin
 	}
 	sortErrors(d.errs, file, over)
 	if doc.Errors = d.errs; len(d.errs) == 0 {
-		doc.Container = c
+		doc.Container, doc.Fingerprint = c, c.Fingerprint()
 		doc.Elsewhere = !MatchHost(c.Spec.Hosts, p.Host)
 	}
 	return doc

@@ -6,27 +6,28 @@ import (
 	"fmt"
 
 	"stead/reconcile"
+	"stead/reconcile/plan"
 
 	"github.com/spf13/cobra"
 )
 
 func (a *app) restartCommand() *cobra.Command {
-	return a.actCommand(reconcile.Restart, "Stop containers and start them again, with their manifests as they are now",
+	return a.actCommand(plan.Restart, "Stop containers and start them again, with their manifests as they are now",
 		`restart stops containers and starts them again; a manifest that changed is applied.`)
 }
 
 func (a *app) stopCommand() *cobra.Command {
-	return a.actCommand(reconcile.Stop, "Stop containers until they are started again",
+	return a.actCommand(plan.Stop, "Stop containers until they are started again",
 		`stop ends the processes of containers. They stay stopped, through restarts of the
 daemon and of the host, until stead start. Their manifests are not touched.`)
 }
 
 func (a *app) startCommand() *cobra.Command {
-	return a.actCommand(reconcile.Start, "Start containers that were stopped",
+	return a.actCommand(plan.Start, "Start containers that were stopped",
 		`start starts containers that stead stop has stopped, or that have ended.`)
 }
 
-func (a *app) actCommand(verb reconcile.Verb, short, long string) *cobra.Command {
+func (a *app) actCommand(verb plan.Verb, short, long string) *cobra.Command {
 	var selector string
 	cmd := &cobra.Command{
 		Use: string(verb) + " NAME…", Short: short, Long: long,
@@ -79,7 +80,7 @@ func (a *app) completeNames(cmd *cobra.Command, _ []string, _ string) ([]string,
 }
 
 // act carries out a verb for containers by name.
-func (a *app) act(ctx context.Context, verb reconcile.Verb, names []string, selector string) error {
+func (a *app) act(ctx context.Context, verb plan.Verb, names []string, selector string) error {
 	h, err := a.forChange(ctx)
 	if err != nil {
 		return err
@@ -91,7 +92,7 @@ func (a *app) act(ctx context.Context, verb reconcile.Verb, names []string, sele
 	if err := errors.Join(err, h.close(ctx)); err != nil {
 		return err
 	}
-	done := map[reconcile.Verb]string{reconcile.Restart: "restarted", reconcile.Stop: "stopped", reconcile.Start: "started"}
+	done := map[plan.Verb]string{plan.Restart: "restarted", plan.Stop: "stopped", plan.Start: "started"}
 	for _, c := range r.Containers {
 		if c.Error == "" {
 			fmt.Fprintln(a.out, c.Name, done[verb])

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"stead/reconcile"
+	"stead/reconcile/plan"
+	"stead/reconcile/view"
 	"stead/spec"
 
 	"github.com/spf13/cobra"
@@ -64,7 +66,7 @@ func (a *app) applied(r reconcile.Result, code int) error {
 	}
 	for _, c := range r.Containers {
 		switch {
-		case c.Sync == reconcile.Held:
+		case c.Sync == view.Held:
 			fmt.Fprintf(a.err, "stead: %s: %s\n", c.Name, heldClause(c))
 		case c.Error != "":
 			fmt.Fprintf(a.err, "stead: %s: %s\n", c.Name, c.Error)
@@ -78,7 +80,7 @@ func (a *app) applied(r reconcile.Result, code int) error {
 
 // heldClause says what is held, and why: nobody should confirm what is not known.
 func heldClause(c reconcile.ContainerResult) string {
-	if c.Reason == reconcile.ReasonRemovalHeld {
+	if c.Reason == view.ReasonRemovalHeld {
 		return "removal held: " + c.Note
 	}
 	return c.Note
@@ -95,7 +97,7 @@ func quietApply(code int) error {
 func applyCode(r reconcile.Result, exitCode bool) int {
 	failed := false
 	for _, c := range r.Containers {
-		failed = failed || c.Error != "" && c.Reason != reconcile.ReasonInvalidManifest
+		failed = failed || c.Error != "" && c.Reason != view.ReasonInvalidManifest
 	}
 	switch {
 	case failed:
@@ -120,15 +122,15 @@ type resultView struct {
 }
 
 type resultEntry struct {
-	Name    string           `json:"name"`
-	Changed bool             `json:"changed"`
-	Failed  bool             `json:"failed"`
-	Msg     string           `json:"msg,omitempty"`
-	Actions []reconcile.Verb `json:"actions"`
-	Diff    textDiff         `json:"diff"`
-	State   reconcile.State  `json:"state,omitempty"`
-	Sync    reconcile.Sync   `json:"sync,omitempty"`
-	Reason  string           `json:"reason,omitempty"`
+	Name    string      `json:"name"`
+	Changed bool        `json:"changed"`
+	Failed  bool        `json:"failed"`
+	Msg     string      `json:"msg,omitempty"`
+	Actions []plan.Verb `json:"actions"`
+	Diff    textDiff    `json:"diff"`
+	State   view.State  `json:"state,omitempty"`
+	Sync    view.Sync   `json:"sync,omitempty"`
+	Reason  string      `json:"reason,omitempty"`
 }
 
 // textDiff is what differs, a field a line; values that may be secrets are hidden.
@@ -137,7 +139,7 @@ type textDiff struct {
 	After  string `json:"after"`
 }
 
-func diffOf(changes []reconcile.Change) textDiff {
+func diffOf(changes []plan.Change) textDiff {
 	var before, after strings.Builder
 	line := func(w io.Writer, path, value string) {
 		if value != "" {
@@ -163,13 +165,13 @@ func resultJSON(r reconcile.Result) resultView {
 			State: c.State, Sync: c.Sync, Reason: c.Reason, Msg: c.Note,
 		}
 		if e.Actions == nil {
-			e.Actions = []reconcile.Verb{}
+			e.Actions = []plan.Verb{}
 		}
 		switch {
 		case c.Error != "":
 			e.Msg = c.Error
 			notes = append(notes, c.Name+": "+c.Error)
-		case c.Sync == reconcile.Held:
+		case c.Sync == view.Held:
 			e.Msg = heldClause(c)
 			notes = append(notes, c.Name+": "+e.Msg)
 		}

@@ -8,14 +8,14 @@ import (
 	"syscall"
 	"testing"
 
-	"stead/reconcile"
+	"stead/reconcile/view"
 )
 
 // badInput is a host on which every container is well, to begin with; each row
 // of the tests breaks one thing and must find all others as they were.
 type badInput struct {
 	*testHost
-	before map[string]reconcile.ContainerView
+	before map[string]view.Container
 	logged []logLine // what the daemon's log must have at the end
 }
 
@@ -23,7 +23,7 @@ type badInput struct {
 type logLine struct{ about, text string }
 
 func newBadInput(t *testing.T) *badInput {
-	return &badInput{testHost: newHost(t), before: map[string]reconcile.ContainerView{}}
+	return &badInput{testHost: newHost(t), before: map[string]view.Container{}}
 }
 
 // begin starts a daemon whose manifest directory is not there: the first fault of
@@ -75,14 +75,14 @@ func (h *badInput) mend(name string) {
 	}
 }
 
-func well(v reconcile.ContainerView) bool {
-	return v.State == reconcile.Running && v.Sync == reconcile.Synced
+func well(v view.Container) bool {
+	return v.State == view.Running && v.Sync == view.Synced
 }
 
 // othersRunOn fails for each container but these that is not as it was.
 func (h *badInput) othersRunOn(but ...string) {
 	h.t.Helper()
-	now := map[string]reconcile.ContainerView{}
+	now := map[string]view.Container{}
 	for _, v := range h.views() {
 		now[v.Name] = v
 	}
@@ -165,11 +165,11 @@ func TestBadManifests(t *testing.T) {
 			h.row(t)
 			file, path := row.name+".yaml", h.manifests+"/"+row.name+".yaml"
 			row.harm(h, file, manifests[row.name])
-			v := h.until(row.name, "in error", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.SyncError })
+			v := h.until(row.name, "in error", func(v view.Container) bool { return v.Sync == view.SyncError })
 			if v.Message != path+row.want || v.Why != file+row.want {
 				t.Errorf("message %q\nwhy %q\nwant %q", v.Message, v.Why, path+row.want)
 			}
-			if v.State != reconcile.Running || v.Pid != h.before[row.name].Pid || v.Reason != reconcile.ReasonInvalidManifest {
+			if v.State != view.Running || v.Pid != h.before[row.name].Pid || v.Reason != view.ReasonInvalidManifest {
 				t.Errorf("it does not run on as process %d: %+v", h.before[row.name].Pid, v)
 			}
 			if c := h.stead("validate", path); c.code != exitInvalid || !strings.HasPrefix(c.err, path+row.want+"\n") {
@@ -195,8 +195,8 @@ func (h *badInput) stolenName(t *testing.T) {
 	thief, held := h.manifests+"/a-thief.yaml", h.manifests+"/held.yaml"
 	want := thief + `:3:18: metadata.name: "held" is taken by ` + held + ":1: one name, one manifest; rename or delete one"
 	h.write("a-thief.yaml", manifest("held", ""))
-	v := h.until(thief, "refused", func(v reconcile.ContainerView) bool { return v.State == reconcile.Invalid })
-	if v.Message != want || v.Sync != reconcile.SyncError || v.Reason != reconcile.ReasonInvalidManifest || v.Pid != 0 {
+	v := h.until(thief, "refused", func(v view.Container) bool { return v.State == view.Invalid })
+	if v.Message != want || v.Sync != view.SyncError || v.Reason != view.ReasonInvalidManifest || v.Pid != 0 {
 		t.Errorf("want %q, got %+v", want, v)
 	}
 	// Who was first is the daemon's to know: validate tells of the second one.
@@ -226,8 +226,8 @@ func (h *badInput) sharedName(t *testing.T) {
 	t.Cleanup(func() { os.RemoveAll(h.manifests + "/twins") }) // the host clears one level
 	a, b := h.manifests+"/twins/a.yaml", h.manifests+"/twins/b.yaml"
 	want := a + `:3:18: metadata.name: "twin" is declared by ` + b + ":1 too: one name, one manifest; neither is created until one is renamed or deleted"
-	v := h.until("twin", "refused", func(v reconcile.ContainerView) bool { return v.State == reconcile.Invalid })
-	if v.Message != want || v.Sync != reconcile.SyncError || v.Reason != reconcile.ReasonInvalidManifest || v.Pid != 0 {
+	v := h.until("twin", "refused", func(v view.Container) bool { return v.State == view.Invalid })
+	if v.Message != want || v.Sync != view.SyncError || v.Reason != view.ReasonInvalidManifest || v.Pid != 0 {
 		t.Errorf("want %q, got %+v", want, v)
 	}
 	if c := h.stead("validate", h.manifests+"/twins"); c.code != exitInvalid || !strings.HasPrefix(c.err, b+`:3:18: metadata.name: "twin" is taken by `+a+":1: ") {
@@ -253,17 +253,17 @@ func (h *badInput) slowWriter(t *testing.T) {
 	}
 	defer f.Close()
 	better := strings.Replace(manifest("slow", limited), "64Mi", "80Mi", 1)
-	v := h.until("slow", "waiting for the writer", func(v reconcile.ContainerView) bool {
-		if v.Pid != h.before["slow"].Pid || v.State != reconcile.Running {
+	v := h.until("slow", "waiting for the writer", func(v view.Container) bool {
+		if v.Pid != h.before["slow"].Pid || v.State != view.Running {
 			t.Fatalf("it does not run on: %+v", v)
 		}
 		if len(better) > 1 { // drop by drop
 			write(t, f, better[:1])
 			better = better[1:]
 		}
-		return v.Reason == reconcile.ReasonWaitingForWriter
+		return v.Reason == view.ReasonWaitingForWriter
 	})
-	if v.Sync != reconcile.OutOfSync || v.Why != "waiting for the writer of slow.yaml" || v.Message != v.Why {
+	if v.Sync != view.OutOfSync || v.Why != "waiting for the writer of slow.yaml" || v.Message != v.Why {
 		t.Errorf("%+v", v)
 	}
 	if c := h.stead("validate"); c.code != exitInvalid || !strings.Contains(c.err, path+": somebody has it open for writing\n") {
@@ -275,7 +275,7 @@ func (h *badInput) slowWriter(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	h.until("slow", "as declared, with the new limit", func(v reconcile.ContainerView) bool {
+	h.until("slow", "as declared, with the new limit", func(v view.Container) bool {
 		return well(v) && v.Pid == h.before["slow"].Pid && h.limit(t, "slow") == 80<<20
 	})
 	h.othersRunOn()
@@ -288,8 +288,8 @@ func (h *badInput) lostDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, before := range h.before {
-		v := h.until(name, "held", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.Held })
-		if v.State != reconcile.Running || v.Pid != before.Pid || v.Reason != reconcile.ReasonRemovalHeld ||
+		v := h.until(name, "held", func(v view.Container) bool { return v.Sync == view.Held })
+		if v.State != view.Running || v.Pid != before.Pid || v.Reason != view.ReasonRemovalHeld ||
 			!strings.HasPrefix(v.Message, "directory "+h.manifests+" is missing") {
 			t.Errorf("it does not run on as process %d: %+v", before.Pid, v)
 		}

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"stead/reconcile"
+	"stead/reconcile/view"
 	"stead/runtime/status"
 )
 
@@ -59,8 +59,8 @@ func TestBadStarts(t *testing.T) {
 			h.row(t)
 			file, path := row.name+".yaml", h.manifests+"/"+row.name+".yaml"
 			h.write(file, strings.Replace(row.good, row.old, row.new, 1))
-			v := h.until(row.name, "refused", func(v reconcile.ContainerView) bool { return strings.Contains(v.Message, row.want) })
-			if v.State != reconcile.Running || v.Pid != h.before[row.name].Pid || v.Sync != reconcile.SyncError {
+			v := h.until(row.name, "refused", func(v view.Container) bool { return strings.Contains(v.Message, row.want) })
+			if v.State != view.Running || v.Pid != h.before[row.name].Pid || v.Sync != view.SyncError {
 				t.Errorf("it does not run on as process %d: %+v", h.before[row.name].Pid, v)
 			}
 			if c := h.stead("validate", path); c.code != 0 {

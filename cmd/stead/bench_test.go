@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"stead/reconcile"
+	"stead/reconcile/view"
 )
 
 // figure prints one line of the table that runtime/bench/run.sh assembles.
@@ -145,10 +145,10 @@ func TestBench(t *testing.T) {
 	h.endDaemon(syscall.SIGTERM)
 }
 
-func ms(d time.Duration) float64               { return float64(d.Microseconds()) / 1000 }
-func per(now, then, n int) float64             { return float64(now-then) / float64(n) }
-func share(used, of time.Duration) float64     { return 100 * float64(used) / float64(of) }
-func isRunning(v reconcile.ContainerView) bool { return v.State == reconcile.Running }
+func ms(d time.Duration) float64           { return float64(d.Microseconds()) / 1000 }
+func per(now, then, n int) float64         { return float64(now-then) / float64(n) }
+func share(used, of time.Duration) float64 { return 100 * float64(used) / float64(of) }
+func isRunning(v view.Container) bool      { return v.State == view.Running }
 
 func (h *testHost) keeperOf() int {
 	for _, pid := range h.processes() {

@@ -16,6 +16,7 @@ import (
 
 	"stead/reconcile"
 	"stead/reconcile/events"
+	"stead/reconcile/view"
 )
 
 // The tests of this file have the real clients write into a manifest directory
@@ -156,13 +157,13 @@ func TestGit(t *testing.T) {
 	before := h.until("web", "running", running)
 	h.sh(work, "sed -i s/50/70/ web.yaml; git commit -qam theirs; git push -q")
 	h.sh(h.manifests, "sed -i s/50/80/ web.yaml; git commit -qam ours; ! git pull -q --no-rebase 2>/dev/null; grep -q '<<<<<<<' web.yaml")
-	h.until("web", "in error", func(v reconcile.ContainerView) bool {
-		return v.Sync == reconcile.SyncError && strings.Contains(v.Why, "merge conflict") && v.Pid == before.Pid
+	h.until("web", "in error", func(v view.Container) bool {
+		return v.Sync == view.SyncError && strings.Contains(v.Why, "merge conflict") && v.Pid == before.Pid
 	})
 	// What was applied between the commit and the conflict, if anything was seen of
 	// it, is "ours"; the conflict changes nothing.
 	h.sh(h.manifests, "git checkout -q --theirs web.yaml; git add -A; git commit -qm merged")
-	v := h.until("web", "merged", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.Synced })
+	v := h.until("web", "merged", func(v view.Container) bool { return v.Sync == view.Synced })
 	if v.Pid != before.Pid {
 		t.Errorf("a merge conflict restarted it: %+v", v)
 	}

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"stead/reconcile"
 	"stead/reconcile/source"
+	"stead/reconcile/view"
 )
 
 const configHead = "apiVersion: stead/v1\nkind: Config\n"
@@ -117,7 +117,7 @@ func TestReloadOfTheConfiguration(t *testing.T) {
 	h.write("a.yaml", manifest("a", "  suspend: true\n  hosts: [web-1]\n"))
 	writeFile(t, second+"/b.yaml", manifest("b", "  suspend: true\n  env: {H: '${stead.host}'}\n"))
 	h.startDaemon()
-	h.until("a", "there", func(reconcile.ContainerView) bool { return true })
+	h.until("a", "there", func(view.Container) bool { return true })
 
 	writeFile(t, config, configHead+"manifests: [m]\n")
 	if c := h.stead("ps"); c.code != exitUsage {
@@ -137,7 +137,7 @@ func TestReloadOfTheConfiguration(t *testing.T) {
 		t.Errorf("plan with a newer file than the daemon's: %+v", c)
 	}
 	h.ok("reload")
-	h.until("b", "there", func(v reconcile.ContainerView) bool { return v.State == reconcile.Stopped })
+	h.until("b", "there", func(v view.Container) bool { return v.State == view.Stopped })
 	h.ok("apply")
 
 	writeFile(t, config, configHead+"manifests: ["+h.manifests+", "+second+"]\nhostName: web-2\nids: {first: 1000000, count: 655360}\n")
@@ -148,11 +148,11 @@ func TestReloadOfTheConfiguration(t *testing.T) {
 	if out := h.ok("inspect", "c"); !strings.Contains(out, `"host": 1000000,`) {
 		t.Errorf("c's ids are not those of the new configuration: %s", out)
 	}
-	v := h.until("a", "held", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.Held })
+	v := h.until("a", "held", func(v view.Container) bool { return v.Sync == view.Held })
 	if !strings.Contains(v.Why, "this host's name is web-2 now, which its hosts don't match") {
 		t.Errorf("%+v", v)
 	}
-	h.until("b", "of the new name", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.Synced })
+	h.until("b", "of the new name", func(v view.Container) bool { return v.Sync == view.Synced })
 	if log := h.endDaemon(syscall.SIGTERM); !strings.Contains(log, "the configuration stays as it was") {
 		t.Error("the log does not say that the old configuration holds")
 	}

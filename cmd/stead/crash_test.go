@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"stead/reconcile"
+	"stead/reconcile/view"
 	"stead/runtime/cgroup"
 	"stead/runtime/keeper"
 
@@ -68,10 +68,10 @@ func ending(text string) string {
 	return strings.Replace(text, "while :; do sleep 1000 & wait; done", "exit 0", 1)
 }
 
-func untilRuns(h *testHost) { h.until("job", "running as declared", isSettled(reconcile.Running)) }
+func untilRuns(h *testHost) { h.until("job", "running as declared", isSettled(view.Running)) }
 
-func isSettled(s reconcile.State) func(reconcile.ContainerView) bool {
-	return func(v reconcile.ContainerView) bool { return v.State == s && v.Sync == reconcile.Synced }
+func isSettled(s view.State) func(view.Container) bool {
+	return func(v view.Container) bool { return v.State == s && v.Sync == view.Synced }
 }
 
 func operations() []operation {
@@ -84,7 +84,7 @@ func operations() []operation {
 			return 1
 		}},
 		{"stop", stopping, made, func(h *testHost) { go h.command("stop", "job").Run() }, func(h *testHost) int {
-			h.until("job", "stopped", isSettled(reconcile.Stopped))
+			h.until("job", "stopped", isSettled(view.Stopped))
 			return 1
 		}},
 		{"update", []string{"update-limits-set"}, made, func(h *testHost) { h.write("job.yaml", text(h, 0, "96Mi")) }, func(h *testHost) int {
@@ -107,10 +107,10 @@ func operations() []operation {
 			}},
 		{"rerun", []string{"restart-stopped", "restart-facts-written", "start-recorded", "start-old-forgotten", "start-cgroup-made"}, func(h *testHost) {
 			h.write("job.yaml", ending(text(h, 0, "64Mi")))
-			h.until("job", "completed", isSettled(reconcile.Completed))
+			h.until("job", "completed", isSettled(view.Completed))
 		}, func(h *testHost) { h.write("job.yaml", ending(text(h, 1, "64Mi"))) }, func(h *testHost) int {
 			h.runs("job", 2)
-			h.until("job", "completed", isSettled(reconcile.Completed))
+			h.until("job", "completed", isSettled(view.Completed))
 			return 2
 		}},
 		{"remove", append([]string{"remove-stopped", "remove-cgroup-gone", "remove-put-away"}, stopping...), made, func(h *testHost) {
@@ -148,7 +148,7 @@ func crash(t *testing.T, o operation, point, who string) {
 	os.Mkdir(h.dir+"/count", 0o777)
 	h.write("neighbour.yaml", strings.ReplaceAll(strings.ReplaceAll(text(h, 0, "64Mi"), "name: job", "name: neighbour"), "/count/job", "/count/neighbour"))
 	h.startDaemon()
-	neighbour := h.until("neighbour", "running", isSettled(reconcile.Running))
+	neighbour := h.until("neighbour", "running", isSettled(view.Running))
 	o.before(h)
 
 	daemon, holder := h.daemon.Process.Pid, h.keeperPid()
@@ -170,7 +170,7 @@ func crash(t *testing.T, o operation, point, who string) {
 			t.Errorf("%s ran %d times, want %d", name, got, want)
 		}
 	}
-	if now := h.until("neighbour", "running", isSettled(reconcile.Running)); now.Pid != neighbour.Pid {
+	if now := h.until("neighbour", "running", isSettled(view.Running)); now.Pid != neighbour.Pid {
 		t.Errorf("the neighbour's pid was %d and is %d", neighbour.Pid, now.Pid)
 	}
 	h.keeperPid() // another one is up, where it was killed

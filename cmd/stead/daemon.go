@@ -17,6 +17,7 @@ import (
 	"stead/reconcile/control"
 	"stead/reconcile/events"
 	"stead/reconcile/source"
+	"stead/reconcile/view"
 	"stead/runtime"
 	"stead/runtime/status"
 	"stead/runtime/store"
@@ -82,9 +83,9 @@ func (d *daemon) run(ctx context.Context) error {
 		d.log.Warn("ends of commands may be told a second time", "error", err)
 	}
 	d.src = d.source(d.log)
-	d.engine = &reconcile.Engine{
-		Source: d.src, Runtime: engineRuntime{d.rt}, Log: d.log, Settle: d.settle, Retention: d.retention, Record: journal.Record, Exits: exits,
-	}
+	d.engine = d.app.engine(d.rt)
+	d.engine.Source, d.engine.Log, d.engine.Retention = d.src, d.log, d.retention
+	d.engine.Record, d.engine.Exits = journal.Record, exits
 	defer d.limitEnd(ctx)()
 	err = d.serve(ctx, socket)
 	if ctx.Err() != nil {
@@ -268,10 +269,10 @@ func (d *daemon) stopAll(ctx context.Context, ended error) error {
 }
 
 // summary is the host in a line.
-func summary(r reconcile.Report) string {
+func summary(r view.Report) string {
 	running := 0
 	for _, c := range r.Containers {
-		if c.State == reconcile.Running {
+		if c.State == view.Running {
 			running++
 		}
 	}
@@ -281,7 +282,7 @@ func summary(r reconcile.Report) string {
 	}
 	removals := 0
 	for _, h := range r.Held {
-		if h.Reason == reconcile.ReasonRemovalHeld {
+		if h.Reason == view.ReasonRemovalHeld {
 			removals++
 		}
 	}

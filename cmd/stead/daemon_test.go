@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"stead/reconcile"
+	"stead/reconcile/view"
 )
 
 // manifest is a container that runs until it is told to end.
@@ -24,7 +24,7 @@ spec:
 %s`, name, more)
 }
 
-func running(v reconcile.ContainerView) bool { return v.State == reconcile.Running }
+func running(v view.Container) bool { return v.State == view.Running }
 
 // The life of a host: what is dropped in comes up, what is edited changes, what
 // is broken harms nothing, what is deleted goes, and the daemon may die.
@@ -35,7 +35,7 @@ func TestDaemon(t *testing.T) {
 	h.startDaemon()
 	h.ok("wait", "--for=running", "--timeout=60s", "a", "b")
 	a, b := h.until("a", "running", running), h.until("b", "running", running)
-	if a.Pid == 0 || !a.Ready || a.Sync != reconcile.Synced || a.Manifest != h.manifests+"/a.yaml" || a.StartedAt.IsZero() {
+	if a.Pid == 0 || !a.Ready || a.Sync != view.Synced || a.Manifest != h.manifests+"/a.yaml" || a.StartedAt.IsZero() {
 		t.Errorf("ps tells of a: %+v", a)
 	}
 
@@ -66,8 +66,8 @@ func TestDaemon(t *testing.T) {
 	t.Run("a broken manifest harms nothing", func(t *testing.T) {
 		h.within(t)
 		h.write("a.yaml", manifest("a", "  resources: {memory: 96M}\n"))
-		v := h.until("a", "in error", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.SyncError })
-		if v.Pid != a.Pid || v.Reason != reconcile.ReasonInvalidManifest || !strings.Contains(v.Why, "a.yaml:8:23: spec.resources.memory") {
+		v := h.until("a", "in error", func(v view.Container) bool { return v.Sync == view.SyncError })
+		if v.Pid != a.Pid || v.Reason != view.ReasonInvalidManifest || !strings.Contains(v.Why, "a.yaml:8:23: spec.resources.memory") {
 			t.Errorf("%+v", v)
 		}
 		if c := h.stead("apply"); c.code != exitInvalid {
@@ -77,7 +77,7 @@ func TestDaemon(t *testing.T) {
 			t.Errorf("status: %+v", c)
 		}
 		h.write("a.yaml", manifest("a", "  resources: {memory: 96Mi}\n"))
-		h.until("a", "synced", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.Synced && v.Pid == a.Pid })
+		h.until("a", "synced", func(v view.Container) bool { return v.Sync == view.Synced && v.Pid == a.Pid })
 	})
 	t.Run("a deleted manifest takes its container away", func(t *testing.T) {
 		h.within(t)
@@ -119,7 +119,7 @@ func TestDaemon(t *testing.T) {
 		if c := h.stead("apply"); c.code != exitHeld || !strings.Contains(c.err, "stead apply --confirm-removal=a") {
 			t.Errorf("%+v", c)
 		}
-		if v := h.until("a", "held", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.Held }); v.Pid != a.Pid {
+		if v := h.until("a", "held", func(v view.Container) bool { return v.Sync == view.Held }); v.Pid != a.Pid {
 			t.Errorf("%+v", v)
 		}
 		os.Rename(h.dir+"/a.yaml", h.manifests+"/a.yaml")
@@ -136,7 +136,7 @@ func TestDaemon(t *testing.T) {
 			t.Errorf("processes %v are left\n%s", left, log)
 		}
 		h.startDaemon() // and the next one starts them again
-		h.until("a", "running", func(v reconcile.ContainerView) bool { return running(v) && v.Pid != a.Pid })
+		h.until("a", "running", func(v view.Container) bool { return running(v) && v.Pid != a.Pid })
 	})
 }
 
@@ -180,7 +180,7 @@ func TestWithoutDaemon(t *testing.T) {
 	}
 	h.ok("stop", "a")
 	v := h.views()[0]
-	if v.State != reconcile.Stopped || v.Reason != reconcile.ReasonStoppedByAdmin {
+	if v.State != view.Stopped || v.Reason != view.ReasonStoppedByAdmin {
 		t.Errorf("stopped: %+v", v)
 	}
 	if left := h.processes(); len(left) > 0 {

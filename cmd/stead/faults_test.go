@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"stead/reconcile"
+	"stead/reconcile/view"
 	"stead/runtime/status"
 )
 
@@ -41,11 +41,11 @@ func TestBrokenManifests(t *testing.T) {
 			if test.file != "victim.yaml" {
 				row = h.manifests + "/" + test.file // who holds the name is as declared
 			}
-			h.until(row, "in error: "+test.why, func(v reconcile.ContainerView) bool {
-				return v.Sync == reconcile.SyncError && strings.Contains(v.Why, test.why)
+			h.until(row, "in error: "+test.why, func(v view.Container) bool {
+				return v.Sync == view.SyncError && strings.Contains(v.Why, test.why)
 			})
-			v := h.until("victim", "there", func(reconcile.ContainerView) bool { return true })
-			if v.Pid != victim.Pid || v.State != reconcile.Running {
+			v := h.until("victim", "there", func(view.Container) bool { return true })
+			if v.Pid != victim.Pid || v.State != view.Running {
 				t.Errorf("it does not run on: %+v", v)
 			}
 			if c := h.stead("validate"); c.code != exitInvalid || !strings.Contains(c.err, test.why) {
@@ -58,10 +58,10 @@ func TestBrokenManifests(t *testing.T) {
 				os.Remove(h.manifests + "/" + test.file)
 			}
 			h.write("victim.yaml", good)
-			h.until("victim", "as declared again", func(v reconcile.ContainerView) bool {
-				return v.Sync == reconcile.Synced && v.Pid == victim.Pid
+			h.until("victim", "as declared again", func(v view.Container) bool {
+				return v.Sync == view.Synced && v.Pid == victim.Pid
 			})
-			if v := h.until("bystander", "running", running); v.Pid != bystander.Pid || v.Sync != reconcile.Synced {
+			if v := h.until("bystander", "running", running); v.Pid != bystander.Pid || v.Sync != view.Synced {
 				t.Errorf("a bystander was touched: %+v", v)
 			}
 		})
@@ -76,15 +76,15 @@ func TestBrokenManifests(t *testing.T) {
 		if _, err := f.WriteString(better[:100]); err != nil {
 			t.Fatal(err)
 		}
-		h.until("victim", "waiting for the writer", func(v reconcile.ContainerView) bool {
-			return v.Reason == reconcile.ReasonWaitingForWriter && v.Pid == victim.Pid
+		h.until("victim", "waiting for the writer", func(v view.Container) bool {
+			return v.Reason == view.ReasonWaitingForWriter && v.Pid == victim.Pid
 		})
 		if _, err := f.WriteString(better[100:]); err != nil {
 			t.Fatal(err)
 		}
 		f.Close()
-		h.until("victim", "as declared again", func(v reconcile.ContainerView) bool {
-			return v.Sync == reconcile.Synced && v.Pid == victim.Pid && h.limit(t, "victim") == 80<<20
+		h.until("victim", "as declared again", func(v view.Container) bool {
+			return v.Sync == view.Synced && v.Pid == victim.Pid && h.limit(t, "victim") == 80<<20
 		})
 	})
 	log := h.endDaemon(syscall.SIGTERM)
@@ -128,12 +128,12 @@ func TestStartsThatFail(t *testing.T) {
 	}
 	h.startDaemon()
 	for _, f := range faults {
-		v := h.until(f.name, "in back-off: "+f.reason, func(v reconcile.ContainerView) bool { return v.State == reconcile.BackOff && v.Reason == f.reason })
+		v := h.until(f.name, "in back-off: "+f.reason, func(v view.Container) bool { return v.State == view.BackOff && v.Reason == f.reason })
 		if !strings.Contains(v.Why, f.why) || !strings.Contains(v.Why, "next start in") {
 			t.Errorf("%s: why %q, want %q", f.name, v.Why, f.why)
 		}
 	}
-	if v := h.until("bystander", "running", running); v.Sync != reconcile.Synced || v.Restarts != 0 {
+	if v := h.until("bystander", "running", running); v.Sync != view.Synced || v.Restarts != 0 {
 		t.Errorf("a bystander was touched: %+v", v)
 	}
 	if after, _ := os.ReadFile("/etc/passwd"); string(after) != string(before) {
@@ -169,7 +169,7 @@ func TestMissingDirectory(t *testing.T) {
 	if err := os.Rename(h.manifests, away); err != nil {
 		t.Fatal(err)
 	}
-	v := h.until("a", "held", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.Held })
+	v := h.until("a", "held", func(v view.Container) bool { return v.Sync == view.Held })
 	if v.Pid != a.Pid || !strings.Contains(v.Why, "directory "+h.manifests+" is missing") {
 		t.Errorf("%+v", v)
 	}
@@ -180,5 +180,5 @@ func TestMissingDirectory(t *testing.T) {
 	if err := os.Rename(away, h.manifests); err != nil {
 		t.Fatal(err)
 	}
-	h.until("a", "as declared again", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.Synced && v.Pid == a.Pid })
+	h.until("a", "as declared again", func(v view.Container) bool { return v.Sync == view.Synced && v.Pid == a.Pid })
 }

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"stead/reconcile"
 	"stead/reconcile/events"
+	"stead/reconcile/view"
 	"stead/runtime/roottest"
 )
 
@@ -21,7 +21,7 @@ func TestHold(t *testing.T) {
 	h := newHost(t)
 	h.write("web.yaml", manifest("web", ""))
 	h.startDaemon()
-	before := h.until("web", "running", func(v reconcile.ContainerView) bool { return v.State == reconcile.Running })
+	before := h.until("web", "running", func(v view.Container) bool { return v.State == view.Running })
 	if c := h.stead("hold", "wbe"); c.code != exitMissing {
 		t.Errorf("hold of a mistyped name: %+v", c)
 	}
@@ -30,12 +30,12 @@ func TestHold(t *testing.T) {
 	}
 	h.ok("hold", "web", "--reason", "surgery")
 	h.write("web.yaml", manifest("web", "  env: {KEY: other}\n"))
-	h.until("web", "held", func(v reconcile.ContainerView) bool {
-		return v.Sync == reconcile.Held && v.Reason == reconcile.ReasonOnHold
+	h.until("web", "held", func(v view.Container) bool {
+		return v.Sync == view.Held && v.Reason == view.ReasonOnHold
 	})
 	h.endDaemon(syscall.SIGKILL)
 	h.startDaemon()
-	if v := h.until("web", "held after a restart", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.Held }); v.Pid != before.Pid {
+	if v := h.until("web", "held after a restart", func(v view.Container) bool { return v.Sync == view.Held }); v.Pid != before.Pid {
 		t.Errorf("its process is another: %+v", v)
 	}
 	if c := h.stead("apply"); c.code != exitHeld || !strings.Contains(c.err, "surgery; end it with stead release web") {
@@ -48,8 +48,8 @@ func TestHold(t *testing.T) {
 		t.Errorf("status: %+v", c)
 	}
 	h.ok("release", "web")
-	h.until("web", "up to date", func(v reconcile.ContainerView) bool {
-		return v.Sync == reconcile.Synced && v.Pid != before.Pid && v.Pid != 0
+	h.until("web", "up to date", func(v view.Container) bool {
+		return v.Sync == view.Synced && v.Pid != before.Pid && v.Pid != 0
 	})
 	for name, want := range map[string]call{
 		"web": {exitFailure, "", "stead: release web: it is not on hold\n"},
@@ -132,7 +132,7 @@ func TestEvents(t *testing.T) {
 	if _, err := open.WriteString("go\n"); err != nil { // it ends with no daemon there
 		t.Fatal(err)
 	}
-	h.until("job", "ended", func(v reconcile.ContainerView) bool { return v.State == reconcile.Failed })
+	h.until("job", "ended", func(v view.Container) bool { return v.State == view.Failed })
 	h.startDaemon()
 	want(events.Started, "")
 	if e := next(); e.Type != events.Exited || e.ExitCode == nil || *e.ExitCode != 7 {

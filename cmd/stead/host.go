@@ -15,8 +15,8 @@ import (
 	"stead/reconcile/control"
 	"stead/reconcile/events"
 	"stead/reconcile/source"
+	"stead/reconcile/view"
 	"stead/runtime"
-	"stead/runtime/status"
 	"stead/runtime/store"
 	"stead/spec"
 
@@ -147,8 +147,9 @@ func (a *app) forChange(ctx context.Context) (*host, error) {
 		}
 		return err
 	}
-	// What fails is told by the verb: the loop's own log would say it twice.
-	return &host{Controller: &reconcile.Engine{Source: a.source(nil), Runtime: engineRuntime{rt}, Settle: a.settle, Record: record}, close: func(ctx context.Context) error {
+	engine := a.engine(rt) // without a log: what fails is told by the verb
+	engine.Record = record
+	return &host{Controller: engine, close: func(ctx context.Context) error {
 		defer unlock()
 		defer rt.Close()
 		defer journal.Close()
@@ -166,14 +167,14 @@ func (a *app) forReading(ctx context.Context) (*host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", a.stateDir, err)
 	}
-	return &host{Controller: &reconcile.Engine{Source: a.source(nil), Runtime: engineRuntime{rt}, Settle: a.settle}, close: func(context.Context) error {
+	return &host{Controller: a.engine(rt), close: func(context.Context) error {
 		rt.Close()
 		return nil
 	}}, nil
 }
 
 // status is what is known about this host now.
-func (a *app) status(ctx context.Context) (r reconcile.Report, daemon bool, err error) {
+func (a *app) status(ctx context.Context) (r view.Report, daemon bool, err error) {
 	h, err := a.forReading(ctx)
 	if err != nil {
 		return r, false, err
@@ -183,20 +184,10 @@ func (a *app) status(ctx context.Context) (r reconcile.Report, daemon bool, err 
 	return r, h.daemon, err
 }
 
-// engineRuntime is what the engine asks: the runtime and its stores in one.
-type engineRuntime struct{ *runtime.Runtime }
-
-func (r engineRuntime) Holds() *status.Holds { return r.Runtime.Holds.Holds() }
-func (r engineRuntime) Hold(names []string, reason string) error {
-	return r.Runtime.Holds.Hold(names, reason)
-}
-func (r engineRuntime) Release(names []string) error { return r.Runtime.Holds.Release(names) }
-func (r engineRuntime) HoldRemovals(why map[string]string) error {
-	return r.Runtime.Holds.HoldRemovals(why)
-}
-func (r engineRuntime) Purge(ctx context.Context, name string) ([]string, error) {
-	return r.Runtime.Removed.Purge(ctx, name)
-}
-func (r engineRuntime) Expire(ctx context.Context, retention time.Duration) ([]string, error) {
-	return r.Runtime.Removed.Expire(ctx, retention)
+// engine returns the engine of this host.
+func (a *app) engine(rt *runtime.Runtime) *reconcile.Engine {
+	return &reconcile.Engine{
+		Source: a.source(nil), Observer: rt, Containers: rt, Holds: rt.Holds, Removed: rt.Removed,
+		Settle: a.settle, Warnings: runtime.Exposed,
+	}
 }

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"stead/reconcile"
+	"stead/reconcile/view"
 	"stead/runtime/roottest"
 )
 
@@ -131,9 +131,9 @@ func (h *testHost) write(name, text string) {
 	}
 }
 
-func (h *testHost) views() []reconcile.ContainerView {
+func (h *testHost) views() []view.Container {
 	h.t.Helper()
-	var views []reconcile.ContainerView
+	var views []view.Container
 	if err := json.Unmarshal([]byte(h.ok("ps", "-o", "json")), &views); err != nil {
 		h.t.Fatal(err)
 	}
@@ -141,9 +141,9 @@ func (h *testHost) views() []reconcile.ContainerView {
 }
 
 // until waits for a container to be as told and returns its view.
-func (h *testHost) until(name, what string, is func(reconcile.ContainerView) bool) reconcile.ContainerView {
+func (h *testHost) until(name, what string, is func(view.Container) bool) view.Container {
 	h.t.Helper()
-	var last []reconcile.ContainerView
+	var last []view.Container
 	for end := time.Now().Add(roottest.Patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		last = h.views()
 		for _, v := range last {
@@ -153,7 +153,7 @@ func (h *testHost) until(name, what string, is func(reconcile.ContainerView) boo
 		}
 	}
 	h.t.Fatalf("%s: not %s: %+v\n%s", name, what, last, h.endDaemon(syscall.SIGKILL))
-	return reconcile.ContainerView{}
+	return view.Container{}
 }
 
 // untilLogged waits until a text is in a container's output.

@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 
-	"stead/reconcile"
+	"stead/reconcile/view"
 	"stead/runtime"
 	"stead/runtime/cgroup"
 	"stead/runtime/status"
@@ -60,15 +60,15 @@ values of its environment are hidden, as they may be secrets.`,
 
 // inspectView is a container in full. It only ever grows fields.
 type inspectView struct {
-	APIVersion string                  `json:"apiVersion"`
-	Status     reconcile.ContainerView `json:"status"`
-	Manifest   *spec.Container         `json:"manifest"` // as applied; null before the first time
-	Unapplied  []status.Unapplied      `json:"unapplied,omitempty"`
-	Drift      status.Differences      `json:"drift,omitempty"`
-	Paths      *pathsView              `json:"paths,omitempty"`
-	Cgroups    []string                `json:"cgroups"`
-	Usage      *cgroup.Usage           `json:"usage,omitempty"` // of a running container; sizes in bytes, times in seconds
-	IDs        *idsView                `json:"ids,omitempty"`
+	APIVersion string             `json:"apiVersion"`
+	Status     view.Container     `json:"status"`
+	Manifest   *spec.Container    `json:"manifest"` // as applied; null before the first time
+	Unapplied  []status.Unapplied `json:"unapplied,omitempty"`
+	Drift      status.Differences `json:"drift,omitempty"`
+	Paths      *pathsView         `json:"paths,omitempty"`
+	Cgroups    []string           `json:"cgroups"`
+	Usage      *cgroup.Usage      `json:"usage,omitempty"` // of a running container; sizes in bytes, times in seconds
+	IDs        *idsView           `json:"ids,omitempty"`
 }
 
 type pathsView struct {

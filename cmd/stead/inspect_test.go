@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"stead/reconcile"
+	"stead/reconcile/view"
 )
 
 // What a container uses is in inspect while it runs; one that was killed for
@@ -17,7 +17,7 @@ func TestInspectUsage(t *testing.T) {
 		"command: [sh, -c, '", "command: [tail, /dev/zero] # ['", 1))
 	h.startDaemon()
 	h.until("a", "running", running)
-	failed := h.until("greedy", "failed", func(v reconcile.ContainerView) bool { return v.State == reconcile.Failed })
+	failed := h.until("greedy", "failed", func(v view.Container) bool { return v.State == view.Failed })
 	if want := "killed at its memory limit of 16Mi"; failed.Reason != "OOMKilled" || !strings.Contains(failed.Message, want) {
 		t.Errorf("ps tells %q, %q; want %q", failed.Reason, failed.Message, want)
 	}

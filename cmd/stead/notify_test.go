@@ -8,8 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"stead/reconcile"
-
+	"stead/reconcile/view"
 	"stead/runtime/roottest"
 )
 
@@ -78,7 +77,7 @@ func TestEndsInTheMiddle(t *testing.T) {
 	if err := stop.Start(); err != nil {
 		t.Fatal(err)
 	}
-	h.until("deaf", "stopping", func(v reconcile.ContainerView) bool { return v.State == "Stopping" })
+	h.until("deaf", "stopping", func(v view.Container) bool { return v.State == "Stopping" })
 	began := time.Now()
 	h.endDaemon(syscall.SIGTERM)
 	if took := time.Since(began); took > 2*time.Second {
@@ -88,5 +87,5 @@ func TestEndsInTheMiddle(t *testing.T) {
 		t.Error("the verb that asked for the stop was told that it is done")
 	}
 	h.startDaemon()
-	h.until("deaf", "stopped", func(v reconcile.ContainerView) bool { return v.State == "Stopped" && v.Reason == "StoppedByAdmin" })
+	h.until("deaf", "stopped", func(v view.Container) bool { return v.State == "Stopped" && v.Reason == "StoppedByAdmin" })
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"stead/reconcile"
+	"stead/reconcile/plan"
 	"stead/reconcile/source"
 	"stead/runtime"
 	"stead/runtime/status"
@@ -38,7 +39,7 @@ of one directory to those of another would do where the first are in effect:
 			if err := oneOf("output", output, "text", "json"); err != nil {
 				return err
 			}
-			var p reconcile.Plan
+			var p plan.Plan
 			var err error
 			if from == nil {
 				p, err = a.plan(cmd.Context())
@@ -57,20 +58,20 @@ of one directory to those of another would do where the first are in effect:
 }
 
 // planOffline is the plan of a change between directories.
-func (a *app) planOffline(from []string) (reconcile.Plan, error) {
+func (a *app) planOffline(from []string) (plan.Plan, error) {
 	if a.given.manifests == nil {
-		return reconcile.Plan{}, exitWith(exitUsage, "--from wants --manifests too: the directory of the manifests as they will be")
+		return plan.Plan{}, exitWith(exitUsage, "--from wants --manifests too: the directory of the manifests as they will be")
 	}
 	for i := range from {
 		if err := absolute(&from[i]); err != nil {
-			return reconcile.Plan{}, err
+			return plan.Plan{}, err
 		}
 	}
 	for _, dir := range slices.Concat(from, a.manifests) {
 		if info, err := os.Stat(dir); err != nil {
-			return reconcile.Plan{}, exitWith(exitUsage, "%w", err)
+			return plan.Plan{}, exitWith(exitUsage, "%w", err)
 		} else if !info.IsDir() {
-			return reconcile.Plan{}, exitWith(exitUsage, "%s: want a directory", dir)
+			return plan.Plan{}, exitWith(exitUsage, "%s: want a directory", dir)
 		}
 	}
 	read := func(dirs []string) *source.Reading {
@@ -83,27 +84,27 @@ func (a *app) planOffline(from []string) (reconcile.Plan, error) {
 	return p, nil
 }
 
-func (a *app) plan(ctx context.Context) (reconcile.Plan, error) {
+func (a *app) plan(ctx context.Context) (plan.Plan, error) {
 	h, err := a.dial(ctx)
 	if h != nil {
 		return h.Plan(ctx)
 	}
 	if err != nil && !errors.Is(err, fs.ErrPermission) {
-		return reconcile.Plan{}, err
+		return plan.Plan{}, err
 	}
-	e := &reconcile.Engine{Source: a.source(nil), Runtime: nothing{}}
+	e := &reconcile.Engine{Source: a.source(nil), Observer: nothing{}}
 	rt, err := a.open(ctx, runtime.Options{ReadOnly: true, Log: a.log(slog.LevelWarn)})
 	if err != nil {
 		fmt.Fprintf(a.err, "stead: what runs is not known (%s): everything counts as new\n", strings.Join(errorLines(err), "; "))
 	} else {
 		defer rt.Close()
-		e.Runtime = engineRuntime{rt}
+		e = a.engine(rt)
 	}
 	return e.Plan(ctx)
 }
 
 // planned prints a plan and says by the exit code what it holds.
-func (a *app) planned(p reconcile.Plan, output string) error {
+func (a *app) planned(p plan.Plan, output string) error {
 	if output == "json" {
 		if err := printJSON(a.out, planJSON(p)); err != nil {
 			return err
@@ -131,26 +132,26 @@ func (a *app) planned(p reconcile.Plan, output string) error {
 
 // planView is a plan as configuration management wants it.
 type planView struct {
-	APIVersion string           `json:"apiVersion"`
-	Changed    bool             `json:"changed"`
-	Failed     bool             `json:"failed"`
-	Msg        string           `json:"msg"`
-	Containers []planEntry      `json:"containers"`
-	Errors     []string         `json:"errors"`
-	Waits      []reconcile.Wait `json:"waits"`
+	APIVersion string      `json:"apiVersion"`
+	Changed    bool        `json:"changed"`
+	Failed     bool        `json:"failed"`
+	Msg        string      `json:"msg"`
+	Containers []planEntry `json:"containers"`
+	Errors     []string    `json:"errors"`
+	Waits      []plan.Wait `json:"waits"`
 }
 
 type planEntry struct {
-	Name   string         `json:"name"`
-	Action reconcile.Verb `json:"action"`
-	Cause  string         `json:"cause"`
-	Diff   textDiff       `json:"diff"`
+	Name   string    `json:"name"`
+	Action plan.Verb `json:"action"`
+	Cause  string    `json:"cause"`
+	Diff   textDiff  `json:"diff"`
 }
 
-func planJSON(p reconcile.Plan) planView {
+func planJSON(p plan.Plan) planView {
 	v := planView{APIVersion: spec.APIVersion, Changed: len(p.Actions) > 0, Failed: len(p.Errors) > 0,
-		Containers: []planEntry{}, Errors: append([]string{}, p.Errors...), Waits: append([]reconcile.Wait{}, p.Waits...)}
-	for _, list := range [][]reconcile.Action{p.Actions, p.Held} {
+		Containers: []planEntry{}, Errors: append([]string{}, p.Errors...), Waits: append([]plan.Wait{}, p.Waits...)}
+	for _, list := range [][]plan.Action{p.Actions, p.Held} {
 		for _, action := range list {
 			v.Containers = append(v.Containers, planEntry{action.Name, action.Verb, action.Cause, diffOf(action.Changes)})
 		}
@@ -160,7 +161,6 @@ func planJSON(p reconcile.Plan) planView {
 }
 
 // nothing is a host of which nothing is known. It serves plans only.
-type nothing struct{ reconcile.Runtime }
+type nothing struct{ reconcile.Observer }
 
 func (nothing) List() []*status.Status { return nil }
-func (nothing) Holds() *status.Holds   { return &status.Holds{} }

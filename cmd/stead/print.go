@@ -12,7 +12,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"stead/reconcile"
+	"stead/reconcile/view"
 	"stead/spec"
 
 	"golang.org/x/sys/unix"
@@ -88,9 +88,9 @@ func (i indented) Write(b []byte) (int, error) {
 
 // colours are those of the states; what is well has none.
 var colours = map[string]string{
-	string(reconcile.Running): "32", string(reconcile.Failed): "31", string(reconcile.Invalid): "31",
-	string(reconcile.BackOff): "33", string(reconcile.Pending): "33", string(reconcile.Stopping): "33", string(reconcile.Removing): "33",
-	string(reconcile.Held): "33", string(reconcile.OutOfSync): "33", string(reconcile.SyncError): "31",
+	string(view.Running): "32", string(view.Failed): "31", string(view.Invalid): "31",
+	string(view.BackOff): "33", string(view.Pending): "33", string(view.Stopping): "33", string(view.Removing): "33",
+	string(view.Held): "33", string(view.OutOfSync): "33", string(view.SyncError): "31",
 }
 
 // paint colours the words of a printed table's columns: done on the finished

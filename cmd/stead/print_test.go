@@ -7,18 +7,20 @@ import (
 	"time"
 
 	"stead/reconcile"
+	"stead/reconcile/plan"
+	"stead/reconcile/view"
 )
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
-func someViews() []reconcile.ContainerView {
+func someViews() []view.Container {
 	one := 1
-	return []reconcile.ContainerView{
-		{Name: "crashloop", State: reconcile.BackOff, Sync: reconcile.Synced, Restarts: 4, ExitCode: &one, Reason: "Error",
+	return []view.Container{
+		{Name: "crashloop", State: view.BackOff, Sync: view.Synced, Restarts: 4, ExitCode: &one, Reason: "Error",
 			Why: "exit code 1, next start in 8s", Manifest: "/m/crash.yaml", CreatedAt: noon.Add(-time.Minute), StartedAt: noon.Add(-9 * time.Second)},
-		{Name: "web", State: reconcile.Running, Ready: true, Sync: reconcile.Held, Pid: 4711, Why: "protected", Manifest: "/m/web.yaml",
+		{Name: "web", State: view.Running, Ready: true, Sync: view.Held, Pid: 4711, Why: "protected", Manifest: "/m/web.yaml",
 			CreatedAt: noon.Add(-50 * time.Hour), StartedAt: noon.Add(-3 * time.Hour), Labels: map[string]string{"app": "shop"}},
-		{Name: "/m/größe.yaml", State: reconcile.Invalid, Sync: reconcile.SyncError, Why: "größe.yaml:1:1: spec: missing", Manifest: "/m/größe.yaml"},
+		{Name: "/m/größe.yaml", State: view.Invalid, Sync: view.SyncError, Why: "größe.yaml:1:1: spec: missing", Manifest: "/m/größe.yaml"},
 	}
 }
 
@@ -83,7 +85,7 @@ func TestForms(t *testing.T) {
 		}
 	}
 	var b strings.Builder
-	if err := (&app{out: &b}).printViews([]reconcile.ContainerView{}, "json"); err != nil || b.String() != "[]\n" {
+	if err := (&app{out: &b}).printViews([]view.Container{}, "json"); err != nil || b.String() != "[]\n" {
 		t.Errorf("no containers are an empty array, got %q", b.String())
 	}
 }
@@ -123,12 +125,12 @@ func TestClean(t *testing.T) {
 }
 
 func TestApplyResults(t *testing.T) {
-	changed := reconcile.ContainerResult{Name: "web", Actions: []reconcile.Verb{reconcile.Update}, State: reconcile.Running, Sync: reconcile.Synced,
-		Changes: []reconcile.Change{{Path: "spec.resources.memory", Before: "64Mi", After: "128Mi"}, {Path: "spec.resources.pids", After: "32"}}}
-	failed := reconcile.ContainerResult{Name: "db", State: reconcile.Failed, Error: "exit code 1", Reason: "Error"}
-	invalid := reconcile.ContainerResult{Name: "bad", State: reconcile.Invalid, Sync: reconcile.SyncError, Error: "bad.yaml:1: no", Reason: reconcile.ReasonInvalidManifest}
-	held := reconcile.ContainerResult{Name: "old", State: reconcile.Running, Sync: reconcile.Held,
-		Reason: reconcile.ReasonRemovalHeld, Note: "protected; confirm with stead apply --confirm-removal=old"}
+	changed := reconcile.ContainerResult{Name: "web", Actions: []plan.Verb{plan.Update}, State: view.Running, Sync: view.Synced,
+		Changes: []plan.Change{{Path: "spec.resources.memory", Before: "64Mi", After: "128Mi"}, {Path: "spec.resources.pids", After: "32"}}}
+	failed := reconcile.ContainerResult{Name: "db", State: view.Failed, Error: "exit code 1", Reason: "Error"}
+	invalid := reconcile.ContainerResult{Name: "bad", State: view.Invalid, Sync: view.SyncError, Error: "bad.yaml:1: no", Reason: view.ReasonInvalidManifest}
+	held := reconcile.ContainerResult{Name: "old", State: view.Running, Sync: view.Held,
+		Reason: view.ReasonRemovalHeld, Note: "protected; confirm with stead apply --confirm-removal=old"}
 	for _, test := range []struct {
 		summary     string
 		containers  []reconcile.ContainerResult

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"stead/reconcile"
+	"stead/reconcile/view"
 
 	"github.com/spf13/cobra"
 )
@@ -60,7 +61,7 @@ WHY    the reason, in a clause`,
 
 // noteSources says which manifest directories can't be read, beside the table: a
 // host without one has no line of its own to say it on.
-func (a *app) noteSources(sources []reconcile.SourceView) {
+func (a *app) noteSources(sources []view.Source) {
 	for _, s := range sources {
 		switch {
 		case s.Healthy:
@@ -72,9 +73,9 @@ func (a *app) noteSources(sources []reconcile.SourceView) {
 	}
 }
 
-func (a *app) printViews(views []reconcile.ContainerView, output string) error {
+func (a *app) printViews(views []view.Container, output string) error {
 	if output != "table" && output != "wide" {
-		return printList(a.out, views, output, func(v reconcile.ContainerView) string { return v.Name })
+		return printList(a.out, views, output, func(v view.Container) string { return v.Name })
 	}
 	var text strings.Builder
 	if err := viewTable(&text, views, output == "wide", time.Now()); err != nil {
@@ -88,7 +89,7 @@ func (a *app) printViews(views []reconcile.ContainerView, output string) error {
 	return err
 }
 
-func viewTable(w io.Writer, views []reconcile.ContainerView, wide bool, now time.Time) error {
+func viewTable(w io.Writer, views []view.Container, wide bool, now time.Time) error {
 	headings := "NAME STATE READY SYNC RESTARTS AGE WHY"
 	if wide {
 		headings = "NAME STATE READY SYNC RESTARTS AGE PID STARTED EXIT MANIFEST WHY"
@@ -111,7 +112,7 @@ func dash(there bool, s string) string {
 	return "-"
 }
 
-func exitText(v reconcile.ContainerView) string {
+func exitText(v view.Container) string {
 	if v.ExitCode == nil {
 		return "-"
 	}
@@ -119,7 +120,7 @@ func exitText(v reconcile.ContainerView) string {
 }
 
 // pick are the views of these names, all without any, that the selector selects.
-func pick(views []reconcile.ContainerView, names []string, selector string) ([]reconcile.ContainerView, error) {
+func pick(views []view.Container, names []string, selector string) ([]view.Container, error) {
 	matches, err := parseSelector(selector)
 	if err != nil {
 		return nil, err
@@ -128,7 +129,7 @@ func pick(views []reconcile.ContainerView, names []string, selector string) ([]r
 	for _, name := range names {
 		wanted[name] = true
 	}
-	found := []reconcile.ContainerView{}
+	found := []view.Container{}
 	for _, v := range views {
 		if (len(names) == 0 || wanted[v.Name]) && matches(v.Labels) {
 			found = append(found, v)

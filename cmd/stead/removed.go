@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"stead/reconcile"
+	"stead/reconcile/plan"
 	"stead/runtime/store"
 )
 
@@ -35,7 +35,7 @@ func (a *app) psRemoved(names []string, output string) error {
 		if len(names) > 0 && !slices.Contains(names, r.Name) {
 			continue
 		}
-		v := removedView{Name: r.Name, Entry: r.Entry, RemovedAt: r.RemovedAt, Path: r.Path, Manifest: reconcile.ManifestName(r.From), ExpiresAt: r.RemovedAt.Add(a.retention)}
+		v := removedView{Name: r.Name, Entry: r.Entry, RemovedAt: r.RemovedAt, Path: r.Path, Manifest: plan.ManifestName(r.From), ExpiresAt: r.RemovedAt.Add(a.retention)}
 		views = append(views, v)
 	}
 	if output != "table" && output != "wide" {

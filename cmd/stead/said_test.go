@@ -10,8 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"stead/reconcile"
-
+	"stead/reconcile/view"
 	"stead/runtime/roottest"
 )
 
@@ -26,7 +25,7 @@ func TestRestartWithABrokenManifest(t *testing.T) {
 		t.Errorf("with a manifest in order: %+v", c)
 	}
 	h.write("web.yaml", strings.Replace(manifest("web", ""), "command:", "comand:", 1))
-	h.until("web", "in error", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.SyncError })
+	h.until("web", "in error", func(v view.Container) bool { return v.Sync == view.SyncError })
 	c := h.stead("restart", "web")
 	want := "stead: web restarted as it was applied before, since its manifest can't be followed: " + h.manifests + "/web.yaml:6:3: spec.comand: unknown field; did you mean command?\n"
 	if c != (call{0, "web restarted\n", want}) {
@@ -159,15 +158,15 @@ func TestMountTakenAway(t *testing.T) {
 		}
 	}
 	h.ok("reload")
-	h.until("web", "running anew", func(v reconcile.ContainerView) bool {
-		return v.State == reconcile.Running && v.Sync == reconcile.Synced && v.Pid != web.Pid
+	h.until("web", "running anew", func(v view.Container) bool {
+		return v.State == view.Running && v.Sync == view.Synced && v.Pid != web.Pid
 	})
-	v := h.until("job", "in error", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.SyncError })
-	if v.Pid != job.Pid || v.Reason != reconcile.ReasonChangedByHand || v.Why != "changed by hand: mount /data is gone; stead restart job puts it right" {
+	v := h.until("job", "in error", func(v view.Container) bool { return v.Sync == view.SyncError })
+	if v.Pid != job.Pid || v.Reason != view.ReasonChangedByHand || v.Why != "changed by hand: mount /data is gone; stead restart job puts it right" {
 		t.Errorf("%+v", v)
 	}
 	h.ok("restart", "job")
-	h.until("job", "as declared", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.Synced && v.Pid != job.Pid })
+	h.until("job", "as declared", func(v view.Container) bool { return v.Sync == view.Synced && v.Pid != job.Pid })
 	if log := h.endDaemon(syscall.SIGTERM); !strings.Contains(log, `action=restart cause="changed by hand: mount /data is gone, which needs a restart"`) {
 		t.Errorf("the log does not say why:\n%s", log)
 	}

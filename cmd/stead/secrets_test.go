@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"testing"
 
-	"stead/reconcile"
+	"stead/reconcile/view"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,7 +27,7 @@ func TestEnvironmentIsNeverTold(t *testing.T) {
 	told := h.stead("plan").out
 	h.write("web.yaml", web(newer, ""))
 	told += h.stead("plan", "-o", "json").out
-	h.until("web", "has started again", func(v reconcile.ContainerView) bool { return running(v) && v.Pid != first.Pid })
+	h.until("web", "has started again", func(v view.Container) bool { return running(v) && v.Pid != first.Pid })
 	for _, more := range []string{
 		"  user: nonsuch\n",                              // can't start
 		"  resources: {memory: 1}\n",                     // can't be
@@ -36,16 +36,16 @@ func TestEnvironmentIsNeverTold(t *testing.T) {
 		"  mounts: {/x: {source: /nonsuch/$PASSWORD}}\n", // neither
 	} {
 		h.write("web.yaml", web(newer, more))
-		h.until("web", "is refused", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.SyncError })
+		h.until("web", "is refused", func(v view.Container) bool { return v.Sync == view.SyncError })
 		told += h.stead("validate", h.manifests).err + h.stead("plan").out + h.stead("plan").err
 		h.write("web.yaml", web(newer, ""))
-		h.until("web", "is mended", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.Synced })
+		h.until("web", "is mended", func(v view.Container) bool { return v.Sync == view.Synced })
 	}
 	// What is wrong with a value is told without it where the value is the secret.
 	h.write("web.yaml", web("["+newer+"]", ""))
-	h.until("web", "is refused", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.SyncError })
+	h.until("web", "is refused", func(v view.Container) bool { return v.Sync == view.SyncError })
 	h.write("web.yaml", web(newer, "  resources: {memory: 64Mi}\n"))
-	h.until("web", "is mended", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.Synced })
+	h.until("web", "is mended", func(v view.Container) bool { return v.Sync == view.Synced })
 	h.ok("exec", "-e", "PASSWORD="+secret, "web", "true")
 	for _, args := range [][]string{{"ps"}, {"ps", "-o", "wide"}, {"ps", "-o", "json"}, {"status"}, {"status", "web"}, {"events"}, {"events", "-o", "json"}, {"logs", "web"}} {
 		told += h.ok(args...)

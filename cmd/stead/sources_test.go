@@ -6,7 +6,7 @@ import (
 	"syscall"
 	"testing"
 
-	"stead/reconcile"
+	"stead/reconcile/view"
 )
 
 // Drop-ins, and manifests that are not to be trusted, through the daemon and the
@@ -36,8 +36,8 @@ func TestSources(t *testing.T) {
 			if err := breakIt(); err != nil {
 				t.Fatal(err)
 			}
-			v := h.until("web", "in error", func(v reconcile.ContainerView) bool { return v.Sync == reconcile.SyncError })
-			if v.Pid != web.Pid || v.State != reconcile.Running || v.Message != text {
+			v := h.until("web", "in error", func(v view.Container) bool { return v.Sync == view.SyncError })
+			if v.Pid != web.Pid || v.State != view.Running || v.Message != text {
 				t.Errorf("got %+v, want %q", v, text)
 			}
 			if c := h.stead("validate"); c.code != exitInvalid || !strings.HasPrefix(c.err, text+"\n") {

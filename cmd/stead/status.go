@@ -8,8 +8,9 @@ import (
 	"strings"
 	"time"
 
-	"stead/reconcile"
+	"stead/reconcile/plan"
 	"stead/reconcile/source"
+	"stead/reconcile/view"
 	"stead/runtime/logs"
 	"stead/spec"
 
@@ -58,12 +59,12 @@ not as declared.`,
 type statusView struct {
 	APIVersion string `json:"apiVersion"`
 	Daemon     bool   `json:"daemon"`
-	reconcile.Report
+	view.Report
 }
 
 // differs tells whether a person should look.
 func (v *statusView) differs() bool {
-	ill := func(s reconcile.SourceView) bool { return !s.Healthy }
+	ill := func(s view.Source) bool { return !s.Healthy }
 	return len(v.Held)+len(v.Broken)+len(v.Differs) > 0 || slices.ContainsFunc(v.Sources, ill)
 }
 
@@ -92,7 +93,7 @@ func (v *statusView) print(w io.Writer, now time.Time) {
 		fmt.Fprintf(w, "watching    by looking every %s only: %s; see stead doctor\n", source.Poll, v.Watching)
 	}
 	if v.Hold != nil {
-		fmt.Fprintf(w, "on hold     the whole host, %s; end it with stead release\n", strings.TrimPrefix(reconcile.HoldClause(v.Hold), "on hold "))
+		fmt.Fprintf(w, "on hold     the whole host, %s; end it with stead release\n", strings.TrimPrefix(plan.HoldClause(v.Hold), "on hold "))
 	}
 	for _, note := range v.Notes {
 		fmt.Fprintf(w, "note        %s\n", note)
@@ -101,8 +102,8 @@ func (v *statusView) print(w io.Writer, now time.Time) {
 }
 
 func (v *statusView) printWrong(w io.Writer) {
-	v.printHeld(w, "removals held", reconcile.ReasonRemovalHeld)
-	v.printHeld(w, "on hold", reconcile.ReasonOnHold)
+	v.printHeld(w, "removals held", view.ReasonRemovalHeld)
+	v.printHeld(w, "on hold", view.ReasonOnHold)
 	if len(v.Broken) > 0 {
 		fmt.Fprintln(w, "\nbroken manifests (what ran before runs on):")
 		for _, f := range v.Broken {
@@ -113,7 +114,7 @@ func (v *statusView) printWrong(w io.Writer) {
 	}
 	var rows [][]string
 	for _, d := range v.Differs {
-		if d.Sync != reconcile.Held { // listed above
+		if d.Sync != view.Held { // listed above
 			rows = append(rows, []string{d.Name, string(d.State), string(d.Sync), d.Why})
 		}
 	}
@@ -152,10 +153,10 @@ func (a *app) statusOf(ctx context.Context, v statusView, names []string, output
 	}
 	v.Containers = views
 	listed := func(name string) bool { return slices.Contains(names, name) }
-	v.Held = slices.DeleteFunc(v.Held, func(h reconcile.HeldView) bool { return !listed(h.Name) })
-	v.Differs = slices.DeleteFunc(v.Differs, func(d reconcile.DiffersView) bool { return !listed(d.Name) })
-	v.Broken = slices.DeleteFunc(v.Broken, func(b reconcile.BrokenView) bool {
-		return !slices.ContainsFunc(views, func(c reconcile.ContainerView) bool { return c.Manifest == b.File })
+	v.Held = slices.DeleteFunc(v.Held, func(h view.HeldAction) bool { return !listed(h.Name) })
+	v.Differs = slices.DeleteFunc(v.Differs, func(d view.Difference) bool { return !listed(d.Name) })
+	v.Broken = slices.DeleteFunc(v.Broken, func(b view.BrokenFile) bool {
+		return !slices.ContainsFunc(views, func(c view.Container) bool { return c.Manifest == b.File })
 	})
 	if output == "json" {
 		err = printJSON(a.out, v)
@@ -168,7 +169,7 @@ func (a *app) statusOf(ctx context.Context, v statusView, names []string, output
 	return err
 }
 
-func (a *app) printEach(ctx context.Context, views []reconcile.ContainerView) error {
+func (a *app) printEach(ctx context.Context, views []view.Container) error {
 	for i, c := range views {
 		if i > 0 {
 			fmt.Fprintln(a.out)

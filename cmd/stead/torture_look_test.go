@@ -10,10 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"stead/reconcile"
-
 	"golang.org/x/sys/unix"
 
+	"stead/reconcile/view"
 	"stead/runtime/roottest"
 )
 
@@ -35,7 +34,7 @@ func (l *life) look() {
 // wrong is all that is not as it should be.
 func (l *life) wrong() (wrong []string) {
 	say := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
-	views := map[string]reconcile.ContainerView{}
+	views := map[string]view.Container{}
 	for _, v := range l.views() {
 		views[v.Name] = v
 	}
@@ -54,7 +53,7 @@ func (l *life) wrong() (wrong []string) {
 			w.check(v, say)
 			w.pid = v.Pid
 		}
-		if v.State == reconcile.Running {
+		if v.State == view.Running {
 			running = append(running, w.name)
 		}
 		l.count(w, say)
@@ -70,22 +69,22 @@ func (l *life) wrong() (wrong []string) {
 }
 
 // check compares a container's state with what it should be.
-func (w *workload) check(v reconcile.ContainerView, say func(string, ...any)) {
-	want := reconcile.Synced
+func (w *workload) check(v view.Container, say func(string, ...any)) {
+	want := view.Synced
 	switch {
 	case w.broken:
-		want = reconcile.SyncError
+		want = view.SyncError
 	case w.restartWaits || w.limitWaits:
-		want = reconcile.Held
+		want = view.Held
 	}
 	ok := v.Sync == want
 	switch {
 	case w.body == once: // nobody may have watched its end
-		ok = ok && (v.State == reconcile.Completed || v.State == reconcile.Failed && (w.broken || unseen(v)))
+		ok = ok && (v.State == view.Completed || v.State == view.Failed && (w.broken || unseen(v)))
 	case w.stopped || w.suspend:
-		ok = ok && v.State == reconcile.Stopped
+		ok = ok && v.State == view.Stopped
 	default:
-		ok = ok && v.State == reconcile.Running
+		ok = ok && v.State == view.Running
 	}
 	if !ok {
 		say("%s: %+v", w.name, v)
@@ -94,7 +93,7 @@ func (w *workload) check(v reconcile.ContainerView, say func(string, ...any)) {
 
 // unseen says that a container ended while no keeper watched; on hold its reason is
 // the hold.
-func unseen(v reconcile.ContainerView) bool { return v.ExitCode != nil && *v.ExitCode == -1 }
+func unseen(v view.Container) bool { return v.ExitCode != nil && *v.ExitCode == -1 }
 
 // count compares how often a workload ran with how often it should have: on a
 // host's directory, in its own root and in its log.

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"stead/reconcile"
+	"stead/reconcile/view"
 )
 
 // What people mistype, or bring from other tools, gets one line that helps.
@@ -35,8 +35,8 @@ func TestTypos(t *testing.T) {
 // What is waited for in vain is said as a sentence.
 func TestWaitInVain(t *testing.T) {
 	w := waiter{goal: "ready"}
-	_, err := w.one("web", &reconcile.ContainerView{
-		Name: "web", State: reconcile.Stopped, Sync: reconcile.Synced, CreatedAt: time.Now(), Why: "suspended",
+	_, err := w.one("web", &view.Container{
+		Name: "web", State: view.Stopped, Sync: view.Synced, CreatedAt: time.Now(), Why: "suspended",
 	})
 	if want := "web is Stopped (suspended), and will not be ready by itself"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 
-	"stead/reconcile"
+	"stead/reconcile/desired"
 	"stead/reconcile/source"
 	"stead/spec"
 
@@ -148,7 +148,7 @@ func (c *checked) directories(s *source.Source, optional bool) {
 		}
 		c.documents(f.Path, f.Documents)
 	}
-	c.notes = append(c.notes, reconcile.Declare(r).Notes()...)
+	c.notes = append(c.notes, desired.Declare(r).Notes...)
 }
 
 // fail notes errors, each once: a drop-in may break many manifests.

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"stead/reconcile"
+	"stead/reconcile/view"
 
 	"github.com/spf13/cobra"
 )
@@ -80,7 +80,7 @@ func (w *waiter) missing(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	views := map[string]*reconcile.ContainerView{}
+	views := map[string]*view.Container{}
 	names := w.names
 	selects, err := parseSelector(w.selector)
 	if err != nil {
@@ -104,7 +104,7 @@ func (w *waiter) missing(ctx context.Context) (string, error) {
 	return "", nil
 }
 
-func (w *waiter) one(name string, v *reconcile.ContainerView) (string, error) {
+func (w *waiter) one(name string, v *view.Container) (string, error) {
 	if w.goal == "removed" {
 		if v == nil || v.CreatedAt.IsZero() {
 			return "", nil
@@ -115,11 +115,11 @@ func (w *waiter) one(name string, v *reconcile.ContainerView) (string, error) {
 		return name + " is not there", nil
 	}
 	switch {
-	case w.goal == "running" && v.State == reconcile.Running, w.goal == "ready" && v.Ready,
-		w.goal == "completed" && v.State == reconcile.Completed:
+	case w.goal == "running" && v.State == view.Running, w.goal == "ready" && v.Ready,
+		w.goal == "completed" && v.State == view.Completed:
 		return "", nil
-	case v.State == reconcile.Failed, v.State == reconcile.Completed, v.State == reconcile.Stopped:
-		if v.Sync == reconcile.Synced {
+	case v.State == view.Failed, v.State == view.Completed, v.State == view.Stopped:
+		if v.Sync == view.Synced {
 			return "", fmt.Errorf("%s, and will not be %s by itself", stands(v), w.goal)
 		}
 	}
@@ -127,7 +127,7 @@ func (w *waiter) one(name string, v *reconcile.ContainerView) (string, error) {
 }
 
 // stands is how a container stands, in a clause.
-func stands(v *reconcile.ContainerView) string {
+func stands(v *view.Container) string {
 	s := v.Name + " is " + string(v.State)
 	if v.Why != "" {
 		s += " (" + v.Why + ")"

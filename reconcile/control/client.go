@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"stead/reconcile"
+	"stead/reconcile/plan"
+	"stead/reconcile/view"
 )
 
 // Client asks a daemon. It holds no connection: each request makes its own.
@@ -42,13 +44,13 @@ func (c *Client) Ping(ctx context.Context) error {
 }
 
 // Status says how this host stands.
-func (c *Client) Status(ctx context.Context) (r reconcile.Report, err error) {
+func (c *Client) Status(ctx context.Context) (r view.Report, err error) {
 	err = c.ask(ctx, request{Verb: "status"}, nil, &r)
 	return r, err
 }
 
 // Plan says what an apply would do, and does nothing.
-func (c *Client) Plan(ctx context.Context) (p reconcile.Plan, err error) {
+func (c *Client) Plan(ctx context.Context) (p plan.Plan, err error) {
 	err = c.ask(ctx, request{Verb: "plan"}, nil, &p)
 	return p, err
 }
@@ -60,7 +62,7 @@ func (c *Client) Apply(ctx context.Context, o reconcile.ApplyOptions) (r reconci
 }
 
 // Do restarts, stops or starts containers by name.
-func (c *Client) Do(ctx context.Context, verb reconcile.Verb, names []string) (r reconcile.Result, err error) {
+func (c *Client) Do(ctx context.Context, verb plan.Verb, names []string) (r reconcile.Result, err error) {
 	err = c.ask(ctx, request{Verb: "do", Do: string(verb), Names: names}, nil, &r)
 	return r, err
 }

@@ -12,19 +12,21 @@ import (
 	"errors"
 
 	"stead/reconcile"
+	"stead/reconcile/plan"
+	"stead/reconcile/view"
 )
 
 // Controller is what a verb asks of the loop, be it in this process or behind
 // the socket.
 type Controller interface {
 	// Status says how this host stands.
-	Status(ctx context.Context) (reconcile.Report, error)
+	Status(ctx context.Context) (view.Report, error)
 	// Plan says what an apply would do, and does nothing.
-	Plan(ctx context.Context) (reconcile.Plan, error)
+	Plan(ctx context.Context) (plan.Plan, error)
 	// Apply returns when all is as declared, failed or held.
 	Apply(ctx context.Context, o reconcile.ApplyOptions) (reconcile.Result, error)
 	// Do restarts, stops or starts containers by name.
-	Do(ctx context.Context, verb reconcile.Verb, names []string) (reconcile.Result, error)
+	Do(ctx context.Context, verb plan.Verb, names []string) (reconcile.Result, error)
 	// Hold and Release put containers, or the whole host, on hold and end that.
 	Hold(ctx context.Context, o reconcile.HoldOptions) error
 	Release(ctx context.Context, names []string) error

@@ -16,6 +16,8 @@ import (
 	"go.uber.org/goleak"
 
 	"stead/reconcile"
+	"stead/reconcile/plan"
+	"stead/reconcile/view"
 	"stead/spec"
 
 	"stead/runtime/roottest"
@@ -27,19 +29,19 @@ type fake struct {
 	hang  bool // Apply waits for its ctx
 }
 
-func (f *fake) Status(context.Context) (reconcile.Report, error) {
+func (f *fake) Status(context.Context) (view.Report, error) {
 	code := 3
-	return reconcile.Report{
+	return view.Report{
 		Since:      time.Date(2026, 11, 23, 4, 15, 0, 0, time.UTC),
-		Sources:    []reconcile.SourceView{{Path: "/etc/stead/manifests", Healthy: true, Files: 1}},
-		Containers: []reconcile.ContainerView{{Name: "web", State: reconcile.Failed, ExitCode: &code, Labels: map[string]string{"app": "web"}}},
+		Sources:    []view.Source{{Path: "/etc/stead/manifests", Healthy: true, Files: 1}},
+		Containers: []view.Container{{Name: "web", State: view.Failed, ExitCode: &code, Labels: map[string]string{"app": "web"}}},
 	}, nil
 }
 
-func (f *fake) Plan(context.Context) (reconcile.Plan, error) {
-	return reconcile.Plan{Actions: []reconcile.Action{{
-		Verb: reconcile.Update, Name: "web", Cause: "live",
-		Changes: []reconcile.Change{{Path: "spec.resources.memory", Before: "128Mi", After: "256Mi", Effect: spec.Live}},
+func (f *fake) Plan(context.Context) (plan.Plan, error) {
+	return plan.Plan{Actions: []plan.Action{{
+		Verb: plan.Update, Subject: plan.ContainerNamed("web"), Cause: "live",
+		Changes: []plan.Change{{Path: "spec.resources.memory", Before: "128Mi", After: "256Mi", Effect: spec.Live}},
 	}}}, nil
 }
 
@@ -52,11 +54,11 @@ func (f *fake) Apply(ctx context.Context, o reconcile.ApplyOptions) (reconcile.R
 		return reconcile.Result{}, ctx.Err()
 	}
 	o.Progress(reconcile.Progress{Name: "web", Line: "confirmed " + strings.Join(o.Confirm, " "), Ended: true})
-	return reconcile.Result{Containers: []reconcile.ContainerResult{{Name: "web", Actions: []reconcile.Verb{reconcile.Create}}}}, nil
+	return reconcile.Result{Containers: []reconcile.ContainerResult{{Name: "web", Actions: []plan.Verb{plan.Create}}}}, nil
 }
 
-func (f *fake) Do(_ context.Context, verb reconcile.Verb, names []string) (reconcile.Result, error) {
-	return reconcile.Result{Containers: []reconcile.ContainerResult{{Name: names[0], Actions: []reconcile.Verb{verb}}}},
+func (f *fake) Do(_ context.Context, verb plan.Verb, names []string) (reconcile.Result, error) {
+	return reconcile.Result{Containers: []reconcile.ContainerResult{{Name: names[0], Actions: []plan.Verb{verb}}}},
 		fmt.Errorf("%s %s: %w", verb, names[0], reconcile.ErrNoContainer)
 }
 
@@ -121,7 +123,7 @@ func TestClientSaysWhatTheLoopSays(t *testing.T) {
 	if err != nil || !result.Changed() || strings.Join(lines, "; ") != "create web  (manifest web.yaml): false; confirmed a b: true" {
 		t.Errorf("apply: got %+v, %v after %q", result, err, lines)
 	}
-	result, err = client.Do(ctx, reconcile.Restart, []string{"web"})
+	result, err = client.Do(ctx, plan.Restart, []string{"web"})
 	if !errors.Is(err, reconcile.ErrNoContainer) || err.Error() != "restart web: no such container" || len(result.Containers) != 1 {
 		t.Errorf("do: got %+v, %v; the error must be the same one", result, err)
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"stead/reconcile"
+	"stead/reconcile/plan"
 	"stead/runtime/accept"
 )
 
@@ -167,7 +168,7 @@ func (s *session) answer(ctx context.Context, c Controller, r request) (any, err
 		progress := func(p reconcile.Progress) { s.send(answer{Progress: &p}) }
 		return c.Apply(ctx, reconcile.ApplyOptions{Confirm: r.Confirm, Progress: progress})
 	case "do":
-		return c.Do(ctx, reconcile.Verb(r.Do), r.Names)
+		return c.Do(ctx, plan.Verb(r.Do), r.Names)
 	case "hold":
 		return struct{}{}, c.Hold(ctx, reconcile.HoldOptions{Names: r.Names, Reason: r.Reason})
 	case "release":

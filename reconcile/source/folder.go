@@ -45,7 +45,6 @@ type scan struct {
 	of      string   // walking a drop-in folder: the container that it is for
 	dropIn  bool     // walking a drop-in folder
 	changed bool
-	changes []Change // of files that events have named
 	errs    []error
 	above   []stamp // the folders on the way down, against loops of links
 }
@@ -121,11 +120,7 @@ func (s *scan) look(f *folder, fd int, rel, real string) error {
 	}
 	s.refuse(s.trust.fault(&st, s.path(rel)))
 	if s.watch != nil && real != "" {
-		var plain *named
-		if !s.dropIn && real == s.path(rel) {
-			plain = &named{tree: s.dir, rel: rel}
-		}
-		s.watch.folder(real, now, plain) // watch, then read
+		s.watch.folder(real, now) // watch, then read
 	}
 	if !f.listed || f.racy || f.stamp != now {
 		lost, err := f.list(fd)

@@ -16,11 +16,6 @@ func (s *Source) Read() *Reading {
 	s.init()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.read(false)
-}
-
-// read is Read; changed says that something is new already.
-func (s *Source) read(changed bool) *Reading {
 	if len(s.trees) != len(s.Dirs) {
 		s.trees, s.over, s.last = nil, nil, nil
 		for range s.Dirs {
@@ -28,7 +23,7 @@ func (s *Source) read(changed bool) *Reading {
 		}
 	}
 	now := time.Now()
-	changed = changed || s.last == nil
+	changed := s.last == nil
 	dirs := make([]Dir, len(s.Dirs))
 	scans := s.begin(now)
 	// Manifests are merged with the drop-ins of all directories, so those come first.
@@ -47,27 +42,20 @@ func (s *Source) read(changed bool) *Reading {
 		unwatched = s.watch.end()
 	}
 	s.tellWatching(unwatched)
-	return s.conclude(changed || !sameError(unwatched, s.last.Unwatched), Reading{Dirs: dirs, Unwatched: unwatched}, now)
-}
-
-// conclude makes a reading of what was found, where anything is new; r is what is
-// known of it already.
-func (s *Source) conclude(changed bool, r Reading, now time.Time) *Reading {
-	if changed {
+	var r Reading
+	if changed || !sameError(unwatched, s.last.Unwatched) {
+		changed = true
+		r = Reading{Host: s.Host, Dirs: dirs, Fragments: s.over.files, Unwatched: unwatched}
 		r.gather(s.trees)
-		r.Host, r.Fragments = s.Host, s.over.files
 	} else {
 		r = *s.last
-		r.Followed, r.Changes = true, nil
 	}
-	r.Retry = sooner(retryAfter(r.Files, now), retryAfter(s.over.files, now)) // the delay grows
+	r.Retry = sooner(retryAfter(r.Files, now), retryAfter(r.Fragments, now)) // the delay grows
 	if r.Unwatched != nil {
 		r.Retry = sooner(r.Retry, Poll)
 	}
 	if changed || r.Retry != s.last.Retry {
-		s.count++
-		r.Number = s.count
-		s.last = &r // another: readings are never changed
+		s.last = &r // a new one: readings are never changed
 	}
 	return s.last
 }

@@ -42,7 +42,6 @@ type Source struct {
 	trees []*folder  // what Dirs held when last read
 	over  *overlay   // the drop-ins among it
 	last  *Reading
-	count int // readings so far
 }
 
 // Reading is what the directories held at one moment. It is never changed
@@ -63,16 +62,7 @@ type Reading struct {
 	Retry time.Duration
 	// Unwatched says why changes of some are noticed by looking only.
 	Unwatched error
-
-	// Number counts the readings of a Source. Where Followed is set, Changes are all
-	// files that are not as they were in the one before.
-	Number   int
-	Followed bool
-	Changes  []Change
 }
-
-// Change is a file as it was and as it is now; nil: it was not there, or is gone.
-type Change struct{ Before, After *File }
 
 // Dir is one manifest directory.
 type Dir struct {

@@ -22,8 +22,6 @@ type watch struct {
 
 	mu      sync.Mutex
 	watched map[string]*watched // by the directory's path without links
-	named   map[string]*named   // what events have named since the last look, by directory
-	unclear bool                // and that names don't tell all
 	failure error               // of this Read
 	renew   bool                // this Read asks for all again, so that what it does not ask for goes
 }
@@ -34,14 +32,6 @@ type watched struct {
 	all   bool                // every event in it counts; else only those of names
 	names map[string]struct{} // entries that a manifest directory's path leads through
 	used  bool                // asked for by this Read
-	plain *named              // where it stands among the manifests; nil if by a link, in two places, or for drop-ins
-}
-
-// named are names in a folder of manifests of which there were events.
-type named struct {
-	tree  int    // index of the manifest directory
-	rel   string // the folder's path below it
-	names map[string]struct{}
 }
 
 // Watch makes changes of the directories known on Wake until ctx ends. Where
@@ -85,7 +75,7 @@ func (s *Source) pump(ctx context.Context, w *watch, notify *fsnotify.Watcher) {
 			if !open {
 				return
 			}
-			if w.note(e) {
+			if w.concerns(e) {
 				s.signal()
 			}
 		case _, open := <-notify.Errors:
@@ -98,51 +88,26 @@ func (s *Source) pump(ctx context.Context, w *watch, notify *fsnotify.Watcher) {
 	}
 }
 
-// note tells whether an event may concern the manifests, and notes what it is about.
-func (w *watch) note(e fsnotify.Event) bool {
+// concerns reports whether an event may be about the manifests.
+func (w *watch) concerns(e fsnotify.Event) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if self := w.watched[e.Name]; self != nil {
 		if e.Has(fsnotify.Remove) || e.Has(fsnotify.Rename) {
 			delete(w.watched, e.Name) // the watch went with it
 		}
-		w.unclear = true
 		return true
 	}
-	dir, name := filepath.Dir(e.Name), filepath.Base(e.Name)
-	in := w.watched[dir]
+	in := w.watched[filepath.Dir(e.Name)]
 	if in == nil {
-		w.unclear = true
-		return true // a directory that is being given up: once more does no harm
+		return true // a directory that is no longer watched: looking once more does no harm
 	}
+	name := filepath.Base(e.Name)
 	if _, leads := in.names[name]; leads {
-		w.unclear = true
 		return true
 	}
-	if e.Op == fsnotify.Write && !manifestName(name) || !in.all || ignored(name) {
-		return false // a log or the like; what is written into is no folder
-	}
-	if in.plain == nil {
-		w.unclear = true
-		return true
-	}
-	if w.named[dir] == nil {
-		w.named[dir] = &named{in.plain.tree, in.plain.rel, map[string]struct{}{}}
-	}
-	w.named[dir].names[name] = struct{}{}
-	return true
-}
-
-// take hands over what events have named; false if that does not tell all.
-func (w *watch) take() (map[string]*named, bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.unclear || w.renew || w.err != nil || w.failure != nil {
-		return nil, false
-	}
-	taken := w.named
-	w.named = map[string]*named{}
-	return taken, true
+	written := e.Op == fsnotify.Write && !manifestName(name) // a log or the like: what is written into is no folder
+	return in.all && !written && !ignored(name)
 }
 
 func (w *watch) forget() {
@@ -150,7 +115,7 @@ func (w *watch) forget() {
 	defer w.mu.Unlock()
 	w.renew = true
 	for _, d := range w.watched {
-		d.stamp, d.used, d.all, d.plain = stamp{}, false, false, nil
+		d.stamp, d.used, d.all = stamp{}, false, false
 	}
 }
 
@@ -158,7 +123,6 @@ func (w *watch) forget() {
 func (w *watch) begin() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.named, w.unclear = map[string]*named{}, false // all is looked at
 	if !w.renew {
 		return false
 	}
@@ -190,10 +154,9 @@ func (w *watch) end() error {
 
 // folder asks for all events of a directory of manifests, by its path without
 // links: inotify knows one watch per inode, so one directory must have one name.
-// plain is where it stands, nil if names of events in it would not tell all.
-func (w *watch) folder(path string, now stamp, plain *named) {
+func (w *watch) folder(path string, now stamp) {
 	if w.notify != nil {
-		w.add(path, now, "", plain)
+		w.add(path, now, "")
 	}
 }
 
@@ -216,12 +179,12 @@ func (w *watch) leadTo(dir string) {
 func (w *watch) entry(dir, name string) {
 	var st unix.Stat_t
 	if unix.Stat(dir, &st) == nil {
-		w.add(dir, stampOf(&st), name, nil)
+		w.add(dir, stampOf(&st), name)
 	}
 }
 
 // add watches a directory, unless that very directory is watched already.
-func (w *watch) add(path string, now stamp, name string, plain *named) {
+func (w *watch) add(path string, now stamp, name string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	d := w.watched[path]
@@ -241,10 +204,7 @@ func (w *watch) add(path string, now stamp, name string, plain *named) {
 	}
 	d.stamp, d.used = now, true
 	if name == "" {
-		if d.all && (d.plain == nil || plain == nil || d.plain.tree != plain.tree || d.plain.rel != plain.rel) {
-			plain = nil // reached in two ways
-		}
-		d.all, d.plain = true, plain
+		d.all = true
 	} else {
 		d.names[name] = struct{}{}
 	}

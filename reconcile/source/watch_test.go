@@ -25,13 +25,13 @@ func awaken(t *testing.T, s *Source, why string) {
 	}
 }
 
-// quiet follows until nothing wakes any more, so that what comes next is new.
+// quiet reads until nothing wakes any more, so that what comes next is new.
 func quiet(s *Source) *Reading {
-	r := s.Follow()
+	r := s.Read()
 	for {
 		select {
 		case <-s.Wake():
-			r = s.Follow()
+			r = s.Read()
 		case <-time.After(30 * time.Millisecond):
 			return r
 		}

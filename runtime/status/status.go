@@ -34,6 +34,8 @@ type Status struct {
 	Name string
 	// Applied is the manifest as it was last applied, normalised. Never nil.
 	Applied *spec.Container
+	// Fingerprint is that of Applied.
+	Fingerprint spec.Fingerprint
 	// From is where Applied was last seen.
 	From Origin
 

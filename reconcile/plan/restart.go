@@ -1,4 +1,4 @@
-package reconcile
+package plan
 
 import (
 	"fmt"
@@ -8,80 +8,80 @@ import (
 	"stead/spec"
 )
 
-// next is what the restart policy says of a container that does not run.
-type next string
+// Decision is what the restart policy decides about a container that does not run.
+type Decision string
 
 const (
-	startNow  next = "start"     // the wait is over, or there is none
-	waitUntil next = "wait"      // in back-off
-	giveUp    next = "give up"   // failed, and not started again
-	complete  next = "completed" // ended as it should, and not started again
+	StartNow  Decision = "start"     // the delay is over, or there is none
+	WaitUntil Decision = "wait"      // in back-off
+	GiveUp    Decision = "give up"   // failed, and not started again
+	Complete  Decision = "completed" // ended as it should, and not started again
 )
 
-// verdict is the restart policy's answer.
-type verdict struct {
-	next     next
-	at       time.Time // of the start, for waitUntil
-	cause    string    // one clause: why it does not run, or is started
+// Verdict is a Decision and why.
+type Verdict struct {
+	Next     Decision
+	At       time.Time // of the start, for WaitUntil
+	Cause    string    // one clause: why it does not run, or is started
 	byPolicy bool      // the start counts as a restart
 }
 
-// judge applies the restart policy to a container that does not run and should.
+// AfterExit applies the restart policy to a container that does not run and should.
 //
 // The delay before a start is min(initial·2^(failures-1), max) after the end of
 // the last run. A run that lasted max or longer resets the failures; under
 // `always` it is started again after initial, however it ended, so that a
 // command that always ends at once can't spin. A start that failed never ran and
 // is tried again with the same delays under every policy.
-func judge(st *status.Status, r spec.Restart, now time.Time) verdict {
+func AfterExit(st *status.Status, r spec.Restart, now time.Time) Verdict {
 	if st.Exit == nil {
-		return verdict{next: startNow, cause: "not started on this boot"}
+		return Verdict{Next: StartNow, Cause: "not started on this boot"}
 	}
-	why := exitClause(st.Exit)
+	why := ExitClause(st.Exit)
 	if st.Exit.Reason == status.ReasonStopped {
-		return verdict{next: startNow, cause: "was stopped"}
+		return Verdict{Next: StartNow, Cause: "was stopped"}
 	}
 	if v, over := final(st.Exit, r.Policy, why); over {
 		return v
 	}
 	if r.MaxRetries > 0 && int64(st.Failures) > r.MaxRetries {
-		return verdict{next: giveUp, cause: fmt.Sprintf("%s, given up after %s", why, retries(r.MaxRetries))}
+		return Verdict{Next: GiveUp, Cause: fmt.Sprintf("%s, given up after %s", why, retries(r.MaxRetries))}
 	}
-	if st.State == status.Created && !startFailed(st.Exit) {
-		return verdict{next: startNow, cause: "host rebooted"}
+	if st.State == status.Created && !StartFailed(st.Exit) {
+		return Verdict{Next: StartNow, Cause: "host rebooted"}
 	}
 	at := st.FinishedAt.Add(backoff(r.Backoff, st.Failures))
 	if now.Before(at) && !now.Before(st.FinishedAt) { // not if the clock was set back
-		return verdict{next: waitUntil, at: at, cause: why}
+		return Verdict{Next: WaitUntil, At: at, Cause: why}
 	}
-	return verdict{next: startNow, cause: fmt.Sprintf("%s, restart %d", why, st.Restarts+1), byPolicy: true}
+	return Verdict{Next: StartNow, Cause: fmt.Sprintf("%s, restart %d", why, st.Restarts+1), byPolicy: true}
 }
 
 // final reports whether a run that ended so was the last one under a policy. An end that
 // nobody saw (a power cut, a keeper that died) is a failure like another: on-failure runs
 // it again, never does not.
-func final(exit *status.Exit, policy, why string) (verdict, bool) {
+func final(exit *status.Exit, policy, why string) (Verdict, bool) {
 	if policy == "always" {
-		return verdict{}, false
+		return Verdict{}, false
 	}
 	if exit.Reason == status.ReasonCompleted {
-		return verdict{next: complete, cause: why}, true
+		return Verdict{Next: Complete, Cause: why}, true
 	}
-	if policy == "never" && !startFailed(exit) {
+	if policy == "never" && !StartFailed(exit) {
 		if exit.Reason == status.ReasonUnknown {
-			return verdict{next: giveUp, cause: why + ", not run again"}, true // it may have done its work
+			return Verdict{Next: GiveUp, Cause: why + ", not run again"}, true // it may have done its work
 		}
-		return verdict{next: giveUp, cause: why + ", restart policy never"}, true
+		return Verdict{Next: GiveUp, Cause: why + ", restart policy never"}, true
 	}
-	return verdict{}, false
+	return Verdict{}, false
 }
 
-// backoff is the delay after that many failures in a row.
+// backoff returns the delay after that many failures in a row.
 func backoff(b spec.Backoff, failures int) time.Duration {
 	return doubled(time.Duration(b.Initial), time.Duration(b.Max), failures)
 }
 
-// doubled is initial, doubled for each failure after the first, at most limit.
+// doubled returns initial, doubled for each failure after the first, at most limit.
 func doubled(initial, limit time.Duration, failures int) time.Duration {
 	delay := min(initial, limit)
 	for range failures - 1 {
@@ -96,8 +96,8 @@ func doubled(initial, limit time.Duration, failures int) time.Duration {
 	return delay
 }
 
-// startFailed tells that the command never ran.
-func startFailed(e *status.Exit) bool {
+// StartFailed reports whether the command never ran.
+func StartFailed(e *status.Exit) bool {
 	switch e.Reason {
 	case status.ReasonCompleted, status.ReasonError, status.ReasonSignalled, status.ReasonOOMKilled,
 		status.ReasonUnknown, status.ReasonStopped:
@@ -106,12 +106,12 @@ func startFailed(e *status.Exit) bool {
 	return true
 }
 
-// exitClause says in a few words how a run ended.
-func exitClause(e *status.Exit) string {
+// ExitClause says in a few words how a run ended.
+func ExitClause(e *status.Exit) string {
 	switch {
-	case startFailed(e) && e.Message != "":
+	case StartFailed(e) && e.Message != "":
 		return e.Message
-	case startFailed(e):
+	case StartFailed(e):
 		return "start failed: " + e.Reason
 	case e.Reason == status.ReasonOOMKilled && e.Message != "":
 		return e.Message // names the limit

@@ -1,10 +1,14 @@
-package reconcile
+// Package view says how this host stands in the form that people and scripts see: one row
+// for each container, and the report of `stead status`. It is pure: it holds what is desired
+// against what is observed, and knows neither files nor kernel.
+package view
 
 import (
 	"cmp"
 	"slices"
 	"time"
 
+	"stead/reconcile/plan"
 	"stead/runtime/status"
 )
 
@@ -48,9 +52,8 @@ const (
 	ReasonUnapplied        = "Unapplied"        // the kernel refused a live change; the old value holds
 )
 
-// ContainerView is a container as people and scripts see it. The JSON form only
-// ever grows fields.
-type ContainerView struct {
+// Container is a container as people and scripts see it. The JSON form only ever grows fields.
+type Container struct {
 	Name       string            `json:"name"`
 	State      State             `json:"state"`
 	Sync       Sync              `json:"sync"`
@@ -69,46 +72,45 @@ type ContainerView struct {
 	Labels     map[string]string `json:"labels,omitempty"`
 }
 
-// waitNoted is how long a writer is waited for before that is worth a word.
-const waitNoted = 3 * time.Second
+// WriterNoted is how long a file may be open for writing before that is worth a word.
+const WriterNoted = 3 * time.Second
 
-// Views says of every container, and of every manifest that gave none, how it
-// stands, by name. It is a pure function: with the zero Memory it serves a `ps`
-// without a daemon.
-func Views(d *Desired, observed []*status.Status, m Memory, now time.Time) []ContainerView {
-	v := viewer{Desired: d, Memory: m, now: now, planned: map[string]Action{}, waits: map[string]Wait{}}
+// Containers returns how every container, and every manifest that gave none, stands, by name.
+// With the zero Memory it serves a `ps` without a daemon.
+func Containers(d *plan.Desired, observed []*status.Status, m plan.Memory, now time.Time) []Container {
+	v := viewer{Desired: d, Memory: m, now: now, planned: map[string]plan.Action{}, waits: map[string]plan.Wait{}}
 	idle := m
 	idle.Busy = nil // what is under way is planned too, so that it is seen
-	plan := Diff(d, observed, idle, now)
-	for _, list := range [][]Action{plan.Actions, plan.Held} {
+	p := plan.Diff(d, observed, idle, now)
+	for _, list := range [][]plan.Action{p.Actions, p.Held} {
 		for _, a := range list {
 			v.planned[a.Name] = a
 		}
 	}
-	for _, w := range plan.Waits {
+	for _, w := range p.Waits {
 		v.waits[w.Name] = w
 	}
-	views := make([]ContainerView, 0, len(observed))
-	for i := range observed {
-		views = append(views, v.container(observed[i]))
+	views := make([]Container, 0, len(observed))
+	for _, st := range observed {
+		views = append(views, v.container(st))
 	}
-	for _, a := range plan.Actions {
-		if a.Verb == Create {
+	for _, a := range p.Actions {
+		if a.Verb == plan.Create {
 			views = append(views, v.coming(a.Name, a.Spec, a.From))
 		}
 	}
-	for _, a := range plan.Held {
-		if a.held == Create {
-			views = append(views, v.kept(a))
+	for _, a := range p.Held {
+		if a.Waiting == plan.Create {
+			views = append(views, v.held(a))
 		}
 	}
-	for _, w := range plan.Waits {
-		if w.Verb == Create {
+	for _, w := range p.Waits {
+		if w.Verb == plan.Create {
 			want := d.Lookup(w.Name)
 			views = append(views, v.coming(w.Name, want.Spec, want.From))
 		}
 	}
 	views = append(views, v.invalid()...)
-	slices.SortStableFunc(views, func(a, b ContainerView) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(views, func(a, b Container) int { return cmp.Compare(a.Name, b.Name) })
 	return views
 }

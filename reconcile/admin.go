@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
-	"strings"
 
+	"stead/reconcile/plan"
 	"stead/runtime/status"
 )
 
@@ -18,18 +19,20 @@ var ErrNoContainer = errors.New("no such container")
 // restarts of the daemon and the host, until Start. What failed is in the result;
 // the error is that of the asking, ErrNoContainer if a name is unknown: then
 // nothing is done at all.
-func (e *Engine) Do(ctx context.Context, verb Verb, names []string) (Result, error) {
+func (e *Engine) Do(ctx context.Context, verb plan.Verb, names []string) (Result, error) {
 	e.init()
-	if verb != Restart && verb != Stop && verb != Start {
+	if verb != plan.Restart && verb != plan.Stop && verb != plan.Start {
 		return Result{}, fmt.Errorf("%s: want restart, stop or start", verb)
 	}
-	if err := e.checkAlone(ctx); err != nil {
-		return Result{}, err
+	if _, daemon := e.runs(); !daemon {
+		if err := e.checkAlone(ctx, false); err != nil {
+			return Result{}, err
+		}
 	}
 	names = slices.Compact(slices.Sorted(slices.Values(names)))
-	list := e.Runtime.List()
+	list := e.Observer.List()
 	for _, name := range names {
-		if find(list, name) == nil {
+		if plan.Find(list, name) == nil {
 			return Result{}, fmt.Errorf("%s %s: %w", verb, name, ErrNoContainer)
 		}
 	}
@@ -59,11 +62,11 @@ func (e *Engine) Do(ctx context.Context, verb Verb, names []string) (Result, err
 
 // ask starts an admin's action once the container is free. It shares the lock
 // with the passes, so that none acts on what was true before.
-func (e *Engine) ask(ctx context.Context, verb Verb, name string) (*job, error) {
+func (e *Engine) ask(ctx context.Context, verb plan.Verb, name string) (*job, error) {
 	var before *job
 	for {
 		j, started, err := e.tryAsk(ctx, verb, name)
-		if errors.Is(err, ErrNoContainer) && before != nil && before.Verb == Remove {
+		if errors.Is(err, ErrNoContainer) && before != nil && before.Verb == plan.Remove {
 			return nil, fmt.Errorf("it was just being removed (%s), and is gone", before.Cause)
 		}
 		if before = j; err != nil || started {
@@ -77,53 +80,51 @@ func (e *Engine) ask(ctx context.Context, verb Verb, name string) (*job, error) 
 	}
 }
 
-func (e *Engine) tryAsk(ctx context.Context, verb Verb, name string) (*job, bool, error) {
+func (e *Engine) tryAsk(ctx context.Context, verb plan.Verb, name string) (*job, bool, error) {
 	e.pass.Lock()
 	defer e.pass.Unlock()
-	if j := e.exec.jobs()[name]; j != nil {
+	if j := e.exec.jobs()[plan.ContainerNamed(name)]; j != nil {
 		return j, false, nil
 	}
-	desired, observed, _, _ := e.lookLocked(false)
-	st := find(observed, name)
+	now := e.lookLocked()
+	st := plan.Find(now.observed, name)
 	if st == nil {
 		return nil, false, ErrNoContainer
 	}
-	w := desired.Lookup(name)
-	if e.Runtime.Holds().Of(name) != nil {
-		w = nil // its manifest is not followed now
+	w := now.desired.Lookup(name)
+	if now.memory.Holds.Of(name) != nil {
+		w = nil // reconciliation is paused
 	}
 	a, err := adminAction(verb, st, w)
 	if err != nil {
 		return nil, false, err
 	}
-	e.mu.Lock()
-	base := ctx
-	if e.base != nil {
-		base = e.base
+	base, daemon := e.runs()
+	if !daemon {
+		base = ctx
 	}
-	e.mu.Unlock()
 	j, started := e.exec.start(base, a)
 	return j, started, nil
 }
 
 // adminAction is what an admin's verb means for a container as it stands. A
 // changed manifest is applied on the way.
-func adminAction(verb Verb, st *status.Status, w *Want) (Action, error) {
-	a := Action{Verb: verb, Name: st.Name, Cause: "by admin", ByAdmin: true, From: st.From}
+func adminAction(verb plan.Verb, st *status.Status, w *plan.Want) (plan.Action, error) {
+	a := plan.Action{Verb: verb, Subject: plan.ContainerNamed(st.Name), Cause: "by admin", ByAdmin: true, From: st.From}
 	s, from := st.Applied, st.From
 	if w != nil && w.Err == nil {
 		s, from = w.Spec, w.From
-	} else if w != nil && verb != Stop {
-		a.note = fmt.Sprintf("as it was applied before, since its manifest can't be followed: %v", w.Err)
+	} else if w != nil && verb != plan.Stop {
+		a.Note = fmt.Sprintf("as it was applied before, since its manifest can't be followed: %v", w.Err)
 	}
 	switch {
-	case verb == Stop:
+	case verb == plan.Stop:
 	case s.Spec.Suspend:
-		return Action{}, fmt.Errorf("it is suspended by its manifest %s: set suspend: false there", shortName(from))
-	case verb == Restart:
+		return plan.Action{}, fmt.Errorf("it is suspended by its manifest %s: set suspend: false there", filepath.Base(plan.ManifestName(from)))
+	case verb == plan.Restart:
 		a.Spec, a.From = s, from
 	case s != st.Applied:
-		if changes := Compare(st.Applied, s); st.State != status.Running && len(changes) > 0 {
+		if changes := plan.Changes(st.Applied, s); st.State != status.Running && len(changes) > 0 {
 			a.Spec, a.From, a.Changes = s, from, changes
 		}
 	}
@@ -147,27 +148,4 @@ func (e *Engine) named(done *doings, names []string) Result {
 		r.Containers = append(r.Containers, *c)
 	}
 	return r
-}
-
-// find looks a container up in a list that is sorted by name.
-func find(list []*status.Status, name string) *status.Status {
-	i, there := slices.BinarySearchFunc(list, name, func(st *status.Status, name string) int { return strings.Compare(st.Name, name) })
-	if !there {
-		return nil
-	}
-	return list[i]
-}
-
-// checkAlone looks at the kernel once for a verb that runs without a daemon.
-func (e *Engine) checkAlone(ctx context.Context) error {
-	e.mu.Lock()
-	alone := e.base == nil
-	e.mu.Unlock()
-	if !alone {
-		return nil
-	}
-	if err := e.Runtime.Check(ctx, false); err != nil {
-		return fmt.Errorf("check the containers of this host: %w", err)
-	}
-	return nil
 }

@@ -31,48 +31,9 @@ func follower(t *testing.T, files map[string]string, dirs ...string) (*Source, s
 	return s, root
 }
 
-// What is changed through a name in another directory gives no event: Follow
-// leaves it alone, and so shows that it looks at nothing but what events name.
-func TestFollowLooksAtWhatEventsName(t *testing.T) {
-	for _, change := range []struct {
-		summary string
-		do      func(m string) error
-		want    string
-	}{
-		{"a new file", func(m string) error { return os.WriteFile(m+"/new.yaml", []byte("new"), 0o644) }, "m/a.yaml: a\nm/b.yaml: b\nm/new.yaml: new\nm/sub/c.yaml: c\n"},
-		{"a file renamed in", func(m string) error { return os.Rename(m+"/../ready", m+"/ready.yaml") }, "m/a.yaml: a\nm/b.yaml: b\nm/ready.yaml: r\nm/sub/c.yaml: c\n"},
-		{"a file that is written again", func(m string) error { return os.WriteFile(m+"/b.yaml", []byte("b2"), 0o644) }, "m/a.yaml: a\nm/b.yaml: b2\nm/sub/c.yaml: c\n"},
-		{"one in a subfolder", func(m string) error { return os.WriteFile(m+"/sub/c.yaml", []byte("c2"), 0o644) }, "m/a.yaml: a\nm/b.yaml: b\nm/sub/c.yaml: c2\n"},
-		{"a file that is deleted", func(m string) error { return os.Remove(m + "/b.yaml") }, "m/a.yaml: a\nm/sub/c.yaml: c\n"},
-		{"a file that is renamed", func(m string) error { return os.Rename(m+"/b.yaml", m+"/0.yaml") }, "m/0.yaml: b\nm/a.yaml: a\nm/sub/c.yaml: c\n"},
-		{"a file that moves to a subfolder", func(m string) error { return os.Rename(m+"/b.yaml", m+"/sub/b.yaml") }, "m/a.yaml: a\nm/sub/b.yaml: b\nm/sub/c.yaml: c\n"},
-	} {
-		t.Run(change.summary, func(t *testing.T) {
-			s, root := follower(t, map[string]string{"m/a.yaml": "a", "m/b.yaml": "b", "m/sub/c.yaml": "c", "ready": "r", "other/x": ""}, "m")
-			if err := os.Link(root+"/m/a.yaml", root+"/other/a"); err != nil {
-				t.Fatal(err)
-			}
-			quiet(s)
-			if err := os.WriteFile(root+"/other/a", []byte("hidden"), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			if err := change.do(root + "/m"); err != nil {
-				t.Fatal(err)
-			}
-			awaken(t, s, change.summary)
-			if got := tell(root, quiet(s)); got != change.want {
-				t.Errorf("followed:\n%swant:\n%s", got, change.want)
-			}
-			if got := s.Read().Files; got[0].Documents[0].Name != "hidden" && got[1].Documents[0].Name != "hidden" {
-				t.Errorf("read:\n%s", tell(root, s.last))
-			}
-		})
-	}
-}
-
-// Whatever happens to the directories, following the events comes to what reading
-// everything finds.
-func TestFollowFindsWhatReadFinds(t *testing.T) {
+// Whatever happens to the directories, a Source that remembers what it read before finds
+// what one finds that reads everything for the first time.
+func TestReadFindsWhatIsThere(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	choice := rand.New(rand.NewPCG(seed, 0))
@@ -133,12 +94,12 @@ func TestFollowFindsWhatReadFinds(t *testing.T) {
 		}
 		reader.Renew()
 		want := tell(root, reader.Read())
-		got := tell(root, s.Follow())
-		for end := time.After(roottest.Patience); got != want; got = tell(root, s.Follow()) {
+		got := tell(root, s.Read())
+		for end := time.After(roottest.Patience); got != want; got = tell(root, s.Read()) {
 			select {
 			case <-s.Wake():
 			case <-end:
-				t.Fatalf("after %q\nfollowed:\n%swant:\n%s", done[max(0, len(done)-8):], got, want)
+				t.Fatalf("after %q\nread:\n%swant:\n%s", done[max(0, len(done)-8):], got, want)
 			}
 		}
 	}

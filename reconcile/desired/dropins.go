@@ -1,4 +1,4 @@
-package reconcile
+package desired
 
 import (
 	"fmt"
@@ -7,7 +7,7 @@ import (
 	"stead/reconcile/source"
 )
 
-// writers are the drop-ins that somebody writes to just now.
+// writers returns the drop-ins that somebody is still writing, by container.
 func writers(fragments []*source.File) map[string]*source.File {
 	by := map[string]*source.File{}
 	for _, f := range fragments {
@@ -18,7 +18,7 @@ func writers(fragments []*source.File) map[string]*source.File {
 	return by
 }
 
-// writer is a drop-in of a container that somebody writes to, nil if there is none.
+// writer returns a drop-in of a container that somebody is still writing, nil if there is none.
 func (d *Declared) writer(name string) *source.File {
 	if f := d.writers[name]; f != nil {
 		return f
@@ -26,8 +26,8 @@ func (d *Declared) writer(name string) *source.File {
 	return d.writers[""]
 }
 
-// noteDropIns says which drop-ins change nothing, as no manifest has the name.
-// Where a manifest can't be read, it may be the one.
+// noteDropIns notes which drop-ins change nothing, as no manifest has the name. Where a
+// manifest can't be read, it may be the one.
 func (d *Declared) noteDropIns() {
 	if len(d.broken)+len(d.waiting) > 0 {
 		return
@@ -39,20 +39,20 @@ func (d *Declared) noteDropIns() {
 	}
 	for _, f := range d.Reading.Fragments {
 		_, elsewhere := d.elsewhere[f.Of]
-		known := d.single(f.Of) != nil || d.contested[f.Of] != nil || d.named[f.Of] != nil || elsewhere
+		known := d.wants[f.Of] != nil || d.contested[f.Of] != nil || d.named[f.Of] != nil || elsewhere
 		if f.Of != "" && !known {
-			d.notes = append(d.notes, fmt.Sprintf("%s: no manifest declares %s: this drop-in changes nothing", f.Path, f.Of))
+			d.Notes = append(d.Notes, fmt.Sprintf("%s: no manifest declares %s: this drop-in changes nothing", f.Path, f.Of))
 		}
 	}
 }
 
-// dropIns are the files that are merged over a container's manifest.
-func (d *Declared) dropIns(name string) (files []string) {
-	if len(d.byName) == 0 {
+// dropInsOf returns the files that are merged over a container's manifest, in their order.
+func (d *Declared) dropInsOf(name string) (files []string) {
+	if len(d.dropIns) == 0 {
 		return nil
 	}
 	for _, of := range []string{"", name} {
-		for _, f := range d.byName[of] {
+		for _, f := range d.dropIns[of] {
 			if f.Fragment != nil { // else nobody has read it yet
 				files = append(files, f.Path)
 			}
@@ -61,8 +61,8 @@ func (d *Declared) dropIns(name string) (files []string) {
 	return files
 }
 
-// dropInsByName sorts drop-ins by their container, "" for all, in the order in
-// which they are merged.
+// dropInsByName sorts drop-ins by their container, "" for all, in the order in which they
+// are merged.
 func dropInsByName(fragments []*source.File) map[string][]*source.File {
 	by := map[string][]*source.File{}
 	for _, f := range fragments {
@@ -73,6 +73,3 @@ func dropInsByName(fragments []*source.File) map[string][]*source.File {
 	}
 	return by
 }
-
-// Notes say what is no fault of the manifests, and hardly meant.
-func (d *Declared) Notes() []string { return d.notes }

@@ -1,0 +1,184 @@
+// Package desired makes out of what the manifest directories hold what should be on this
+// host: one entry for each container, merged with its drop-ins, and held against what runs,
+// so that bad input never changes or removes anything.
+//
+// It knows documents and what was applied; it reads no file, asks no kernel, and decides
+// nothing about what is to be done: package plan does.
+package desired
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"stead/reconcile/plan"
+	"stead/reconcile/source"
+	"stead/runtime/status"
+	"stead/spec"
+)
+
+// Declared is what a reading says by itself, before it is held against what runs. It is made
+// once for a reading and never changed.
+type Declared struct {
+	Reading *source.Reading
+	Notes   []string // what is no fault, and hardly meant
+
+	wants     map[string]*plan.Want     // names that one valid document claims
+	claims    map[string]claim          // that document
+	contested map[string][]claim        // names that several claim
+	elsewhere map[string]status.Origin  // names that only manifests for other hosts claim, or these too
+	invalid   []claim                   // documents with errors
+	broken    []*source.File            // files that can't be read as a whole
+	waiting   []*source.File            // files that somebody is still writing
+	files     map[string]*source.File   // by path
+	writers   map[string]*source.File   // drop-ins that somebody is still writing, by container; "" for all
+	dropIns   map[string][]*source.File // drop-ins by container; "" for all
+	named     map[string]*spec.Error    // the first error of an invalid document, by its name
+}
+
+// claim is a document that says it is a container.
+type claim struct {
+	file *source.File
+	doc  *spec.Document
+}
+
+func (c claim) origin() status.Origin {
+	return status.Origin{File: c.file.Path, Document: c.doc.Index}
+}
+
+// position returns where a person finds the claim: file:line.
+func (c claim) position() string {
+	return fmt.Sprintf("%s:%d", c.file.Path, c.doc.Line)
+}
+
+// Declare sorts out a reading.
+func Declare(r *source.Reading) *Declared {
+	d := &Declared{
+		Reading: r,
+		wants:   make(map[string]*plan.Want, len(r.Files)), claims: make(map[string]claim, len(r.Files)), contested: map[string][]claim{},
+		elsewhere: map[string]status.Origin{}, files: make(map[string]*source.File, len(r.Files)),
+		writers: writers(r.Fragments), dropIns: dropInsByName(r.Fragments), named: map[string]*spec.Error{},
+	}
+	for _, f := range r.Files {
+		d.files[f.Path] = f
+		if f.Err != nil {
+			d.broken = append(d.broken, f)
+		}
+		if !f.Waiting.IsZero() {
+			d.waiting = append(d.waiting, f)
+		}
+		for i := range f.Documents {
+			d.declare(claim{f, &f.Documents[i]})
+		}
+	}
+	d.noteDropIns()
+	return d
+}
+
+// declare takes in one document.
+func (d *Declared) declare(c claim) {
+	if c.doc.Container == nil {
+		d.invalid = append(d.invalid, c)
+		if c.doc.Name != "" && len(c.doc.Errors) > 0 && d.named[c.doc.Name] == nil {
+			d.named[c.doc.Name] = c.doc.Errors[0]
+		}
+		return
+	}
+	name := c.doc.Container.Metadata.Name
+	if c.doc.Elsewhere {
+		d.elsewhere[name] = c.origin()
+		return
+	}
+	if before, claimed := d.claims[name]; claimed {
+		d.contested[name] = []claim{before}
+		delete(d.claims, name)
+		delete(d.wants, name)
+	}
+	if d.contested[name] != nil {
+		d.contested[name] = append(d.contested[name], c)
+		return
+	}
+	d.claims[name], d.wants[name] = c, d.want(c)
+}
+
+// Claims returns the file that declares a container, nil if no single one does.
+func (d *Declared) Claims(name string) *source.File { return d.claims[name].file }
+
+// fileOf returns the file that counts for a recorded origin: the one of that path, or the one
+// that replaces it in a later directory; nil if there is none.
+func (d *Declared) fileOf(path string) *source.File {
+	if f := d.files[path]; f != nil {
+		return f
+	}
+	return d.Reading.Replaced[path]
+}
+
+// want returns what a claim asks for.
+func (d *Declared) want(c claim) *plan.Want {
+	w := &plan.Want{Spec: c.doc.Container, Fingerprint: c.doc.Fingerprint, From: c.origin(), Waiting: c.file.Waiting, Writer: c.file.Writer}
+	if len(d.Reading.Fragments) == 0 {
+		return w
+	}
+	w.From.DropIns = d.dropInsOf(c.doc.Name)
+	if f := d.writer(c.doc.Name); w.Waiting.IsZero() && f != nil {
+		w.Waiting, w.Writer = f.Waiting, f.Path
+	}
+	return w
+}
+
+// fault returns the first thing wrong with a file, nil if nothing is: with the document of
+// that name if there is one.
+func fault(f *source.File, name string) error {
+	if f == nil {
+		return nil
+	}
+	if f.Err != nil {
+		return f.Err
+	}
+	var first error
+	for i := range f.Documents {
+		errs := f.Documents[i].Errors
+		if len(errs) > 0 && (first == nil || f.Documents[i].Name == name) {
+			first = errs[0]
+		}
+	}
+	if first != nil {
+		return first
+	}
+	if !f.Waiting.IsZero() && len(f.Documents) == 0 {
+		return waitingError(f)
+	}
+	return nil
+}
+
+// mayDeclare returns why a file that does not validly declare name may mean to all the same:
+// it can't be read, or a document in it is broken and has that name or no readable one.
+func mayDeclare(f *source.File, name string) error {
+	if f == nil {
+		return nil
+	}
+	if f.Err != nil {
+		return f.Err
+	}
+	for i := range f.Documents {
+		doc := &f.Documents[i]
+		if len(doc.Errors) > 0 && (doc.Name == name || doc.Name == "") {
+			return doc.Errors[0]
+		}
+	}
+	if !f.Waiting.IsZero() && len(f.Documents) == 0 {
+		return waitingError(f)
+	}
+	return nil
+}
+
+func waitingError(f *source.File) error {
+	return &plan.WaitingError{File: cmp.Or(f.Writer, f.Path), Since: f.Waiting}
+}
+
+// sortClaims puts claims in the order in which a person would read them.
+func sortClaims(claims []claim) {
+	slices.SortFunc(claims, func(a, b claim) int {
+		return cmp.Or(cmp.Compare(a.file.Path, b.file.Path), cmp.Compare(a.doc.Index, b.doc.Index))
+	})
+}

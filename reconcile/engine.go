@@ -1,0 +1,206 @@
+package reconcile
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	"stead/reconcile/desired"
+	"stead/reconcile/events"
+	"stead/reconcile/plan"
+	"stead/reconcile/source"
+	"stead/runtime/status"
+	"stead/spec"
+)
+
+// Manifests is all that the engine asks of the manifest directories.
+type Manifests interface {
+	// Watch makes changes known on Wake until ctx ends.
+	Watch(ctx context.Context)
+	// Wake receives when there may be something new to read.
+	Wake() <-chan struct{}
+	// Read rereads what may have changed; the same pointer if nothing has.
+	Read() *source.Reading
+	// Renew makes the next Read trust no memory of directories.
+	Renew()
+}
+
+const (
+	// DefaultSettle is how long a manifest must have been gone before its container is removed.
+	DefaultSettle = 5 * time.Second
+	// DefaultResync is how often a pass runs without any event.
+	DefaultResync = time.Minute
+	// DefaultRetention is how long the data of removed containers is kept.
+	DefaultRetention = 30 * 24 * time.Hour
+)
+
+// Engine keeps the host at what the manifests declare. Set the fields, then Run it (the
+// daemon), or call Apply, Plan, Do or Status alone (a verb without one).
+type Engine struct {
+	Source     Manifests
+	Observer   Observer
+	Containers Containers
+	Holds      Holds // nil: nothing is on hold
+	Removed    Removed
+	Log        *slog.Logger
+
+	Settle  time.Duration // absent for so long before a removal; 5 s, negative for none
+	Resync  time.Duration // a pass without any event, and a look at the kernel; 1 min
+	Quiet   time.Duration // a pass waits for so long without a file event; 10 ms
+	Limit   time.Duration // but no longer than this after the first one; 200 ms
+	Workers int           // actions at a time; twice the CPUs
+	// Retention is how long the data of removed containers is kept by Run; 30 days, negative
+	// for ever.
+	Retention time.Duration
+
+	// Record takes note of what happened; may be nil.
+	Record func(...events.Event) error
+	// Exits are ends of commands that Record knows of already, by container.
+	Exits map[string]time.Time
+	// Warnings returns what a person should know about an applied manifest, after a look at
+	// the host; may be nil.
+	Warnings func(*spec.Container) []string
+
+	once     sync.Once
+	exec     *executor
+	journal  *journal
+	notices  *notices
+	checks   checks
+	expiring sync.Mutex    // one expiry at a time
+	reported chan struct{} // an action reported; at most one wake-up
+	poke     chan struct{} // somebody asks for a pass; at most one wake-up
+
+	pass sync.Mutex // held for the length of a pass: there is one at a time
+
+	mu       sync.Mutex // guards what follows, and Settle and Retention
+	declared *desired.Declared
+	last     *outcome    // of the last pass; nil before the first
+	memory   plan.Memory // that the last plan was made with
+	plan     plan.Plan   // the last
+	results  []plan.Result
+	since    time.Time       // Run began; zero without it
+	base     context.Context // of Run
+}
+
+// outcome is what a pass saw, planned and began.
+type outcome struct {
+	reading *source.Reading
+	desired *plan.Desired
+	plan    plan.Plan
+	at      time.Time
+	started []*job
+}
+
+func (e *Engine) init() {
+	e.once.Do(func() {
+		if e.Log == nil {
+			e.Log = slog.New(slog.DiscardHandler)
+		}
+		e.Settle = orDefault(e.Settle, DefaultSettle)
+		e.Resync = orDefault(e.Resync, DefaultResync)
+		e.Quiet = orDefault(e.Quiet, 10*time.Millisecond)
+		e.Limit = orDefault(e.Limit, 200*time.Millisecond)
+		e.Retention = orDefault(e.Retention, DefaultRetention)
+		e.reported, e.poke = make(chan struct{}, 1), make(chan struct{}, 1)
+		e.exec = newExecutor(e.Containers, e.Workers, e.report, func() { signal(e.reported) })
+		e.journal = &journal{log: e.Log, write: e.Record}
+		e.notices = newNotices(e.Log, e.journal, e.Exits)
+		e.plan.Found.MassHeld = maps.Clone(e.holds().Removals)
+	})
+}
+
+func (e *Engine) holds() *status.Holds {
+	if e.Holds == nil {
+		return &status.Holds{}
+	}
+	return e.Holds.Holds()
+}
+
+func orDefault(d, fallback time.Duration) time.Duration {
+	if d == 0 {
+		return fallback
+	}
+	return max(d, 0)
+}
+
+// signal puts one wake-up into a channel that holds at most one.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Configure changes what a daemon can be told while it runs; the values are those of the
+// fields.
+func (e *Engine) Configure(settle, retention time.Duration) {
+	e.init()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.Settle, e.Retention = orDefault(settle, DefaultSettle), orDefault(retention, DefaultRetention)
+}
+
+// runs reports whether Run keeps this host, and returns its context: what it began outlives
+// whoever asked for it.
+func (e *Engine) runs() (context.Context, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.base, e.base != nil
+}
+
+// state is what a plan or a view is made of.
+type state struct {
+	reading  *source.Reading
+	desired  *plan.Desired
+	observed []*status.Status
+	memory   plan.Memory
+	known    int // results of actions that memory knows of
+	now      time.Time
+}
+
+// current returns what the last pass read, held against the containers as they are now;
+// without a pass it reads.
+func (e *Engine) current() state {
+	e.mu.Lock()
+	passed := e.last != nil
+	e.mu.Unlock()
+	if !passed {
+		return e.look()
+	}
+	busy := e.exec.busyVerbs()
+	observed := e.Observer.List()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.stateOf(e.declared, observed, busy)
+}
+
+// look reads and observes, and changes nothing but what is remembered of files.
+func (e *Engine) look() state {
+	e.pass.Lock()
+	defer e.pass.Unlock()
+	return e.lookLocked()
+}
+
+// lookLocked is look for who holds the lock of passes. What is busy is asked before the host
+// is observed: an action that ends in between leaves an observation that is out of date, and
+// is not acted upon.
+func (e *Engine) lookLocked() state {
+	busy := e.exec.busyVerbs()
+	reading := e.Source.Read()
+	observed := e.Observer.List()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.declared == nil || e.declared.Reading != reading {
+		e.declared = desired.Declare(reading)
+	}
+	return e.stateOf(e.declared, observed, busy)
+}
+
+// stateOf holds what is declared against what is observed; the caller holds mu.
+func (e *Engine) stateOf(d *desired.Declared, observed []*status.Status, busy map[plan.Subject]plan.Verb) state {
+	m := plan.Next(e.memory, e.plan, e.results)
+	m.Settle, m.Busy, m.Holds = e.Settle, busy, e.holds()
+	return state{reading: d.Reading, desired: d.Combine(observed), observed: observed, memory: m, known: len(e.results), now: time.Now()}
+}

@@ -1,0 +1,134 @@
+package reconcile
+
+import (
+	"context"
+	goruntime "runtime"
+	"sync"
+	"time"
+
+	"stead/reconcile/plan"
+	"stead/runtime/status"
+)
+
+const (
+	// patience is how long an action counts against its pool. One that takes longer waits
+	// for something (a process that will not end, a slow disk), and what waits must not keep
+	// others from being done.
+	patience = 250 * time.Millisecond
+	// maxStops is how many stops are under way at once: they are mostly waiting from the start.
+	maxStops = 512
+)
+
+// executor does what a plan says, one action per subject at a time. It decides nothing.
+type executor struct {
+	containers Containers
+	quick      chan struct{} // a slot for each action that works
+	stops      chan struct{} // a slot for each that begins with a stop
+	ended      func(*job)    // called when a job ends, before its subject is free
+	freed      func()        // called after that
+
+	mu   sync.Mutex // guards busy
+	busy map[plan.Subject]*job
+	wg   sync.WaitGroup
+}
+
+// job is an action under way.
+type job struct {
+	plan.Action
+	since time.Time     // of its turn
+	ended chan struct{} // closed at the end; what follows is valid then
+	note  string
+	err   error
+}
+
+func newExecutor(c Containers, workers int, ended func(*job), freed func()) *executor {
+	if workers <= 0 {
+		workers = max(4, 2*goruntime.GOMAXPROCS(0))
+	}
+	return &executor{
+		containers: c, ended: ended, freed: freed, busy: map[plan.Subject]*job{},
+		quick: make(chan struct{}, workers), stops: make(chan struct{}, maxStops),
+	}
+}
+
+// start begins an action, unless its subject is busy: then it returns what it is busy with.
+func (e *executor) start(ctx context.Context, a plan.Action) (j *job, started bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if j := e.busy[a.Subject]; j != nil {
+		return j, false
+	}
+	j = &job{Action: a, since: time.Now(), ended: make(chan struct{})}
+	e.busy[a.Subject] = j
+	e.wg.Go(func() { e.run(ctx, j) })
+	return j, true
+}
+
+// jobs returns what is under way.
+func (e *executor) jobs() map[plan.Subject]*job {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	jobs := make(map[plan.Subject]*job, len(e.busy))
+	for s, j := range e.busy {
+		jobs[s] = j
+	}
+	return jobs
+}
+
+// busyVerbs returns what is under way, as a plan takes it.
+func (e *executor) busyVerbs() map[plan.Subject]plan.Verb {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	verbs := make(map[plan.Subject]plan.Verb, len(e.busy))
+	for s, j := range e.busy {
+		verbs[s] = j.Verb
+	}
+	return verbs
+}
+
+func (e *executor) run(ctx context.Context, j *job) {
+	pool := e.quick
+	if j.Verb == plan.Stop || j.Verb == plan.Remove || j.Verb == plan.Restart {
+		pool = e.stops
+	}
+	select {
+	case pool <- struct{}{}:
+		j.since = time.Now()
+		release := sync.OnceFunc(func() { <-pool })
+		waiting := time.AfterFunc(patience, release)
+		if j.note, j.err = e.perform(ctx, j.Action); j.note == "" {
+			j.note = j.Note
+		}
+		waiting.Stop()
+		release()
+	case <-ctx.Done():
+		j.err = ctx.Err()
+	}
+	e.ended(j)
+	e.mu.Lock()
+	delete(e.busy, j.Subject)
+	e.mu.Unlock()
+	close(j.ended)
+	e.freed()
+}
+
+// perform is the one place where a verb becomes a call.
+func (e *executor) perform(ctx context.Context, a plan.Action) (note string, err error) {
+	switch c := e.containers; a.Verb {
+	case plan.Create:
+		return c.Create(ctx, a.Spec, a.From)
+	case plan.Start:
+		return "", c.Start(ctx, a.Name, status.StartOptions{Spec: a.Spec, From: a.From, ByPolicy: a.ByPolicy, ByAdmin: a.ByAdmin})
+	case plan.Update:
+		return "", c.Update(ctx, a.Spec, a.From)
+	case plan.Restart:
+		return "", c.Restart(ctx, a.Spec, a.From, a.ByAdmin)
+	case plan.Adopt:
+		return "", c.Adopt(ctx, a.Name, a.From)
+	case plan.Stop:
+		return "", c.Stop(ctx, a.Name, status.StopOptions{Spec: a.Spec, From: a.From, ByAdmin: a.ByAdmin})
+	case plan.Remove:
+		return "", c.Remove(ctx, a.Name)
+	}
+	return "", nil // Hold
+}

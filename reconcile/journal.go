@@ -1,0 +1,80 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"stead/reconcile/events"
+	"stead/reconcile/plan"
+	"stead/runtime/status"
+)
+
+// journal records what happened, for people and for what watches this host.
+type journal struct {
+	log    *slog.Logger
+	write  func(...events.Event) error // nil records nothing
+	logged atomic.Pointer[string]      // the last error
+}
+
+// record takes note. A journal that can't be written stops nothing; it is logged once.
+func (j *journal) record(list ...events.Event) {
+	if j.write == nil || len(list) == 0 {
+		return
+	}
+	note := ""
+	if err := j.write(list...); err != nil {
+		note = err.Error()
+	}
+	if logged := j.logged.Swap(&note); note != "" && (logged == nil || *logged != note) {
+		j.log.Error("events are lost", "error", note)
+	}
+}
+
+// action takes note of an action that has ended. One that the daemon's end interrupted is
+// retried by the next; a manifest that moved is no change.
+func (j *journal) action(done *job, now time.Time) {
+	if errors.Is(done.err, context.Canceled) || done.Verb == plan.Adopt && done.err == nil {
+		return
+	}
+	event := events.Event{Time: now, Type: events.Done, Container: done.Name, Action: string(done.Verb), Cause: done.Cause, Message: done.note}
+	for i, c := range done.Changes {
+		if i == plan.MaxChanges {
+			event.Message = strings.TrimPrefix(fmt.Sprintf("%s; and %d more fields", event.Message, len(done.Changes)-i), "; ")
+			break
+		}
+		event.Changes = append(event.Changes, events.Change{Path: c.Path, Before: c.Before, After: c.After})
+	}
+	if done.err != nil {
+		event.Type, event.Message = events.Failed, done.err.Error()
+	}
+	j.record(event)
+}
+
+// deleted takes note of data that was deleted for good.
+func (j *journal) deleted(entries []string, cause string) {
+	now := time.Now()
+	for _, entry := range entries {
+		name, _, _ := strings.Cut(entry, "@")
+		j.record(events.Event{Time: now, Type: events.Deleted, Container: name, Message: entry, Cause: cause})
+	}
+}
+
+// Purge deletes for good what was removed under a name, and returns the entries. The error
+// wraps ErrNoContainer if there is nothing of that name.
+func (e *Engine) Purge(ctx context.Context, name string) ([]string, error) {
+	e.init()
+	gone, err := e.Removed.Purge(ctx, name)
+	e.journal.deleted(gone, "purged by admin")
+	if !errors.Is(err, status.ErrMissing) {
+		return gone, err
+	}
+	if st := plan.Find(e.Observer.List(), name); st != nil {
+		return nil, fmt.Errorf("purge %s: nothing was removed by that name, and the container that is there is declared by %s: delete that first", name, plan.ManifestName(st.From))
+	}
+	return nil, fmt.Errorf("purge %s: nothing was removed by that name: %w", name, ErrNoContainer)
+}

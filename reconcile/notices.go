@@ -1,0 +1,174 @@
+package reconcile
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"stead/reconcile/events"
+	"stead/reconcile/plan"
+	"stead/reconcile/view"
+	"stead/runtime/status"
+)
+
+// notices tells what is new since the last pass, once: in the log and in the journal. The
+// lock of passes guards it.
+type notices struct {
+	log     *slog.Logger
+	journal *journal
+
+	problems map[string]string    // errors by file
+	held     map[string]string    // causes of held actions, by container
+	writing  map[string]bool      // files that wait for their writer
+	notes    []string             // on the manifests
+	exits    map[string]time.Time // ends of commands, by container
+}
+
+// notice is something new, for the log and for the journal; either may be empty.
+type notice struct {
+	level slog.Level
+	text  string
+	attrs []any
+	event events.Event
+}
+
+func newNotices(log *slog.Logger, j *journal, exits map[string]time.Time) *notices {
+	n := &notices{log: log, journal: j, problems: map[string]string{}, held: map[string]string{}, exits: map[string]time.Time{}}
+	maps.Copy(n.exits, exits)
+	return n
+}
+
+// tell tells what is new. Only a daemon tells of exits: a verb does not know which were told
+// already.
+func (n *notices) tell(d *plan.Desired, p plan.Plan, observed []*status.Status, daemon bool, now time.Time) {
+	list := append(n.newProblems(d, now), n.newHeld(p, now)...)
+	if daemon {
+		list = append(list, n.newExits(observed)...)
+	}
+	list = append(list, n.newNotes(d)...)
+	list = append(list, n.newWriters(d, now)...)
+	var record []events.Event
+	for _, one := range list {
+		if one.text != "" {
+			n.log.Log(context.Background(), one.level, one.text, one.attrs...)
+		}
+		if one.event.Type != "" {
+			record = append(record, one.event)
+		}
+	}
+	n.journal.record(record...)
+}
+
+// newNotes tells what is hardly meant.
+func (n *notices) newNotes(d *plan.Desired) (list []notice) {
+	for _, note := range d.Notes {
+		if !slices.Contains(n.notes, note) {
+			list = append(list, notice{level: slog.LevelWarn, text: note})
+		}
+	}
+	n.notes = d.Notes
+	return list
+}
+
+// newProblems tells of errors of files when they appear or change, and when they are gone.
+func (n *notices) newProblems(d *plan.Desired, now time.Time) (list []notice) {
+	problems := map[string]string{}
+	for _, dir := range d.Dirs {
+		if dir.Matters {
+			problems[dir.Path] = dir.Err.Error()
+		}
+	}
+	for _, f := range d.Broken {
+		for _, err := range f.Errs {
+			problems[f.File] = strings.TrimPrefix(problems[f.File]+"; "+err.Error(), "; ")
+		}
+	}
+	for _, file := range slices.Sorted(maps.Keys(problems)) {
+		if text := problems[file]; n.problems[file] != text {
+			list = append(list, notice{
+				slog.LevelError, "manifests can't be followed", []any{"file", file, "error", text},
+				events.Event{Time: now, Type: events.Invalid, File: file, Message: text},
+			})
+		}
+	}
+	for _, file := range slices.Sorted(maps.Keys(n.problems)) {
+		if _, still := problems[file]; !still {
+			list = append(list, notice{
+				slog.LevelInfo, "manifests are in order again", []any{"file", file},
+				events.Event{Time: now, Type: events.Valid, File: file},
+			})
+		}
+	}
+	n.problems = problems
+	return list
+}
+
+func (n *notices) newHeld(p plan.Plan, now time.Time) (list []notice) {
+	held := map[string]string{}
+	for _, a := range p.Held {
+		held[a.Name] = a.Cause
+		if n.held[a.Name] == a.Cause {
+			continue
+		}
+		text := "removal held"
+		if a.OnHold {
+			text = "on hold"
+		}
+		list = append(list, notice{
+			slog.LevelWarn, text, []any{"container", a.Name, "action", string(a.Waiting), "cause", a.Cause},
+			events.Event{Time: now, Type: events.Held, Container: a.Name, Action: string(a.Waiting), Cause: a.Cause},
+		})
+	}
+	for _, name := range slices.Sorted(maps.Keys(n.held)) {
+		if _, still := held[name]; !still {
+			list = append(list, notice{
+				slog.LevelInfo, "no longer held", []any{"container", name},
+				events.Event{Time: now, Type: events.Unheld, Container: name},
+			})
+		}
+	}
+	n.held = held
+	return list
+}
+
+// newWriters tells of files whose writers take long.
+func (n *notices) newWriters(d *plan.Desired, now time.Time) (list []notice) {
+	writing := map[string]bool{}
+	for _, f := range d.Writing {
+		if now.Sub(f.Since) < view.WriterNoted || writing[f.Writer] {
+			continue
+		}
+		writing[f.Writer] = true
+		if !n.writing[f.Writer] {
+			list = append(list, notice{level: slog.LevelWarn, text: "a manifest is not read while somebody has it open for writing", attrs: []any{"file", f.Writer}})
+		}
+	}
+	n.writing = writing
+	return list
+}
+
+// newExits tells the journal which commands have ended by themselves; the log has it as the
+// cause of what follows.
+func (n *notices) newExits(observed []*status.Status) (list []notice) {
+	for _, st := range observed {
+		if st.State != status.Exited || st.Exit == nil || st.FinishedAt.IsZero() || st.FinishedAt.Equal(n.exits[st.Name]) {
+			continue
+		}
+		n.exits[st.Name] = st.FinishedAt
+		if st.Exit.Reason == status.ReasonStopped || plan.StartFailed(st.Exit) {
+			continue // its action tells
+		}
+		code := st.Exit.Code
+		list = append(list, notice{event: events.Event{
+			Time: st.FinishedAt, Type: events.Exited, Container: st.Name, ExitCode: &code,
+			Reason: st.Exit.Reason, Cause: plan.ExitClause(st.Exit), Message: st.Exit.Message,
+		}})
+	}
+	if len(n.exits) > 2*len(observed)+64 { // of containers that are gone
+		maps.DeleteFunc(n.exits, func(name string, _ time.Time) bool { return plan.Find(observed, name) == nil })
+	}
+	return list
+}

@@ -1,0 +1,138 @@
+package plan
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"stead/runtime/status"
+	"stead/spec"
+)
+
+// Desired is what should be on this host, as package desired made it out of the manifests.
+// Nothing in it is changed once it is made.
+type Desired struct {
+	Host     string           // this host's name, for hosts:
+	Dirs     []Dir            // the manifest directories, in the order of the search path
+	Declared map[string]*Want // what the manifests say, by container
+	// Kept are containers that stay as they are applied, since their manifests can't be
+	// followed or are contested. They take the place of what Declared says.
+	Kept map[string]*Want
+	// Elsewhere are containers that only manifests for other hosts declare, and where.
+	Elsewhere map[string]status.Origin
+
+	Problems
+}
+
+// Dir is a manifest directory.
+type Dir struct {
+	Path string
+	// Err is why not all of it could be read: what is not seen in it is not known to be gone.
+	Err error
+	// Missing and Untrusted say what Err is about: it is not there, or others than a trusted
+	// owner can write it.
+	Missing, Untrusted bool
+	// Matters is set where Err is worth a word: not for one of a search path that is just not
+	// there, and from which nothing came.
+	Matters bool
+	Files   int // manifests that count
+}
+
+// Want is one container as it should be.
+type Want struct {
+	Spec        *spec.Container
+	Fingerprint spec.Fingerprint // of Spec; zero if it was not computed
+	From        status.Origin
+	// Err is why the manifest can't be followed. Spec is then what is applied: the container
+	// is kept as it is.
+	Err error
+	// Waiting is since when a writer has had the manifest or a drop-in of it open, and Writer
+	// is that file; zero if none has.
+	Waiting time.Time
+	Writer  string
+}
+
+// Lookup returns how a container should be, nil if it should not be there.
+func (d *Desired) Lookup(name string) *Want {
+	if w := d.Kept[name]; w != nil {
+		return w
+	}
+	return d.Declared[name]
+}
+
+// Missing calls visit for every container that should be there and is not, in no order.
+func (d *Desired) Missing(observed []*status.Status, visit func(name string, w *Want)) {
+	missing := len(d.Declared)
+	for _, st := range observed {
+		if d.Declared[st.Name] != nil {
+			missing--
+		}
+	}
+	if missing == 0 {
+		return // as nearly always
+	}
+	for name, w := range d.Declared {
+		if Find(observed, name) == nil {
+			visit(name, w)
+		}
+	}
+}
+
+// Find returns the status of a container from a list that is sorted by name, nil if it is
+// not there.
+func Find(list []*status.Status, name string) *status.Status {
+	i, there := slices.BinarySearchFunc(list, name, func(st *status.Status, name string) int { return strings.Compare(st.Name, name) })
+	if !there {
+		return nil
+	}
+	return list[i]
+}
+
+// DirOf returns the manifest directory that a file came from, and why an absence from it
+// proves nothing.
+func (d *Desired) DirOf(file string) (string, error) {
+	for _, dir := range d.Dirs {
+		if !strings.HasPrefix(file, dir.Path+"/") {
+			continue
+		}
+		switch {
+		case dir.Missing:
+			return dir.Path, fmt.Errorf("directory %s is missing", dir.Path)
+		case dir.Untrusted:
+			return dir.Path, fmt.Errorf("its absence is not trusted: %w", dir.Err)
+		case dir.Err != nil:
+			return dir.Path, fmt.Errorf("directory %s can't be read: %w", dir.Path, dir.Err)
+		}
+		return dir.Path, nil
+	}
+	return "", fmt.Errorf("its manifest %s is in no directory that is read", file)
+}
+
+// ShortPath returns a file's path below its manifest directory.
+func (d *Desired) ShortPath(path string) string {
+	for _, dir := range d.Dirs {
+		if rel, inside := strings.CutPrefix(path, dir.Path+"/"); inside {
+			return rel
+		}
+	}
+	return path
+}
+
+// ManifestName prints where a manifest stands; documents after the first with their number,
+// from 1 as people count.
+func ManifestName(from status.Origin) string {
+	if from.File == "" {
+		return ""
+	}
+	if from.Document > 0 {
+		return fmt.Sprintf("%s#%d", from.File, from.Document+1)
+	}
+	return from.File
+}
+
+func shortName(from status.Origin) string {
+	from.File = filepath.Base(from.File)
+	return ManifestName(from)
+}

@@ -1,0 +1,260 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"stead/runtime/status"
+	"stead/spec"
+)
+
+// Diff returns what has to be done; observed is sorted by name. It reads its arguments and
+// nothing else.
+func Diff(d *Desired, observed []*status.Status, m Memory, now time.Time) Plan {
+	p := planner{Desired: d, Memory: m, now: now, total: len(observed)}
+	var absent []*status.Status
+	for _, st := range observed {
+		w := d.Lookup(st.Name)
+		if w == nil {
+			absent = append(absent, st)
+			w = &Want{Spec: st.Applied, Fingerprint: st.Fingerprint, From: st.From}
+		}
+		if h := p.Holds.Of(st.Name); h != nil {
+			p.onHold(st, w, h)
+			continue
+		}
+		p.container(st, w)
+	}
+	p.removals(absent)
+	p.creations(observed)
+	byName := func(a, b Action) int { return cmp.Compare(a.Name, b.Name) }
+	slices.SortFunc(p.plan.Actions, byName)
+	slices.SortFunc(p.plan.Held, byName)
+	slices.SortFunc(p.plan.Waits, func(a, b Wait) int { return cmp.Compare(a.Name, b.Name) })
+	return p.plan
+}
+
+// planner is the work of one Diff.
+type planner struct {
+	*Desired
+	Memory
+	now   time.Time
+	total int
+	plan  Plan
+}
+
+// do adds an action, unless the subject is busy, or the action failed or had no effect
+// before and is not due again.
+func (p *planner) do(a Action) {
+	if _, busy := p.Busy[a.Subject]; busy {
+		return // its action will report and wake the loop
+	}
+	if until, why := p.notBefore(a); p.now.Before(until) {
+		p.plan.wait(Wait{Subject: a.Subject, Verb: a.Verb, Until: until, Why: why})
+		return
+	}
+	if a.Verb == Adopt {
+		p.plan.Adoptions = append(p.plan.Adoptions, a)
+		return
+	}
+	p.plan.Actions = append(p.plan.Actions, a)
+}
+
+// notBefore returns when an action may be done, and why not now; zero if nothing is against
+// it. One that was just done and is asked for again had no effect: to do it again at once
+// would go on for ever, so it counts as failed.
+func (p *planner) notBefore(a Action) (until time.Time, why string) {
+	if p.Retry {
+		return time.Time{}, ""
+	}
+	if f, failed := p.Failures[a.Subject]; failed && !p.plan.Found.Recorded[a.Subject] && f.concerns(a) && p.now.Before(f.Retry()) {
+		return f.Retry(), f.Message
+	}
+	d, done := p.Done[a.Subject]
+	if !done || d.spec != a.Spec || d.line != a.String() {
+		return time.Time{}, ""
+	}
+	f := Failure{Verb: a.Verb, Message: "had no effect", Count: d.times, At: d.at, spec: a.Spec}
+	if a.Verb == Update && a.Cause != "live" {
+		f.Message = a.Cause
+	}
+	if p.now.Before(f.Retry()) {
+		if p.plan.Found.NoEffect == nil {
+			p.plan.Found.NoEffect = map[Subject]Failure{}
+		}
+		p.plan.Found.NoEffect[a.Subject] = f
+	}
+	return f.Retry(), f.Message
+}
+
+// container plans for one that is there and should be.
+func (p *planner) container(st *status.Status, w *Want) {
+	if st.State == status.Running && same(st, w) && st.StoppedAt == nil && len(st.Unapplied)+len(st.Drift)+len(st.Lost) == 0 &&
+		!w.Spec.Spec.Suspend && st.From.Equal(w.From) {
+		return // as nearly all are, nearly always
+	}
+	subject := ContainerNamed(st.Name)
+	if f, failed := p.Failures[subject]; failed && f.recorded(st) {
+		if p.plan.Found.Recorded == nil {
+			p.plan.Found.Recorded = map[Subject]bool{}
+		}
+		p.plan.Found.Recorded[subject] = true
+	}
+	if st.State == status.Starting || st.State == status.Stopping {
+		return // it will report
+	}
+	var changes []Change
+	if !same(st, w) {
+		changes = Changes(st.Applied, w.Spec)
+	}
+	a := Action{Subject: subject, Changes: changes, Spec: w.Spec, From: w.From}
+	switch {
+	case st.State == status.Running:
+		p.running(st, a)
+	case a.Spec.Spec.Suspend || st.StoppedAt != nil:
+		p.stopped(st, a)
+	default:
+		p.ended(st, a)
+	}
+}
+
+// same reports whether what is applied is certainly what is wanted. Where it is not certain,
+// Changes tells.
+func same(st *status.Status, w *Want) bool {
+	return st.Applied == w.Spec || st.Fingerprint == w.Fingerprint && w.Fingerprint != spec.Fingerprint{}
+}
+
+// running plans for a container that runs.
+func (p *planner) running(st *status.Status, a Action) {
+	switch {
+	case st.StoppedAt != nil:
+		a.Verb, a.Cause, a.Changes, a.Spec = Stop, "stopped by admin", nil, nil
+		p.do(a)
+	case a.Spec.Spec.Suspend:
+		a.Verb, a.Cause = Stop, "suspended"
+		if len(a.Changes) == 0 {
+			a.Spec = nil // it is applied
+		}
+		p.do(a)
+	case needsRestart(a.Changes):
+		a.Verb, a.Cause = Restart, restartCause(a.Changes)
+		p.do(a)
+	case len(st.Lost) > 0 && a.Spec.Spec.Restart.Policy == "always": // others may not run twice
+		a.Verb, a.Cause = Restart, LostCause(st)+", which needs a restart"
+		p.do(a)
+	default:
+		p.inPlace(st, a)
+	}
+}
+
+// inPlace plans what needs no restart: changes, what the kernel refused before, what was
+// changed by hand, and a manifest that moved.
+func (p *planner) inPlace(st *status.Status, a Action) {
+	switch {
+	case len(a.Changes) > 0:
+		a.Verb, a.Cause = Update, "live"
+	case len(st.Unapplied) > 0:
+		a.Verb, a.Cause = Update, UnappliedCause(st.Unapplied)
+	case len(st.Drift) > 0:
+		a.Verb, a.Cause = Update, "changed by hand: "+st.Drift.String()
+	case !st.From.Equal(a.From):
+		a.Verb, a.Cause, a.Spec = Adopt, "manifest now "+shortName(a.From), nil
+	default:
+		return
+	}
+	p.do(a)
+}
+
+// stopped plans for a container that does not run and should not.
+func (p *planner) stopped(st *status.Status, a Action) {
+	switch {
+	case !needsRestart(a.Changes):
+		p.inPlace(withoutRun(st), a)
+	case a.Spec.Spec.Suspend:
+		a.Verb, a.Cause = Restart, "suspended: applied, not started"
+		p.do(a)
+	default:
+		a.Verb, a.Cause = Restart, "stopped by admin: applied, not started"
+		p.do(a)
+	}
+}
+
+// withoutRun returns st without what is only about a run.
+func withoutRun(st *status.Status) *status.Status {
+	s := *st
+	s.Unapplied, s.Drift, s.Lost = nil, nil, nil
+	return &s
+}
+
+// ended plans for a container that does not run and should, if its policy says so.
+func (p *planner) ended(st *status.Status, a Action) {
+	switch {
+	case needsRestart(a.Changes):
+		a.Verb, a.Cause = Restart, restartCause(a.Changes)
+		p.do(a)
+		return
+	case st.Applied.Spec.Suspend:
+		a.Verb, a.Cause = Start, "no longer suspended"
+		p.do(a)
+		return
+	case len(a.Changes) > 0 || !st.From.Equal(a.From):
+		p.inPlace(withoutRun(st), a)
+		return // the policy is asked when that is done
+	}
+	v := AfterExit(st, a.Spec.Spec.Restart, p.now)
+	switch v.Next {
+	case StartNow:
+		a.Verb, a.Cause, a.ByPolicy, a.Changes, a.Spec = Start, v.Cause, v.byPolicy, nil, nil
+		p.do(a)
+	case WaitUntil:
+		p.plan.wait(Wait{Subject: a.Subject, Verb: Start, Until: v.At, Why: v.Cause})
+	}
+}
+
+// creations plans for what is declared and not there.
+func (p *planner) creations(observed []*status.Status) {
+	p.Missing(observed, func(name string, w *Want) {
+		a := Action{Verb: Create, Subject: ContainerNamed(name), Spec: w.Spec, From: w.From, Cause: "manifest " + shortName(w.From)}
+		if w.Spec.Spec.Suspend {
+			a.Cause += ", suspended"
+		}
+		if h := p.Holds.Of(name); h != nil {
+			p.hold(a, h)
+			return
+		}
+		p.do(a)
+	})
+}
+
+func needsRestart(changes []Change) bool {
+	return slices.ContainsFunc(changes, func(c Change) bool { return c.Effect == spec.NeedsRestart })
+}
+
+// restartCause names the fields that can't be changed in place.
+func restartCause(changes []Change) string {
+	var fields []string
+	for _, c := range changes {
+		if c.Effect == spec.NeedsRestart {
+			fields = append(fields, strings.TrimPrefix(c.Path, "spec."))
+		}
+	}
+	if len(fields) == len(changes) {
+		return "needs a restart"
+	}
+	return strings.Join(fields, ", ") + " needs a restart"
+}
+
+// LostCause says what was changed by hand and only a restart puts right.
+func LostCause(st *status.Status) string { return "changed by hand: " + st.Lost.String() }
+
+// UnappliedCause says which live changes the kernel refused.
+func UnappliedCause(list []status.Unapplied) string {
+	var parts []string
+	for _, u := range list {
+		parts = append(parts, fmt.Sprintf("%s still %s: %s", u.Path, u.Have, u.Message))
+	}
+	return strings.Join(parts, ", ")
+}

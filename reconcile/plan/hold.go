@@ -1,0 +1,50 @@
+package plan
+
+import (
+	"fmt"
+	"time"
+
+	"stead/runtime/status"
+)
+
+// A hold is an admin's word that reconciliation is paused: what was applied is kept up, by
+// its restart policy too, and nothing else is done.
+
+// onHold plans for a container on hold: what was applied goes on as it is, and what has
+// changed waits.
+func (p *planner) onHold(st *status.Status, w *Want, h *status.Hold) {
+	if !same(st, w) {
+		if changes := Changes(st.Applied, w.Spec); len(changes) > 0 {
+			verb := Update
+			if needsRestart(changes) {
+				verb = Restart
+			}
+			p.hold(Action{Verb: verb, Subject: ContainerNamed(st.Name), Changes: changes, From: w.From}, h)
+		}
+	}
+	now := withoutRun(st) // what was changed by hand may be why it is on hold
+	p.container(now, &Want{Spec: st.Applied, Fingerprint: st.Fingerprint, From: st.From})
+}
+
+// hold plans that an action waits for the release.
+func (p *planner) hold(a Action, h *status.Hold) {
+	a.Verb, a.Waiting, a.OnHold = Hold, a.Verb, true
+	a.Cause = fmt.Sprintf("%s waits; %s; %s", a.Waiting, HoldClause(h), releaseAdvice(p.Holds, a.Name))
+	p.plan.Held = append(p.plan.Held, a)
+}
+
+// HoldClause says since when something is on hold, and why.
+func HoldClause(h *status.Hold) string {
+	clause := "on hold since " + h.Since.UTC().Format(time.RFC3339)
+	if h.Reason != "" {
+		clause += ": " + h.Reason
+	}
+	return clause
+}
+
+func releaseAdvice(h *status.Holds, name string) string {
+	if _, own := h.Containers[name]; own {
+		return "end it with stead release " + name
+	}
+	return "end it with stead release"
+}

@@ -1,0 +1,150 @@
+package plan
+
+import (
+	"maps"
+	"time"
+
+	"stead/runtime/status"
+	"stead/spec"
+)
+
+// Memory is what a plan needs to know besides what is desired and what is observed. Its zero
+// value is that of a host nobody has looked at before.
+type Memory struct {
+	// Settle is how long a manifest must have been absent, in readings that follow each
+	// other, before its container is removed.
+	Settle time.Duration
+	// Prompt is set for an explicit apply: it waits for no settle time.
+	Prompt bool
+	// Retry has what failed tried again now.
+	Retry bool
+	// Confirm names removals that are confirmed now; "all" is all that no manifest declares.
+	Confirm []string
+	// Busy are the actions under way.
+	Busy map[Subject]Verb
+	// Holds are what an admin has put on hold; nil is nothing.
+	Holds *status.Holds
+
+	// What follows is remembered from one plan to the next, by Next.
+
+	// Absent is since when manifests have been absent, by container.
+	Absent map[string]time.Time
+	// Confirmed are removals that a person has confirmed, by container.
+	Confirmed map[string]bool
+	// MassHeld are removals that are held since they were part of a mass removal, and why;
+	// they stay held when the rest of it is confirmed. By container.
+	MassHeld map[string]string
+	// Failures are actions that did not succeed.
+	Failures map[Subject]Failure
+	// Done are the last actions that succeeded, for as long as the subject is not at rest.
+	Done map[Subject]Done
+}
+
+// Failure is an action that did not succeed, and how often in a row.
+type Failure struct {
+	Verb    Verb
+	Message string
+	Count   int
+	At      time.Time
+	began   time.Time
+	spec    *spec.Container // that was to be applied
+}
+
+// Done is an action that succeeded, and how often in a row the very same one did.
+type Done struct {
+	line  string
+	times int
+	at    time.Time
+	spec  *spec.Container
+}
+
+// Result is an action that has ended.
+type Result struct {
+	Action
+	Began, Ended time.Time
+	Err          error
+}
+
+const (
+	firstRetry = time.Second
+	lastRetry  = 5 * time.Minute
+)
+
+// Retry returns when the action is tried again.
+func (f Failure) Retry() time.Time {
+	return f.At.Add(doubled(firstRetry, lastRetry, f.Count))
+}
+
+// concerns reports whether an action is the one that failed. One with another manifest is
+// not: it is tried at once.
+func (f Failure) concerns(a Action) bool {
+	return f.Verb == a.Verb && (a.Spec == nil || a.Spec == f.spec)
+}
+
+// recorded reports whether the container's own record holds this failure.
+func (f Failure) recorded(st *status.Status) bool {
+	starts := f.Verb == Create || f.Verb == Start || f.Verb == Restart
+	return starts && st.State == status.Exited && st.Exit != nil && StartFailed(st.Exit) && !st.FinishedAt.Before(f.began)
+}
+
+// Next returns what is remembered after a plan that was made with m, once the results of
+// actions are in. Neither m nor p is changed.
+func Next(m Memory, p Plan, results []Result) Memory {
+	n := m
+	n.Prompt, n.Retry, n.Confirm = false, false, nil
+	n.Absent, n.Confirmed, n.MassHeld = p.Found.Absent, p.Found.Confirmed, p.Found.MassHeld
+	n.Failures, n.Done = map[Subject]Failure{}, map[Subject]Done{}
+	if !m.Retry {
+		open := m.open(p)
+		maps.Copy(n.Failures, m.Failures)
+		maps.DeleteFunc(n.Failures, func(s Subject, _ Failure) bool { return !open[s] || p.Found.Recorded[s] })
+		maps.Copy(n.Done, m.Done)
+		maps.DeleteFunc(n.Done, func(s Subject, _ Done) bool { return !open[s] })
+	}
+	maps.Copy(n.Failures, p.Found.NoEffect)
+	for _, r := range results {
+		n.note(r)
+	}
+	return n
+}
+
+// open are the subjects for which something is still to be done or under way; nil if
+// nothing is remembered of any.
+func (m *Memory) open(p Plan) map[Subject]bool {
+	if len(m.Failures)+len(m.Done) == 0 {
+		return nil
+	}
+	open := make(map[Subject]bool, len(p.Actions)+len(p.Waits)+len(m.Busy))
+	for _, list := range [][]Action{p.Actions, p.Adoptions} {
+		for _, a := range list {
+			open[a.Subject] = true
+		}
+	}
+	for _, w := range p.Waits {
+		open[w.Subject] = true
+	}
+	for s := range m.Busy {
+		open[s] = true
+	}
+	return open
+}
+
+// note remembers one result. What an admin asked for and failed is told to the admin, and
+// not tried again.
+func (m *Memory) note(r Result) {
+	switch {
+	case r.Err == nil:
+		times := 1
+		if before := m.Done[r.Subject]; before.line == r.Action.String() && before.spec == r.Spec {
+			times = before.times + 1
+		}
+		m.Done[r.Subject] = Done{line: r.Action.String(), times: times, at: r.Ended, spec: r.Spec}
+		delete(m.Failures, r.Subject)
+	case !r.ByAdmin:
+		count := 1
+		if f := m.Failures[r.Subject]; f.concerns(r.Action) {
+			count = f.Count + 1
+		}
+		m.Failures[r.Subject] = Failure{Verb: r.Verb, Message: r.Err.Error(), Count: count, At: r.Ended, began: r.Began, spec: r.Spec}
+	}
+}

@@ -1,0 +1,172 @@
+// Package plan decides what has to be done for this host to be as its manifests declare.
+//
+// Diff compares what is desired with what is observed and returns a Plan; Next says what is
+// remembered until the next one. Both are pure: no I/O, no clock, no logging, and none of
+// their arguments is changed. The same functions serve the daemon, `stead plan` and the
+// tests. The package knows the manifest language (spec) and what is known about containers
+// (runtime/status); it must not know where either comes from.
+package plan
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"stead/runtime/status"
+	"stead/spec"
+)
+
+// Verb is what is done to a subject.
+type Verb string
+
+const (
+	Create  Verb = "create"  // directory and first start
+	Start   Verb = "start"   // it should run and does not
+	Update  Verb = "update"  // live fields, in place
+	Restart Verb = "restart" // fields that need one, or by an admin
+	Stop    Verb = "stop"    // suspended, or by an admin
+	Adopt   Verb = "adopt"   // the same manifest stands in another place; no change
+	Remove  Verb = "remove"  // its manifest is gone
+	Hold    Verb = "hold"    // needs a person's word first; nothing is done
+)
+
+// Kind is what sort of thing a Subject is.
+type Kind string
+
+// Container is the one kind so far; images, networks and volumes follow.
+const Container Kind = "container"
+
+// Subject is what an action is done to: `container web`.
+type Subject struct {
+	Kind Kind   `json:"kind"`
+	Name string `json:"name"`
+}
+
+// ContainerNamed returns the subject of a container.
+func ContainerNamed(name string) Subject { return Subject{Container, name} }
+
+// Plan is what has to be done for the host to be as declared. Nothing in it depends on
+// anything else in it: what can't be done yet waits, and the next pass looks again.
+type Plan struct {
+	Actions []Action  `json:"actions"`           // what can be done now, by name; at most one for a subject
+	Held    []Action  `json:"held"`              // what waits for a person's word, by name
+	Waits   []Wait    `json:"waits"`             // what is not due yet, by name
+	Next    time.Time `json:"next,omitzero"`     // when to look again without any event; zero if never
+	Writing []string  `json:"writing,omitempty"` // files that are not read yet, as somebody writes to them
+	Errors  []string  `json:"errors,omitzero"`   // what is wrong with the manifests
+
+	Adoptions []Action `json:"-"` // manifests that moved: nothing that a person has to know of
+	Found     Found    `json:"-"`
+}
+
+// Found is what a Diff found that the next one has to know.
+type Found struct {
+	Absent    map[string]time.Time // containers without a manifest, and since when
+	Confirmed map[string]bool      // those of them whose removal a person has confirmed
+	MassHeld  map[string]string    // those whose removal is held as part of a mass removal, and why
+	NoEffect  map[Subject]Failure  // actions that were done, had no effect, and are not done again yet
+	Recorded  map[Subject]bool     // failed starts that the runtime has on record: the restart policy decides
+	Unneeded  []string             // confirmations of what is not to be removed
+}
+
+// Action is one thing to do to one subject, and why.
+type Action struct {
+	Verb Verb `json:"action"`
+	Subject
+	Cause   string          `json:"cause"`             // one clause
+	Changes []Change        `json:"changes,omitempty"` // what differs from what is applied
+	Spec    *spec.Container `json:"-"`                 // to apply; nil where nothing is
+	From    status.Origin   `json:"from"`              // where the manifest stands
+
+	ByPolicy bool   `json:"-"` // a start that the restart policy asked for
+	ByAdmin  bool   `json:"-"` // asked for by name: the durable note of a stop is set or taken back
+	Note     string `json:"-"` // what whoever asked for it has to know
+
+	Waiting Verb   `json:"-"` // of an action that is held: what will be done
+	OnHold  bool   `json:"-"` // of an action that is held: by an admin's word
+	massive string // why it is held, if it is part of a mass removal that has settled
+}
+
+// Change is one field that differs, as spec tells it.
+type Change struct {
+	Path   string      `json:"path"`
+	Before string      `json:"before"`
+	After  string      `json:"after"`
+	Effect spec.Effect `json:"effect"`
+}
+
+func (c Change) String() string { return spec.Change(c).String() }
+
+// Changes returns what differs between two manifests, by meaning.
+func Changes(old, new *spec.Container) []Change {
+	var changes []Change
+	for _, c := range spec.Diff(old, new) {
+		changes = append(changes, Change(c))
+	}
+	return changes
+}
+
+// Wait is something that will be done later without anybody's word.
+type Wait struct {
+	Subject
+	Verb  Verb      `json:"action"`
+	Until time.Time `json:"until"`
+	Why   string    `json:"why"`
+}
+
+// String prints a plan: a line for each action, then one for each that is held.
+func (p Plan) String() string {
+	var b strings.Builder
+	for _, list := range [][]Action{p.Actions, p.Held} {
+		for _, a := range list {
+			b.WriteString(a.String())
+			b.WriteByte('\n')
+		}
+	}
+	return b.String()
+}
+
+// String prints what is done, what changes and why:
+//
+//	update web  spec.resources.memory 128Mi → 256Mi  (live)
+func (a Action) String() string {
+	var line strings.Builder
+	line.WriteString(string(a.Verb) + " " + a.Name)
+	if len(a.Changes) > 0 {
+		line.WriteString("  " + ChangesText(a.Changes))
+	}
+	if a.Cause != "" {
+		line.WriteString("  (" + a.Cause + ")")
+	}
+	return line.String()
+}
+
+// MaxChanges is how many changed fields are named: a manifest may have thousands, in its env.
+const MaxChanges = 50
+
+// ChangesText prints changes in one line.
+func ChangesText(changes []Change) string {
+	var text strings.Builder
+	for i, c := range changes {
+		if i == MaxChanges {
+			fmt.Fprintf(&text, ", and %d more", len(changes)-i)
+			break
+		}
+		if i > 0 {
+			text.WriteString(", ")
+		}
+		text.WriteString(c.String())
+	}
+	return text.String()
+}
+
+// Empty reports whether nothing is to be done and nothing held.
+func (p Plan) Empty() bool { return len(p.Actions)+len(p.Held) == 0 }
+
+// wait adds something that is due at a time.
+func (p *Plan) wait(w Wait) {
+	p.Waits = append(p.Waits, w)
+	if p.Next.IsZero() || w.Until.Before(p.Next) {
+		p.Next = w.Until
+	}
+}

@@ -1,0 +1,101 @@
+package view
+
+import (
+	"slices"
+	"time"
+
+	"stead/reconcile/plan"
+	"stead/runtime/status"
+)
+
+// Report is how this host stands: the daemon's own facts, and every container.
+type Report struct {
+	Since      time.Time            `json:"since,omitzero"`    // the daemon runs; zero without one
+	LastPass   time.Time            `json:"lastPass,omitzero"` // it looked at everything
+	Host       string               `json:"host"`              // this host's name, for hosts:
+	Sources    []Source             `json:"sources"`
+	Watching   string               `json:"watching,omitempty"` // why changes are noticed by the resync tick only
+	Hold       *status.Hold         `json:"hold,omitempty"`     // of the whole host
+	Held       []HeldAction         `json:"held,omitempty"`
+	Broken     []BrokenFile         `json:"broken,omitempty"`
+	Notes      []string             `json:"notes,omitempty"`   // on the manifests: no fault, and hardly meant
+	Differs    []Difference         `json:"differs,omitempty"` // what is not as declared, and why
+	Busy       map[string]plan.Verb `json:"busy,omitempty"`
+	Containers []Container          `json:"containers"`
+}
+
+// Source is a manifest directory. One of several that is just not there, and from which no
+// container came, is healthy and missing.
+type Source struct {
+	Path    string `json:"path"`
+	Healthy bool   `json:"healthy"`
+	Missing bool   `json:"missing,omitempty"`
+	Error   string `json:"error,omitempty"`
+	Files   int    `json:"files"`
+}
+
+// HeldAction is what waits for a person's word.
+type HeldAction struct {
+	Name   string `json:"name"`
+	Why    string `json:"why"`
+	Reason string `json:"reason"` // RemovalHeld or OnHold
+}
+
+// BrokenFile is a file with errors.
+type BrokenFile struct {
+	File   string   `json:"file"`
+	Errors []string `json:"errors"`
+}
+
+// Difference is a container that is not as declared.
+type Difference struct {
+	Name  string `json:"name"`
+	State State  `json:"state"`
+	Sync  Sync   `json:"sync"`
+	Why   string `json:"why"`
+}
+
+// NewReport returns how this host stands. unwatched is why changes of the manifests are not
+// noticed at once, nil if they are.
+func NewReport(d *plan.Desired, observed []*status.Status, m plan.Memory, now time.Time, unwatched error) Report {
+	r := Report{Host: d.Host, Hold: m.Holds.Of(""), Sources: []Source{}, Notes: slices.Clone(d.Notes), Containers: Containers(d, observed, m, now)}
+	for s, verb := range m.Busy {
+		if r.Busy == nil {
+			r.Busy = map[string]plan.Verb{}
+		}
+		r.Busy[s.Name] = verb
+	}
+	for _, dir := range d.Dirs {
+		source := Source{Path: dir.Path, Healthy: !dir.Matters, Missing: dir.Missing, Files: dir.Files}
+		if dir.Matters {
+			source.Error = dir.Err.Error()
+		}
+		r.Sources = append(r.Sources, source)
+	}
+	if unwatched != nil {
+		r.Watching = unwatched.Error()
+	}
+	for _, f := range d.Broken {
+		broken := BrokenFile{File: f.File}
+		for _, err := range f.Errs {
+			broken.Errors = append(broken.Errors, err.Error())
+		}
+		r.Broken = append(r.Broken, broken)
+	}
+	for i := range r.Containers {
+		c := &r.Containers[i]
+		if c.Sync == Held {
+			r.Held = append(r.Held, HeldAction{Name: c.Name, Why: c.Why, Reason: c.Reason})
+		}
+		if c.NeedsAttention() || c.Sync != Synced {
+			r.Differs = append(r.Differs, Difference{Name: c.Name, State: c.State, Sync: c.Sync, Why: c.Why})
+		}
+	}
+	return r
+}
+
+// NeedsAttention reports whether a person should look at the container.
+func (c *Container) NeedsAttention() bool {
+	return c.State == BackOff || c.State == Failed || c.State == Invalid || c.Sync == SyncError || c.Sync == Held ||
+		c.Reason == ReasonWaitingForWriter
+}
