@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"stead/reconcile/desired"
 	"stead/reconcile/source"
 	"stead/runtime/status"
 	"stead/spec"
@@ -43,10 +44,8 @@ func manyManifests(b *testing.B, n, dropIns int) *source.Source {
 // manyContainers run from real files.
 func manyContainers(b *testing.B, n, dropIns int) (*Engine, *source.Source) {
 	src, rt := manyManifests(b, n, dropIns), newFake()
-	for _, f := range src.Read().Files {
-		for _, d := range f.Documents {
-			rt.by[d.Name] = &status.Status{Name: d.Name, Applied: d.Container, From: status.Origin{File: f.Path}, State: status.Running, Pid: 1}
-		}
+	for name, w := range desired.Declare(src.Read()).Combine(nil).Declared {
+		rt.by[name] = &status.Status{Name: name, Applied: w.Spec, Fingerprint: w.Fingerprint, From: w.From, State: status.Running, Pid: 1}
 	}
 	e := newEngine(src, rt)
 	e.Observer = &fixedList{fakeRuntime: rt, list: rt.List()}

@@ -26,11 +26,12 @@ type combiner struct {
 func (d *Declared) Combine(observed []*status.Status) *plan.Desired {
 	c := combiner{Declared: d, lost: map[claim]error{}, settled: map[string]bool{}}
 	c.out = plan.Desired{Host: d.Reading.Host, Declared: d.wants, Kept: map[string]*plan.Want{}, Elsewhere: d.elsewhere}
+	healthy := !slices.ContainsFunc(d.Reading.Dirs, func(dir source.Dir) bool { return dir.Err != nil })
 	var unusual []*status.Status
 	for _, st := range observed {
 		w := d.wants[st.Name]
-		if w != nil && w.From.File == st.From.File && len(st.From.DropIns) == 0 {
-			continue // the manifest is where it was
+		if w != nil && w.From.File == st.From.File && (healthy || len(st.From.DropIns) == 0) {
+			continue // the manifest is where it was, and no drop-in of it can be out of sight
 		}
 		unusual = append(unusual, st)
 		c.unusual(st, w)
