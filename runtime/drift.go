@@ -74,13 +74,11 @@ func (r *Runtime) changes(all bool) (c cgroup.Changes) {
 
 // homes are the processes that run, and the cgroups that they belong into.
 func (r *Runtime) homes() map[int]string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	homes := make(map[int]string, len(r.byName))
-	for _, c := range r.byName {
-		if c.rec != nil && c.rec.State == record.Running {
-			homes[c.rec.Pid] = c.rec.ID()
-		}
+	running := r.running()
+	homes := make(map[int]string, len(running))
+	for _, c := range running {
+		_, rec := r.known(c)
+		homes[rec.Pid] = rec.ID()
 	}
 	return homes
 }

@@ -12,10 +12,8 @@ import (
 
 // writeNow is writeLater without the wait.
 func (w *world) writeNow(c *container) {
-	w.mu.Lock()
-	w.unwritten = map[*container]bool{c: true}
-	w.mu.Unlock()
-	w.writeUnwritten()
+	w.pending.add(c)
+	w.writePending()
 }
 
 // TestFactsTwoWriters: the end of a run is written at a time of its own; what an

@@ -14,16 +14,6 @@ import (
 	"stead/spec"
 )
 
-func (r *Runtime) find(name string) (*container, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	c, ok := r.byName[name]
-	if !ok {
-		return nil, fmt.Errorf("container %s: %w", name, status.ErrMissing)
-	}
-	return c, nil
-}
-
 // save changes a container's facts, on disk first and then in memory. Ends are
 // noted beside whatever else is done to a container, hence the lock: one would
 // undo the other. Nothing is written of a container that is removed: its name
@@ -69,9 +59,7 @@ func (r *Runtime) Create(ctx context.Context, m *spec.Container, from status.Ori
 		}
 		fault.Point("create-facts-written")
 		c = &container{name: name, facts: f}
-		r.mu.Lock()
 		r.put(c)
-		r.mu.Unlock()
 	}
 	if m.Spec.Suspend {
 		return broughtBack, nil
@@ -166,10 +154,7 @@ func (r *Runtime) forgetRun(c *container) error {
 	if rec == nil || rec.State != record.Exited {
 		return nil
 	}
-	r.mu.Lock()
-	late := r.unwritten[c]
-	r.mu.Unlock()
-	if late { // only the record has its end until now
+	if r.pending.has(c) { // only the record has its end until now
 		if err := r.save(c, func(*store.Facts) {}); err != nil {
 			return err
 		}
@@ -227,9 +212,8 @@ func (r *Runtime) Remove(ctx context.Context, name string) error {
 			r.Log.Error("clean up", "container", name, "error", err)
 		}
 	}
-	r.mu.Lock()
 	r.drop(name)
-	r.ids.Release(c.facts.IDBase)
-	r.mu.Unlock()
+	f, _ := r.known(c)
+	r.ids.Release(f.IDBase)
 	return nil
 }

@@ -93,9 +93,7 @@ func (r *Runtime) undoStart(ctx context.Context, c *container, rec *record.Recor
 	if err := rec.Write(r.RunDir); err != nil { // first: a keeper that gets to it now finds it over
 		return err
 	}
-	r.mu.Lock()
-	c.advance(rec)
-	r.mu.Unlock()
+	r.advance(c, rec)
 	r.clearPipes(rec.ID())
 	return r.endGroup(rec.ID())
 }

@@ -15,34 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The boot record on disk is the truth about a run, and several goroutines read it:
-// the one that asked for a start or a stop, the watch on the keeper, the resync. They
-// finish in any order, so advance is the only way into memory.
-
-// advance makes rec what memory says of the current run of c, unless memory knows
-// better: a run goes from creating to running to exited and never back, and a record of
-// another run says nothing about this one. The caller holds Runtime.mu.
-func (c *container) advance(rec *record.Record) {
-	if c.rec == nil || c.rec.ID() != rec.ID() || phase(rec.State) < phase(c.rec.State) {
-		return
-	}
-	c.rec = rec
-}
-
-// beginRun makes rec, of a start that is about to happen, the current run of c. The
-// caller holds Runtime.mu.
-func (c *container) beginRun(rec *record.Record) { c.rec, c.readAt = rec, stamp{} }
-
-func phase(s record.State) int {
-	switch s {
-	case record.Running:
-		return 1
-	case record.Exited:
-		return 2
-	}
-	return 0
-}
-
 // syncRun reads the record of a run and makes it what memory says. It is how the success
 // of a start comes back, and every end. It is safe to repeat.
 func (r *Runtime) syncRun(id string) {
@@ -59,9 +31,7 @@ func (r *Runtime) syncRun(id string) {
 		return
 	}
 	if rec.State != record.Exited {
-		r.mu.Lock()
-		c.advance(rec)
-		r.mu.Unlock()
+		r.advance(c, rec)
 		return
 	}
 	r.settle(c, rec)

@@ -14,7 +14,6 @@ import (
 	"stead/runtime/fault"
 	"stead/runtime/keeper"
 	"stead/runtime/record"
-	"stead/runtime/status"
 	"stead/runtime/store"
 	"stead/runtime/weak"
 )
@@ -55,37 +54,14 @@ type Runtime struct {
 	keeper *supervisor
 	wake   chan struct{}
 
-	mu      sync.Mutex // guards what follows, and the fields of its containers
-	byName  map[string]*container
-	ordered []*container // all of byName, by name
+	registry
+	pending pendingWrites
 	shared  sharedDirs
-	// unwritten are containers whose facts the disk doesn't have yet; nil if none.
-	unwritten map[*container]bool
-	looks     looks
+	looks   looks
 
 	ctx    context.Context
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup // goroutines that Close waits for
-}
-
-// container is one container in memory. What is on disk is saved first.
-type container struct {
-	name  string
-	facts *store.Facts
-	rec   *record.Record // of the current or last start on this boot; nil if none. Changed by advance and beginRun only
-
-	// Below here nothing is saved.
-	starting, stopping, updating bool
-
-	drift         status.Differences
-	suspect       bool // its cgroup is to be looked at
-	seen          seen
-	lost, strayed status.Differences // of the run: what only a restart puts right, and files that can be put back
-	noPipes       *record.Record     // the run of which it was said that its pipes are gone
-	settling      sync.Mutex         // the end is told by the keeper and by a stop at once
-	settled       string             // id of the last run whose end was taken note of
-	readAt        stamp              // of the record when resync last read it
-	told          told               // the last status
 }
 
 // Open reads what is known about the containers of a state directory. Unless
@@ -105,7 +81,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	}
 	r := &Runtime{
 		Options: o, host: host, ids: ids,
-		wake: make(chan struct{}, 1), byName: map[string]*container{},
+		wake: make(chan struct{}, 1), registry: registry{byName: map[string]*container{}},
 	}
 	fault.Dir(o.RunDir)
 	weak.Dir(o.RunDir)
@@ -232,13 +208,6 @@ func (r *Runtime) names() ([]string, error) {
 	return names, nil
 }
 
-// known are a container's facts and record as of now; neither is ever changed in place.
-func (r *Runtime) known(c *container) (*store.Facts, *record.Record) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return c.facts, c.rec
-}
-
 // Wake receives after a container changed by itself.
 func (r *Runtime) Wake() <-chan struct{} { return r.wake }
 
@@ -253,7 +222,7 @@ func (r *Runtime) changed() {
 // each run, and looks for what was changed by hand: at all containers closely, or at
 // some of them in their turn and at the others for what costs little.
 func (r *Runtime) Check(ctx context.Context, all bool) error {
-	if !r.anyRuns() {
+	if len(r.running()) == 0 {
 		r.resync(ctx) // there may be starts that failed
 		return nil
 	}
@@ -265,21 +234,10 @@ func (r *Runtime) Check(ctx context.Context, all bool) error {
 	return nil
 }
 
-func (r *Runtime) anyRuns() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, c := range r.byName {
-		if c.rec != nil && c.rec.State == record.Running {
-			return true
-		}
-	}
-	return false
-}
-
 // QuitKeeper ends the keeper if it holds no container; what it leaves behind is
 // removed. Otherwise it stays, and that is no error.
 func (r *Runtime) QuitKeeper(ctx context.Context) error {
-	if r.anyRuns() {
+	if len(r.running()) > 0 {
 		return nil
 	}
 	return r.keeper.quit(ctx)

@@ -26,14 +26,7 @@ import (
 // then kernel objects, then the process. A start that fails for the container's
 // own sake is on record as its end, and is no error here beyond its text.
 func (r *Runtime) start(ctx context.Context, c *container, restarts, failures int) error {
-	r.mu.Lock()
-	c.starting = true
-	r.mu.Unlock()
-	defer func() {
-		r.mu.Lock()
-		c.starting = false
-		r.mu.Unlock()
-	}()
+	defer r.mark(&c.starting)()
 	if err := r.keeper.ensure(ctx); err != nil {
 		return fmt.Errorf("start %s: %w", c.name, err)
 	}
@@ -160,9 +153,7 @@ func (r *Runtime) noteFailure(c *container, rec *record.Record, err error) {
 		r.Log.Error("remove cgroup", "container", c.name, "error", e)
 	}
 	r.clearPipes(rec.ID())
-	r.mu.Lock()
-	c.advance(&over)
-	r.mu.Unlock()
+	r.advance(c, &over)
 }
 
 // launch makes the kernel objects and has the keeper start the process.

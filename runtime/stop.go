@@ -34,30 +34,21 @@ func (r *Runtime) Stop(ctx context.Context, name string, o status.StopOptions) e
 }
 
 func (r *Runtime) stop(ctx context.Context, c *container) error {
-	r.mu.Lock()
-	rec := c.rec
-	c.stopping = rec != nil && rec.State == record.Running
-	running := c.stopping
-	timeout := time.Duration(c.facts.Manifest.Spec.Stop.Timeout)
-	name := c.facts.Manifest.Spec.Stop.Signal
-	init := c.facts.Manifest.Spec.Init
-	r.mu.Unlock()
-	if !running {
+	f, rec := r.known(c)
+	if rec == nil || rec.State != record.Running {
 		return nil
 	}
-	defer func() {
-		r.mu.Lock()
-		c.stopping = false
-		r.mu.Unlock()
-	}()
+	defer r.mark(&c.stopping)()
+	how := f.Manifest.Spec.Stop
+	timeout := time.Duration(how.Timeout)
 	if err := errors.Join(r.keeper.ensure(ctx), r.host.Group(rec.ID()).Thaw()); err != nil { // frozen it can't end by itself
 		return fmt.Errorf("stop %s: %w", c.name, err)
 	}
-	signal, err := signalNumber(name)
+	signal, err := signalNumber(how.Signal)
 	if err != nil {
 		return fmt.Errorf("stop %s: %w", c.name, err)
 	}
-	if !init && wouldEnd(rec.Pid, signal) { // an init waits for signals, which hides that it blocks them
+	if !f.Manifest.Spec.Init && wouldEnd(rec.Pid, signal) { // an init waits for signals, which hides that it blocks them
 		signal = unix.SIGKILL
 	}
 	fault.Point("stop-begun")

@@ -20,15 +20,8 @@ func (r *Runtime) Update(ctx context.Context, m *spec.Container, from status.Ori
 	if err != nil {
 		return err
 	}
-	r.mu.Lock()
-	f, rec := c.facts, c.rec
-	c.updating = true
-	r.mu.Unlock()
-	defer func() {
-		r.mu.Lock()
-		c.updating = false
-		r.mu.Unlock()
-	}()
+	defer r.mark(&c.updating)()
+	f, rec := r.known(c)
 	var refused []status.Unapplied
 	if rec != nil && rec.State == record.Running {
 		have := limitsOf(f.Manifest)

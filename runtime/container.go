@@ -2,7 +2,7 @@ package runtime
 
 import (
 	"slices"
-	"strings"
+	"sync"
 	"time"
 
 	"stead/runtime/record"
@@ -11,51 +11,56 @@ import (
 	"stead/spec"
 )
 
-// put makes a container known; the caller holds the lock.
-func (r *Runtime) put(c *container) {
-	i, _ := r.place(c.name)
-	r.byName[c.name], r.ordered = c, slices.Insert(r.ordered, i, c)
+// container is one container in memory. What is on disk is saved first.
+type container struct {
+	name  string
+	facts *store.Facts
+	rec   *record.Record // of the current or last start on this boot; nil if none. Changed by advance and beginRun only
+
+	// Below here nothing is saved.
+	starting, stopping, updating bool
+
+	drift         status.Differences
+	suspect       bool // its cgroup is to be looked at
+	seen          seen
+	lost, strayed status.Differences // of the run: what only a restart puts right, and files that can be put back
+	noPipes       *record.Record     // the run of which it was said that its pipes are gone
+	settling      sync.Mutex         // the end is told by the keeper and by a stop at once
+	settled       string             // id of the last run whose end was taken note of
+	readAt        stamp              // of the record when resync last read it
+	cached        cachedStatus       // the last status
 }
 
-// drop forgets a container; the caller holds the lock.
-func (r *Runtime) drop(name string) {
-	if i, there := r.place(name); there {
-		delete(r.byName, name)
-		r.ordered = slices.Delete(r.ordered, i, i+1)
+// The boot record on disk is the truth about a run, and several goroutines read it:
+// the one that asked for a start or a stop, the watch on the keeper, the resync. They
+// finish in any order, so advance and beginRun are the only ways into memory.
+
+// advance makes rec what memory says of the current run of c, unless memory knows
+// better: a run goes from creating to running to exited and never back, and a record of
+// another run says nothing about this one. The caller holds Runtime.mu.
+func (c *container) advance(rec *record.Record) {
+	if c.rec == nil || c.rec.ID() != rec.ID() || phase(rec.State) < phase(c.rec.State) {
+		return
 	}
+	c.rec = rec
 }
 
-// place is where a name stands, or would stand, in the order.
-func (r *Runtime) place(name string) (int, bool) {
-	return slices.BinarySearchFunc(r.ordered, name, func(c *container, name string) int { return strings.Compare(c.name, name) })
-}
+// beginRun makes rec, of a start that is about to happen, the current run of c. The
+// caller holds Runtime.mu.
+func (c *container) beginRun(rec *record.Record) { c.rec, c.readAt = rec, stamp{} }
 
-// List is what is known about every container, by name. A Status is never changed
-// and is made anew only when something is new of its container: among thousands,
-// deriving and copying them all would be most of a pass.
-func (r *Runtime) List() []*status.Status {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	all := make([]*status.Status, len(r.ordered))
-	for i, c := range r.ordered {
-		all[i] = c.status()
+func phase(s record.State) int {
+	switch s {
+	case record.Running:
+		return 1
+	case record.Exited:
+		return 2
 	}
-	return all
+	return 0
 }
 
-// Get is what is known about one container.
-func (r *Runtime) Get(name string) (status.Status, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	c, ok := r.byName[name]
-	if !ok {
-		return status.Status{}, false
-	}
-	return *c.status(), true
-}
-
-// told is a status and all that it was derived from.
-type told struct {
+// cachedStatus is a status with all that it was derived from.
+type cachedStatus struct {
 	facts                *store.Facts
 	rec                  *record.Record
 	starting, stopping   bool
@@ -63,12 +68,12 @@ type told struct {
 	status               *status.Status
 }
 
-// status is the last one if it still holds; the caller holds the lock.
+// status returns the cached status if it still holds; the caller holds the lock.
 func (c *container) status() *status.Status {
-	t := &c.told
+	t := &c.cached
 	if t.status == nil || t.facts != c.facts || t.rec != c.rec || t.starting != c.starting || t.stopping != c.stopping ||
 		!slices.Equal(t.drift, c.drift) || !slices.Equal(t.lost, c.lost) || !slices.Equal(t.strayed, c.strayed) {
-		*t = told{c.facts, c.rec, c.starting, c.stopping, c.drift, c.lost, c.strayed, c.derive()}
+		*t = cachedStatus{c.facts, c.rec, c.starting, c.stopping, c.drift, c.lost, c.strayed, c.derive()}
 	}
 	return t.status
 }

@@ -13,7 +13,7 @@ import (
 // What a pass may skip it knows by the pointer: it must change with whatever a
 // status is derived from, and with nothing else.
 func TestListMakesAStatusAnewWhenSomethingIsNew(t *testing.T) {
-	r := &Runtime{byName: map[string]*container{}}
+	r := &Runtime{registry: registry{byName: map[string]*container{}}}
 	for _, name := range []string{"c", "a", "b"} {
 		r.put(&container{name: name, facts: &store.Facts{Manifest: &spec.Container{}}})
 	}
