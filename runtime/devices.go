@@ -49,8 +49,8 @@ func kindOf(mode uint32) string {
 // deviceList is what the container's cgroup allows. In a user namespace no node
 // can be made and none of another's opened, so there the default list is a second
 // lock, done without where v1's devices controller is not mounted.
-func (r *Runtime) deviceList(m *spec.Container, devices []launch.Device) []cgroup.Device {
-	if m.Spec.Security.Userns != "host" && len(devices) == 0 && !r.host.LimitsDevices() {
+func deviceList(m *spec.Container, devices []launch.Device, host *cgroup.Host) []cgroup.Device {
+	if m.Spec.Security.Userns != "host" && len(devices) == 0 && !host.LimitsDevices() {
 		return nil
 	}
 	list := cgroup.DefaultDevices()

@@ -240,7 +240,7 @@ func (r *Runtime) mend(c *container, rec *record.Record, have *cgroup.Limits, wa
 			if err != nil {
 				return err
 			}
-			want.Devices = r.deviceList(f.Manifest, devices)
+			want.Devices = deviceList(f.Manifest, devices, r.host)
 			if _, err := group.Create(want); err != nil {
 				return err
 			}

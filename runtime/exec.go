@@ -60,7 +60,7 @@ func (r *Runtime) execResolved(ctx context.Context, name string, o ExecOptions, 
 	if o.User != "" {
 		m.Spec.User, m.Spec.Groups = spec.Text(o.User), nil
 	}
-	p, err := process(&m, r.rootOf(&m))
+	p, err := process(&m, r.root(&m))
 	if err != nil {
 		return nil, fmt.Errorf("exec in %s: %w", name, err)
 	}
@@ -82,14 +82,6 @@ func (r *Runtime) execResolved(ctx context.Context, name string, o ExecOptions, 
 	return x, err
 }
 
-// Root is the container's root directory on the host.
-func (r *Runtime) rootOf(m *spec.Container) string {
-	if m.Spec.Rootfs.Host != nil {
-		return r.dir(m.Metadata.Name) + "/upper"
-	}
-	return m.Spec.Rootfs.Path
-}
-
 // Details are what `inspect` shows besides the status.
 type Details struct {
 	Status  status.Status
@@ -109,7 +101,7 @@ func (r *Runtime) Inspect(name string) (Details, error) {
 	}
 	f, rec := r.known(c)
 	s, _ := r.Get(name)
-	d := Details{Status: s, Root: r.rootOf(f.Manifest), IDBase: f.IDBase, LogDir: r.LogDir(name)}
+	d := Details{Status: s, Root: r.root(f.Manifest), IDBase: f.IDBase, LogDir: r.LogDir(name)}
 	if rec != nil {
 		d.Nonce, d.IDBase = rec.Nonce, rec.IDBase
 		if rec.State == record.Running {

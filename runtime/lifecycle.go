@@ -124,7 +124,7 @@ func (r *Runtime) restart(ctx context.Context, c *container, m *spec.Container, 
 	s, _ := r.Get(c.name)
 	down := m.Spec.Suspend || s.StoppedAt != nil
 	if s.State == status.Running && !down {
-		if err := r.preflight(m); err != nil {
+		if err := preflight(m, r.root(m), r.lookAtPaths); err != nil {
 			return fmt.Errorf("start %s: %w", c.name, err)
 		}
 	}

@@ -217,7 +217,7 @@ func (r *Runtime) lookAtDir(s *seen, f *store.Facts) {
 		return
 	}
 	to, err := os.Readlink(filepath.Join(dir, "root"))
-	s.unlinked = err != nil || to != r.rootOf(f.Manifest)
+	s.unlinked = err != nil || to != r.root(f.Manifest)
 	_, err = os.Lstat(filepath.Join(dir, "upper"))
 	s.rootless = f.Manifest.Spec.Rootfs.Host != nil && errors.Is(err, os.ErrNotExist)
 }
@@ -250,5 +250,5 @@ func (r *Runtime) mendFiles(c *container, f *store.Facts, rec *record.Record) er
 	if !any {
 		return nil
 	}
-	return errors.Join(atomicfile.Symlink(filepath.Join(r.dir(c.name), "root"), r.rootOf(f.Manifest)), rec.Restore(r.RunDir))
+	return errors.Join(atomicfile.Symlink(filepath.Join(r.dir(c.name), "root"), r.root(f.Manifest)), rec.Restore(r.RunDir))
 }

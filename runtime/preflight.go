@@ -19,15 +19,14 @@ import (
 // starting it: root, user, groups, mounts and command. It is asked before what
 // runs is stopped for m, so that a mistake in a manifest takes nothing down. The
 // launch itself trusts none of it: names in a root may change at any time.
-func (r *Runtime) preflight(m *spec.Container) error {
-	root := r.rootOf(m)
+func preflight(m *spec.Container, root string, look LookAtPaths) error {
 	if m.Spec.Rootfs.Host != nil {
 		if err := rootfs.MakeHost(root, m.Spec.Hostname); err != nil { // another kind of root until now
 			return err
 		}
 	}
 	mounts := mountsOf(m)
-	if _, err := r.lookAtPaths(&launch.Root{Path: root, ReadOnly: m.Spec.Rootfs.ReadOnly}, mounts); err != nil {
+	if _, err := look(&launch.Root{Path: root, ReadOnly: m.Spec.Rootfs.ReadOnly}, mounts); err != nil {
 		return err
 	}
 	p, err := process(m, root)

@@ -152,14 +152,6 @@ func rlimits(limits map[string]int64) []launch.Rlimit {
 	return all
 }
 
-// startError is a start that failed before the keeper had a part in it.
-type startError struct {
-	where   launch.Where
-	message string
-}
-
-func (e *startError) Error() string { return e.message }
-
 // signalNumber is the number of a signal's name without SIG.
 func signalNumber(name string) (unix.Signal, error) {
 	if rest, ok := strings.CutPrefix(name, "RTMIN"); ok {

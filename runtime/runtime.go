@@ -16,6 +16,7 @@ import (
 	"stead/runtime/record"
 	"stead/runtime/store"
 	"stead/runtime/weak"
+	"stead/spec"
 )
 
 // Options of Open.
@@ -242,3 +243,6 @@ func (r *Runtime) QuitKeeper(ctx context.Context) error {
 	}
 	return r.keeper.quit(ctx)
 }
+
+// root is a container's root directory on the host.
+func (r *Runtime) root(m *spec.Container) string { return rootOf(m, r.dir(m.Metadata.Name)) }

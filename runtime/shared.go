@@ -86,7 +86,7 @@ func (r *Runtime) begin() error {
 		m := c.facts.Manifest
 		var paths []string
 		if !m.Spec.Rootfs.ReadOnly {
-			paths = append(paths, r.rootOf(m))
+			paths = append(paths, r.root(m))
 		}
 		for _, mount := range m.Spec.Mounts {
 			if mount.Source != "" && !mount.ReadOnly {

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -206,7 +205,7 @@ func (r *Runtime) launch(ctx context.Context, c *container, rec *record.Record, 
 // record as not applied.
 func (r *Runtime) makeGroup(c *container, group *cgroup.Group, m *spec.Container, devices []launch.Device) error {
 	limits := limitsOf(m)
-	limits.Devices = r.deviceList(m, devices)
+	limits.Devices = deviceList(m, devices, r.host)
 	refused, err := group.Create(limits)
 	if err != nil && m.Spec.Security.Userns != "host" && len(devices) == 0 { // there it is a second lock
 		without := limits
@@ -232,7 +231,7 @@ func (r *Runtime) makeGroup(c *container, group *cgroup.Group, m *spec.Container
 
 // prepareRoot makes sure that the root is there and that `root` leads to it.
 func (r *Runtime) prepareRoot(m *spec.Container) (launch.Root, error) {
-	root := launch.Root{Path: r.rootOf(m), ReadOnly: m.Spec.Rootfs.ReadOnly}
+	root := launch.Root{Path: r.root(m), ReadOnly: m.Spec.Rootfs.ReadOnly}
 	if m.Spec.Rootfs.Host != nil {
 		root.Usr = "/usr"
 		if err := rootfs.MakeHost(root.Path, m.Spec.Hostname); err != nil {
@@ -240,45 +239,6 @@ func (r *Runtime) prepareRoot(m *spec.Container) (launch.Root, error) {
 		}
 	}
 	return root, atomicfile.Symlink(filepath.Join(r.dir(m.Metadata.Name), "root"), root.Path)
-}
-
-func reasonOf(err error) error {
-	var p *os.PathError
-	if errors.As(err, &p) {
-		return p.Err
-	}
-	return err
-}
-
-func limitsOf(m *spec.Container) cgroup.Limits {
-	w, l := m.Spec.Resources, cgroup.NoLimits()
-	if w.Memory != nil {
-		l.Memory = int64(*w.Memory)
-	}
-	if w.Swap != nil {
-		l.Swap = int64(*w.Swap)
-	}
-	if w.CPU != nil {
-		l.CPU = int64(*w.CPU)
-	}
-	if w.CPUWeight != nil {
-		l.CPUWeight = *w.CPUWeight
-	}
-	if w.Pids != nil {
-		l.Pids = *w.Pids
-	}
-	if w.IO != nil && w.IO.Weight != nil {
-		l.IOWeight = *w.IO.Weight
-	}
-	l.Cpuset = w.Cpuset
-	return l
-}
-
-func logKeep(m *spec.Container) int {
-	if m.Spec.Logs.Keep == nil {
-		return 5
-	}
-	return int(*m.Spec.Logs.Keep)
 }
 
 func nonce() string {

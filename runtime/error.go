@@ -1,0 +1,29 @@
+package runtime
+
+import (
+	"errors"
+	"os"
+
+	"stead/runtime/launch"
+)
+
+// startError is a start that failed before the keeper had a part in it.
+type startError struct {
+	where   launch.Where
+	message string
+}
+
+func (e *startError) Error() string { return e.message }
+
+func reasonOf(err error) error {
+	var p *os.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
+
+// LookAtPaths replaces the root and the sources of mounts by what they are without links,
+// and returns the directories of the host that the container will be able to write.
+type LookAtPaths func(root *launch.Root, mounts []launch.Mount) (writable []string, err error)

@@ -1,0 +1,40 @@
+package runtime
+
+import (
+	"stead/runtime/cgroup"
+	"stead/spec"
+)
+
+// limitsOf translates what a manifest limits, but for devices.
+func limitsOf(m *spec.Container) cgroup.Limits {
+	w, l := m.Spec.Resources, cgroup.NoLimits()
+	if w.Memory != nil {
+		l.Memory = int64(*w.Memory)
+	}
+	if w.Swap != nil {
+		l.Swap = int64(*w.Swap)
+	}
+	if w.CPU != nil {
+		l.CPU = int64(*w.CPU)
+	}
+	if w.CPUWeight != nil {
+		l.CPUWeight = *w.CPUWeight
+	}
+	if w.Pids != nil {
+		l.Pids = *w.Pids
+	}
+	if w.IO != nil && w.IO.Weight != nil {
+		l.IOWeight = *w.IO.Weight
+	}
+	l.Cpuset = w.Cpuset
+	return l
+}
+
+// logKeep is how many rotated log files are kept.
+func logKeep(m *spec.Container) int {
+	if m.Spec.Logs.Keep == nil {
+		return 5
+	}
+	return int(*m.Spec.Logs.Keep)
+}
+
