@@ -12,6 +12,7 @@ import (
 
 	"stead/runtime/cgroup"
 	"stead/runtime/record"
+	"stead/runtime/specconv"
 	"stead/runtime/status"
 	"stead/runtime/store"
 
@@ -192,7 +193,7 @@ func (r *Runtime) driftOf(f *store.Facts, rec *record.Record) (drift status.Diff
 	if group.Frozen() {
 		drift = append(drift, frozen)
 	}
-	want := limitsOf(f.Manifest)
+	want := specconv.Limits(f.Manifest)
 	for _, u := range f.Unapplied {
 		forget(&want, u.Path)
 	}
@@ -236,11 +237,11 @@ func (r *Runtime) mend(c *container, rec *record.Record, have *cgroup.Limits, wa
 		}
 		group := r.host.Group(rec.ID())
 		if !group.Exists() {
-			devices, err := devicesOf(f.Manifest)
+			devices, err := specconv.Devices(f.Manifest)
 			if err != nil {
 				return err
 			}
-			want.Devices = deviceList(f.Manifest, devices, r.host)
+			want.Devices = specconv.AllowedDevices(f.Manifest, devices, r.host)
 			if _, err := group.Create(want); err != nil {
 				return err
 			}

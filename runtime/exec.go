@@ -10,6 +10,7 @@ import (
 	"stead/runtime/keeper"
 	"stead/runtime/launch"
 	"stead/runtime/record"
+	"stead/runtime/specconv"
 	"stead/runtime/status"
 	"stead/spec"
 )
@@ -60,7 +61,7 @@ func (r *Runtime) execResolved(ctx context.Context, name string, o ExecOptions, 
 	if o.User != "" {
 		m.Spec.User, m.Spec.Groups = spec.Text(o.User), nil
 	}
-	p, err := process(&m, r.root(&m))
+	p, err := specconv.Process(&m, r.root(&m))
 	if err != nil {
 		return nil, fmt.Errorf("exec in %s: %w", name, err)
 	}

@@ -5,6 +5,7 @@ import (
 
 	"stead/runtime/launch"
 	"stead/runtime/record"
+	"stead/runtime/specconv"
 	"stead/runtime/status"
 	"stead/spec"
 
@@ -62,9 +63,9 @@ func failedReason(w launch.Where) string {
 		return status.ReasonIdmapUnsupported
 	case launch.AtCommand:
 		return status.ReasonCommandNotFound
-	case atUser:
+	case specconv.AtUser:
 		return status.ReasonUserNotFound
-	case atDevice:
+	case specconv.AtDevice:
 		return status.ReasonDeviceNotFound
 	}
 	return status.ReasonStartFailed

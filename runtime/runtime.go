@@ -14,6 +14,7 @@ import (
 	"stead/runtime/fault"
 	"stead/runtime/keeper"
 	"stead/runtime/record"
+	"stead/runtime/specconv"
 	"stead/runtime/store"
 	"stead/runtime/weak"
 	"stead/spec"
@@ -245,4 +246,4 @@ func (r *Runtime) QuitKeeper(ctx context.Context) error {
 }
 
 // root is a container's root directory on the host.
-func (r *Runtime) root(m *spec.Container) string { return rootOf(m, r.dir(m.Metadata.Name)) }
+func (r *Runtime) root(m *spec.Container) string { return specconv.Root(m, r.dir(m.Metadata.Name)) }

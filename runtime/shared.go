@@ -11,6 +11,7 @@ import (
 	"stead/runtime/atomicfile"
 	"stead/runtime/hostpath"
 	"stead/runtime/launch"
+	"stead/runtime/specconv"
 	"stead/runtime/weak"
 
 	"golang.org/x/sys/unix"
@@ -160,17 +161,17 @@ func (r *Runtime) lookAtPaths(root *launch.Root, mounts []launch.Mount) (writabl
 		err = unix.ENOTDIR
 	}
 	if err != nil {
-		return nil, &startError{launch.AtRoot, fmt.Sprintf("rootfs.path %s: %v", root.Path, reasonOf(err))}
+		return nil, &specconv.Error{Where: launch.AtRoot, Message: fmt.Sprintf("rootfs.path %s: %v", root.Path, specconv.Reason(err))}
 	}
 	if root.Usr != "" {
 		if _, err := look(&root.Usr, true); err != nil {
-			return nil, &startError{launch.AtRoot, fmt.Sprintf("open %s: %v", root.Usr, reasonOf(err))}
+			return nil, &specconv.Error{Where: launch.AtRoot, Message: fmt.Sprintf("open %s: %v", root.Usr, specconv.Reason(err))}
 		}
 	}
 	for i := range mounts {
 		if m := &mounts[i]; m.Source != "" {
 			if _, err := look(&m.Source, m.ReadOnly); err != nil {
-				return nil, &startError{launch.AtSource, fmt.Sprintf("open mount source %s: %v", m.Source, reasonOf(err))}
+				return nil, &specconv.Error{Where: launch.AtSource, Message: fmt.Sprintf("open mount source %s: %v", m.Source, specconv.Reason(err))}
 			}
 		}
 	}

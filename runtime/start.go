@@ -16,6 +16,7 @@ import (
 	"stead/runtime/launch"
 	"stead/runtime/record"
 	"stead/runtime/rootfs"
+	"stead/runtime/specconv"
 	"stead/runtime/status"
 	"stead/runtime/store"
 	"stead/spec"
@@ -38,7 +39,7 @@ func (r *Runtime) start(ctx context.Context, c *container, restarts, failures in
 	rec := &record.Record{
 		Name: c.name, Nonce: nonce(), BootID: record.BootID(), State: record.Creating, CreatedAt: time.Now(),
 		IDBase: f.IDBase, Restarts: restarts, Failures: failures, Previous: previousRun(before, old),
-		LogDir: r.LogDir(c.name), LogSize: int64(m.Spec.Logs.MaxSize), LogKeep: logKeep(m),
+		LogDir: r.LogDir(c.name), LogSize: int64(m.Spec.Logs.MaxSize), LogKeep: specconv.LogKeep(m),
 	}
 	if m.Spec.Security.Userns == "host" {
 		rec.IDBase = 0
@@ -123,7 +124,7 @@ func (r *Runtime) afterKeeper(ctx context.Context, c *container, rec *record.Rec
 func (r *Runtime) noteFailure(c *container, rec *record.Record, err error) {
 	var end *record.Ending
 	var launched *keeper.StartError
-	var early *startError
+	var early *specconv.Error
 	switch {
 	case errors.As(err, &launched):
 		end = &record.Ending{Code: 125, Failed: launched.Message, Where: string(launched.Where)}
@@ -139,7 +140,7 @@ func (r *Runtime) noteFailure(c *container, rec *record.Record, err error) {
 		}
 		cancel()
 	case errors.As(err, &early):
-		end = &record.Ending{Code: 125, Failed: early.message, Where: string(early.where)}
+		end = &record.Ending{Code: 125, Failed: early.Message, Where: string(early.Where)}
 	default:
 		end = &record.Ending{Code: 125, Failed: err.Error(), Where: string(launch.AtStep)}
 	}
@@ -161,7 +162,7 @@ func (r *Runtime) launch(ctx context.Context, c *container, rec *record.Record, 
 	if err != nil {
 		return err
 	}
-	mounts := mountsOf(m)
+	mounts := specconv.Mounts(m)
 	writable, err := r.lookAtPaths(&root, mounts)
 	if err != nil {
 		return err
@@ -169,11 +170,11 @@ func (r *Runtime) launch(ctx context.Context, c *container, rec *record.Record, 
 	if err := r.shared.add(writable); err != nil { // before it can write
 		return err
 	}
-	p, err := process(m, root.Path)
+	p, err := specconv.Process(m, root.Path)
 	if err != nil {
 		return err
 	}
-	devices, err := devicesOf(m)
+	devices, err := specconv.Devices(m)
 	if err != nil {
 		return err
 	}
@@ -204,8 +205,8 @@ func (r *Runtime) launch(ctx context.Context, c *container, rec *record.Record, 
 // makeGroup makes the cgroup. What this kernel has no means to limit is on
 // record as not applied.
 func (r *Runtime) makeGroup(c *container, group *cgroup.Group, m *spec.Container, devices []launch.Device) error {
-	limits := limitsOf(m)
-	limits.Devices = deviceList(m, devices, r.host)
+	limits := specconv.Limits(m)
+	limits.Devices = specconv.AllowedDevices(m, devices, r.host)
 	refused, err := group.Create(limits)
 	if err != nil && m.Spec.Security.Userns != "host" && len(devices) == 0 { // there it is a second lock
 		without := limits

@@ -11,6 +11,7 @@ import (
 	"stead/runtime/fault"
 	"stead/runtime/keeper"
 	"stead/runtime/record"
+	"stead/runtime/specconv"
 	"stead/runtime/status"
 
 	"golang.org/x/sys/unix"
@@ -44,7 +45,7 @@ func (r *Runtime) stop(ctx context.Context, c *container) error {
 	if err := errors.Join(r.keeper.ensure(ctx), r.host.Group(rec.ID()).Thaw()); err != nil { // frozen it can't end by itself
 		return fmt.Errorf("stop %s: %w", c.name, err)
 	}
-	signal, err := signalNumber(how.Signal)
+	signal, err := specconv.Signal(how.Signal)
 	if err != nil {
 		return fmt.Errorf("stop %s: %w", c.name, err)
 	}

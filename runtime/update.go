@@ -8,6 +8,7 @@ import (
 	"stead/runtime/cgroup"
 	"stead/runtime/fault"
 	"stead/runtime/record"
+	"stead/runtime/specconv"
 	"stead/runtime/status"
 	"stead/runtime/store"
 	"stead/spec"
@@ -24,8 +25,8 @@ func (r *Runtime) Update(ctx context.Context, m *spec.Container, from status.Ori
 	f, rec := r.known(c)
 	var refused []status.Unapplied
 	if rec != nil && rec.State == record.Running {
-		have := limitsOf(f.Manifest)
-		if err := r.mend(c, rec, &have, limitsOf(m)); err != nil {
+		have := specconv.Limits(f.Manifest)
+		if err := r.mend(c, rec, &have, specconv.Limits(m)); err != nil {
 			return fmt.Errorf("update %s: %w", c.name, err)
 		}
 		refused = r.updateLive(ctx, rec, have, f.Manifest, m, f.Unapplied)
@@ -37,7 +38,7 @@ func (r *Runtime) Update(ctx context.Context, m *spec.Container, from status.Ori
 // updateLive brings limits from what the kernel has to what m says. Where an
 // earlier change was refused the kernel has an older value than `old` says.
 func (r *Runtime) updateLive(ctx context.Context, rec *record.Record, have cgroup.Limits, old, m *spec.Container, pending []status.Unapplied) []status.Unapplied {
-	want := limitsOf(m)
+	want := specconv.Limits(m)
 	for _, u := range pending {
 		forget(&have, u.Path)
 	}
@@ -46,8 +47,8 @@ func (r *Runtime) updateLive(ctx context.Context, rec *record.Record, have cgrou
 		path := "spec.resources." + x.Field
 		refused = append(refused, unapplied(path, x.Message, old, m, pending))
 	}
-	if old.Spec.Logs.MaxSize != m.Spec.Logs.MaxSize || logKeep(old) != logKeep(m) {
-		if err := r.keeper.LimitLog(ctx, rec.ID(), int64(m.Spec.Logs.MaxSize), logKeep(m)); err != nil {
+	if old.Spec.Logs.MaxSize != m.Spec.Logs.MaxSize || specconv.LogKeep(old) != specconv.LogKeep(m) {
+		if err := r.keeper.LimitLog(ctx, rec.ID(), int64(m.Spec.Logs.MaxSize), specconv.LogKeep(m)); err != nil {
 			refused = append(refused, status.Unapplied{Path: "spec.logs", Message: err.Error()})
 		}
 	}

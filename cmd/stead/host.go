@@ -17,6 +17,7 @@ import (
 	"stead/reconcile/source"
 	"stead/reconcile/view"
 	"stead/runtime"
+	"stead/runtime/specconv"
 	"stead/runtime/store"
 	"stead/spec"
 
@@ -188,6 +189,6 @@ func (a *app) status(ctx context.Context) (r view.Report, daemon bool, err error
 func (a *app) engine(rt *runtime.Runtime) *reconcile.Engine {
 	return &reconcile.Engine{
 		Source: a.source(nil), Observer: rt, Containers: rt, Holds: rt.Holds, Removed: rt.Removed,
-		Settle: a.settle, Warnings: runtime.Exposed,
+		Settle: a.settle, Warnings: specconv.Exposed,
 	}
 }

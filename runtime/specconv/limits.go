@@ -1,4 +1,4 @@
-package runtime
+package specconv
 
 import (
 	"stead/runtime/cgroup"
@@ -6,7 +6,7 @@ import (
 )
 
 // limitsOf translates what a manifest limits, but for devices.
-func limitsOf(m *spec.Container) cgroup.Limits {
+func Limits(m *spec.Container) cgroup.Limits {
 	w, l := m.Spec.Resources, cgroup.NoLimits()
 	if w.Memory != nil {
 		l.Memory = int64(*w.Memory)
@@ -31,10 +31,9 @@ func limitsOf(m *spec.Container) cgroup.Limits {
 }
 
 // logKeep is how many rotated log files are kept.
-func logKeep(m *spec.Container) int {
+func LogKeep(m *spec.Container) int {
 	if m.Spec.Logs.Keep == nil {
 		return 5
 	}
 	return int(*m.Spec.Logs.Keep)
 }
-

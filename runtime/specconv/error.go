@@ -1,4 +1,4 @@
-package runtime
+package specconv
 
 import (
 	"errors"
@@ -8,21 +8,20 @@ import (
 )
 
 // startError is a start that failed before the keeper had a part in it.
-type startError struct {
-	where   launch.Where
-	message string
+type Error struct {
+	Where   launch.Where
+	Message string
 }
 
-func (e *startError) Error() string { return e.message }
+func (e *Error) Error() string { return e.Message }
 
-func reasonOf(err error) error {
+func Reason(err error) error {
 	var p *os.PathError
 	if errors.As(err, &p) {
 		return p.Err
 	}
 	return err
 }
-
 
 // LookAtPaths replaces the root and the sources of mounts by what they are without links,
 // and returns the directories of the host that the container will be able to write.

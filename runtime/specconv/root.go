@@ -1,11 +1,11 @@
-package runtime
+package specconv
 
 import "stead/spec"
 
 import ()
 
 // rootOf returns the root directory of a container; dir is the container's own.
-func rootOf(m *spec.Container, dir string) string {
+func Root(m *spec.Container, dir string) string {
 	if m.Spec.Rootfs.Host != nil {
 		return dir + "/upper"
 	}

@@ -1,4 +1,4 @@
-package runtime
+package specconv
 
 import (
 	"sort"
@@ -13,7 +13,7 @@ const hostRun = 64 << 20
 
 // mountsOf are the manifest's mounts and, for a host root, what it shows of the
 // host's /etc and an empty /run; parents before children.
-func mountsOf(m *spec.Container) []launch.Mount {
+func Mounts(m *spec.Container) []launch.Mount {
 	var all []launch.Mount
 	for target, w := range m.Spec.Mounts {
 		l := launch.Mount{Target: target, Source: w.Source, ReadOnly: w.ReadOnly}

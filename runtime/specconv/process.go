@@ -1,4 +1,4 @@
-package runtime
+package specconv
 
 import (
 	"fmt"
@@ -16,7 +16,7 @@ import (
 )
 
 // atUser: the user or a group does not exist. Besides launch's own.
-const atUser launch.Where = "user"
+const AtUser launch.Where = "user"
 
 // defaultCapabilities are the fourteen of Docker and Podman.
 var defaultCapabilities = []string{
@@ -25,7 +25,7 @@ var defaultCapabilities = []string{
 }
 
 // process resolves what a container executes against its root on the host.
-func process(c *spec.Container, root string) (launch.Process, error) {
+func Process(c *spec.Container, root string) (launch.Process, error) {
 	s := &c.Spec
 	groups := make([]string, len(s.Groups))
 	for i, g := range s.Groups {
@@ -33,7 +33,7 @@ func process(c *spec.Container, root string) (launch.Process, error) {
 	}
 	who, err := rootfs.LookUp(root, string(s.User), groups)
 	if err != nil {
-		return launch.Process{}, &startError{atUser, err.Error()}
+		return launch.Process{}, &Error{AtUser, err.Error()}
 	}
 	env := environment(c, who.Home)
 	p := launch.Process{
@@ -153,7 +153,7 @@ func rlimits(limits map[string]int64) []launch.Rlimit {
 }
 
 // signalNumber is the number of a signal's name without SIG.
-func signalNumber(name string) (unix.Signal, error) {
+func Signal(name string) (unix.Signal, error) {
 	if rest, ok := strings.CutPrefix(name, "RTMIN"); ok {
 		var n int
 		if rest != "" {

@@ -1,4 +1,4 @@
-package runtime
+package specconv
 
 import (
 	"errors"
@@ -19,24 +19,24 @@ import (
 // starting it: root, user, groups, mounts and command. It is asked before what
 // runs is stopped for m, so that a mistake in a manifest takes nothing down. The
 // launch itself trusts none of it: names in a root may change at any time.
-func preflight(m *spec.Container, root string, look LookAtPaths) error {
+func Preflight(m *spec.Container, root string, look LookAtPaths) error {
 	if m.Spec.Rootfs.Host != nil {
 		if err := rootfs.MakeHost(root, m.Spec.Hostname); err != nil { // another kind of root until now
 			return err
 		}
 	}
-	mounts := mountsOf(m)
+	mounts := Mounts(m)
 	if _, err := look(&launch.Root{Path: root, ReadOnly: m.Spec.Rootfs.ReadOnly}, mounts); err != nil {
 		return err
 	}
-	p, err := process(m, root)
+	p, err := Process(m, root)
 	if err != nil {
 		return err
 	}
 	if err := checkTargets(root, mounts); err != nil {
 		return err
 	}
-	if _, err := devicesOf(m); err != nil {
+	if _, err := Devices(m); err != nil {
 		return err
 	}
 	v := view{root: root, mounts: map[string]string{}}
@@ -52,7 +52,7 @@ func preflight(m *spec.Container, root string, look LookAtPaths) error {
 func checkTargets(root string, mounts []launch.Mount) error {
 	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return &startError{launch.AtRoot, fmt.Sprintf("rootfs.path %s: %v", root, err)}
+		return &Error{launch.AtRoot, fmt.Sprintf("rootfs.path %s: %v", root, err)}
 	}
 	defer unix.Close(dir)
 	for _, m := range mounts {
@@ -63,7 +63,7 @@ func checkTargets(root string, mounts []launch.Mount) error {
 			unix.Close(fd)
 		}
 		if errors.Is(err, unix.EXDEV) {
-			return &startError{launch.AtTarget, launch.TargetError(m.Target, unix.EXDEV).Error()}
+			return &Error{launch.AtTarget, launch.TargetError(m.Target, unix.EXDEV).Error()}
 		}
 	}
 	return nil
@@ -91,7 +91,7 @@ func (v view) onHost(name string) (string, error) {
 		}
 		st, err := os.Lstat(host)
 		if err != nil {
-			return "", reasonOf(err)
+			return "", Reason(err)
 		}
 		if st.Mode()&os.ModeSymlink == 0 {
 			at = next
@@ -102,7 +102,7 @@ func (v view) onHost(name string) (string, error) {
 		}
 		target, err := os.Readlink(host)
 		if err != nil {
-			return "", reasonOf(err)
+			return "", Reason(err)
 		}
 		if path.IsAbs(target) {
 			at = "/"
@@ -147,5 +147,5 @@ func (v view) checkCommand(p launch.Process) error {
 		}
 		failed = unix.EACCES
 	}
-	return &startError{launch.AtCommand, launch.CommandError(p.Argv[0], failed.(unix.Errno)).Error()}
+	return &Error{launch.AtCommand, launch.CommandError(p.Argv[0], failed.(unix.Errno)).Error()}
 }

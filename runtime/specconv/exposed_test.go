@@ -1,4 +1,4 @@
-package runtime
+package specconv
 
 import (
 	"os"
@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"stead/runtime/roottest"
+	"stead/spec"
 )
 
 func TestExposed(t *testing.T) {
@@ -25,10 +26,24 @@ func TestExposed(t *testing.T) {
 		{"another user", "command: [sh]\nuser: nobody\nmounts: {/a: {source: D/data}}", ""},
 		{"another user, who may become root", "command: [sh]\nuser: nobody\nmounts: {/a: {source: D/data}}\nsecurity: {noNewPrivileges: false}", "D/data"},
 	} {
-		got := Exposed(parse(t, "web", strings.ReplaceAll(tt.body, "D", open)))
+		got := Exposed(manifestOf(t, strings.ReplaceAll(tt.body, "D", open)))
 		want := strings.ReplaceAll(tt.want, "D", open)
 		if len(got) > 1 || (len(got) == 1) != (want != "") || want != "" && !strings.Contains(got[0], "web: its root can write to "+want+", where any user") {
 			t.Errorf("%s: %q, want one of %q", tt.summary, got, want)
 		}
 	}
+}
+
+// manifestOf is a manifest with these lines of its spec.
+func manifestOf(t *testing.T, body string) *spec.Container {
+	t.Helper()
+	text := "apiVersion: stead/v1\nkind: Container\nmetadata: {name: web}\nspec:\n  network: {mode: none}\n  " + strings.ReplaceAll(body, "\n", "\n  ") + "\n"
+	if !strings.Contains(text, "rootfs:") {
+		text += "  rootfs: {host: {}}\n"
+	}
+	d := spec.Parser{Host: "test"}.Parse("web.yaml", []byte(text))
+	if len(d) != 1 || len(d[0].Errors) > 0 {
+		t.Fatalf("manifest: %v\n%s", d[0].Errors, text)
+	}
+	return d[0].Container
 }
