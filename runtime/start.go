@@ -15,7 +15,6 @@ import (
 	"stead/runtime/keeper"
 	"stead/runtime/launch"
 	"stead/runtime/record"
-	"stead/runtime/rootfs"
 	"stead/runtime/specconv"
 	"stead/runtime/status"
 	"stead/runtime/store"
@@ -158,28 +157,19 @@ func (r *Runtime) noteFailure(c *container, rec *record.Record, err error) {
 
 // launch makes the kernel objects and has the keeper start the process.
 func (r *Runtime) launch(ctx context.Context, c *container, rec *record.Record, m *spec.Container) error {
-	root, err := r.prepareRoot(m)
-	if err != nil {
+	root := r.root(m)
+	if err := atomicfile.Symlink(filepath.Join(r.dir(m.Metadata.Name), "root"), root); err != nil {
 		return err
 	}
-	mounts := specconv.Mounts(m)
-	writable, err := r.lookAtPaths(&root, mounts)
+	config, writable, err := specconv.Build(m, root, r.lookAtPaths)
 	if err != nil {
 		return err
 	}
 	if err := r.shared.add(writable); err != nil { // before it can write
 		return err
 	}
-	p, err := specconv.Process(m, root.Path)
-	if err != nil {
-		return err
-	}
-	devices, err := specconv.Devices(m)
-	if err != nil {
-		return err
-	}
 	group := r.host.Group(rec.ID())
-	if err := r.makeGroup(c, group, m, devices); err != nil {
+	if err := r.makeGroup(c, group, m, config.Devices); err != nil {
 		return err
 	}
 	fault.Point("start-cgroup-made")
@@ -188,11 +178,8 @@ func (r *Runtime) launch(ctx context.Context, c *container, rec *record.Record, 
 	}
 	fault.Point("start-pipes-made")
 	id := rec.ID()
-	config := &launch.Config{
-		Name: rec.Name, Nonce: rec.Nonce, Root: root, Mounts: mounts, Devices: devices,
-		IDBase: rec.IDBase, HostNetwork: m.Spec.Network.Mode == "host", Hostname: m.Spec.Hostname, Process: p,
-		Stdout: record.StdoutPath(r.RunDir, id), Stderr: record.StderrPath(r.RunDir, id), Ran: record.RanPath(r.RunDir, id),
-	}
+	config.Name, config.Nonce, config.IDBase = rec.Name, rec.Nonce, rec.IDBase
+	config.Stdout, config.Stderr, config.Ran = record.StdoutPath(r.RunDir, id), record.StderrPath(r.RunDir, id), record.RanPath(r.RunDir, id)
 	config.Cgroups, config.CgroupInto = group.Join()
 	if err := keeper.Prepare(r.RunDir, rec, config, group.MayJoin()); err != nil {
 		return err
@@ -228,18 +215,6 @@ func (r *Runtime) makeGroup(c *container, group *cgroup.Group, m *spec.Container
 		return nil
 	}
 	return r.save(c, func(f *store.Facts) { f.Unapplied = not })
-}
-
-// prepareRoot makes sure that the root is there and that `root` leads to it.
-func (r *Runtime) prepareRoot(m *spec.Container) (launch.Root, error) {
-	root := launch.Root{Path: r.root(m), ReadOnly: m.Spec.Rootfs.ReadOnly}
-	if m.Spec.Rootfs.Host != nil {
-		root.Usr = "/usr"
-		if err := rootfs.MakeHost(root.Path, m.Spec.Hostname); err != nil {
-			return root, err
-		}
-	}
-	return root, atomicfile.Symlink(filepath.Join(r.dir(m.Metadata.Name), "root"), root.Path)
 }
 
 func nonce() string {

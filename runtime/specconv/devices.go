@@ -15,7 +15,7 @@ import (
 // launch's own.
 const AtDevice launch.Where = "device"
 
-// devicesOf looks up what security.devices names. The nodes are the container's
+// Devices looks up what security.devices names. The nodes are the container's
 // own, and of its root: every user inside may open them, whomever the host's
 // belong to; the cgroup says how.
 func Devices(m *spec.Container) ([]launch.Device, error) {
@@ -46,7 +46,7 @@ func kindOf(mode uint32) string {
 	return "something else"
 }
 
-// deviceList is what the container's cgroup allows. In a user namespace no node
+// AllowedDevices is what the container's cgroup allows. In a user namespace no node
 // can be made and none of another's opened, so there the default list is a second
 // lock, done without where v1's devices controller is not mounted.
 func AllowedDevices(m *spec.Container, devices []launch.Device, host *cgroup.Host) []cgroup.Device {

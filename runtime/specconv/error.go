@@ -7,7 +7,7 @@ import (
 	"stead/runtime/launch"
 )
 
-// startError is a start that failed before the keeper had a part in it.
+// Error is a start that failed before the keeper had a part in it.
 type Error struct {
 	Where   launch.Where
 	Message string
@@ -15,6 +15,7 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Message }
 
+// Reason is what an error of the file system says, without the path.
 func Reason(err error) error {
 	var p *os.PathError
 	if errors.As(err, &p) {

@@ -5,7 +5,7 @@ import (
 	"stead/spec"
 )
 
-// limitsOf translates what a manifest limits, but for devices.
+// Limits translates what a manifest limits, but for devices.
 func Limits(m *spec.Container) cgroup.Limits {
 	w, l := m.Spec.Resources, cgroup.NoLimits()
 	if w.Memory != nil {
@@ -30,7 +30,7 @@ func Limits(m *spec.Container) cgroup.Limits {
 	return l
 }
 
-// logKeep is how many rotated log files are kept.
+// LogKeep is how many rotated log files are kept.
 func LogKeep(m *spec.Container) int {
 	if m.Spec.Logs.Keep == nil {
 		return 5

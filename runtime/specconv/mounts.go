@@ -11,7 +11,7 @@ import (
 // hostRun is the size of a host root's /run.
 const hostRun = 64 << 20
 
-// mountsOf are the manifest's mounts and, for a host root, what it shows of the
+// Mounts are the manifest's mounts and, for a host root, what it shows of the
 // host's /etc and an empty /run; parents before children.
 func Mounts(m *spec.Container) []launch.Mount {
 	var all []launch.Mount

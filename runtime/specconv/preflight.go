@@ -9,44 +9,31 @@ import (
 	"strings"
 
 	"stead/runtime/launch"
-	"stead/runtime/rootfs"
 	"stead/spec"
 
 	"golang.org/x/sys/unix"
 )
 
-// preflight looks whether m can start, as far as that can be told without
+// Preflight looks whether m can start, as far as that can be told without
 // starting it: root, user, groups, mounts and command. It is asked before what
 // runs is stopped for m, so that a mistake in a manifest takes nothing down. The
 // launch itself trusts none of it: names in a root may change at any time.
 func Preflight(m *spec.Container, root string, look LookAtPaths) error {
-	if m.Spec.Rootfs.Host != nil {
-		if err := rootfs.MakeHost(root, m.Spec.Hostname); err != nil { // another kind of root until now
-			return err
-		}
-	}
-	mounts := Mounts(m)
-	if _, err := look(&launch.Root{Path: root, ReadOnly: m.Spec.Rootfs.ReadOnly}, mounts); err != nil {
-		return err
-	}
-	p, err := Process(m, root)
+	c, _, err := Build(m, root, look)
 	if err != nil {
 		return err
 	}
-	if err := checkTargets(root, mounts); err != nil {
+	if err := checkTargets(c.Root.Path, c.Mounts); err != nil {
 		return err
 	}
-	if _, err := Devices(m); err != nil {
-		return err
+	v := view{root: c.Root.Path, mounts: map[string]string{}}
+	if c.Root.Usr != "" {
+		v.mounts["/usr"] = c.Root.Usr
 	}
-	v := view{root: root, mounts: map[string]string{}}
-	if m.Spec.Rootfs.Host != nil {
-		v.mounts["/usr"] = "/usr"
-	}
-	for _, w := range mounts {
+	for _, w := range c.Mounts {
 		v.mounts[w.Target] = w.Source
 	}
-	return v.checkCommand(p)
+	return v.checkCommand(c.Process)
 }
 
 func checkTargets(root string, mounts []launch.Mount) error {

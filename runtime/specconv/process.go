@@ -24,7 +24,7 @@ var defaultCapabilities = []string{
 	"SETFCAP", "SETPCAP", "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
 }
 
-// process resolves what a container executes against its root on the host.
+// Process resolves what a container executes against its root on the host.
 func Process(c *spec.Container, root string) (launch.Process, error) {
 	s := &c.Spec
 	groups := make([]string, len(s.Groups))
@@ -152,7 +152,7 @@ func rlimits(limits map[string]int64) []launch.Rlimit {
 	return all
 }
 
-// signalNumber is the number of a signal's name without SIG.
+// Signal is the number of a signal's name without SIG.
 func Signal(name string) (unix.Signal, error) {
 	if rest, ok := strings.CutPrefix(name, "RTMIN"); ok {
 		var n int

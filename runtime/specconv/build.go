@@ -1,0 +1,43 @@
+package specconv
+
+import (
+	"stead/runtime/launch"
+	"stead/runtime/rootfs"
+	"stead/spec"
+)
+
+import ()
+
+// Root is the root directory of a container on the host; dir is the container's own.
+func Root(m *spec.Container, dir string) string {
+	if m.Spec.Rootfs.Host != nil {
+		return dir + "/upper"
+	}
+	return m.Spec.Rootfs.Path
+}
+
+// Build translates a manifest into what its launch is made of, as far as that does not
+// depend on the run. A host root is made at root if it is not there. writable are the
+// directories of the host that the container will be able to write.
+func Build(m *spec.Container, root string, look LookAtPaths) (c *launch.Config, writable []string, err error) {
+	c = &launch.Config{
+		Root: launch.Root{Path: root, ReadOnly: m.Spec.Rootfs.ReadOnly}, Mounts: Mounts(m),
+		HostNetwork: m.Spec.Network.Mode == "host", Hostname: m.Spec.Hostname,
+	}
+	if m.Spec.Rootfs.Host != nil {
+		c.Root.Usr = "/usr"
+		if err := rootfs.MakeHost(root, m.Spec.Hostname); err != nil {
+			return nil, nil, err
+		}
+	}
+	if writable, err = look(&c.Root, c.Mounts); err != nil {
+		return nil, nil, err
+	}
+	if c.Process, err = Process(m, c.Root.Path); err != nil {
+		return nil, nil, err
+	}
+	if c.Devices, err = Devices(m); err != nil {
+		return nil, nil, err
+	}
+	return c, writable, nil
+}
