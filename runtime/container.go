@@ -21,10 +21,7 @@ type container struct {
 	starting, stopping, updating bool
 
 	drift         status.Differences
-	suspect       bool // its cgroup is to be looked at
-	seen          seen
 	lost, strayed status.Differences // of the run: what only a restart puts right, and files that can be put back
-	noPipes       *record.Record     // the run of which it was said that its pipes are gone
 	settling      sync.Mutex         // the end is told by the keeper and by a stop at once
 	settled       string             // id of the last run whose end was taken note of
 	readAt        stamp              // of the record when resync last read it

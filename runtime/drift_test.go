@@ -66,10 +66,10 @@ func TestToldDrift(t *testing.T) {
 	w.Close()
 	w.o.Watch = true
 	w.open()
-	if w.looks.cgroups == nil || mountSpace(os.Getpid()) == 0 {
+	if !w.inspector.IsTold() {
 		t.Skip("this kernel does not tell (Linux 6.11)")
 	}
-	w.looks.turn = 0
+	w.inspector.Turn = 0
 	body := script(forever) + "\nresources: {pids: 50}\nmounts: {/data: {tmpfs: {}}}"
 	before := w.create("web", body)
 	w.awaitOutput("web", "up")

@@ -18,6 +18,7 @@ type registry struct {
 	mu      sync.Mutex // guards the map, the list, and the fields of every container
 	byName  map[string]*container
 	ordered []*container // all of byName, by name
+	news    bool         // an inspection found something new
 }
 
 // put makes a container known.

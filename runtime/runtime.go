@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"stead/runtime/cgroup"
+	"stead/runtime/drift"
 	"stead/runtime/fault"
 	"stead/runtime/keeper"
 	"stead/runtime/record"
@@ -57,9 +58,9 @@ type Runtime struct {
 	wake   chan struct{}
 
 	registry
-	pending pendingWrites
-	shared  sharedDirs
-	looks   looks
+	pending   pendingWrites
+	shared    sharedDirs
+	inspector *drift.Inspector // nil if it only reads
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -111,7 +112,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		return nil, err
 	}
 	r.tasks.Go(func() { r.Removed.FinishDeletions(r.ctx, r.Log) })
-	r.looks.begin(r)
+	r.inspector = drift.New(observed{r}, host, o.RunDir, o.Watch, o.Log)
 	if err := r.begin(); err != nil {
 		return nil, err
 	}
@@ -125,7 +126,9 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 func (r *Runtime) Close() {
 	r.cancel()
 	r.tasks.Wait()
-	r.looks.end()
+	if r.inspector != nil {
+		r.inspector.Close()
+	}
 }
 
 func (r *Runtime) makeDirs() error {
@@ -232,7 +235,7 @@ func (r *Runtime) Check(ctx context.Context, all bool) error {
 		return fmt.Errorf("check keeper: %w", err)
 	}
 	r.resync(ctx)
-	r.lookForDrift(all)
+	r.inspect(all)
 	return nil
 }
 

@@ -47,8 +47,8 @@ func (r *Runtime) start(ctx context.Context, c *container, restarts, failures in
 		return fmt.Errorf("start %s: %w", c.name, err)
 	}
 	r.mu.Lock()
-	c.beginRun(rec)                                            // from here on its end is ours, however soon it comes
-	c.drift, c.lost, c.strayed, c.seen = nil, nil, nil, seen{} // of the last run
+	c.beginRun(rec)                            // from here on its end is ours, however soon it comes
+	c.drift, c.lost, c.strayed = nil, nil, nil // of the last run
 	r.mu.Unlock()
 	fault.Point("start-recorded")
 	if old != nil {

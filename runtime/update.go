@@ -26,8 +26,12 @@ func (r *Runtime) Update(ctx context.Context, m *spec.Container, from status.Ori
 	var refused []status.Unapplied
 	if rec != nil && rec.State == record.Running {
 		have := specconv.Limits(f.Manifest)
-		if err := r.mend(c, rec, &have, specconv.Limits(m)); err != nil {
+		found, err := r.repair(c, f, rec)
+		if err != nil {
 			return fmt.Errorf("update %s: %w", c.name, err)
+		}
+		for _, d := range found {
+			specconv.Forget(&have, d.Field)
 		}
 		refused = r.updateLive(ctx, rec, have, f.Manifest, m, f.Unapplied)
 	}
@@ -40,7 +44,7 @@ func (r *Runtime) Update(ctx context.Context, m *spec.Container, from status.Ori
 func (r *Runtime) updateLive(ctx context.Context, rec *record.Record, have cgroup.Limits, old, m *spec.Container, pending []status.Unapplied) []status.Unapplied {
 	want := specconv.Limits(m)
 	for _, u := range pending {
-		forget(&have, u.Path)
+		specconv.Forget(&have, u.Path)
 	}
 	var refused []status.Unapplied
 	for _, x := range r.host.Group(rec.ID()).Update(have, want) {
@@ -53,27 +57,6 @@ func (r *Runtime) updateLive(ctx context.Context, rec *record.Record, have cgrou
 		}
 	}
 	return refused
-}
-
-// forget marks a limit as not known to be what the manifest said.
-func forget(l *cgroup.Limits, path string) {
-	const unknown = -2
-	switch path {
-	case "spec.resources.memory":
-		l.Memory, l.Swap = unknown, unknown
-	case "spec.resources.swap":
-		l.Swap = unknown
-	case "spec.resources.cpu":
-		l.CPU = unknown
-	case "spec.resources.cpuWeight":
-		l.CPUWeight = unknown
-	case "spec.resources.pids":
-		l.Pids = unknown
-	case "spec.resources.cpuset":
-		l.Cpuset = "unknown"
-	case "spec.resources.io.weight":
-		l.IOWeight = unknown
-	}
 }
 
 // unapplied says what the container still has: of an earlier refusal, or old.

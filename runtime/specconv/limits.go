@@ -37,3 +37,24 @@ func LogKeep(m *spec.Container) int {
 	}
 	return int(*m.Spec.Logs.Keep)
 }
+
+// Forget marks a limit as not known to be what the manifest said.
+func Forget(l *cgroup.Limits, path string) {
+	const unknown = -2
+	switch path {
+	case "spec.resources.memory":
+		l.Memory, l.Swap = unknown, unknown
+	case "spec.resources.swap":
+		l.Swap = unknown
+	case "spec.resources.cpu":
+		l.CPU = unknown
+	case "spec.resources.cpuWeight":
+		l.CPUWeight = unknown
+	case "spec.resources.pids":
+		l.Pids = unknown
+	case "spec.resources.cpuset":
+		l.Cpuset = "unknown"
+	case "spec.resources.io.weight":
+		l.IOWeight = unknown
+	}
+}

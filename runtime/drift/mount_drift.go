@@ -1,50 +1,45 @@
-package runtime
+package drift
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"unique"
 
-	"stead/runtime/atomicfile"
 	"stead/runtime/launch"
 	"stead/runtime/record"
 	"stead/runtime/status"
-	"stead/runtime/store"
 	"stead/spec"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
 // What is mounted in a container is compared with what was mounted at first.
 
-// mountTable is what a process has mounted: lines of "TARGET ro" or "TARGET rw", by
-// target. Containers of a kind share one.
+// mountTable is what a process has mounted: "ro TARGET" or "rw TARGET" of each, with zero
+// bytes between. Containers of a kind share one.
 type mountTable = unique.Handle[string]
 
 // readMounts is the table of a process, of paths as it sees them.
 func readMounts(pid int) (mountTable, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid))
+	mounts, err := mountinfo.PidMountInfo(pid)
 	if err != nil {
 		return mountTable{}, err
 	}
-	if len(b) == 0 {
+	if len(mounts) == 0 {
 		return mountTable{}, unix.ESRCH // it is dead
 	}
-	var lines []string
-	for line := range bytes.Lines(b) { // ID parent major:minor root target options … (proc_pid_mountinfo(5))
-		if f := bytes.SplitN(line, []byte(" "), 7); len(f) == 7 {
-			options, _, _ := bytes.Cut(f[5], []byte(","))
-			lines = append(lines, string(f[4])+" "+string(options)+"\n")
-		}
+	lines := make([]string, len(mounts))
+	for i, m := range mounts {
+		access, _, _ := strings.Cut(m.Options, ",")
+		lines[i] = access + " " + m.Mountpoint
 	}
 	slices.Sort(lines)
-	return unique.Make(strings.Join(lines, "")), nil
+	return unique.Make(strings.Join(lines, "\x00")), nil
 }
 
 // mounted is what a table says of a target.
@@ -55,11 +50,11 @@ type mounted struct {
 
 func parseMounts(t mountTable) map[string]mounted {
 	all := map[string]mounted{}
-	for line := range strings.Lines(t.Value()) {
-		target, options, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+	for line := range strings.SplitSeq(t.Value(), "\x00") {
+		access, target, _ := strings.Cut(line, " ")
 		m := all[target]
 		m.times++
-		m.readOnly = m.readOnly || options == "ro"
+		m.readOnly = m.readOnly || access == "ro"
 		all[target] = m
 	}
 	return all
@@ -70,7 +65,7 @@ func parseMounts(t mountTable) map[string]mounted {
 func compareMounts(before, now map[string]mounted) (lost status.Differences) {
 	for target, b := range before {
 		n := now[target]
-		d := status.Difference{Field: "mount " + unescape(target)}
+		d := status.Difference{Field: "mount " + target}
 		switch {
 		case n.times < b.times:
 			d.Found = "is gone"
@@ -89,16 +84,6 @@ func compareMounts(before, now map[string]mounted) (lost status.Differences) {
 	return lost
 }
 
-// unescape undoes what the kernel does to blanks and the like: \040.
-func unescape(s string) string {
-	for i := 0; i+3 < len(s); i++ {
-		if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); s[i] == '\\' && err == nil {
-			s = s[:i] + string(rune(n)) + s[i+4:]
-		}
-	}
-	return s
-}
-
 // mountsDiffer says what is not mounted in a container as it should be, and for a
 // first look what else is mounted then.
 func mountsDiffer(m *spec.Container, pid int, first mountTable) (lost status.Differences, now mountTable) {
@@ -109,10 +94,7 @@ func mountsDiffer(m *spec.Container, pid int, first mountTable) (lost status.Dif
 	if first != (mountTable{}) {
 		return compareMounts(parseMounts(first), parseMounts(now)), first
 	}
-	table := map[string]mounted{}
-	for target, found := range parseMounts(now) {
-		table[unescape(target)] = found
-	}
+	table := parseMounts(now)
 	for target, w := range m.Spec.Mounts { // what else a host root shows depends on what the host had then
 		found, there := table[filepath.Clean(target)]
 		if !there { // it may lie behind links of the root
@@ -162,68 +144,58 @@ func mountsItself(m *spec.Container) bool {
 	})
 }
 
-// lookAtMounts looks at the mounts and files of a container that runs, and says
-// whether something new was found. How each is mounted it asks only if it looks closely.
-func (r *Runtime) lookAtMounts(c *container, files map[string]bool, closely bool) (found bool) {
-	r.mu.Lock()
-	f, rec, seen := c.facts, c.rec, c.seen
-	r.mu.Unlock()
-	if rec == nil || rec.State != record.Running {
-		return false
-	}
-	if !seen.ran {
-		ran, _, err := launch.ReadRan(record.RanPath(r.RunDir, rec.ID()))
+// lookAtMounts looks at the mounts and files of a run. How each is mounted it asks only if
+// it looks closely.
+func (i *Inspector) lookAtMounts(r Run, files map[string]bool, closely bool) {
+	remembered := i.of(r)
+	s := *remembered
+	if !s.ran {
+		ran, _, err := launch.ReadRan(record.RanPath(i.runDir, r.Record.ID()))
 		if !ran && err == nil {
-			return false // before its execve not all is mounted
+			return // before its execve not all is mounted
 		}
-		seen.ran = true
+		s.ran = true
 	}
-	if !mountsItself(f.Manifest) && r.looks.signs.mountsMayDiffer(&seen, rec.Pid, closely) {
-		seen.lost, seen.table = mountsDiffer(f.Manifest, rec.Pid, seen.table)
+	if !mountsItself(r.Facts.Manifest) && i.prints.mountsMayDiffer(&s, r.Record.Pid, closely) {
+		s.lost, s.table = mountsDiffer(r.Facts.Manifest, r.Record.Pid, s.table)
 	}
-	lost := seen.lost
-	if r.lookAtDir(&seen, f); seen.rootless {
+	lost := s.lost
+	if s.lookAtDir(r); s.rootless {
 		lost = append(lost[:len(lost):len(lost)], status.Difference{Field: "its root directory", Found: "is gone"})
 	}
-	if files != nil || !seen.before {
-		r.lookAtFiles(c, &seen, rec, files)
+	if files != nil || !s.before {
+		i.lookAtFiles(r, &s, files)
 	}
-	seen.before = true
+	s.before = true
 	var strayed status.Differences
-	if seen.unlinked {
+	if s.unlinked {
 		strayed = append(strayed, status.Difference{Field: "root link", Found: "is gone"})
 	}
-	if seen.recordless {
+	if s.recordless {
 		strayed = append(strayed, status.Difference{Field: "boot record", Found: "is gone"})
 	}
-	if (len(lost) > 0 || len(strayed) > 0) && !rec.Alive() {
-		return false // what was seen may be another's
+	if (len(lost) > 0 || len(strayed) > 0) && !r.Record.Alive() {
+		return // what was seen may be another's
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if c.rec != rec || c.starting || c.stopping {
-		return false
+	if i.containers.SetLost(r, lost, strayed) {
+		*remembered = s
 	}
-	found = !slices.Equal(lost, c.lost) || !slices.Equal(strayed, c.strayed)
-	c.seen, c.lost, c.strayed = seen, lost, strayed
-	return found
 }
 
 // lookAtDir looks into the container's directory, if its time says that something
 // came or went.
-func (r *Runtime) lookAtDir(s *seen, f *store.Facts) {
-	dir := r.dir(f.Manifest.Metadata.Name)
-	if !s.dir.changed(dir) {
+func (s *seen) lookAtDir(r Run) {
+	if !s.dir.changed(r.Dir) {
 		return
 	}
-	to, err := os.Readlink(filepath.Join(dir, "root"))
-	s.unlinked = err != nil || to != r.root(f.Manifest)
-	_, err = os.Lstat(filepath.Join(dir, "upper"))
-	s.rootless = f.Manifest.Spec.Rootfs.Host != nil && errors.Is(err, os.ErrNotExist)
+	to, err := os.Readlink(filepath.Join(r.Dir, "root"))
+	s.unlinked = err != nil || to != r.Root
+	_, err = os.Lstat(filepath.Join(r.Dir, "upper"))
+	s.rootless = r.Facts.Manifest.Spec.Rootfs.Host != nil && errors.Is(err, os.ErrNotExist)
 }
 
 // lookAtFiles looks which of a run's files are not among those that there are.
-func (r *Runtime) lookAtFiles(c *container, s *seen, rec *record.Record, files map[string]bool) {
+func (i *Inspector) lookAtFiles(r Run, s *seen, files map[string]bool) {
 	gone := func(file string) bool { // what began since the files were listed is not among them
 		if files[filepath.Base(file)] {
 			return false
@@ -231,24 +203,13 @@ func (r *Runtime) lookAtFiles(c *container, s *seen, rec *record.Record, files m
 		_, err := os.Lstat(file)
 		return errors.Is(err, os.ErrNotExist)
 	}
-	s.recordless = gone(record.Path(r.RunDir, rec.ID()))
-	for _, pipe := range []string{record.StdoutPath(r.RunDir, rec.ID()), record.StderrPath(r.RunDir, rec.ID())} {
-		if c.noPipes != rec && gone(pipe) {
+	s.recordless = gone(record.Path(i.runDir, r.Record.ID()))
+	for _, pipe := range []string{record.StdoutPath(i.runDir, r.Record.ID()), record.StderrPath(i.runDir, r.Record.ID())} {
+		if !s.pipeless && gone(pipe) {
 			// The keeper holds it, and nobody can give it a name again.
-			r.Log.Warn("a pipe of its output was deleted by hand: what it writes is lost from when the keeper ends; stead restart makes new ones", "container", c.name, "pipe", pipe)
-			c.noPipes = rec
+			i.log.Warn("a pipe of its output was deleted by hand: what it writes is lost from when the keeper ends; stead restart makes new ones", "container", r.Name, "pipe", pipe)
+			s.pipeless = true
 		}
 	}
-}
-
-// mendFiles puts back what strayed.
-func (r *Runtime) mendFiles(c *container, f *store.Facts, rec *record.Record) error {
-	r.mu.Lock()
-	any := len(c.strayed) > 0
-	c.strayed = nil
-	r.mu.Unlock()
-	if !any {
-		return nil
-	}
-	return errors.Join(atomicfile.Symlink(filepath.Join(r.dir(c.name), "root"), r.root(f.Manifest)), rec.Restore(r.RunDir))
+	i.of(r).pipeless = s.pipeless
 }

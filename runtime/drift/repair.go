@@ -1,0 +1,65 @@
+package drift
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"stead/runtime/atomicfile"
+	"stead/runtime/cgroup"
+	"stead/runtime/specconv"
+	"stead/runtime/status"
+)
+
+import ()
+
+// Repair puts right what was found at a run: files back, a frozen cgroup thawed, the
+// processes back into their cgroup. Limits are the caller's to write again.
+func Repair(r Run, host *cgroup.Host, runDir string, drift, strayed status.Differences) error {
+	if len(strayed) > 0 {
+		if err := errors.Join(atomicfile.Symlink(filepath.Join(r.Dir, "root"), r.Root), r.Record.Restore(runDir)); err != nil {
+			return err
+		}
+	}
+	group := host.Group(r.Record.ID())
+	if slices.Contains(drift, frozen) { // first, as all may be
+		if err := group.Thaw(); err != nil {
+			return err
+		}
+	}
+	if !slices.Contains(drift, cgroupLeft) {
+		return nil
+	}
+	if !group.Exists() {
+		devices, err := specconv.Devices(r.Facts.Manifest)
+		if err != nil {
+			return err
+		}
+		want := specconv.Limits(r.Facts.Manifest)
+		want.Devices = specconv.AllowedDevices(r.Facts.Manifest, devices, host)
+		if _, err := group.Create(want); err != nil {
+			return err
+		}
+	}
+	return group.Add(samePidNamespace(r.Record.Pid))
+}
+
+// samePidNamespace are the processes of a container, found by their namespace.
+func samePidNamespace(pid int) (pids []int) {
+	mine, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid))
+	if err != nil {
+		return nil
+	}
+	all, _ := filepath.Glob("/proc/[0-9]*/ns/pid")
+	for _, file := range all {
+		if ns, err := os.Readlink(file); err == nil && ns == mine {
+			n, _ := strconv.Atoi(strings.Split(file, "/")[2])
+			pids = append(pids, n)
+		}
+	}
+	return pids
+}

@@ -1,0 +1,89 @@
+package runtime
+
+import (
+	"slices"
+
+	"stead/runtime/drift"
+	"stead/runtime/record"
+	"stead/runtime/status"
+	"stead/runtime/store"
+)
+
+import ()
+
+// observed is what an inspection asks of the runtime.
+type observed struct{ *Runtime }
+
+func (o observed) Running() []string {
+	var names []string
+	for _, c := range o.running() {
+		names = append(names, c.name)
+	}
+	return names
+}
+
+func (o observed) Run(name string) (drift.Run, bool) {
+	c, err := o.find(name)
+	if err != nil {
+		return drift.Run{}, false
+	}
+	f, rec := o.known(c)
+	return o.runOf(c, f, rec), rec != nil && rec.State == record.Running
+}
+
+func (r *Runtime) runOf(c *container, f *store.Facts, rec *record.Record) drift.Run {
+	return drift.Run{Name: c.name, Dir: r.dir(c.name), Root: r.root(f.Manifest), Facts: f, Record: rec}
+}
+
+func (o observed) SetDrift(r drift.Run, found status.Differences) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	c := o.byName[r.Name]
+	if c == nil || c.rec != r.Record || c.facts != r.Facts || c.updating {
+		return false
+	}
+	o.news = o.news || len(found) > 0 && !slices.Equal(found, c.drift)
+	c.drift = found
+	return true
+}
+
+func (o observed) SetLost(r drift.Run, lost, strayed status.Differences) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	c := o.byName[r.Name]
+	if c == nil || c.rec != r.Record || c.starting || c.stopping {
+		return false
+	}
+	o.news = o.news || !slices.Equal(lost, c.lost) || !slices.Equal(strayed, c.strayed)
+	c.lost, c.strayed = lost, strayed
+	return true
+}
+
+// inspect looks for what was changed by hand, and wakes whoever waits if there is news.
+// What was found is in Status.Drift until an Update has put it right, or in Status.Lost
+// until a restart has.
+func (r *Runtime) inspect(all bool) {
+	r.inspector.Inspect(all)
+	r.mu.Lock()
+	news := r.news
+	r.news = false
+	r.mu.Unlock()
+	if news {
+		r.changed()
+	}
+}
+
+// repair puts right what was found at a run, and returns what was.
+func (r *Runtime) repair(c *container, f *store.Facts, rec *record.Record) (status.Differences, error) {
+	r.mu.Lock()
+	found, strayed := c.drift, c.strayed
+	c.strayed = nil
+	r.mu.Unlock()
+	if err := drift.Repair(r.runOf(c, f, rec), r.host, r.RunDir, found, strayed); err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	c.drift = nil
+	r.mu.Unlock()
+	return found, nil
+}
