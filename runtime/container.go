@@ -80,7 +80,7 @@ func (c *container) derive() *status.Status {
 		Name: c.name, Applied: c.facts.Manifest, From: c.facts.From, State: status.Created,
 		CreatedAt: c.facts.CreatedAt, StoppedAt: c.facts.StoppedAt, Unapplied: c.facts.Unapplied, Drift: c.drift, Lost: c.lost,
 	}
-	if last := c.told.status; last != nil && last.Applied == s.Applied {
+	if last := c.cached.status; last != nil && last.Applied == s.Applied {
 		s.Fingerprint = last.Fingerprint
 	} else {
 		s.Fingerprint = s.Applied.Fingerprint()
