@@ -9,8 +9,6 @@ import (
 	"stead/runtime/store"
 )
 
-import ()
-
 // observed is what an inspection asks of the runtime.
 type observed struct{ *Runtime }
 

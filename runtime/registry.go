@@ -11,8 +11,6 @@ import (
 	"stead/runtime/store"
 )
 
-import ()
-
 // registry is the containers that are known, by name.
 type registry struct {
 	mu      sync.Mutex // guards the map, the list, and the fields of every container

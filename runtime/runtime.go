@@ -9,10 +9,12 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"stead/runtime/cgroup"
 	"stead/runtime/drift"
 	"stead/runtime/fault"
+	"stead/runtime/hostpath"
 	"stead/runtime/keeper"
 	"stead/runtime/record"
 	"stead/runtime/specconv"
@@ -36,6 +38,9 @@ type Options struct {
 	// Watch has the kernel note who writes to cgroups, so that most looks need not
 	// read them: for the daemon, which looks again and again.
 	Watch bool
+	// Config and Manifests are where orders come from, as SetOrders takes them.
+	Config    string
+	Manifests []string
 	// ReadOnly only reads facts: nothing is made, recovered or watched. For
 	// verbs beside a daemon.
 	ReadOnly bool
@@ -61,6 +66,8 @@ type Runtime struct {
 	pending   pendingWrites
 	shared    sharedDirs
 	inspector *drift.Inspector // nil if it only reads
+	mounts    hostpath.Mounts  // of the host
+	orders    atomic.Pointer[[]hostpath.Order]
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -86,6 +93,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		Options: o, host: host, ids: ids,
 		wake: make(chan struct{}, 1), registry: registry{byName: map[string]*container{}},
 	}
+	r.SetOrders(o.Config, o.Manifests)
 	fault.Dir(o.RunDir)
 	weak.Dir(o.RunDir)
 	host.Owner = store.Resolved(o.StateDir)

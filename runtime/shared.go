@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -12,24 +14,30 @@ import (
 	"stead/runtime/hostpath"
 	"stead/runtime/launch"
 	"stead/runtime/specconv"
+	"stead/runtime/store"
 	"stead/runtime/weak"
 
 	"golang.org/x/sys/unix"
 )
 
-// sharedDirs are directories of the host that a container can write, or ever
-// could: a link that it left there outlives it. They are durable: a file with one
-// on each line, quoted.
+// sharedDirs are the directories and files of the host that a container can write, or
+// ever could: a link or a manifest that it left there outlives it. They are durable: a
+// file with one on each line, quoted, by each path under which the host showed it and
+// by its identity.
 type sharedDirs struct {
 	file string
 	mu   sync.Mutex
 	all  map[string]bool // without links
+	list []string        // the same, in the order in which they came
 }
 
 // open reads them. What is not there is among them: it may be on a disk that is
 // not mounted yet.
 func (s *sharedDirs) open(file string) error {
 	s.file, s.all = file, map[string]bool{}
+	for _, dir := range []string{"containers", "removed"} { // private roots
+		s.list = append(s.list, filepath.Join(store.Resolved(filepath.Dir(file)), dir))
+	}
 	b, err := os.ReadFile(file)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("read shared directories: %w", err)
@@ -37,10 +45,17 @@ func (s *sharedDirs) open(file string) error {
 	for line := range strings.Lines(string(b)) {
 		dir, err := strconv.Unquote(strings.TrimSpace(line)) // the last line may be half there
 		if err == nil {
-			s.all[dir] = true
+			s.put(dir)
 		}
 	}
 	return nil
+}
+
+func (s *sharedDirs) put(dir string) {
+	if dir != "" && !s.all[dir] {
+		s.all[dir] = true
+		s.list = append(s.list, dir)
+	}
 }
 
 func (s *sharedDirs) has(dir string) bool {
@@ -55,7 +70,7 @@ func (s *sharedDirs) add(dirs []string) error {
 	defer s.mu.Unlock()
 	text := ""
 	for _, dir := range dirs {
-		if !s.all[dir] {
+		if dir != "" && !s.all[dir] {
 			text += "\n" + strconv.Quote(dir) + "\n" // never behind half a line
 		}
 	}
@@ -65,25 +80,24 @@ func (s *sharedDirs) add(dirs []string) error {
 	f, err := os.OpenFile(s.file, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err == nil {
 		_, err = f.WriteString(text)
-		err = errors.Join(err, f.Sync(), f.Close())
+		err = errors.Join(err, f.Sync(), f.Close(), atomicfile.SyncDir(filepath.Dir(s.file)))
 	}
 	if err != nil {
 		return fmt.Errorf("note shared directories: %w", err)
 	}
 	for _, dir := range dirs {
-		s.all[dir] = true
+		s.put(dir)
 	}
 	return nil
 }
 
 // begin notes what containers can write that an earlier stead started, which kept
-// no such list.
+// no such list, or none of files.
 func (r *Runtime) begin() error {
-	if _, err := os.Lstat(r.shared.file); !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	text := ""
-	for name, c := range r.byName {
+	var found []string
+	r.mounts.Refresh()
+	renew := !slices.ContainsFunc(r.shared.list, func(s string) bool { _, is := hostpath.Inode(s); return is })
+	for _, c := range r.byName {
 		m := c.facts.Manifest
 		var paths []string
 		if !m.Spec.Rootfs.ReadOnly {
@@ -95,19 +109,18 @@ func (r *Runtime) begin() error {
 			}
 		}
 		for _, path := range paths {
+			if r.isShared(path) && !renew {
+				continue // as nearly all are
+			}
 			at, err := r.lookAtPath(path)
-			if err != nil { // it can't start either
-				r.Log.Warn("links in a directory of a container may be followed: it is not there", "container", name, "path", path, "error", err)
-			} else if at.dir && !r.isShared(at.real) {
-				r.shared.all[at.real] = true
-				text += strconv.Quote(at.real) + "\n"
+			if err != nil { // it may be on a disk that is not mounted yet
+				found = append(found, path)
+			} else {
+				found = append(append(found, r.mounts.Names(at.real)...), at.identity)
 			}
 		}
 	}
-	if err := atomicfile.Write(r.shared.file, []byte(text)); err != nil {
-		return fmt.Errorf("note shared directories: %w", err)
-	}
-	return nil
+	return r.shared.add(found)
 }
 
 // isShared says whether containers may have made what is directly in a directory
@@ -122,13 +135,14 @@ func (r *Runtime) isShared(dir string) bool {
 
 // place is what a path of the host leads to.
 type place struct {
-	real string // without links
-	dir  bool
+	real     string // without links
+	dir      bool
+	identity string
 }
 
 func (r *Runtime) lookAtPath(name string) (place, error) {
 	if weak.Is("sources by path") { // CVE-2017-1002101
-		return place{name, true}, nil
+		return place{name, true, ""}, nil
 	}
 	fd, real, err := hostpath.Open(name, r.isShared)
 	if err != nil {
@@ -139,20 +153,40 @@ func (r *Runtime) lookAtPath(name string) (place, error) {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return place{}, err
 	}
-	return place{real, st.Mode&unix.S_IFMT == unix.S_IFDIR}, nil
+	return place{real, st.Mode&unix.S_IFMT == unix.S_IFDIR, hostpath.Identity(fd)}, nil
 }
 
 // lookAtPaths replaces root and sources of mounts by what they are without links:
 // the launch follows none. Until then another container may start that can write
-// there. writable are the directories that this one will be able to write.
+// there. writable are the directories and files that this one will be able to write,
+// by all their paths.
+//
+// What it may not write is refused here, by what was opened and not by what the path
+// was when the manifest was read, which whoever can make links may have changed since.
+// Nothing of that can change before the launch opens it again, by its path without
+// links: only a rename could put something else there, and neither a container, in
+// whose mounts no such place lies, nor a user, who may not write where such a place
+// lies, can rename one to there.
 func (r *Runtime) lookAtPaths(root *launch.Root, mounts []launch.Mount) (writable []string, err error) {
+	var orders *hostpath.Orders // made when asked for: most containers write to their private root only
 	look := func(name *string, readOnly bool) (place, error) {
 		at, err := r.lookAtPath(*name)
 		if err != nil {
 			return at, err
 		}
-		if *name = at.real; at.dir && !readOnly && !r.isShared(at.real) {
-			writable = append(writable, at.real)
+		if *name = at.real; readOnly || root.Usr != "" && name == &root.Path {
+			return at, nil
+		}
+		if orders == nil {
+			orders = hostpath.Look(*r.orders.Load()...)
+			r.mounts.Refresh()
+		}
+		names := r.mounts.Names(at.real)
+		if why := orders.Fault(names); why != "" {
+			return at, errors.New(why)
+		}
+		if !r.isShared(at.real) || !r.shared.has(at.identity) {
+			writable = append(append(writable, names...), at.identity)
 		}
 		return at, nil
 	}
@@ -176,4 +210,56 @@ func (r *Runtime) lookAtPaths(root *launch.Root, mounts []launch.Mount) (writabl
 		}
 	}
 	return writable, nil
+}
+
+// Orders are the places from which stead takes what it does as root: no container may
+// write there.
+func Orders(stateDir, runDir, config string, manifests []string) []hostpath.Order {
+	list := []hostpath.Order{{What: "the state directory", Path: stateDir, State: true}, {What: "the run directory", Path: runDir}}
+	if config != "" && config != os.DevNull {
+		list = append(list, hostpath.Order{What: "the configuration", Path: config})
+	}
+	for _, dir := range manifests {
+		list = append(list, hostpath.Order{What: "the manifest directory", Path: dir})
+	}
+	return list // and the sources of files:, envFiles: and envSecrets:, once there are any
+}
+
+// SetOrders says where the configuration and the manifests are.
+func (r *Runtime) SetOrders(config string, manifests []string) {
+	list := Orders(r.StateDir, r.RunDir, config, manifests)
+	r.orders.Store(&list)
+}
+
+// Writable are the directories and files of the host that containers can write, or
+// ever could: paths without links, and identities. The list only grows at its end.
+func (r *Runtime) Writable() []string {
+	r.shared.mu.Lock()
+	defer r.shared.mu.Unlock()
+	return r.shared.list
+}
+
+// CheckConfig says why the configuration is not to be read: a container can write to
+// it, or to a link that leads there, or once could.
+func CheckConfig(stateDir, config string) error {
+	list, err := Writable(stateDir)
+	if err != nil {
+		return err
+	}
+	real, links := hostpath.Resolve(config)
+	for _, name := range append(links, real) {
+		for _, dir := range list {
+			if hostpath.Within(name, dir) {
+				return fmt.Errorf("a container can write to %s, or once could; copy the file to a directory that no container could ever write", dir)
+			}
+		}
+	}
+	return nil
+}
+
+// Writable is what Runtime.Writable is of a state directory.
+func Writable(stateDir string) ([]string, error) {
+	var s sharedDirs
+	err := s.open(filepath.Join(stateDir, "shared"))
+	return s.list, err
 }

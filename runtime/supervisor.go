@@ -16,8 +16,6 @@ import (
 	"stead/runtime/store"
 )
 
-import ()
-
 // supervisor keeps a keeper running and watches it: it starts one where none answers,
 // has it become one of this binary, thaws it, and asks to be told of ends.
 type supervisor struct {

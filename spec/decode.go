@@ -67,11 +67,16 @@ func (d *decoder) report(path, format string, args ...any) {
 	if d.full || d.isFaulty(path) {
 		return
 	}
+	d.add(path, d.nearest(path), fmt.Sprintf(format, args...))
+}
+
+// nearest returns the node of a path, or of the nearest one above it that is in the
+// file.
+func (d *decoder) nearest(path string) *yaml.Node {
 	for up := d.asWritten(path); ; up = parentPath(up) {
 		for _, p := range d.places {
 			if p.path == up {
-				d.add(path, p.node, fmt.Sprintf(format, args...))
-				return
+				return p.node
 			}
 		}
 	}

@@ -42,6 +42,8 @@ type Document struct {
 	Container *Container
 	// Fingerprint is Container's.
 	Fingerprint Fingerprint
+	// Writable are the paths of the host that a valid one asks to write.
+	Writable []WritablePath
 	// Errors are all that is wrong, in the order of their positions.
 	Errors []*Error
 }
@@ -142,7 +144,7 @@ func (p Parser) document(file string, root *yaml.Node, fragments func(name strin
 	}
 	sortErrors(d.errs, file, over)
 	if doc.Errors = d.errs; len(d.errs) == 0 {
-		doc.Container, doc.Fingerprint = c, c.Fingerprint()
+		doc.Container, doc.Fingerprint, doc.Writable = c, c.Fingerprint(), d.writablePaths(&c.Spec)
 		doc.Elsewhere = !MatchHost(c.Spec.Hosts, p.Host)
 	}
 	return doc

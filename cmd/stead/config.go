@@ -14,6 +14,7 @@ import (
 
 	"stead/reconcile"
 	"stead/reconcile/source"
+	"stead/runtime"
 	"stead/spec"
 
 	"github.com/hashicorp/go-multierror"
@@ -26,6 +27,7 @@ const defaultConfig = "/etc/stead/config.yaml"
 // given is what the command line and the variables say, with which a
 // configuration is read again. What they leave out is zero.
 type given struct {
+	stateDir      string
 	config        string
 	ownConfig     bool
 	manifests     []string
@@ -100,8 +102,12 @@ func (g given) read(note func(string)) (*spec.Config, error) {
 	case err != nil:
 		return nil, err
 	}
-	if os.Geteuid() == 0 && !g.allowWritable {
-		if err := (&source.Trust{}).Check(g.config); err != nil {
+	if os.Geteuid() == 0 {
+		err := runtime.CheckConfig(g.stateDir, g.config)
+		if err == nil && !g.allowWritable {
+			err = (&source.Trust{}).Check(g.config)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("%s is refused: %w", g.config, err)
 		}
 	}
@@ -169,6 +175,7 @@ func (a *app) configure(cmd *cobra.Command) error {
 	if err := spec.CheckHostname(a.given.host); err != nil && a.given.host != "" {
 		return fmt.Errorf("--host %q: %w", a.given.host, err)
 	}
+	a.given.stateDir = a.stateDir
 	a.given.ownConfig = flags.Changed("config") || os.Getenv("STEAD_CONFIG") != ""
 	a.verb = cmd.Name()
 	switch cmd.Name() {

@@ -82,7 +82,7 @@ func (d *daemon) run(ctx context.Context) error {
 	if err != nil {
 		d.log.Warn("ends of commands may be told a second time", "error", err)
 	}
-	d.src = d.source(d.log)
+	d.src = d.source(d.rt, d.log)
 	d.engine = d.app.engine(d.rt)
 	d.engine.Source, d.engine.Log, d.engine.Retention = d.src, d.log, d.retention
 	d.engine.Record, d.engine.Exits = journal.Record, exits

@@ -17,6 +17,7 @@ import (
 	"stead/reconcile/source"
 	"stead/reconcile/view"
 	"stead/runtime"
+	"stead/runtime/hostpath"
 	"stead/runtime/specconv"
 	"stead/runtime/store"
 	"stead/spec"
@@ -34,14 +35,25 @@ type host struct {
 // parser reads manifests as this host does.
 func (a *app) parser() spec.Parser { return spec.Parser{Host: a.host} }
 
-func (a *app) source(log *slog.Logger) *source.Source {
-	return &source.Source{Dirs: a.manifests, Parser: a.parser(), Host: a.host, Trust: a.trust, Log: log}
+// source reads the manifest directories; rt knows what containers can write, nil if
+// nobody does.
+func (a *app) source(rt *runtime.Runtime, log *slog.Logger) *source.Source {
+	s := &source.Source{Dirs: a.manifests, Parser: a.parser(), Host: a.host, Trust: a.trust, Orders: a.orders(), Log: log}
+	if rt != nil {
+		s.Writable = rt.Writable
+	}
+	return s
+}
+
+// orders are what no container may write.
+func (a *app) orders() []hostpath.Order {
+	return runtime.Orders(a.stateDir, a.runDir, a.given.config, a.manifests)
 }
 
 // open opens the runtime on this program's directories.
 func (a *app) open(ctx context.Context, o runtime.Options) (*runtime.Runtime, error) {
 	o.StateDir, o.RunDir, o.CgroupParent = a.stateDir, a.runDir, a.cgroupParent
-	o.FirstID, o.IDs = a.firstID, a.ids
+	o.FirstID, o.IDs, o.Config, o.Manifests = a.firstID, a.ids, a.given.config, a.manifests
 	return runtime.Open(ctx, o)
 }
 
@@ -188,7 +200,7 @@ func (a *app) status(ctx context.Context) (r view.Report, daemon bool, err error
 // engine returns the engine of this host.
 func (a *app) engine(rt *runtime.Runtime) *reconcile.Engine {
 	return &reconcile.Engine{
-		Source: a.source(nil), Observer: rt, Containers: rt, Holds: rt.Holds, Removed: rt.Removed,
+		Source: a.source(rt, nil), Observer: rt, Containers: rt, Holds: rt.Holds, Removed: rt.Removed,
 		Settle: a.settle, Warnings: specconv.Exposed,
 	}
 }

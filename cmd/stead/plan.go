@@ -92,7 +92,7 @@ func (a *app) plan(ctx context.Context) (plan.Plan, error) {
 	if err != nil && !errors.Is(err, fs.ErrPermission) {
 		return plan.Plan{}, err
 	}
-	e := &reconcile.Engine{Source: a.source(nil), Observer: nothing{}}
+	e := &reconcile.Engine{Source: a.source(nil, nil), Observer: nothing{}}
 	rt, err := a.open(ctx, runtime.Options{ReadOnly: true, Log: a.log(slog.LevelWarn)})
 	if err != nil {
 		fmt.Fprintf(a.err, "stead: what runs is not known (%s): everything counts as new\n", strings.Join(errorLines(err), "; "))

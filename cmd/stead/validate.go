@@ -9,6 +9,7 @@ import (
 
 	"stead/reconcile/desired"
 	"stead/reconcile/source"
+	"stead/runtime"
 	"stead/spec"
 
 	"github.com/spf13/cobra"
@@ -59,7 +60,7 @@ type checked struct {
 
 func (a *app) validate(c *checked, args []string) error {
 	if len(args) == 0 {
-		s := &source.Source{Dirs: a.manifests, Parser: c.parser}
+		s := &source.Source{Dirs: a.manifests, Parser: c.parser, Orders: a.orders(), Writable: a.writable()}
 		if os.Geteuid() == 0 {
 			s.Trust = a.trust // as the daemon reads them
 		}
@@ -86,9 +87,15 @@ func (a *app) validate(c *checked, args []string) error {
 		c.documents(fileName(arg), c.parser.Parse(fileName(arg), data))
 	}
 	if len(dirs) > 0 {
-		c.directories(&source.Source{Dirs: dirs, Parser: c.parser}, false)
+		c.directories(&source.Source{Dirs: dirs, Parser: c.parser, Orders: a.orders(), Writable: a.writable()}, false)
 	}
 	return nil
+}
+
+// writable are what containers of this host can write, as far as the caller may know.
+func (a *app) writable() func() []string {
+	list, _ := runtime.Writable(a.stateDir)
+	return func() []string { return list }
 }
 
 // validated says what came of it.

@@ -49,6 +49,11 @@ func (l *layer) add(f *File) {
 
 // dropIns opens the directory and reads its drop-in folders.
 func (s *scan) dropIns(f *folder) {
+	if why := s.guard.places.fault(s.links...); why != "" {
+		s.fail(f, "", &Refused{why})
+		s.fd = -1
+		return
+	}
 	s.refuse(s.trust.way(s.root))
 	s.fd = s.enter(f, unix.AT_FDCWD, s.root, "", s.real)
 	if s.fd < 0 {
@@ -99,9 +104,9 @@ func (s *scan) dropInFolder(in *folder, e *entry) {
 	}
 	before := s.refused
 	if e.link {
-		s.refuse(s.trust.way(s.path(e.name)))
+		s.refuse(cmp.Or(s.lead(e, e.name), s.trust.way(s.path(e.name))))
 	}
-	s.walk(e.folder, s.fd, e.name, e.name, s.below(e, e.name, s.real))
+	s.walk(e.folder, s.fd, e.name, e.name, e.below(s.real))
 	refused := s.refused
 	s.refused = before
 	if err := e.folder.err; err != nil {
@@ -122,10 +127,10 @@ func (s *scan) sameFolder(e *entry, now *unix.Stat_t) bool {
 	}
 	var st unix.Stat_t
 	for _, in := range f.entries {
-		if in.below == "" {
-			in.below = e.name + "/" + in.name
+		if in.inside == "" {
+			in.inside = e.name + "/" + in.name
 		}
-		if in.file == nil || unix.Fstatat(s.fd, in.below, &st, 0) != nil || !in.file.current(&st, nil) {
+		if in.file == nil || unix.Fstatat(s.fd, in.inside, &st, 0) != nil || !in.file.current(&st, nil, s.guard.places) {
 			return false
 		}
 	}

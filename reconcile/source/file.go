@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,7 +21,14 @@ type file struct {
 	sum   [sha256.Size]byte
 	out   *File    // never nil once read
 	over  *overlay // what its documents were merged with
-	mask  bool     // a link to /dev/null: it masks the file of an earlier directory
+	// parsed are its documents before they were judged, nil if none asks to write
+	// anything of the host; judged is the number of the guard that judged them, and
+	// verdict what it found.
+	parsed  []spec.Document
+	judged  int
+	verdict string
+	places  *places // that it was not below when it was read
+	mask    bool    // a link to /dev/null: it masks the file of an earlier directory
 }
 
 var errWriter = errors.New("somebody has it open for writing")
@@ -28,6 +36,9 @@ var errWriter = errors.New("somebody has it open for writing")
 // update makes f what the file at dirfd/name is now. It returns whether
 // anything is new.
 func (s *scan) update(f *file, dirfd int, name string, st *unix.Stat_t, at File) bool {
+	if s.refused != "" {
+		return f.fail(at, s.refused)
+	}
 	if st.Mode&unix.S_IFMT == unix.S_IFCHR && unix.Major(uint64(st.Rdev)) == 1 && unix.Minor(uint64(st.Rdev)) == 3 {
 		old := f.mask
 		*f = file{mask: true, stamp: stampOf(st)}
@@ -36,12 +47,10 @@ func (s *scan) update(f *file, dirfd int, name string, st *unix.Stat_t, at File)
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return f.fail(at, "not a regular file: neither read nor followed")
 	}
-	if s.refused != "" {
-		return f.fail(at, s.refused)
-	}
-	if f.current(st, s.over) {
+	if f.current(st, s.over, s.guard.places) {
 		return false
 	}
+	f.places = s.guard.places
 	data, stamp, err := readFile(dirfd, name, func(st *unix.Stat_t) string { return s.trust.fault(st, at.Path) })
 	switch {
 	case errors.Is(err, errWriter):
@@ -61,7 +70,11 @@ func (s *scan) update(f *file, dirfd int, name string, st *unix.Stat_t, at File)
 	} else if unread := s.parse(&at, data); unread != nil {
 		return f.wait(at, unread.Path, unread.Waiting)
 	}
-	f.out = &at
+	f.out, f.parsed, f.judged, f.verdict = &at, nil, 0, ""
+	if slices.ContainsFunc(at.Documents, func(d spec.Document) bool { return len(d.Writable) > 0 }) {
+		f.parsed = at.Documents
+		s.guard.judge(f, nil)
+	}
 	return true
 }
 
@@ -83,8 +96,8 @@ func (s *scan) parse(at *File, data []byte) (unread *File) {
 }
 
 // current tells whether what was read is what is there.
-func (f *file) current(st *unix.Stat_t, over *overlay) bool {
-	if f.out == nil || f.racy || f.stamp != stampOf(st) {
+func (f *file) current(st *unix.Stat_t, over *overlay, places *places) bool {
+	if f.out == nil || f.racy || f.places != places || f.stamp != stampOf(st) {
 		return false
 	}
 	if !f.out.Waiting.IsZero() {
@@ -118,7 +131,7 @@ func (f *file) fail(at File, message string) bool {
 	if at.DropIn {
 		at.Fragment = spec.BrokenFragment(at.Err)
 	}
-	f.out, f.mask, f.sum = &at, false, [sha256.Size]byte{}
+	f.out, f.mask, f.sum, f.parsed = &at, false, [sha256.Size]byte{}, nil
 	f.racy = true // an error says nothing about the content: look again next time
 	return true
 }

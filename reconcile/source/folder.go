@@ -23,8 +23,9 @@ type folder struct {
 // entry is one name in a folder: a file or a folder, as it turns out.
 type entry struct {
 	name   string
-	below  string // with the name of the drop-in folder that it is in
+	inside string // with the name of the drop-in folder that it is in
 	link   bool
+	lead   *lead // of a link that is read through
 	file   *file
 	folder *folder
 }
@@ -34,17 +35,20 @@ type scan struct {
 	parser  Parser
 	trust   *Trust
 	refused string // why nothing of the folder counts that is being walked
+	guard   *guard
 	watch   *watch // nil if not watching
 	renew   bool   // ask for all watches again
 	dir     int
-	root    string // the directory as given
-	real    string // and without links, "" if that is not known
+	root    string   // the directory as given
+	real    string   // and without links
+	links   []string // that lead there
 	now     time.Time
 	fd      int      // of the root, -1 where it can't be read
 	over    *overlay // the drop-ins of all directories; nil until they are known
 	of      string   // walking a drop-in folder: the container that it is for
 	dropIn  bool     // walking a drop-in folder
 	changed bool
+	led     bool // links lead elsewhere than before
 	errs    []error
 	above   []stamp // the folders on the way down, against loops of links
 }
@@ -60,8 +64,7 @@ func (f *folder) forget() {
 }
 
 // walk brings f to what the directory at dirfd/name holds; rel is its path
-// below the root, "" for the root itself, and real its path without links, ""
-// if that is not known.
+// below the root, "" for the root itself, and real its path without links.
 func (s *scan) walk(f *folder, dirfd int, name, rel, real string) {
 	fd := s.enter(f, dirfd, name, rel, real)
 	if fd < 0 {
@@ -118,8 +121,11 @@ func (s *scan) look(f *folder, fd int, rel, real string) error {
 	if slices.ContainsFunc(s.above, func(a stamp) bool { return a.dev == now.dev && a.ino == now.ino }) {
 		return errors.New("a link to a folder that it stands in")
 	}
+	if why := s.guard.folderFault(fd, st.Ino, real); why != "" {
+		return &Refused{why}
+	}
 	s.refuse(s.trust.fault(&st, s.path(rel)))
-	if s.watch != nil && real != "" {
+	if s.watch != nil {
 		s.watch.folder(real, now) // watch, then read
 	}
 	if !f.listed || f.racy || f.stamp != now {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"stead/runtime/hostpath"
+
 	"github.com/hashicorp/go-multierror"
 )
 
@@ -22,20 +24,37 @@ func (s *Source) Read() *Reading {
 			s.trees = append(s.trees, &folder{})
 		}
 	}
+	s.lookAround(false)
+	return s.walk(false)
+}
+
+// walk looks at every file; changed says that something is new already.
+func (s *Source) walk(changed bool) *Reading {
 	now := time.Now()
-	changed := s.last == nil
+	changed = changed || s.last == nil
 	dirs := make([]Dir, len(s.Dirs))
 	scans := s.begin(now)
 	// Manifests are merged with the drop-ins of all directories, so those come first.
 	for i, c := range scans {
 		c.dropIns(s.trees[i])
 	}
-	over := s.overlay(scans)
+	over, led := s.overlay(scans), false
 	for i, c := range scans {
 		c.over = over
 		c.manifests(s.trees[i])
 		dirs[i] = Dir{Path: c.root, Err: joined(c.errs)}
 		changed = changed || c.changed || !sameError(dirs[i].Err, s.last.Dirs[i].Err)
+		led = led || c.led
+	}
+	if led && s.lookAround(true) || s.takeWritable(true) {
+		return s.walk(true) // a container may have written some of what was read
+	}
+	if s.guard.number != s.judged {
+		links := hostpath.Resolver{}
+		for _, t := range s.trees {
+			changed = s.guard.judgeAll(t, links) || changed
+		}
+		s.judged = s.guard.number
 	}
 	var unwatched error
 	if s.watch != nil {
@@ -65,17 +84,22 @@ func (s *Source) begin(now time.Time) []*scan {
 	renew := s.watch != nil && s.watch.begin()
 	scans := make([]*scan, len(s.Dirs))
 	for i, dir := range s.Dirs {
-		if abs, err := filepath.Abs(dir); err == nil {
-			dir = abs
-		}
-		c := &scan{parser: s.Parser, trust: s.Trust, watch: s.watch, renew: renew, dir: i, root: dir, now: now}
+		dir = absolute(dir)
+		c := &scan{parser: s.Parser, trust: s.Trust, watch: s.watch, guard: &s.guard, renew: renew, dir: i, root: dir, now: now}
 		if s.watch != nil {
 			s.watch.leadTo(dir)
-			c.real, _ = filepath.EvalSymlinks(dir) // "" where it is missing: the walk will see
 		}
+		c.real, c.links = hostpath.Resolve(dir)
 		scans[i] = c
 	}
 	return scans
+}
+
+func absolute(dir string) string {
+	if abs, err := filepath.Abs(dir); err == nil {
+		return abs
+	}
+	return dir
 }
 
 // tellWatching says once when changes are not noticed any more, and once when

@@ -3,7 +3,7 @@
 //
 // Of several directories the later ones' files stand for the earlier ones', the
 // drop-ins of all are merged into the manifests, and what others than a trusted
-// owner can write is refused.
+// owner can write is refused, above all what a container can.
 //
 // An event never says what to do, only that it is time to look again. The
 // package knows files and documents; what they mean for the containers of this
@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"stead/runtime/hostpath"
 	"stead/spec"
 )
 
@@ -32,16 +33,24 @@ type Source struct {
 	Parser Parser
 	Host   string // the name of this host, as the parser has it
 	Trust  *Trust // nil: whoever wrote them
+	// Writable are the files and directories of this host that containers can write,
+	// or ever could: paths without links and identities (hostpath), in a list that only
+	// grows at its end. Nothing is read below these. nil: there are none.
+	Writable func() []string
+	// Orders are what a container must not write, besides the manifests.
+	Orders []hostpath.Order
 	Log    *slog.Logger
 
 	wake  chan struct{} // holds at most one wake-up
 	once  sync.Once
 	watch *watch // nil unless watching
 
-	mu    sync.Mutex // one Read at a time
-	trees []*folder  // what Dirs held when last read
-	over  *overlay   // the drop-ins among it
-	last  *Reading
+	mu     sync.Mutex // one Read at a time
+	trees  []*folder  // what Dirs held when last read
+	over   *overlay   // the drop-ins among it
+	last   *Reading
+	guard  guard
+	judged int // number of the guard by which all files were
 }
 
 // Reading is what the directories held at one moment. It is never changed
@@ -128,6 +137,7 @@ func (s *Source) Change(alter func(s *Source)) {
 	s.mu.Lock()
 	alter(s)
 	s.trees, s.over, s.last = nil, nil, nil
+	s.guard.names = nil
 	if s.watch != nil {
 		s.watch.forget()
 	}
@@ -142,6 +152,7 @@ func (s *Source) Change(alter func(s *Source)) {
 func (s *Source) Renew() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.guard.names = nil
 	for _, t := range s.trees {
 		t.forget()
 	}

@@ -136,3 +136,24 @@ func TestTrustIsLostAndRegained(t *testing.T) {
 		t.Errorf("closed again: %s", got)
 	}
 }
+
+// Others can't mask a manifest either, by a device of their own: the mask counts as a
+// broken file that stands for it.
+func TestMaskOfOthers(t *testing.T) {
+	roottest.Need(t)
+	dir := t.TempDir()
+	tree(t, dir, map[string]string{"a/team/web.yaml": "web", "b/team/x.txt": ""})
+	if err := unix.Mknod(dir+"/b/team/web.yaml", unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/b/team", "", "/.."} {
+		defer os.Chmod(dir+path, 0o755)
+		if err := os.Chmod(dir+path, map[bool]os.FileMode{true: 0o777, false: 0o755}[path == "/b/team"]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := (&Source{Dirs: []string{dir + "/a", dir + "/b"}, Parser: lines{}, Trust: &Trust{}}).Read()
+	if len(r.Files) != 1 || r.Files[0].Err == nil || r.Replaced[dir+"/a/team/web.yaml"] != r.Files[0] {
+		t.Errorf("files %+v, replaced %+v", r.Files, r.Replaced)
+	}
+}

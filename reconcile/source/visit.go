@@ -1,8 +1,8 @@
 package source
 
 import (
+	"cmp"
 	"fmt"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,7 +15,7 @@ func (s *scan) visit(in *folder, dirfd int, e *entry, above, real string) {
 		s.gone(in, dirfd, e, above, err)
 		return
 	}
-	if e.file != nil && s.refused == "" && (!s.renew || !e.link) && e.file.current(&st, s.over) {
+	if e.file != nil && s.refused == "" && (!s.renew || !e.link) && e.file.current(&st, s.over, s.guard.places) {
 		return
 	}
 	rel := e.name
@@ -33,11 +33,15 @@ func (s *scan) visit(in *folder, dirfd int, e *entry, above, real string) {
 	if !manifestName(e.name) {
 		return // a link to something else
 	}
+	why := ""
 	if e.link {
-		if why := s.trust.way(s.path(rel)); why != "" {
-			s.broken(e, rel, why)
-			return
-		}
+		why = cmp.Or(s.lead(e, rel), s.trust.way(s.path(rel)))
+	} else {
+		why = s.guard.places.fault(real + "/" + e.name)
+	}
+	if why != "" {
+		s.broken(e, rel, why)
+		return
 	}
 	if e.file == nil {
 		e.file = &file{}
@@ -70,25 +74,22 @@ func (s *scan) subfolder(e *entry, dirfd int, rel, real string) {
 	}
 	before := s.refused
 	if e.link {
+		if why := s.lead(e, rel); why != "" {
+			s.fail(e.folder, rel, &Refused{why})
+			return
+		}
 		s.refuse(s.trust.way(s.path(rel)))
 	}
-	s.walk(e.folder, dirfd, e.name, rel, s.below(e, rel, real))
+	s.walk(e.folder, dirfd, e.name, rel, e.below(real))
 	s.refused = before
 }
 
-// below is the path without links of a folder below; only watches need it.
-func (s *scan) below(e *entry, rel, above string) string {
-	switch {
-	case s.watch == nil || above == "":
-		return ""
-	case !e.link:
-		return above + "/" + e.name
+// below is the path without links of a folder in one that has that path.
+func (e *entry) below(real string) string {
+	if e.link {
+		return e.lead.real
 	}
-	path, err := filepath.EvalSymlinks(s.path(rel))
-	if err != nil {
-		return "" // gone again: the walk will see
-	}
-	return path
+	return real + "/" + e.name
 }
 
 // gone handles a name that can't be looked at: a link that leads nowhere is a

@@ -3,6 +3,9 @@
 // or, through a mount, for another container, whose root's files are plain root's
 // on disk. A link there would have us mount whatever its maker likes. So paths
 // are walked part by part, and what is opened is what is mounted.
+//
+// It knows too which paths mean the same place, and which places stead takes orders
+// from: none of these may be for a container to write.
 package hostpath
 
 import (

@@ -1,0 +1,160 @@
+package hostpath
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"strings"
+	"sync"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+)
+
+// Within tells whether a path is dir or below it; both without links.
+func Within(name, dir string) bool {
+	return name == dir || dir == "/" || strings.HasPrefix(name, dir) && name[len(dir)] == '/'
+}
+
+// Resolve follows the symbolic links of an absolute path as the kernel would now.
+// real is the path without links, and links are those that it leads through. What is
+// missing is taken as it is written.
+func Resolve(name string) (real string, links []string) { return Resolver(nil).Resolve(name) }
+
+// Resolver resolves many paths at once: it looks at each directory that they have in
+// common once. nil remembers nothing.
+type Resolver map[string]bool // paths that are no links
+
+// Resolve is the function of that name.
+func (r Resolver) Resolve(name string) (real string, links []string) {
+	real = "/"
+	target := make([]byte, unix.PathMax)
+	for todo := parts(name); len(todo) > 0; {
+		next := path.Join(real, todo[0]) // ".." is that of where a link before it led
+		todo = todo[1:]
+		if r[next] {
+			real = next
+			continue
+		}
+		n, err := unix.Readlink(next, target)
+		if err != nil || len(links) == 40 { // as many as the kernel follows
+			if real = next; r != nil && len(todo) > 0 {
+				r[next] = true
+			}
+			continue
+		}
+		links = append(links, next)
+		to := string(target[:n])
+		if path.IsAbs(to) {
+			real = "/"
+		}
+		todo = append(parts(to), todo...)
+	}
+	return real, links
+}
+
+// Identity is the text by which a file or directory is known again after it was
+// renamed, or the host restarted: its inode's number and time of birth, which nobody
+// can set. "" where the file system has no such time.
+func Identity(fd int) string {
+	var st unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_INO|unix.STATX_BTIME, &st); err != nil || st.Mask&unix.STATX_BTIME == 0 {
+		return ""
+	}
+	return fmt.Sprintf("inode %d of %d.%09d", st.Ino, st.Btime.Sec, st.Btime.Nsec)
+}
+
+// Inode is the number of the inode in an identity; false for a path.
+func Inode(identity string) (ino uint64, ok bool) {
+	_, err := fmt.Sscanf(identity, "inode %d", &ino)
+	return ino, err == nil
+}
+
+// Mounts knows under which paths the host shows a file or directory. The zero value
+// works.
+type Mounts struct {
+	mu     sync.Mutex
+	file   *os.File                   // /proc/self/mountinfo
+	at     map[string]*mountinfo.Info // by where they are; of several the last, which is on top
+	twins  []*mountinfo.Info          // those of a file system that is mounted more than once
+	number int
+}
+
+// Refresh reads what is mounted if that has changed, which a poll tells (man 5 proc),
+// and returns how often it was read: among thousands of mounts that costs nothing.
+func (m *Mounts) Refresh() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.file == nil {
+		// Not by os.Open: its poller would take the event.
+		fd, err := unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return m.number
+		}
+		m.file = os.NewFile(uintptr(fd), "mountinfo")
+	} else {
+		poll := []unix.PollFd{{Fd: int32(m.file.Fd()), Events: unix.POLLPRI}}
+		if n, err := unix.Poll(poll, 0); n == 0 && err == nil {
+			return m.number
+		}
+	}
+	if _, err := m.file.Seek(0, 0); err != nil {
+		return m.number
+	}
+	if all, err := mountinfo.GetMountsFromReader(m.file, nil); err == nil {
+		m.put(all)
+		m.number++
+	}
+	return m.number
+}
+
+func (m *Mounts) put(all []*mountinfo.Info) {
+	m.at, m.twins = make(map[string]*mountinfo.Info, len(all)), nil
+	times := map[[2]int]int{}
+	for _, mount := range all {
+		m.at[mount.Mountpoint] = mount
+		times[[2]int{mount.Major, mount.Minor}]++
+	}
+	for _, mount := range all {
+		if times[[2]int{mount.Major, mount.Minor}] > 1 && path.IsAbs(mount.Root) { // else a namespace
+			m.twins = append(m.twins, mount)
+		}
+	}
+}
+
+// Names returns the paths under which the host shows what is at real, or a part of it,
+// as of the last Refresh: real first, then those that other mounts of the same file system add. What is
+// mounted below real counts as a part.
+func (m *Mounts) Names(real string) []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	names := []string{real}
+	for _, mount := range m.twins {
+		if Within(mount.Mountpoint, real) && mount.Mountpoint != real {
+			names = m.add(names, mount, mount.Root)
+		}
+	}
+	for dir := real; len(m.twins) > 0; dir = path.Dir(dir) {
+		if mount := m.at[dir]; mount != nil {
+			return m.add(names, mount, path.Join(mount.Root, real[len(strings.TrimSuffix(dir, "/")):]))
+		}
+		if dir == "/" {
+			break
+		}
+	}
+	return names
+}
+
+// add appends where mounts show a path of a file system, or a part of what is there.
+func (m *Mounts) add(names []string, of *mountinfo.Info, inside string) []string {
+	for _, mount := range m.twins {
+		switch {
+		case mount == of || mount.Major != of.Major || mount.Minor != of.Minor:
+		case Within(mount.Root, inside):
+			names = append(names, mount.Mountpoint)
+		case Within(inside, mount.Root):
+			names = append(names, path.Join(mount.Mountpoint, inside[len(strings.TrimSuffix(mount.Root, "/")):]))
+		}
+	}
+	return names
+}

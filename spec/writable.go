@@ -1,0 +1,25 @@
+package spec
+
+// WritablePath is a path of the host that a container can write: its root or the
+// source of one of its mounts.
+type WritablePath struct {
+	Path  string // of the host
+	Place Error  // where it stands; without a message
+}
+
+// writablePaths returns those of a manifest without errors.
+func (d *decoder) writablePaths(s *Spec) (paths []WritablePath) {
+	add := func(path, field string) {
+		n := d.nearest(field)
+		paths = append(paths, WritablePath{path, Error{File: d.fileOf(n), Line: n.Line, Column: n.Column, Path: field}})
+	}
+	if s.Rootfs.Path != "" && !s.Rootfs.ReadOnly {
+		add(s.Rootfs.Path, "spec.rootfs.path")
+	}
+	for _, target := range sortedKeys(s.Mounts) {
+		if m := s.Mounts[target]; m.Source != "" && !m.ReadOnly {
+			add(m.Source, join("spec.mounts", target)+".source")
+		}
+	}
+	return paths
+}
