@@ -62,7 +62,7 @@ func (r *Runtime) Create(ctx context.Context, m *spec.Container, from status.Ori
 		c = &container{name: name, facts: f}
 		r.put(c)
 	}
-	if m.Spec.Suspend {
+	if s, _ := r.Get(name); m.Spec.Suspend || s.State == status.Running { // it is created already
 		return broughtBack, nil
 	}
 	return broughtBack, r.start(ctx, c, 0, 0)
