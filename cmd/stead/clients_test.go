@@ -87,7 +87,6 @@ func (d *deeds) rest() {
 }
 
 func hosted(t *testing.T) (*testHost, *deeds) {
-	t.Parallel()
 	h := newHost(t)
 	return h, &deeds{h: h}
 }

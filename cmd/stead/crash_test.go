@@ -134,10 +134,7 @@ func TestCrash(t *testing.T) {
 	for _, o := range operations() {
 		for _, point := range o.points {
 			for _, who := range []string{"daemon", "keeper", "both"} {
-				t.Run(o.name+"/"+point+"/"+who, func(t *testing.T) {
-					t.Parallel()
-					crash(t, o, point, who)
-				})
+				t.Run(o.name+"/"+point+"/"+who, func(t *testing.T) { crash(t, o, point, who) })
 			}
 		}
 	}

@@ -14,7 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"stead/reconcile/control"
 	"stead/reconcile/view"
+	"stead/runtime/logs"
 	"stead/runtime/roottest"
 )
 
@@ -31,6 +33,7 @@ type testHost struct {
 
 func newHost(t *testing.T) *testHost {
 	roottest.Need(t)
+	t.Parallel()                                                                 // nothing of it is anybody else's
 	dir, run := roottest.TempDir(t, "/var/tmp"), roottest.TempDir(t, "/dev/shm") // in memory, as /run is; and socket paths are short
 	h := &testHost{t: t, dir: dir, run: run, manifests: dir + "/m", group: filepath.Base(dir)}
 	t.Cleanup(h.takeDown)
@@ -140,12 +143,25 @@ func (h *testHost) views() []view.Container {
 	return views
 }
 
+// look is views without a process for it, for those who look again and again.
+func (h *testHost) look() []view.Container {
+	h.t.Helper()
+	if h.daemon != nil {
+		if c, err := control.Dial(h.run + "/daemon.sock"); err == nil {
+			if r, err := c.Status(h.t.Context()); err == nil {
+				return r.Containers
+			}
+		}
+	}
+	return h.views()
+}
+
 // until waits for a container to be as told and returns its view.
 func (h *testHost) until(name, what string, is func(view.Container) bool) view.Container {
 	h.t.Helper()
 	var last []view.Container
-	for end := time.Now().Add(roottest.Patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		last = h.views()
+	for end := time.Now().Add(roottest.Patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		last = h.look()
 		for _, v := range last {
 			if v.Name == name && is(v) {
 				return v
@@ -159,7 +175,18 @@ func (h *testHost) until(name, what string, is func(view.Container) bool) view.C
 // untilLogged waits until a text is in a container's output.
 func (h *testHost) untilLogged(name, text string) {
 	h.t.Helper()
-	for end := time.Now().Add(roottest.Patience); !strings.Contains(h.stead("logs", name).out, text); time.Sleep(10 * time.Millisecond) {
+	written := func() bool {
+		var all strings.Builder
+		_ = logs.Read(h.t.Context(), h.dir+"/state/containers/"+name+"/log", logs.Options{Tail: -1}, func(r logs.Record) error {
+			all.WriteString(r.Text)
+			if !r.Part {
+				all.WriteByte('\n')
+			}
+			return nil
+		})
+		return strings.Contains(all.String(), text)
+	}
+	for end := time.Now().Add(roottest.Patience); !written() || !strings.Contains(h.stead("logs", name).out, text); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			h.t.Fatalf("no %q in the output: %+v", text, h.stead("logs", name))
 		}

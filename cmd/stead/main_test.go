@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"stead/runtime/keeper"
@@ -47,8 +48,12 @@ func run(t *testing.T, stdin string, args ...string) call {
 	return call{code, out.String(), err.String()}
 }
 
+// writeFile writes a file that no process which another test starts in this moment
+// inherits open for writing.
 func writeFile(t *testing.T, path, text string) {
 	t.Helper()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
