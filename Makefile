@@ -17,12 +17,15 @@ endif
 build:
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/stead ./cmd/stead
 
-# The second run takes single defences away and wants the attacks to succeed then.
-# The third kills daemon and keeper between any two steps: in a build of its
-# own, without the race detector, as it is released. Some seconds of `make torture`
-# go with it.
+# The first run looks for races, and takes fewer rounds where chance decides
+# (-short). The second does the kernel side at length and without the race detector,
+# which takes another clone path than what is released. The third takes single
+# defences away and wants the attacks to succeed then. The fourth kills daemon and
+# keeper between any two steps: in a build of its own, as it is released. Some
+# seconds of `make torture` go with it.
 test:
-	$(ROOT) go test -race -timeout 12m $(AS_ROOT) ./...
+	$(ROOT) go test -race -short -parallel 4 -timeout 12m $(AS_ROOT) ./...
+	$(ROOT) CGO_ENABLED=0 go test -timeout 8m $(AS_ROOT) ./runtime/...
 	$(ROOT) CGO_ENABLED=0 go test -tags weak -run TestCVE -timeout 4m $(AS_ROOT) ./runtime
 	$(ROOT) CGO_ENABLED=0 go test -tags fault -run 'TestCrash|TestTorture' -parallel 4 -timeout 8m $(AS_ROOT) ./cmd/stead
 

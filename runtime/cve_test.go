@@ -62,10 +62,14 @@ func TestCVE(t *testing.T) {
 	}
 }
 
-// rounds is how often a race is run.
+// rounds is how often a race is run: seldom with -short, which is for the race
+// detector; the run without it takes the clone path that is released.
 func rounds() int {
-	if slow() {
+	switch {
+	case slow():
 		return 6
+	case testing.Short():
+		return 30
 	}
 	return 200
 }

@@ -68,7 +68,8 @@ func TestFactsOfRemoved(t *testing.T) {
 // a removed container leaves that, not the container as it was once.
 func TestFactsBroughtBack(t *testing.T) {
 	w := newWorld(t)
-	w.create("web", script("sleep 100"))
+	w.create("web", script(forever))
+	w.awaitOutput("web", "up")
 	if err := w.noteAdmin(w.byName["web"], true); err != nil {
 		t.Fatal(err)
 	}

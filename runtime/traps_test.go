@@ -49,8 +49,11 @@ func TestExecIsOutOfReach(t *testing.T) {
 	w.create("spy", fmt.Sprintf("command: [/spy]\nenv: {SPY: 'yes'}\nmounts: {/spy: {source: %s}}\nsecurity: {capabilities: {add: [SYS_PTRACE]}}", self))
 	w.awaitOutput("spy", "watching")
 	n := 1000
-	if slow() {
+	switch {
+	case slow():
 		n = 20
+	case testing.Short(): // see rounds
+		n = 150
 	}
 	late := 0
 	for range n {
@@ -183,8 +186,8 @@ func TestForeignMountNamespace(t *testing.T) {
 // How long a start takes does not depend on how much the host has mounted.
 func TestManyMounts(t *testing.T) {
 	roottest.Need(t)
-	if slow() {
-		t.Skip("times mean nothing on an emulated machine")
+	if slow() || testing.Short() {
+		t.Skip("times mean nothing on an emulated machine, or with the race detector")
 	}
 	if os.Getenv("STEAD_TEST_MOUNTS") == "" {
 		measure := func(n string) time.Duration {
