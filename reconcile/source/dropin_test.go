@@ -173,8 +173,6 @@ func TestDropInsWake(t *testing.T) {
 			t.Fatal(err)
 		}
 		awaken(t, s, step.what)
-		if got := tell(root, quiet(s)); got != step.want {
-			t.Fatalf("%s: got:\n%swant:\n%s", step.what, got, step.want)
-		}
+		readTo(t, s, root, step.want)
 	}
 }

@@ -31,6 +31,19 @@ func follower(t *testing.T, files map[string]string, dirs ...string) (*Source, s
 	return s, root
 }
 
+// readTo reads, whenever something wakes, until the reading is what is wanted.
+func readTo(t *testing.T, s *Source, root, want string) {
+	t.Helper()
+	end := time.After(roottest.Patience)
+	for got := tell(root, s.Read()); got != want; got = tell(root, s.Read()) {
+		select {
+		case <-s.Wake():
+		case <-end:
+			t.Fatalf("read:\n%swant:\n%s", got, want)
+		}
+	}
+}
+
 // Whatever happens to the directories, a Source that remembers what it read before finds
 // what one finds that reads everything for the first time.
 func TestReadFindsWhatIsThere(t *testing.T) {

@@ -127,9 +127,7 @@ func TestChangesWake(t *testing.T) {
 				}
 				awaken(t, s, story.summary)
 			}
-			if got := tell(root, quiet(s)); got != story.want {
-				t.Errorf("got:\n%swant:\n%s", got, story.want)
-			}
+			readTo(t, s, root, story.want)
 			// Renew builds everything again and finds the same.
 			s.Renew()
 			if got := tell(root, s.Read()); got != story.want {
