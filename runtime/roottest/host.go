@@ -201,15 +201,12 @@ func leftovers() (all []string) {
 	}
 	processes, _ := filepath.Glob("/proc/[0-9]*")
 	for _, p := range processes {
-		if p == fmt.Sprintf("/proc/%d", os.Getpid()) {
-			continue
-		}
 		stat, _ := os.ReadFile(p + "/stat")
-		_, state, _ := strings.Cut(string(stat), ") ") // a zombie of another parent is not ours to collect
-		child := strings.HasPrefix(state[min(2, len(state)):], fmt.Sprintf("%d ", os.Getpid()))
-		if !child && strings.HasPrefix(state, "Z") {
+		_, state, _ := strings.Cut(string(stat), ") ")
+		if p == fmt.Sprintf("/proc/%d", os.Getpid()) || len(state) < 2 || state[0] == 'Z' {
 			continue
 		}
+		child := strings.HasPrefix(state[2:], fmt.Sprintf("%d ", os.Getpid()))
 		var text []byte
 		for _, f := range []string{"cmdline", "cgroup", "environ"} {
 			b, _ := os.ReadFile(p + "/" + f)
