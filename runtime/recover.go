@@ -120,15 +120,7 @@ func (r *Runtime) endStray(ctx context.Context, rec *record.Record) error {
 // endGroup kills what is in a group and removes it.
 func (r *Runtime) endGroup(id string) error {
 	g := r.host.Group(id)
-	if err := g.Kill(); errors.Is(err, errors.ErrUnsupported) {
-		pids, err := g.Pids()
-		if err != nil {
-			return err
-		}
-		for _, pid := range pids {
-			unix.Kill(pid, unix.SIGKILL)
-		}
-	} else if err != nil {
+	if err := g.KillAll(); err != nil {
 		return err
 	}
 	return g.Remove()

@@ -46,6 +46,12 @@ func (g *Group) controls(l Limits) []control {
 		}
 		return strconv.FormatInt(v/page*page, 10) // the kernel counts in pages
 	}
+	low := func(unset string) string {
+		if l.MemoryLow == None {
+			return unset
+		}
+		return bytes(l.MemoryLow)
+	}
 	quota := func(unset string) string {
 		if l.CPU == None {
 			return unset
@@ -59,6 +65,7 @@ func (g *Group) controls(l Limits) []control {
 	if g.host.Mode == V2 {
 		return []control{
 			{"memory", g.unifiedFile("memory.max"), bytes(l.Memory)},
+			{"memoryLow", g.unifiedFile("memory.low"), low("0")},
 			{"swap", g.unifiedFile("memory.swap.max"), bytes(l.Swap)},
 			{"cpu", g.unifiedFile("cpu.max"), quota("max") + fmt.Sprintf(" %d", period)},
 			{"cpuWeight", g.unifiedFile("cpu.weight"), strconv.FormatInt(weight, 10)},
@@ -73,6 +80,7 @@ func (g *Group) controls(l Limits) []control {
 	return []control{
 		{"memory", g.v1File("memory", "memory.limit_in_bytes"), bytes(l.Memory)},
 		{"memory", g.v1File("memory", "memory.memsw.limit_in_bytes"), bytes(both)},
+		{"memoryLow", g.v1File("memory", "memory.soft_limit_in_bytes"), low("max")},
 		{"cpu", g.v1File("cpu", "cpu.cfs_quota_us"), quota("-1")},
 		{"cpuWeight", g.v1File("cpu", "cpu.shares"), strconv.FormatUint(shares(weight), 10)},
 		{"pids", g.v1File("pids", "pids.max"), number(l.Pids, "max")},

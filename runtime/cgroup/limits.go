@@ -18,6 +18,7 @@ const None = -1
 // Limits of a group; None where there is none.
 type Limits struct {
 	Memory    int64 // bytes
+	MemoryLow int64 // bytes that are reclaimed last
 	Swap      int64 // bytes on top of Memory
 	CPU       int64 // millicores
 	CPUWeight int64 // 1–10000
@@ -29,7 +30,7 @@ type Limits struct {
 
 // NoLimits has none set.
 func NoLimits() Limits {
-	return Limits{Memory: None, Swap: None, CPU: None, CPUWeight: None, Pids: None, IOWeight: None}
+	return Limits{Memory: None, MemoryLow: None, Swap: None, CPU: None, CPUWeight: None, Pids: None, IOWeight: None}
 }
 
 // Refusal is a limit that the kernel did not take: the old value holds.
@@ -101,7 +102,7 @@ func (g *Group) steps(old, l Limits) []step {
 // without says whether this limit is not set.
 func (l Limits) without(field string) bool {
 	return l.Cpuset == "" && field == "cpuset" || map[string]int64{
-		"memory": l.Memory, "swap": l.Swap, "cpu": l.CPU, "cpuWeight": l.CPUWeight, "pids": l.Pids, "io.weight": l.IOWeight,
+		"memory": l.Memory, "memoryLow": l.MemoryLow, "swap": l.Swap, "cpu": l.CPU, "cpuWeight": l.CPUWeight, "pids": l.Pids, "io.weight": l.IOWeight,
 	}[field] == None
 }
 
@@ -144,7 +145,7 @@ func (g *Group) subsystems(l Limits) ([]cgroup1.Subsystem, error) {
 	}
 	if l.Devices != nil {
 		if g.host.v1["devices"] == "" {
-			return nil, fmt.Errorf("%w, which security.userns host and security.devices need", notMounted("devices"))
+			return nil, fmt.Errorf("%w, which security.userns host and devices need", notMounted("devices"))
 		}
 		all = append(all, cgroup1.NewDevices(at("devices")))
 	}

@@ -30,6 +30,26 @@ func (g *Group) Kill() error {
 	return err
 }
 
+// KillAll is Kill for a group whose processes have no pid namespace of their own: where
+// the kernel can't kill them at once, it is done until none is left.
+func (g *Group) KillAll() error {
+	err := g.Kill()
+	for range 3000 {
+		if !errors.Is(err, errors.ErrUnsupported) {
+			return err
+		}
+		pids, e := g.Pids()
+		if e != nil || len(pids) == 0 {
+			return e
+		}
+		for _, pid := range pids {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+		time.Sleep(time.Millisecond) // killed processes leave a group without an event (v1)
+	}
+	return errors.New("processes fork faster than they can be killed")
+}
+
 // Remove removes the group from all hierarchies. Its processes must be dead;
 // their last moments are waited for, up to a few seconds. No group is no error.
 func (g *Group) Remove() error {

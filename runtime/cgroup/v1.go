@@ -27,6 +27,11 @@ func (g *Group) stepsV1(old, l Limits) (steps []step) {
 	case old.Memory != l.Memory:
 		add("memory", func() error { return g.setMemoryV1(specs.LinuxMemory{Limit: &l.Memory}) }) // None is -1: unlimited
 	}
+	if old.MemoryLow != l.MemoryLow {
+		add("memoryLow", func() error {
+			return write(g.v1File("memory", "memory.soft_limit_in_bytes"), number(l.MemoryLow, "-1"))
+		})
+	}
 	if err != nil && l.Swap != None {
 		add("swap", func() error {
 			return fmt.Errorf("this kernel does not count swap (boot it with swapaccount=1): %w", errors.ErrUnsupported)

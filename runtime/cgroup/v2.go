@@ -82,6 +82,9 @@ func (g *Group) stepsV2(old, l Limits) (steps []step) {
 	if old.Memory != l.Memory {
 		steps = append(steps, step{"memory", func() error { return g.memoryV2(l.Memory) }})
 	}
+	if old.MemoryLow != l.MemoryLow {
+		steps = append(steps, step{"memoryLow", func() error { return g.memoryLowV2(l.MemoryLow) }})
+	}
 	if old.CPU != l.CPU {
 		quota := "max"
 		if l.CPU != None {
@@ -136,6 +139,28 @@ func (g *Group) cpusetV2(cpus string) error {
 		return err
 	}
 	return g.setFile("cpuset.cpus", all)
+}
+
+// memoryLowV2 also has the parent protect what its children are to have together: a
+// group's protection is never more than its parent's.
+func (g *Group) memoryLowV2(low int64) error {
+	if err := g.setFile("memory.low", number(low, "0")); err != nil {
+		return err
+	}
+	parent := filepath.Dir(g.unifiedFile(""))
+	files, err := filepath.Glob(filepath.Join(parent, "*", "memory.low"))
+	if err != nil {
+		return err
+	}
+	sum := int64(0)
+	for _, file := range files {
+		text, err := read(file)
+		n, e := strconv.ParseInt(text, 10, 64)
+		if err == nil && e == nil { // else it is gone, or somebody wrote max
+			sum += n
+		}
+	}
+	return write(filepath.Join(parent, "memory.low"), strconv.FormatInt(sum, 10))
 }
 
 // memoryV2 never lets the kernel kill: writing memory.max below what is used

@@ -51,6 +51,8 @@ func TestWhatIsLacking(t *testing.T) {
 		{"/bin is a directory", map[string]string{"bin/sh": "", "lib": "→usr/lib"}, (*host).hostRoot, Warning, "/bin is no link", "usrmerge"},
 		{"/usr is merged", merged, (*host).hostRoot, OK, "merged", ""},
 		{"overlay is not loaded", map[string]string{"proc/filesystems": "nodev\tproc\n"}, (*host).overlay, Warning, "not there", "modprobe overlay"},
+		{"limits can't be raised", map[string]string{"proc/self/status": "Name:\tx\nCapEff:\t000001fffeffffff\nCapBnd:\t000001ffffffffff\n"}, (*host).hardLimits, Warning, "CAP_SYS_RESOURCE is missing", "ulimits above"},
+		{"limits can be raised", map[string]string{"proc/self/status": "Name:\tx\nCapEff:\t000001ffffffffff\n"}, (*host).hardLimits, OK, "can be raised", ""},
 		{"few processes", map[string]string{"proc/sys/kernel/pid_max": "4096", "proc/sys/kernel/threads-max": "100000"}, (*host).processes, Warning, "at most 4096", "sysctl -w kernel.pid_max"},
 		{"few threads", map[string]string{"proc/sys/kernel/pid_max": "4194304", "proc/sys/kernel/threads-max": "1000"}, (*host).processes, Warning, "at most 1000", "kernel.threads-max"},
 		{"few watches", map[string]string{"proc/sys/fs/inotify/max_user_watches": "8", "proc/sys/fs/inotify/max_user_instances": "128"}, (*host).watches, Warning, "8 watches", "sysctl -w fs.inotify"},

@@ -2,6 +2,9 @@ package doctor
 
 import (
 	"fmt"
+	"os"
+	"strconv"
+	"strings"
 
 	"stead/runtime/keeper"
 
@@ -19,6 +22,22 @@ func (h *host) files() []Check {
 	room := keeper.Room(l.Max)
 	return one("open files", when(room >= fewest, Warning), fmt.Sprintf("at most %d: room for %d containers", l.Max, room),
 		"raise the hard limit: LimitNOFILE= in the unit, or ulimit -Hn")
+}
+
+// hardLimits says whether a container may have more than our own hard limits.
+func (h *host) hardLimits() []Check {
+	const name = "resource limits"
+	status, err := os.ReadFile(h.path("/proc/self/status"))
+	if err != nil {
+		return one(name, Warning, err.Error(), "make /proc readable")
+	}
+	_, mask, _ := strings.Cut(string(status), "\nCapEff:")
+	mask, _, _ = strings.Cut(strings.TrimSpace(mask), "\n")
+	if caps, err := strconv.ParseUint(mask, 16, 64); err == nil && caps>>unix.CAP_SYS_RESOURCE&1 == 1 {
+		return one(name, OK, "hard limits can be raised", "")
+	}
+	return one(name, Warning, "hard limits can't be raised: CAP_SYS_RESOURCE is missing",
+		"ulimits above those of the daemon are refused, and defaults are cut to them; give it the capability, or higher limits")
 }
 
 func (h *host) processes() []Check {

@@ -118,12 +118,15 @@ func (b *birth) hostTree(path string, attr uint64) (int, error) {
 }
 
 func (b *birth) source(m Mount) (int, error) {
-	if m.Source != "" {
+	if m.Source != "" && weak.Is("sources by path") { // CVE-2017-1002101
 		return b.tree(m.Source, unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID, AtSource)
 	}
-	id := strconv.FormatUint(uint64(b.c.IDBase), 10)
+	if m.Source != "" {
+		return b.bind(m)
+	}
+	id := func(inside uint32) string { return strconv.FormatUint(uint64(b.c.IDBase)+uint64(inside), 10) }
 	fd, err := newFilesystem("tmpfs", unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID,
-		"size", strconv.FormatInt(m.Size, 10), "mode", strconv.FormatUint(uint64(m.Mode), 8), "uid", id, "gid", id)
+		"size", strconv.FormatInt(m.Size, 10), "mode", strconv.FormatUint(uint64(m.Mode), 8), "uid", id(m.UID), "gid", id(m.GID))
 	if err != nil {
 		return -1, &Error{AtSource, "make tmpfs for " + m.Target, errnoOf(err), ""}
 	}

@@ -1,7 +1,6 @@
 package launch
 
 import (
-	"slices"
 	"sync"
 	"syscall"
 	"unsafe"
@@ -212,17 +211,6 @@ func (p *program) loopback() {
 	p.do("bring lo up", unix.SYS_IOCTL, 0, unix.SIOCSIFFLAGS, data(p, ifr)).from[0] = s
 }
 
-// withNofile always says nofile: ours is a Go program's, raised to the hard
-// limit, and select(2) breaks above 1024. The hard limit is this process's own,
-// not that of whoever asked for the start: the child may not go above it.
-func withNofile(limits []Rlimit) []Rlimit {
-	var own unix.Rlimit
-	if slices.ContainsFunc(limits, func(l Rlimit) bool { return l.Resource == unix.RLIMIT_NOFILE }) || unix.Getrlimit(unix.RLIMIT_NOFILE, &own) != nil {
-		return limits
-	}
-	return append(slices.Clone(limits), Rlimit{Name: "nofile", Resource: unix.RLIMIT_NOFILE, Soft: min(1024, own.Max), Hard: own.Max})
-}
-
 // explain is the error of a child that failed.
 func (p *program) explain(f failure) *Error {
 	e := &Error{Where: AtStep, Errno: syscall.Errno(f.errno), Step: "start"}
@@ -235,7 +223,7 @@ func (p *program) explain(f failure) *Error {
 		e.Where, e.Hint = AtCommand, commandHint(e.Errno)
 	}
 	if c.nr == unix.SYS_PRLIMIT64 && e.Errno == unix.EPERM {
-		e.Hint = "more than this host's hard limit"
+		e.Hint = "more than the keeper's own hard limit, which takes CAP_SYS_RESOURCE to raise, or than fs.nr_open"
 	}
 	return e
 }

@@ -23,7 +23,10 @@ type Config struct {
 
 	IDBase      uint32 // host id of the container's id 0; 0 is no user namespace
 	HostNetwork bool
+	HostPids    bool `json:",omitempty"` // no pid namespace of its own
 	Hostname    string
+	ShmSize     int64    `json:",omitempty"` // of /dev/shm, bytes; 0 is 64 MiB
+	Sysctls     []Sysctl `json:",omitempty"` // of its own namespaces
 
 	Process Process
 
@@ -44,7 +47,7 @@ type Process struct {
 	Caps       Caps
 	NoNewPrivs bool
 	Seccomp    []byte   // struct sock_filter array; empty is unconfined
-	Rlimits    []Rlimit // nofile is 1024, and hard the keeper's own, unless it is said
+	Rlimits    []Rlimit // those that differ from defaultLimits
 	Init       bool     // a reaping first process before the command
 }
 
@@ -55,7 +58,10 @@ type Caps struct {
 	Ambient   uint64 // and inheritable; for users other than root
 }
 
-// Rlimit is a resource limit, soft and hard alike unless Soft says otherwise.
+// Sysctl is a kernel setting of a namespace.
+type Sysctl struct{ Name, Value string }
+
+// Rlimit is a resource limit.
 type Rlimit struct {
 	Name       string
 	Resource   int
@@ -76,13 +82,31 @@ type Mount struct {
 	ReadOnly bool
 	Size     int64 // of a tmpfs, bytes
 	Mode     uint32
+	UID      uint32 `json:",omitempty"` // owner of a tmpfs, inside
+	GID      uint32 `json:",omitempty"`
+
+	Recursive  bool `json:",omitempty"` // what is mounted below the source comes along
+	Slave      bool `json:",omitempty"` // and what the host mounts there later
+	NoIDMap    bool `json:",omitempty"` // ids are as on the host
+	MountPoint bool `json:",omitempty"` // the source must be one
+
+	Create *Directory `json:"-"` // the source is made like this before the launch if it is not there
+}
+
+// Directory is one to be made, its owner as the container has it.
+type Directory struct {
+	UID, GID uint32
+	Mode     uint32
 }
 
 // Device is a device node. What may be done with it is the cgroup's to keep.
 type Device struct {
-	Name string // below /dev: "fuse", "net/tun"
-	Mode uint32 // type and permissions
-	Dev  uint64
+	Name   string // below /dev: "fuse", "net/tun"
+	Mode   uint32 // type and permissions
+	Dev    uint64
+	UID    uint32 `json:",omitempty"` // inside
+	GID    uint32 `json:",omitempty"`
+	Access string `json:"-"` // "r", "w" or "rw": what the container's cgroup is to allow
 }
 
 // Where says which part of the configuration a failed step is about.
@@ -126,6 +150,9 @@ func (c *Config) check() error {
 	for _, d := range c.Devices {
 		all = append(all, d.Name)
 	}
+	for _, s := range c.Sysctls {
+		all = append(all, s.Name, s.Value)
+	}
 	for _, s := range all {
 		if strings.IndexByte(s, 0) >= 0 {
 			return &Error{AtStep, fmt.Sprintf("read %q", s), syscall.EINVAL, "NUL byte"}
@@ -152,7 +179,7 @@ func (c *Config) size() int {
 // moreCalls is an upper bound of the calls that devices add to a program.
 func (c *Config) moreCalls() (n int) {
 	for _, d := range c.Devices {
-		n += 4 + strings.Count(d.Name, "/")
+		n += 5 + strings.Count(d.Name, "/")
 	}
 	return n
 }

@@ -16,7 +16,7 @@ import (
 func (p *program) confine(c *Process) {
 	p.do("close what is left on exec", unix.SYS_CLOSE_RANGE, gateFD, ^uintptr(0)>>32, unix.CLOSE_RANGE_CLOEXEC)
 	p.do("set umask", unix.SYS_UMASK, rootUmask)
-	for _, l := range withNofile(c.Rlimits) {
+	for _, l := range limitsOf(c.Rlimits) {
 		p.do("set ulimit "+l.Name, unix.SYS_PRLIMIT64, 0, uintptr(l.Resource), data(p, [2]uint64{l.Soft, l.Hard}), 0)
 	}
 	if c.NoNewPrivs {

@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"strconv"
@@ -28,7 +29,7 @@ type node struct {
 func nodesOf(c *Config, root string) []node {
 	all := make([]node, 0, len(devices)+len(c.Devices))
 	for _, d := range devices {
-		all = append(all, node{Device{d.name, unix.S_IFCHR | 0o666, unix.Mkdev(d.major, d.minor)}, "/nodes/" + d.name})
+		all = append(all, node{Device{Name: d.name, Mode: unix.S_IFCHR | 0o666, Dev: unix.Mkdev(d.major, d.minor)}, "/nodes/" + d.name})
 	}
 	if weak.Is("console from the root") {
 		all[len(all)-1].copied = consoleOf(root)
@@ -64,6 +65,9 @@ func (p *program) dev(tree *int32, c *Config, root string) {
 		name := p.text(n.Name)
 		if c.IDBase == 0 && !weak.Is("console from the root") {
 			p.do("make /dev/"+n.Name, unix.SYS_MKNODAT, 0, name, uintptr(n.Mode), uintptr(n.Dev)).from[0] = dev
+			if n.UID != 0 || n.GID != 0 {
+				p.do("give /dev/"+n.Name+" to its owner", unix.SYS_FCHOWNAT, 0, name, uintptr(n.UID), uintptr(n.GID), unix.AT_SYMLINK_NOFOLLOW).from[0] = dev
+			}
 			continue
 		}
 		copies[i] = p.slot()
@@ -83,7 +87,7 @@ func (p *program) dev(tree *int32, c *Config, root string) {
 		kv       []string
 	}{
 		{"devpts", "pts", quiet, []string{"ptmxmode", "0666", "mode", "0620", "gid", "5"}},
-		{"tmpfs", "shm", quiet | unix.MOUNT_ATTR_NODEV, []string{"mode", "1777", "size", "64m"}},
+		{"tmpfs", "shm", quiet | unix.MOUNT_ATTR_NODEV, []string{"mode", "1777", "size", strconv.FormatInt(cmp.Or(c.ShmSize, 64<<20), 10)}},
 		{"mqueue", "mqueue", quiet | unix.MOUNT_ATTR_NODEV, nil},
 	} {
 		s := p.slot()
@@ -108,8 +112,8 @@ func dirsOf(nodes []node) []string {
 }
 
 // makeDevices puts nodes for Config.Devices into the nursery, where the child
-// finds them in its copy. They belong to the container's root. The host's own
-// nodes would not do: their owners and modes are not meant for it.
+// finds them in its copy. The host's own nodes would not do: their owners and modes
+// are not meant for it.
 func (b *birth) makeDevices() error {
 	if len(b.c.Devices) == 0 || b.c.IDBase == 0 {
 		return nil
@@ -124,8 +128,8 @@ func (b *birth) makeDevices() error {
 		if err := unix.Mknodat(fs, name, d.Mode, int(d.Dev)); err != nil {
 			return fmt.Errorf("make node /dev/%s: %w", d.Name, err)
 		}
-		if err := unix.Fchownat(fs, name, int(b.c.IDBase), int(b.c.IDBase), unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return fmt.Errorf("give node /dev/%s to the container: %w", d.Name, err)
+		if err := unix.Fchownat(fs, name, int(b.c.IDBase+d.UID), int(b.c.IDBase+d.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return fmt.Errorf("give node /dev/%s to its owner: %w", d.Name, err)
 		}
 	}
 	dir := devicesDir(b.root)

@@ -11,21 +11,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tree is a detached copy of one mount, not of those below it, with ids mapped
-// by the user namespace idmap (-1: not). Always private: a clone of a shared
-// mount is its peer, and mounts would leak from the container's tree to the
-// host and back (mount_namespaces(7), mount_setattr(2)).
+// copying is how a mount is copied. Never as the peer that a clone of a shared mount
+// is: mounts would leak from the container's tree to the host and back
+// (mount_namespaces(7), mount_setattr(2)).
+type copying struct {
+	attr  uint64
+	idmap int  // the user namespace by which ids are mapped, -1: not
+	below uint // unix.AT_RECURSIVE: with the mounts below it, all of them alike
+	slave bool // what is mounted there later comes along
+}
+
+// tree is a detached, private copy of one mount, not of those below it.
 func tree(dir int, name string, attr uint64, idmap int) (int, error) {
-	fd, err := unix.OpenTree(dir, name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	return copyMount(dir, name, copying{attr: attr, idmap: idmap})
+}
+
+func copyMount(dir int, name string, how copying) (int, error) {
+	fd, err := unix.OpenTree(dir, name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|how.below)
 	if err != nil {
 		return -1, fmt.Errorf("copy mount %s: %w", name, err)
 	}
-	a := unix.MountAttr{Attr_set: attr, Propagation: unix.MS_PRIVATE}
+	a := unix.MountAttr{Attr_set: how.attr, Propagation: unix.MS_PRIVATE}
+	if how.slave {
+		a.Propagation = unix.MS_SLAVE
+	}
+	idmap := how.idmap
 	if idmap >= 0 {
 		a.Attr_set |= unix.MOUNT_ATTR_IDMAP
 		a.Userns_fd = uint64(idmap)
 	}
-	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &a); err != nil {
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|how.below, &a); err != nil {
 		unix.Close(fd)
 		if idmap >= 0 && errors.Is(err, unix.EINVAL) {
 			return -1, fmt.Errorf("map ids of %s: %w", name, errNoIdmap)

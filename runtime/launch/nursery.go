@@ -72,6 +72,7 @@ func address(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(
 // is used as a mount point in the nursery only. The caller must be root.
 func NewLauncher(dir string, n int) (*Launcher, error) {
 	l := &Launcher{work: make(chan func(*worker)), mems: map[*worker][]byte{}}
+	raiseHardLimits()
 	var err error
 	if l.host, err = unix.Open("/proc/self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
 		return nil, os.NewSyscallError("open mount namespace", err)

@@ -3,6 +3,7 @@ package launch
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"stead/runtime/fault"
 
@@ -134,7 +135,10 @@ func (b *birth) clone(child fds, tasks []int) error {
 	}
 	b.lent = &w
 	b.program = childOf(b.memory(b.c.size()), b.c, b.root, w, tasks)
-	args := &cloneArgs{flags: unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC}
+	args := &cloneArgs{flags: unix.CLONE_NEWUTS | unix.CLONE_NEWIPC}
+	if !b.c.HostPids {
+		args.flags |= unix.CLONE_NEWPID
+	}
 	if !b.c.HostNetwork {
 		args.flags |= unix.CLONE_NEWNET
 	}
@@ -193,6 +197,65 @@ func (b *birth) identify() error {
 	}
 	err := b.hearSeparate()
 	b.endLoan()
+	if err == nil {
+		err = b.setSysctls()
+	}
+	return err
+}
+
+// setSysctls sets what the container's namespaces have of their own. This thread does
+// it inside of them and with the host's rights: until Linux 6.9 nobody in a user
+// namespace may set those of IPC.
+func (b *birth) setSysctls() (err error) {
+	if len(b.c.Sysctls) == 0 {
+		return nil
+	}
+	spaces := unix.CLONE_NEWIPC
+	if !b.c.HostNetwork {
+		spaces |= unix.CLONE_NEWNET
+	}
+	for _, name := range []string{"ipc", "net"} {
+		own, err := unix.Openat(b.proc, "thread-self/ns/"+name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("open %s namespace: %w", name, err)
+		}
+		defer func() {
+			if err := unix.Setns(own, 0); err != nil {
+				panic(fmt.Sprintf("leave %s namespace of a container: %v", name, err)) // the next start would be in it
+			}
+			unix.Close(own)
+		}()
+	}
+	if err := unix.Setns(int(b.program.pidfd), spaces); err != nil {
+		return fmt.Errorf("enter namespaces to set sysctls: %w", err)
+	}
+	for _, s := range b.c.Sysctls {
+		file := "sys/" + strings.ReplaceAll(s.Name, ".", "/")
+		err := writeAt(b.proc, file, s.Value)
+		if err == unix.EACCES && b.c.IDBase != 0 { // since Linux 6.9 the container's root has those of IPC, and nobody else
+			err = asUser(b.c.IDBase, func() error { return writeAt(b.proc, file, s.Value) })
+		}
+		if err != nil {
+			hint := map[error]string{
+				unix.ENOENT: "this kernel has no such setting of a container's own", unix.EACCES: "it can't be set for one container",
+				unix.EPERM: "it can't be set for one container", unix.EINVAL: "not a value that it takes",
+			}[errnoOf(err)]
+			return &Error{AtStep, "set sysctl " + s.Name + " to " + s.Value, errnoOf(err), hint}
+		}
+	}
+	return nil
+}
+
+// asUser does something with this thread's effective user being another.
+func asUser(id uint32, do func() error) error {
+	const same = ^uintptr(0)
+	if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, same, uintptr(id), same); e != 0 {
+		return e
+	}
+	err := do()
+	if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, same, 0, same); e != 0 {
+		panic("become root again: " + e.Error())
+	}
 	return err
 }
 

@@ -1,0 +1,149 @@
+package launch
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"stead/runtime/hostpath"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+)
+
+// bind is a copy of what the host has at a source, with what is mounted below it where
+// the mount says so.
+func (b *birth) bind(m Mount) (int, error) {
+	at, real, err := hostpath.Open(m.Source, func(string) bool { return true })
+	if err != nil {
+		return -1, b.sourceError(m, err)
+	}
+	defer unix.Close(at)
+	if m.MountPoint {
+		if err := CheckMountPoint(at, m.Source); err != nil {
+			return -1, err
+		}
+	}
+	how := copying{attr: unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID, idmap: b.user, slave: m.Slave}
+	if m.Recursive {
+		how.below = unix.AT_RECURSIVE
+	}
+	if m.NoIDMap {
+		how.idmap = -1
+	}
+	if m.Slave {
+		if err := receives(at, m.Source); err != nil {
+			return -1, err
+		}
+	}
+	fd, err := copyMount(at, "", how)
+	if err == nil {
+		b.opened = append(b.opened, fd)
+		if m.ReadOnly && m.Recursive {
+			err = readOnlyBelow(fd)
+		}
+	}
+	if errors.Is(err, errNoIdmap) {
+		return -1, b.unmappable(m, at, real)
+	}
+	if err != nil {
+		return -1, b.sourceError(m, err)
+	}
+	return fd, nil
+}
+
+func (b *birth) sourceError(m Mount, err error) error {
+	e := &Error{AtSource, "open " + string(AtSource) + " " + m.Source, errnoOf(err), ""}
+	var link *hostpath.LinkError
+	if errors.As(err, &link) {
+		e.Hint = link.Link + " has become a symbolic link; name the place that it means"
+	}
+	return e
+}
+
+// readOnlyBelow makes all mounts below the first one of a detached tree read-only. The
+// first one is made so last, when the targets of mounts in it are there, unless the
+// host has it read-only.
+func readOnlyBelow(fd int) error {
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(fd, &fs); err != nil {
+		return fmt.Errorf("stat mount: %w", err)
+	}
+	err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+	if err == nil && fs.Flags&unix.ST_RDONLY == 0 {
+		err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY})
+	}
+	if err != nil {
+		return fmt.Errorf("make mounts read-only: %w", err)
+	}
+	return nil
+}
+
+// CheckMountPoint wants an open file of the host to be a mount point (statx(2), Linux 5.8).
+func CheckMountPoint(fd int, path string) error {
+	var st unix.Statx_t
+	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW, 0, &st)
+	if err == nil && st.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT != 0 && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
+		return nil
+	}
+	if err == nil {
+		err = unix.ENXIO
+	}
+	return &Error{AtSource, "look at mount source " + path, errnoOf(err), "nothing is mounted there, and mountPoint: true wants something to be"}
+}
+
+// receives wants a mount of the host to pass on what is mounted below it.
+func receives(fd int, path string) error {
+	id, err := mountID(fd)
+	if err != nil {
+		return &Error{AtSource, "look at mount source " + path, errnoOf(err), ""}
+	}
+	found, err := hostMounts(func(m *mountinfo.Info) bool { return uint64(m.ID) == id })
+	if err != nil {
+		return fmt.Errorf("list mounts: %w", err)
+	}
+	if len(found) == 1 && strings.Contains(found[0].Optional, ":") { // shared:N, master:N
+		return nil
+	}
+	return &Error{AtSource, "receive mounts below " + path, unix.EINVAL, "it lies on a mount that passes none on; write mount --make-shared on the host, for what is mounted at or above it"}
+}
+
+// hostMounts are mounts of the thread's own namespace, in which a host's path is.
+func hostMounts(wanted func(*mountinfo.Info) bool) ([]*mountinfo.Info, error) {
+	f, err := os.Open("/proc/thread-self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return mountinfo.GetMountsFromReader(f, func(m *mountinfo.Info) (skip, stop bool) { return !wanted(m), false })
+}
+
+// unmappable names the first mount at or below a source whose ids can't be mapped: the
+// kernel refuses all of them together.
+func (b *birth) unmappable(m Mount, at int, real string) error {
+	e := &Error{AtIDMap, "map ids of " + m.Source, unix.EINVAL, errNoIdmap.Error() + "; write idmap: false, with which the container may do there what others than the owner may, or security.userns: host"}
+	fd, err := tree(at, "", 0, b.user)
+	if err != nil || !m.Recursive {
+		return e
+	}
+	unix.Close(fd)
+	below, err := hostMounts(func(i *mountinfo.Info) bool {
+		return strings.HasPrefix(i.Mountpoint, strings.TrimSuffix(real, "/")+"/")
+	})
+	if err != nil {
+		return e
+	}
+	for _, i := range below {
+		fd, err := tree(unix.AT_FDCWD, i.Mountpoint, 0, b.user)
+		if errors.Is(err, errNoIdmap) {
+			e.Step = fmt.Sprintf("map ids of %s (%s), which is mounted below %s", i.Mountpoint, i.FSType, m.Source)
+			e.Hint = "that file system can't map ids; write recursive: false to leave out what is mounted there, idmap: false, or security.userns: host"
+			return e
+		}
+		if err == nil {
+			unix.Close(fd)
+		}
+	}
+	return e
+}
