@@ -78,8 +78,8 @@ func TestDevicesOfUsernsHost(t *testing.T) {
 	}
 }
 
-// security.devices gives nodes that the container's root owns and its cgroup
-// allows, for reading, writing or both. Character devices only: block nodes are
+// spec.devices gives nodes that the container's root owns, or whom they say, and its
+// cgroup allows, for reading, writing or both. Character devices only: block nodes are
 // refused by other means on some machines, even to root. The node in /dev of the
 // host is as closed as /dev/kvm's is.
 func TestDevices(t *testing.T) {
@@ -88,7 +88,10 @@ func TestDevices(t *testing.T) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Symlink(dir+"/zero", dir+".link"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir); os.Remove(dir + ".link") })
 	for name, minor := range map[string]uint32{"zero": 5, "kmsg": 11} {
 		if err := unix.Mknod(dir+"/"+name, unix.S_IFCHR|0o600, int(unix.Mkdev(1, minor))); err != nil {
 			t.Fatal(err)
@@ -96,28 +99,30 @@ func TestDevices(t *testing.T) {
 	}
 	const try = `cd %s && for f in zero kmsg; do { true >$f; } 2>/dev/null && echo "> $f"; stat -c %%a:%%u:%%F:%%t:%%T $f; done; head -c1 zero | wc -c` // to read kmsg takes a capability on the host
 	const char = "character special file:1:"
-	for i, tt := range []struct{ summary, security, want string }{
-		{"both", `devices: [D/zero, D/kmsg], userns: U`, "> zero\n666:0:" + char + "5\n> kmsg\n666:0:" + char + "b\n1\n"},
-		{"one to write", `devices: [D/zero, "D/kmsg:w"], userns: U`, "> zero\n666:0:" + char + "5\n> kmsg\n222:0:" + char + "b\n1\n"},
-		{"one to read", `devices: [D/zero, "D/kmsg:r"], userns: U`, "> zero\n666:0:" + char + "5\n444:0:" + char + "b\n1\n"},
+	for i, tt := range []struct{ summary, devices, want string }{
+		{"both", `D/zero: {}, D/kmsg: {}`, "> zero\n666:0:" + char + "5\n> kmsg\n666:0:" + char + "b\n1\n"},
+		{"one to write", `D/zero: {}, D/kmsg: {access: w}`, "> zero\n666:0:" + char + "5\n> kmsg\n222:0:" + char + "b\n1\n"},
+		{"one to read", `D/zero: {}, D/kmsg: {access: r}`, "> zero\n666:0:" + char + "5\n444:0:" + char + "b\n1\n"},
+		{"all in a directory, with an owner and a mode", `D: {owner: "7:8", mode: "0640"}`, "> zero\n640:7:" + char + "5\n> kmsg\n640:7:" + char + "b\n1\n"},
+		{"other names inside", `D/zero: {source: /dev/stead-test-link}, D/kmsg: {source: D/kmsg, access: w}, D/gone: {optional: true}`, "> zero\n666:0:" + char + "5\n> kmsg\n222:0:" + char + "b\n1\n"},
 	} {
 		for _, userns := range []string{"auto", "host"} {
 			name := fmt.Sprintf("c%d-%s", i, userns)
-			security := strings.NewReplacer("D", dir, "U", userns).Replace(tt.security)
-			w.create(name, script(fmt.Sprintf(try, dir))+"\nsecurity: {"+security+"}\nrestart: {policy: never}")
+			devices := strings.NewReplacer("D", dir, "/dev/stead-test-link", dir+".link").Replace(tt.devices)
+			w.create(name, script(fmt.Sprintf(try, dir))+"\ndevices: {"+devices+"}\nsecurity: {userns: "+userns+"}\nrestart: {policy: never}")
 			w.await(name, status.Exited)
 			if got := w.output(name); got != tt.want {
 				t.Errorf("%s, userns %s: %q, want %q", tt.summary, userns, got, tt.want)
 			}
 		}
 	}
-	w.create("user", script("cd "+dir+" && head -c1 zero | wc -c; chmod 600 zero || echo not his")+"\nuser: nobody\nsecurity: {devices: ["+dir+"/zero]}\nrestart: {policy: never}")
+	w.create("user", script("cd "+dir+" && head -c1 zero | wc -c; chmod 600 zero || echo not his")+"\nuser: nobody\ndevices: {"+dir+"/zero: {}}\nrestart: {policy: never}")
 	w.await("user", status.Exited)
 	if got := w.output("user"); !strings.HasPrefix(got, "1\n") || !strings.Contains(got, "not his") {
 		t.Errorf("another user: %q", got)
 	}
-	_, err := w.Create(ctx, parse(t, "none", "command: [sh]\nsecurity: {devices: ["+dir+"]}"), origin)
-	if got, _ := w.Get("none"); err == nil || !strings.Contains(err.Error(), "found a directory, want a character or block device") || got.Exit.Reason != status.ReasonDeviceNotFound {
+	_, err := w.Create(ctx, parse(t, "none", "command: [sh]\ndevices: {/dev/none: {source: /etc/passwd}}"), origin)
+	if got, _ := w.Get("none"); err == nil || !strings.Contains(err.Error(), "devices[/dev/none]: found a file, want a character or block device") || got.Exit.Reason != status.ReasonDeviceNotFound {
 		t.Errorf("a directory: %v, %+v", err, got.Exit)
 	}
 	var st unix.Stat_t
@@ -187,8 +192,8 @@ func TestNoDeviceList(t *testing.T) {
 	w := newWorld(t)
 	w.create("web", script(forever))
 	w.awaitOutput("web", "up")
-	for name, security := range map[string]string{"more": "{devices: [/dev/kmsg]}", "host": "{userns: host}"} {
-		if _, err := w.Create(ctx, parse(t, name, script(forever)+"\nsecurity: "+security), origin); err == nil || !strings.Contains(err.Error(), "read-only file system") {
+	for name, line := range map[string]string{"more": "devices: {/dev/kmsg: {}}", "host": "security: {userns: host}"} {
+		if _, err := w.Create(ctx, parse(t, name, script(forever)+"\n"+line), origin); err == nil || !strings.Contains(err.Error(), "read-only file system") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -19,7 +19,7 @@ func TestRestartThatCannotStart(t *testing.T) {
 		{"root", "command: [sh]\nrootfs: {path: /nonexistent}", "rootfs.path /nonexistent: no such file or directory"},
 		{"user", "command: [sh]\nuser: nosuchuser", "user nosuchuser is not in the root's /etc/passwd"},
 		{"source", "command: [sh]\nmounts: {/data: {source: /nonexistent}}", "open mount source /nonexistent: no such file or directory"},
-		{"device", "command: [sh]\nsecurity: {devices: [/dev/nonsuch]}", "security.devices /dev/nonsuch: no such file or directory"},
+		{"device", "command: [sh]\ndevices: {/dev/nonsuch: {}}", "devices[/dev/nonsuch]: no such file or directory"},
 	} {
 		err := w.Restart(ctx, parse(t, "web", tt.body), origin, false)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {

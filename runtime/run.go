@@ -59,6 +59,11 @@ func (r *Runtime) settle(c *container, rec *record.Record) {
 			}
 		}
 	}
+	if f, _ := r.known(c); f.Manifest.Spec.Security.Pid == "host" {
+		if err := group.KillAll(); err != nil { // no pid namespace has ended with its first process
+			r.Log.Error("kill what is left", "container", c.name, "error", err)
+		}
+	}
 	if err := group.Remove(); err != nil {
 		r.Log.Error("remove cgroup", "container", c.name, "error", err)
 	}

@@ -99,7 +99,7 @@ func TestEnds(t *testing.T) {
 		}
 	})
 	t.Run("exit codes outlast the boot", func(t *testing.T) {
-		w.create("per-boot", script("exit 4")+"\nrestart: {policy: never}\nrunOnce: boot")
+		w.create("per-boot", script("exit 4")+"\nrestart: {policy: never}\nrerun: on-boot")
 		w.await("per-boot", status.Exited)
 		w.Close()
 		os.RemoveAll(w.o.RunDir + "/containers")

@@ -135,14 +135,15 @@ func (r *Runtime) isShared(dir string) bool {
 
 // place is what a path of the host leads to.
 type place struct {
-	real     string // without links
-	dir      bool
-	identity string
+	real       string // without links
+	dir        bool
+	identity   string
+	notMounted error // it is no mount point
 }
 
 func (r *Runtime) lookAtPath(name string) (place, error) {
 	if weak.Is("sources by path") { // CVE-2017-1002101
-		return place{name, true, ""}, nil
+		return place{real: name, dir: true}, nil
 	}
 	fd, real, err := hostpath.Open(name, r.isShared)
 	if err != nil {
@@ -153,7 +154,7 @@ func (r *Runtime) lookAtPath(name string) (place, error) {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return place{}, err
 	}
-	return place{real, st.Mode&unix.S_IFMT == unix.S_IFDIR, hostpath.Identity(fd)}, nil
+	return place{real, st.Mode&unix.S_IFMT == unix.S_IFDIR, hostpath.Identity(fd), launch.CheckMountPoint(fd, name)}, nil
 }
 
 // lookAtPaths replaces root and sources of mounts by what they are without links:
@@ -203,10 +204,21 @@ func (r *Runtime) lookAtPaths(root *launch.Root, mounts []launch.Mount) (writabl
 		}
 	}
 	for i := range mounts {
-		if m := &mounts[i]; m.Source != "" {
-			if _, err := look(&m.Source, m.ReadOnly); err != nil {
-				return nil, &specconv.Error{Where: launch.AtSource, Message: fmt.Sprintf("open mount source %s: %v", m.Source, specconv.Reason(err))}
+		m := &mounts[i]
+		if m.Source == "" {
+			continue
+		}
+		if m.Create != nil {
+			if err := makeSource(m.Source, *m.Create, r.isShared); err != nil {
+				return nil, err
 			}
+		}
+		at, err := look(&m.Source, m.ReadOnly)
+		if err != nil {
+			return nil, &specconv.Error{Where: launch.AtSource, Message: fmt.Sprintf("open mount source %s: %v", m.Source, specconv.Reason(err))}
+		}
+		if m.MountPoint && at.notMounted != nil {
+			return nil, &specconv.Error{Where: launch.AtSource, Message: at.notMounted.Error()}
 		}
 	}
 	return writable, nil

@@ -88,7 +88,7 @@ func (r *Runtime) beforeRun(c *container) error {
 // never be a second one.
 func (r *Runtime) equip(f *store.Facts) (err error) {
 	switch {
-	case f.Manifest.Spec.Restart.Policy == "always" || f.Manifest.Spec.RunOnce == "boot":
+	case f.Manifest.Spec.Restart.Policy == "always" || f.Manifest.Spec.Rerun == "on-boot":
 		f.LastRun = nil
 	case f.LastRun == nil || f.LastRun.Exit != nil:
 		f.LastRun = &store.LastRun{BootID: record.BootID(), StartedAt: time.Now().UTC()}

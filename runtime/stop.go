@@ -49,7 +49,9 @@ func (r *Runtime) stop(ctx context.Context, c *container) error {
 	if err != nil {
 		return fmt.Errorf("stop %s: %w", c.name, err)
 	}
-	if !f.Manifest.Spec.Init && wouldEnd(rec.Pid, signal) { // an init waits for signals, which hides that it blocks them
+	spec := f.Manifest.Spec
+	ordinary := spec.Init || spec.Security.Pid == "host" // signals do to the command what they do anywhere
+	if !ordinary && wouldEnd(rec.Pid, signal) {
 		signal = unix.SIGKILL
 	}
 	fault.Point("stop-begun")

@@ -27,9 +27,12 @@ func (d *decoder) check(c *Container) {
 	d.checkHosts(s.Hosts)
 	d.checkRootfs(s.Rootfs)
 	d.checkProcess(s)
+	d.checkUlimits(s.Ulimits)
 	d.checkResources(s.Resources)
-	d.checkMounts(s.Mounts)
-	d.checkSecurity(s.Security)
+	d.checkSysctls(s)
+	d.checkMounts(s)
+	d.checkSecurity(s)
+	d.checkDevices(s.Devices)
 	d.checkRestart(s)
 }
 
@@ -71,6 +74,8 @@ func (d *decoder) checkProcess(s *Spec) {
 		d.report("spec.command", "found an empty list, want at least the program to run")
 	} else if s.Command[0] == "" {
 		d.report("spec.command[0]", "found an empty text, want the program to run")
+	} else if s.Command[0][0] == '-' {
+		d.report("spec.command[0]", "found %s, want the program to run; what begins with - is for args", quote(s.Command[0]))
 	}
 	d.checkWords("spec.command", s.Command)
 	d.checkWords("spec.args", s.Args)
@@ -95,12 +100,15 @@ func (d *decoder) checkProcess(s *Spec) {
 	if !isHostname(s.Hostname) {
 		d.report("spec.hostname", "found %s: want at most 64 letters, digits and '-', in parts separated by '.'", quote(s.Hostname))
 	}
-	for _, name := range sortedKeys(s.Ulimits) {
-		at := join("spec.ulimits", name)
+}
+
+func (d *decoder) checkUlimits(limits map[string]Ulimit) {
+	for _, name := range sortedKeys(limits) {
+		at, u := join("spec.ulimits", name), limits[name]
 		if !slices.Contains(ulimitNames(), name) {
 			d.report(at, "unknown limit%s; want one of %s", didYouMean(name, ulimitNames()), strings.Join(ulimitNames(), ", "))
-		} else if s.Ulimits[name] < 0 {
-			d.report(at, "found %d, want 0 or more; no limit is the absence of the line", s.Ulimits[name])
+		} else if u.Hard != Unlimited && (u.Soft == Unlimited || u.Soft > u.Hard) {
+			d.report(at, "found %s, want a soft limit that is not above the hard one", u)
 		}
 	}
 }
@@ -118,6 +126,9 @@ func (d *decoder) checkResources(r Resources) {
 	const at = "spec.resources"
 	if r.Memory != nil && *r.Memory < minMemory {
 		d.report(at+".memory", "found %s, want at least %s", *r.Memory, Bytes(minMemory))
+	}
+	if r.MemoryLow != nil && r.Memory != nil && *r.MemoryLow > *r.Memory {
+		d.report(at+".memoryLow", "found %s, want at most memory, %s", *r.MemoryLow, *r.Memory)
 	}
 	if r.Swap != nil && r.Memory == nil && !d.isFaulty(at+".memory") {
 		d.report(at+".swap", "needs memory: it is swap on top of it")
@@ -138,29 +149,139 @@ func (d *decoder) checkResources(r Resources) {
 	}
 }
 
-func (d *decoder) checkMounts(mounts map[string]Mount) {
-	for _, target := range sortedKeys(mounts) {
-		at, m := join("spec.mounts", target), mounts[target]
-		d.checkTarget(at, target)
+// checkSysctls lets through what is the container's own: the kernel keeps one value of
+// it for each network or IPC namespace.
+func (d *decoder) checkSysctls(s *Spec) {
+	for _, name := range sortedKeys(s.Sysctls) {
+		at := join("spec.sysctls", name)
+		plain := !strings.Contains(name, "..") && strings.Trim(name, ".") == name
+		for i := range len(name) {
+			plain = plain && (isAlnum(name[i]) || strings.Contains("._-", name[i:i+1]))
+		}
+		value := string(s.Sysctls[name])
+		switch {
+		case strings.Contains(name, "/"):
+			d.report(at, "found %s, want dots: %s", quote(name), printable(strings.ReplaceAll(name, "/", "."), 60))
+		case !plain || !ownSysctl(name):
+			d.report(at, "found %s, want a setting of the container's own namespaces: net.*, kernel.shm*, kernel.msg*, kernel.sem or fs.mqueue.*; others are the host's (sysctl.d(5))", quote(name))
+		case strings.HasPrefix(name, "net.") && s.Network.Mode == "host":
+			d.report(at, "needs a network of its own: with network.mode host it is the host's (sysctl.d(5))")
+		case value == "" || strings.ContainsAny(value, "\n\x00") || len(value) > 4000:
+			d.report(at, "found %s, want a value on one line", quote(value))
+		}
+	}
+}
+
+func ownSysctl(name string) bool {
+	for _, prefix := range []string{"net.", "kernel.shm", "kernel.msg", "fs.mqueue."} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return name == "kernel.sem"
+}
+
+func (d *decoder) checkMounts(s *Spec) {
+	for _, target := range sortedKeys(s.Mounts) {
+		at, m := join("spec.mounts", target), s.Mounts[target]
+		d.checkTarget(at, target, m)
 		switch {
 		case m.Source != "" && m.Tmpfs != nil:
 			d.report(at, "found source and tmpfs, want exactly one of them")
 		case m.Source == "" && m.Tmpfs == nil:
 			d.report(at, "found neither source nor tmpfs, want exactly one of them")
 		case m.Source != "":
-			d.checkPath(at+".source", m.Source)
+			d.checkSource(at, m, s.Security.Userns)
 		case *m.Tmpfs.Size <= 0:
 			d.report(at+".tmpfs.size", "found 0, want more than 0")
 		}
+		d.checkOwner(at+".owner", m.Owner)
+		d.checkMode(at+".mode", m.Mode, true)
+	}
+}
+
+func (d *decoder) checkSource(at string, m Mount, userns string) {
+	name, options, colon := cutLast(m.Source, ":")
+	switch {
+	case !path.IsAbs(m.Source):
+		d.report(at+".source", "found %s, want an absolute path: a mount holds on to what the path meant when the container was started", quote(m.Source))
+	case colon && (options == "z" || options == "Z"):
+		d.report(at+".source", "found %s, want %s: nothing is relabelled", quote(m.Source), quote(name))
+	case colon && (options == "ro" || options == "rw"):
+		d.report(at+".source", "found %s, want %s, and readOnly: %t beside it", quote(m.Source), quote(name), options == "ro")
+	default:
+		d.checkPath(at+".source", m.Source)
+	}
+	if path.Base(m.Source) == "docker.sock" {
+		d.warn(at+".source", "stead has no Docker API: what asks there sees Docker's containers, if any; stead ps -o json lists stead's")
+	}
+	if m.Propagation == "slave" && userns != "host" {
+		d.report(at+".propagation", "slave needs security.userns: host: what the host mounts later has no ids mapped")
+	}
+	if m.Propagation == "slave" && m.ReadOnly {
+		d.report(at+".propagation", "slave can't be readOnly: what the host mounts later arrives as it is mounted there")
+	}
+	if m.Propagation == "slave" && m.Recursive != nil && !*m.Recursive {
+		d.report(at+".propagation", "slave has no meaning with recursive: false")
+	}
+	if !m.Create && (m.Owner != "" || m.Mode != "") {
+		field := "owner"
+		if m.Owner == "" {
+			field = "mode"
+		}
+		d.report(at+"."+field, "has no meaning without create: true: what is there keeps its owner and mode")
+	}
+	if m.Create && m.MountPoint {
+		d.report(at+".create", "has no meaning with mountPoint: true: what is made is no mount point")
+	}
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
+}
+
+// checkOwner accepts no owner: what that means is the field's.
+func (d *decoder) checkOwner(at string, owner Text) {
+	if owner == "" {
+		return
+	}
+	if err := checkUser(string(owner)); err != nil {
+		d.report(at, "found %s: %s", quote(string(owner)), err)
+	}
+}
+
+// checkMode wants four octal digits, the first of them 0; for a directory 1 and 2 do too.
+func (d *decoder) checkMode(at, mode string, directory bool) {
+	if mode == "" {
+		return
+	}
+	first, want := "0", `four octal digits, as in "0640"`
+	if directory {
+		first, want = "012", `four octal digits, as in "0750" or "1777"`
+	}
+	ok := len(mode) == 4 && strings.Contains(first, mode[:1])
+	for i := range len(mode) {
+		ok = ok && mode[i] >= '0' && mode[i] <= '7'
+	}
+	if !ok {
+		d.report(at, "found %s, want %s", quote(mode), want)
 	}
 }
 
 // checkTarget refuses what the container's own mounts would hide or what would
 // hide them.
-func (d *decoder) checkTarget(at, target string) {
+func (d *decoder) checkTarget(at, target string, m Mount) {
 	switch top, _, _ := strings.Cut(strings.TrimPrefix(target, "/"), "/"); {
 	case target == "/":
 		d.report(at, "a mount can't replace the root; that is what rootfs is for")
+	case target == "/dev/shm" && (m.Owner != "" || m.Mode != "" || m.ReadOnly):
+		d.report(at, "found more than tmpfs, which is all that shared memory takes: every user inside may write it")
+	case target == "/dev/shm" && m.Source == "":
+	case target == "/dev/shm":
+		d.report(at, "found a source, want tmpfs: shared memory is the container's own")
 	case path.IsAbs(target) && (top == "proc" || top == "sys" || top == "dev"):
 		d.report(at, "stead mounts /%s itself; nothing else goes there or below", top)
 	default:
@@ -180,22 +301,34 @@ func (d *decoder) checkPath(at, p string) {
 	}
 }
 
-func (d *decoder) checkSecurity(s Security) {
+func (d *decoder) checkSecurity(s *Spec) {
 	const at = "spec.security"
-	d.checkCapabilities(at+".capabilities.add", s.Capabilities.Add)
-	d.checkCapabilities(at+".capabilities.drop", s.Capabilities.Drop)
-	d.checkDevices(at+".devices", s.Devices)
-	for i, name := range s.Capabilities.Drop {
-		if slices.Contains(s.Capabilities.Add, name) {
+	add, drop := s.Security.Capabilities.Add, s.Security.Capabilities.Drop
+	d.checkCapabilities(at+".capabilities.add", add)
+	d.checkCapabilities(at+".capabilities.drop", drop)
+	for i, name := range drop {
+		name = strings.TrimPrefix(name, "CAP_")
+		if slices.Contains(add, name) || slices.Contains(add, "CAP_"+name) {
 			d.report(at+".capabilities.drop["+strconv.Itoa(i)+"]", "%s is in add too; want it in one of them", name)
 		}
+	}
+	for i, name := range add {
+		if name = strings.TrimPrefix(name, "CAP_"); s.Network.Mode == "host" && s.Security.Userns != "host" && (name == "NET_ADMIN" || name == "NET_BIND_SERVICE") {
+			d.warn(at+".capabilities.add["+strconv.Itoa(i)+"]", "%s has no effect on the host's network from a user namespace of its own; write security.userns: host, or network.mode: none", name)
+		}
+	}
+	if s.Security.Pid == "host" && s.Security.Userns != "host" {
+		d.report(at+".pid", "host needs userns: host: in a user namespace of its own the host's processes can't be looked at")
+	}
+	if s.Security.Pid == "host" && s.Init {
+		d.report("spec.init", "has no meaning with security.pid: host: orphans go to the host's first process")
 	}
 }
 
 func (d *decoder) checkCapabilities(at string, names []string) {
 	known := capabilityNames()
 	for i, name := range names {
-		if d.full || slices.Contains(known, name) {
+		if bare := strings.TrimPrefix(name, "CAP_"); d.full || slices.Contains(known, bare) && name != "CAP_ALL" {
 			continue
 		}
 		upper := strings.TrimPrefix(strings.ToUpper(name), "CAP_")
@@ -203,7 +336,7 @@ func (d *decoder) checkCapabilities(at string, names []string) {
 		if slices.Contains(known, upper) {
 			hint = "; write " + upper
 		}
-		d.report(at+"["+strconv.Itoa(i)+"]", "found %s, want a capability as in capabilities(7), without CAP_, or ALL%s", quote(name), hint)
+		d.report(at+"["+strconv.Itoa(i)+"]", "found %s, want a capability as in capabilities(7), or ALL%s", quote(name), hint)
 	}
 }
 
@@ -214,11 +347,11 @@ func (d *decoder) checkRestart(s *Spec) {
 	} else if b.Max < b.Initial && !d.isFaulty(at+".backoff.initial") {
 		d.report(at+".backoff.max", "found %s, want at least the initial delay, %s", b.Max, b.Initial)
 	}
-	if s.RunOnce == "boot" && s.Restart.Policy == "always" {
-		d.report("spec.runOnce", "found %q, which needs restart.policy never or on-failure: always runs at every boot", s.RunOnce)
+	if s.Rerun == "on-boot" && s.Restart.Policy == "always" {
+		d.report("spec.rerun", "found %q, which needs restart.policy never or on-failure: always runs at every boot", s.Rerun)
 	}
-	if s.Restart.MaxRetries < 0 {
-		d.report(at+".maxRetries", "found %d, want 0 or more; 0 is no limit", s.Restart.MaxRetries)
+	if n := s.Restart.MaxRetries; n != nil && *n < 1 {
+		d.report(at+".maxRetries", "found %d, want 1 or more; no limit is the absence of the line, and no restart is policy: never", *n)
 	}
 	if err := checkSignal(s.Stop.Signal); err != nil {
 		d.report("spec.stop.signal", "found %s: %s", quote(s.Stop.Signal), err)

@@ -41,7 +41,7 @@ func TestConfigErrors(t *testing.T) {
 		{"nothing but {}", "{}", "config.yaml:1:1: apiVersion: missing; want stead/v1\nconfig.yaml:1:1: kind: missing; want Config\n"},
 		{"a typing mistake", configHead + "retension: 30d\n", "config.yaml:3:1: retension: unknown field; did you mean retention?\n"},
 		{"what manifests have is no hint here", configHead + "image: x\n", "config.yaml:3:1: image: unknown field; known here: apiVersion, kind, manifests, hostName, settle, retention, trustedOwners, ids\n"},
-		{"what is not served yet", configHead + "logs:\n", "config.yaml:3:1: logs: not supported yet\n"},
+		{"what is not served yet", configHead + "logs:\n", "config.yaml:3:1: logs: not supported yet; until then: logs in a drop-in for all: container.d/logs.yaml\n"},
 		{"ids", configHead + "ids: {first: 65535, count: 4294967295}\n", "config.yaml:3:14: ids.first: found 65535, want 65536 to 4294901759\nconfig.yaml:3:28: ids.count: found 4294967295, want 65536 to 4294901759\n"},
 		{"half of the ids", configHead + "ids: {count: 1}\n", "config.yaml:3:1: ids.first: missing; want a whole number\nconfig.yaml:3:14: ids.count: found 1, want 65536 to 4294901759\n"},
 		{"one directory as text", configHead + "manifests: /srv\n", "config.yaml:3:12: manifests: found \"/srv\", want a list such as [a, b]; write [/srv]\n"},

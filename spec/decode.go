@@ -18,9 +18,11 @@ const maxErrors = 100
 // that is wrong and keeps where each path stands. It sets the values itself:
 // yaml.v3's own decoding turns 1.5 into 1, yes into true and 010 into 8.
 type decoder struct {
-	file   string
-	errs   []*Error
-	places []place
+	file string
+	errs []*Error
+	// warnings are no errors: the manifest is followed.
+	warnings []*Error
+	places   []place
 	// partial is set for a part of a manifest: what is required may be absent.
 	partial bool
 	// nulls may stand for any field or entry: in a drop-in fragment they remove it.
@@ -61,18 +63,21 @@ func (d *decoder) at(n *yaml.Node, path, format string, args ...any) {
 	d.add(path, n, fmt.Sprintf(format, args...))
 }
 
-// report tells of a fault of a path that was found without its node; it stands
-// where the path does, or the nearest one above that is in the file.
+// report adds an error for a path whose node is not at hand.
 func (d *decoder) report(path, format string, args ...any) {
-	if d.full || d.isFaulty(path) {
-		return
+	if !d.full && !d.isFaulty(path) {
+		d.add(path, d.nodeOf(path), fmt.Sprintf(format, args...))
 	}
-	d.add(path, d.nearest(path), fmt.Sprintf(format, args...))
 }
 
-// nearest returns the node of a path, or of the nearest one above it that is in the
-// file.
-func (d *decoder) nearest(path string) *yaml.Node {
+// warn adds a warning: the manifest is valid, but hardly means what it says.
+func (d *decoder) warn(path, format string, args ...any) {
+	n := d.nodeOf(path)
+	d.warnings = append(d.warnings, &Error{File: d.fileOf(n), Line: n.Line, Column: n.Column, Path: path, Message: fmt.Sprintf(format, args...)})
+}
+
+// nodeOf returns where a path stands, or the nearest one above it that is in the file.
+func (d *decoder) nodeOf(path string) *yaml.Node {
 	for up := d.asWritten(path); ; up = parentPath(up) {
 		for _, p := range d.places {
 			if p.path == up {
@@ -150,6 +155,8 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 		fillDefaults(p.Elem())
 		d.value(n, p.Elem(), path)
 		v.Set(p)
+	case t == ulimitType && n.Kind != yaml.MappingNode:
+		d.ulimit(n, v, path)
 	case t.Kind() == reflect.Struct:
 		d.fields(n, v, path)
 	case t.Kind() == reflect.Map:
@@ -159,6 +166,17 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 	default:
 		d.scalar(n, v, path)
 	}
+}
+
+// ulimit reads one value for the soft and the hard limit.
+func (d *decoder) ulimit(n *yaml.Node, v reflect.Value, path string) {
+	var both Limit
+	if l := reflect.ValueOf(&both).Elem(); n.Kind == yaml.ScalarNode && accepts(l.Type(), n) {
+		d.scalar(n, l, path)
+		v.Set(reflect.ValueOf(Ulimit{both, both}))
+		return
+	}
+	d.mismatch(n, v.Type(), path)
 }
 
 // plain refuses the parts of YAML that a manifest does without: they let a small
@@ -193,7 +211,7 @@ func (d *decoder) fields(n *yaml.Node, v reflect.Value, path string) {
 			d.unknown(key, s, path)
 		case s.fields[i].later:
 			given[i] = true
-			d.at(key, at, "not supported yet%s", laterHint(at))
+			d.at(key, at, "not supported yet; until then: %s", laterHint(at))
 		default:
 			given[i] = true
 			d.mark(at, key, val)
@@ -209,8 +227,15 @@ func (d *decoder) fields(n *yaml.Node, v reflect.Value, path string) {
 		return
 	}
 	for i, f := range s.fields {
-		if f.required && !given[i] {
-			d.report(join(path, f.name), "missing; %s", wantField(join(path, f.name), f))
+		at := join(path, f.name)
+		beside := f.with == "" || given[s.byName[f.with]]
+		switch {
+		case f.required && !given[i]:
+			d.report(at, "missing; %s", wantField(at, f))
+		case given[i] && !beside:
+			d.report(at, "has no meaning without %s", f.with)
+		case f.with != "" && f.def != "" && !given[i] && beside:
+			setDefault(v.Field(f.index), f)
 		}
 	}
 }
@@ -222,8 +247,8 @@ func (d *decoder) choice(n *yaml.Node, text, path string, choices []string) {
 	case text == "":
 		d.at(n, path, "found an empty text; give a value or remove the line")
 	case choices == nil || slices.Contains(choices, text):
-	case path == "spec.network.mode" && text == "private":
-		d.at(n, path, "private is not supported yet; want %s", oneOf(choices))
+	case path == "spec.network.mode" && (text == "private" || text == "container"):
+		d.at(n, path, "%s is not supported yet; until then: host, where the program's ports are the host's, or none", text)
 	default:
 		hint := ""
 		if len(choices) > 1 {
@@ -255,6 +280,7 @@ func (d *decoder) entries(n *yaml.Node, v reflect.Value, path string) {
 		at := join(path, key.Value)
 		d.mark(at, key, val)
 		item := reflect.New(v.Type().Elem()).Elem()
+		fillDefaults(item)
 		d.value(val, item, at)
 		out.SetMapIndex(reflect.ValueOf(key.Value), item)
 	})
@@ -268,7 +294,7 @@ func (d *decoder) pairs(n *yaml.Node, path string, do func(key, val *yaml.Node))
 		key, val := n.Content[i], n.Content[i+1]
 		switch first := seen[key.Value]; {
 		case key.Kind == yaml.ScalarNode && key.Value == "<<" && key.ShortTag() == "!!merge":
-			d.at(key, path, "a merge key (<<) is not supported; write the fields out")
+			d.at(key, path, "a merge key (<<) is not supported; what several manifests have in common goes into the folder's container.d/")
 		case !d.plain(key, path):
 		case key.Kind != yaml.ScalarNode || !isText(key):
 			d.at(key, path, "found %s as a key, want text; quote it", found(key))

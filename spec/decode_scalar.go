@@ -30,7 +30,7 @@ func accepts(t reflect.Type, n *yaml.Node) bool {
 	tag := n.ShortTag()
 	number := tag == "!!int" || tag == "!!float"
 	switch {
-	case t == bytesType, t == cpuType, t == durationType, t == textType:
+	case t == bytesType, t == cpuType, t == durationType, t == textType, t == limitType:
 		return isText(n) || number
 	case t.Kind() == reflect.Bool:
 		return tag == "!!bool"
@@ -57,6 +57,10 @@ func setText(v reflect.Value, s string) error {
 		var span Duration
 		span, err = ParseDuration(s)
 		n = int64(span)
+	case t == limitType:
+		var l Limit
+		l, err = ParseLimit(s)
+		n = int64(l)
 	case t.Kind() == reflect.Int64:
 		n, err = parseWhole(s)
 	case t.Kind() == reflect.Bool:

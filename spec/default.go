@@ -11,10 +11,31 @@ import (
 // Default fills in what is absent. Parse does so by itself; a record of an older
 // version, read with encoding/json, needs it for the fields that came later.
 func (c *Container) Default() {
+	c.convertOld()
 	fillDefaults(reflect.ValueOf(c).Elem())
 	if c.Spec.Hostname == "${stead.name}" {
 		c.Spec.Hostname = c.Metadata.Name
 	}
+}
+
+// convertOld moves what a record of an older version says in fields that have
+// gone since to those that have taken their place.
+func (c *Container) convertOld() {
+	s := &c.Spec
+	switch s.OldRunOnce {
+	case "spec":
+		s.Rerun = "on-change"
+	case "boot":
+		s.Rerun = "on-boot"
+	}
+	for _, text := range s.Security.OldDevices {
+		name, access, _ := strings.Cut(text, ":")
+		if s.Devices == nil {
+			s.Devices = map[string]Device{}
+		}
+		s.Devices[name] = Device{Access: access}
+	}
+	s.OldRunOnce, s.Security.OldDevices = "", nil
 }
 
 // fillDefaults sets what is zero and has a default in its tag, in everything
@@ -26,7 +47,7 @@ func fillDefaults(v reflect.Value) {
 	}
 	for _, f := range s.fields {
 		field := v.Field(f.index)
-		if f.def != "" && field.IsZero() {
+		if f.def != "" && field.IsZero() && (f.with == "" || !v.Field(s.field(f.with).index).IsZero()) {
 			setDefault(field, f)
 		}
 		switch field.Kind() {
@@ -66,14 +87,20 @@ func normalise(c *Container) {
 	s := &c.Spec
 	c.Metadata.Labels = orNil(c.Metadata.Labels)
 	c.Metadata.Annotations = orNil(c.Metadata.Annotations)
-	s.Env, s.Ulimits, s.Mounts = orNil(s.Env), orNil(s.Ulimits), orNil(s.Mounts)
+	s.Env, s.Ulimits, s.Sysctls = orNil(s.Env), orNil(s.Ulimits), orNil(s.Sysctls)
+	s.Mounts, s.Devices = orNil(s.Mounts), orNil(s.Devices)
 	if len(s.Args) == 0 {
 		s.Args = nil
 	}
 	s.Hosts, s.Groups = asSet(s.Hosts), asSet(s.Groups)
 	caps := &s.Security.Capabilities
 	caps.Add, caps.Drop = capabilitySet(caps.Add), capabilitySet(caps.Drop)
-	s.Security.Devices = deviceSet(s.Security.Devices)
+	for name, device := range s.Devices {
+		if device.Source == name {
+			device.Source = ""
+			s.Devices[name] = device
+		}
+	}
 	if s.Resources.IO != nil && s.Resources.IO.Weight == nil {
 		s.Resources.IO = nil
 	}
@@ -98,8 +125,11 @@ func asSet[S ~string](list []S) []S {
 	return slices.Compact(list)
 }
 
-// capabilitySet is asSet, where ALL holds all others.
+// capabilitySet is asSet of names without CAP_, where ALL holds all others.
 func capabilitySet(names []string) []string {
+	for i, name := range names {
+		names[i] = strings.TrimPrefix(name, "CAP_")
+	}
 	if slices.Contains(names, "ALL") {
 		return []string{"ALL"}
 	}

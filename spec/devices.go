@@ -1,60 +1,56 @@
 package spec
 
 import (
+	"path"
 	"slices"
-	"strconv"
 	"strings"
 )
-
-// Device is one of `security.devices`, taken apart: Path on the host and in the
-// container alike, Access "r", "w" or "rw".
-type Device struct{ Path, Access string }
-
-// ParseDevice takes a valid entry of `security.devices` apart.
-func ParseDevice(s string) Device {
-	path, access, found := strings.Cut(s, ":")
-	if !found {
-		access = "rw"
-	}
-	return Device{path, access}
-}
 
 // ownDevices are the names below /dev that stead makes itself; what ends in a slash
 // stands for all below.
 var ownDevices = strings.Fields("null zero full random urandom tty ptmx fd stdin stdout stderr pts/ shm/ mqueue/")
 
-func (d *decoder) checkDevices(at string, devices []string) {
-	seen := map[string]bool{}
-	for i, text := range devices {
-		at := at + "[" + strconv.Itoa(i) + "]"
-		device := ParseDevice(text)
-		name, below := strings.CutPrefix(device.Path, "/dev/")
-		switch {
-		case strings.Count(text, ":") > 1 || strings.HasPrefix(device.Access, "/"):
-			d.report(at, "found %s, want one path, with :r, :w or nothing after it; a device has the same path inside as on the host", quote(text))
-		case device.Access == "rwm":
-			d.report(at, "found %s, want :r, :w or nothing (read and write) after the path; nodes (m) are stead's to make", quote(text))
-		case !slices.Contains([]string{"r", "w", "rw"}, device.Access):
-			d.report(at, "found %s, want :r, :w or nothing (read and write) after the path", quote(text))
-		case !below || name == "":
-			d.report(at, "found %s, want a device's path below /dev/, as in /dev/fuse", quote(text))
+func (d *decoder) checkDevices(devices map[string]Device) {
+	for _, name := range sortedKeys(devices) {
+		at, device := join("spec.devices", name), devices[name]
+		below, inDev := strings.CutPrefix(name, "/dev/")
+		switch host, rest, colon := strings.Cut(name, ":"); {
+		case colon && strings.HasPrefix(host, "/dev/") && !strings.HasPrefix(rest, "/"):
+			d.report(at, "found %s, want the path alone; write %s: {access: %s}", quote(name), printable(host, 60), accessWord(rest))
+		case colon && strings.HasPrefix(host, "/dev/"):
+			inside, access, _ := strings.Cut(rest, ":")
+			d.report(at, "found %s, want the path inside; write %s: {source: %s, access: %s}", quote(name), printable(inside, 60), printable(host, 60), accessWord(access))
+		case !inDev || below == "":
+			d.report(at, "found %s, want a path below /dev/, as in /dev/fuse", quote(name))
 		case slices.ContainsFunc(ownDevices, func(own string) bool {
-			return name+"/" == own || name == own || strings.HasSuffix(own, "/") && strings.HasPrefix(name, own)
+			return below+"/" == own || below == own || strings.HasSuffix(own, "/") && strings.HasPrefix(below, own)
 		}):
-			d.report(at, "found %s: every container has it already", quote(device.Path))
-		case seen[device.Path]:
-			d.report(at, "found %s a second time", quote(device.Path))
+			d.report(at, "found %s: every container has it already", quote(name))
 		default:
-			d.checkPath(at, device.Path)
+			d.checkPath(at, name)
 		}
-		seen[device.Path] = true
+		if device.Source != "" {
+			d.checkPath(at+".source", device.Source)
+		}
+		d.checkOwner(at+".owner", device.Owner)
+		d.checkMode(at+".mode", device.Mode, false)
+	}
+	for _, name := range sortedKeys(devices) {
+		for up := path.Dir(name); strings.HasPrefix(up, "/dev/"); up = path.Dir(up) {
+			if _, there := devices[up]; there {
+				d.report(join("spec.devices", name), "lies in %s, which is a device, or a directory of them, already", quote(up))
+			}
+		}
 	}
 }
 
-// deviceSet is asSet, with one spelling of each.
-func deviceSet(devices []string) []string {
-	for i, text := range devices {
-		devices[i] = strings.TrimSuffix(text, ":rw")
+// accessWord translates Docker's access, in which m is for making nodes.
+func accessWord(access string) string {
+	switch strings.Trim(access, "m") {
+	case "r":
+		return "r"
+	case "w":
+		return "w"
 	}
-	return asSet(devices)
+	return "rw"
 }

@@ -77,8 +77,8 @@ func (w *differ) entries(old, new reflect.Value, path string, effect Effect) {
 		before, after := old.MapIndex(reflect.ValueOf(key)), new.MapIndex(reflect.ValueOf(key))
 		at := join(path, key)
 		switch {
-		case t.Kind() == reflect.Struct:
-			w.walk(orZeroOf(before, t), orZeroOf(after, t), at, effect)
+		case t.Kind() == reflect.Struct && t != ulimitType:
+			w.entry(before, after, t, at, effect)
 		case before.IsValid() && after.IsValid() && equal(before, after):
 		case path == "spec.env":
 			w.add(at, hide(before), hide(after), effect)
@@ -86,6 +86,38 @@ func (w *differ) entries(old, new reflect.Value, path string, effect Effect) {
 			b, a := trimSame(showEntry(before), showEntry(after))
 			w.add(at, b, a, effect)
 		}
+	}
+}
+
+// entry compares two structs of a map. Where one is not there, its fields count as
+// the other's defaults, so that only what somebody wrote is listed.
+func (w *differ) entry(before, after reflect.Value, t reflect.Type, path string, effect Effect) {
+	if before.IsValid() && after.IsValid() {
+		w.walk(before, after, path, effect)
+		return
+	}
+	there := before
+	if !there.IsValid() {
+		there = after
+	}
+	blank := reflect.New(t).Elem()
+	for _, f := range shapeOf(t).fields {
+		if f.def != "" && !there.Field(f.index).IsZero() {
+			setDefault(blank.Field(f.index), f)
+		}
+	}
+	n := len(w.changes)
+	if before.IsValid() {
+		w.walk(before, blank, path, effect)
+	} else {
+		w.walk(blank, after, path, effect)
+	}
+	switch {
+	case len(w.changes) > n:
+	case before.IsValid():
+		w.add(path, "{}", "", effect)
+	default:
+		w.add(path, "", "{}", effect)
 	}
 }
 
@@ -115,13 +147,6 @@ func orZero(p reflect.Value) reflect.Value {
 		return reflect.Zero(p.Type().Elem())
 	}
 	return p.Elem()
-}
-
-func orZeroOf(v reflect.Value, t reflect.Type) reflect.Value {
-	if !v.IsValid() {
-		return reflect.Zero(t)
-	}
-	return v
 }
 
 func presence(p reflect.Value) string {

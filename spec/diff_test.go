@@ -26,18 +26,23 @@ spec:
   user: www-data:33
   groups: [adm]
   hostname: www
-  ulimits: {nofile: 65536}
-  resources: {memory: 256Mi, swap: 0, cpu: 500m, cpuWeight: 100, pids: 128, cpuset: 0-1, io: {weight: 100}}
+  ulimits: {nofile: 65536, memlock: unlimited, core: {soft: 0, hard: unlimited}}
+  resources: {memory: 256Mi, memoryLow: 64Mi, swap: 0, cpu: 500m, cpuWeight: 100, pids: 128, cpuset: 0-1, io: {weight: 100}}
   mounts:
-    /data: {source: /srv/data, readOnly: true}
-    /tmp: {tmpfs: {size: 16Mi}}
+    /data: {source: /srv/data, readOnly: true, mountPoint: true, recursive: false, propagation: private, idmap: false}
+    /tmp: {tmpfs: {size: 16Mi}, owner: app, mode: "0755"}
+    /cache: {source: /srv/cache, create: true, owner: app, mode: "0750"}
+  sysctls: {kernel.shmmax: 1073741824}
   network: {mode: host}
   security:
     capabilities: {add: [NET_ADMIN], drop: [MKNOD]}
     seccomp: unconfined
     userns: host
     noNewPrivileges: false
-    devices: [/dev/fuse, "/dev/kvm:r"]
+    pid: host
+  devices:
+    /dev/fuse: {}
+    /dev/data: {source: /dev/serial/by-id/x, owner: app, mode: "0660", access: r, optional: true}
   restart: {policy: on-failure, backoff: {initial: 2s, max: 1m}, maxRetries: 5}
   stop: {signal: QUIT, timeout: 30s}
   logs: {maxSize: 1Mi, keep: 0}
@@ -65,6 +70,14 @@ func TestDiff(t *testing.T) {
 			`metadata.labels.app web → "" (live)|metadata.labels[a.b/c] (absent) → d (live)`},
 		{"suspend and the policy", base, base + "  suspend: true\n  restart: {policy: never, backoff: {max: 1d12h}}\n",
 			"spec.restart.backoff.max 5m → 1d12h (live)|spec.restart.policy always → never (live)|spec.suspend false → true (live)"},
+		{"a mount's own fields", base + "  mounts: {/data: {source: /a}}\n", base + "  mounts: {/data: {source: /a, recursive: false, readOnly: true}}\n",
+			"spec.mounts[/data].readOnly false → true (restart)|spec.mounts[/data].recursive true → false (restart)"},
+		{"a device with nothing said of it", base, base + "  devices: {/dev/fuse: {}}\n", "spec.devices[/dev/fuse] (absent) → {} (restart)"},
+		{"a device's fields", base + "  devices: {/dev/fuse: {}}\n", base + "  devices: {/dev/fuse: {access: r}}\n", "spec.devices[/dev/fuse].access rw → r (restart)"},
+		{"ulimits", base + "  ulimits: {nofile: 5, core: 0}\n", base + "  ulimits: {nofile: {soft: 5, hard: unlimited}}\n",
+			"spec.ulimits.core 0 → (absent) (restart)|spec.ulimits.nofile 5 → {soft: 5, hard: unlimited} (restart)"},
+		{"memoryLow", base, base + "  resources: {memoryLow: 1Mi}\n", "spec.resources.memoryLow (absent) → 1Mi (live)"},
+		{"sysctls", base, base + "  sysctls: {net.core.somaxconn: 4096}\n", "spec.sysctls[net.core.somaxconn] (absent) → 4096 (restart)"},
 		{"a long script, from where it differs", base + "  args: [\"" + strings.Repeat("x; ", 100) + "echo old\"]\n", base + "  args: [\"" + strings.Repeat("x; ", 100) + "echo new\"]\n",
 			`spec.args …x; x; x; x; x; echo old"] → …x; x; x; x; x; echo new"] (restart)`},
 	} {
@@ -118,7 +131,7 @@ func TestDiffKnowsEveryField(t *testing.T) {
 				t.Fatalf("got %v, want one change", changes)
 			}
 			got := changes[0].Path
-			for _, key := range []string{"[/data]", "[/tmp]"} {
+			for _, key := range []string{"[/data]", "[/tmp]", "[/dev/data]"} {
 				got = strings.Replace(got, key, ".*", 1)
 			}
 			if got != f.Path && parentPath(got) != f.Path {
@@ -161,7 +174,7 @@ func alter(v reflect.Value, path []string) bool {
 	case reflect.Slice:
 		v.Set(reflect.Append(v, reflect.Zero(v.Type().Elem())))
 	case reflect.Map:
-		if v.Type().Elem().Kind() == reflect.Struct {
+		if v.Type().Elem().Kind() == reflect.Struct && v.Type().Elem() != ulimitType {
 			return false
 		}
 		v.SetMapIndex(reflect.ValueOf("new"), reflect.Zero(v.Type().Elem()))
@@ -177,6 +190,9 @@ func alterEntries(m reflect.Value, path []string) bool {
 	key := "/data"
 	if path[0] == "tmpfs" {
 		key = "/tmp"
+	}
+	if m.Type().Elem() == reflect.TypeFor[Device]() {
+		key = "/dev/data"
 	}
 	item := reflect.New(m.Type().Elem()).Elem()
 	item.Set(m.MapIndex(reflect.ValueOf(key)))

@@ -46,6 +46,11 @@ type Document struct {
 	Writable []WritablePath
 	// Errors are all that is wrong, in the order of their positions.
 	Errors []*Error
+	// Warnings say what of a valid manifest hardly means what it says.
+	Warnings []*Error
+	// Foreign is set for a document that never was meant as a manifest: neither its
+	// apiVersion nor its kind is one of stead's.
+	Foreign bool
 }
 
 // Error is one fault of a manifest.
@@ -91,7 +96,7 @@ func (p Parser) Parse(file string, data []byte) []Document {
 func (p Parser) ParseWith(file string, data []byte, fragments func(name string) []*Fragment) []Document {
 	if e := checkText(data); e != nil {
 		e.File = file
-		return []Document{{Line: max(e.Line, 1), Errors: []*Error{e}}}
+		return []Document{{Line: max(e.Line, 1), Errors: []*Error{e}, Foreign: isForeignText(data)}}
 	}
 	var docs []Document
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
@@ -104,7 +109,7 @@ func (p Parser) ParseWith(file string, data []byte, fragments func(name string) 
 		if err != nil {
 			e := syntaxError(data, err)
 			e.File = file
-			docs = append(docs, Document{Index: len(docs), Line: e.Line, Name: nameBefore(data, e.Line), Errors: []*Error{e}})
+			docs = append(docs, Document{Index: len(docs), Line: e.Line, Name: nameBefore(data, e.Line), Errors: []*Error{e}, Foreign: isForeignText(data)})
 			break
 		}
 		if empty(&root) {
@@ -115,14 +120,14 @@ func (p Parser) ParseWith(file string, data []byte, fragments func(name string) 
 		docs = append(docs, doc)
 	}
 	if len(docs) == 0 {
-		return []Document{{Line: 1, Errors: []*Error{{File: file, Line: 1, Message: "holds no manifest (the file is empty or has only comments)"}}}}
+		return []Document{{Line: 1, Foreign: isForeignText(data), Errors: []*Error{{File: file, Line: 1, Message: "holds no manifest (the file is empty or has only comments)"}}}}
 	}
 	return docs
 }
 
 // document reads one manifest.
 func (p Parser) document(file string, root *yaml.Node, fragments func(name string) []*Fragment) Document {
-	doc := Document{Line: root.Line, Name: readName(root)}
+	doc := Document{Line: root.Line, Name: readName(root), Foreign: isForeign(root)}
 	if doc.Name != "" {
 		n := lookup(lookup(root, "metadata"), "name")
 		doc.NameLine, doc.NameColumn = n.Line, n.Column
@@ -144,7 +149,7 @@ func (p Parser) document(file string, root *yaml.Node, fragments func(name strin
 	}
 	sortErrors(d.errs, file, over)
 	if doc.Errors = d.errs; len(d.errs) == 0 {
-		doc.Container, doc.Fingerprint, doc.Writable = c, c.Fingerprint(), d.writablePaths(&c.Spec)
+		doc.Container, doc.Fingerprint, doc.Warnings, doc.Writable = c, c.Fingerprint(), d.warnings, d.writablePaths(&c.Spec)
 		doc.Elsewhere = !MatchHost(c.Spec.Hosts, p.Host)
 	}
 	return doc

@@ -5,10 +5,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
-// refStart begins a reference to one of stead's own values. Every other $ is
-// left alone: shells and programs have their own use for it.
+// refStart begins a reference to one of stead's own values. Every other ${ is left
+// alone in commands, which are the shell's, and refused elsewhere.
 const refStart = "${stead."
 
 // expand replaces the references in the fields that take them.
@@ -19,11 +20,12 @@ func (d *decoder) expand(c *Container, host string) {
 	}
 	s := &c.Spec
 	s.Hostname = e.text("spec.hostname", s.Hostname)
+	s.Rootfs.Path = e.text("spec.rootfs.path", s.Rootfs.Path)
 	for i, word := range s.Command {
-		s.Command[i] = e.text("spec.command["+strconv.Itoa(i)+"]", word)
+		s.Command[i] = e.word("spec.command["+strconv.Itoa(i)+"]", word)
 	}
 	for i, word := range s.Args {
-		s.Args[i] = e.text("spec.args["+strconv.Itoa(i)+"]", word)
+		s.Args[i] = e.word("spec.args["+strconv.Itoa(i)+"]", word)
 	}
 	for key, value := range s.Env {
 		if text := e.text(join("spec.env", key), string(value)); text != string(value) {
@@ -31,15 +33,18 @@ func (d *decoder) expand(c *Container, host string) {
 		}
 	}
 	e.mounts(s)
-	e.literal("spec.rootfs.path", s.Rootfs.Path)
 	e.literal("spec.workingDir", s.WorkingDir)
+	for name, device := range s.Devices {
+		e.literal(join("spec.devices", name), name)
+		e.literal(join("spec.devices", name)+".source", device.Source)
+	}
 }
 
 // literal refuses a reference where none is expanded: a directory of that very
 // name is not what was meant.
 func (e expander) literal(path, s string) {
-	if strings.Contains(s, refStart) {
-		e.d.report(path, "found %s: references are expanded in env, command, args, mounts and hostname only", quote(s))
+	if strings.Contains(s, "${") {
+		e.d.report(path, "found %s: references are expanded in env, command, args, rootfs.path, mounts and hostname only", quote(s))
 	}
 }
 
@@ -68,43 +73,71 @@ func (e expander) mounts(s *Spec) {
 	s.Mounts = out
 }
 
-// text expands one value; a bad reference is reported and left.
+// text expands one value, in which nothing else may stand in braces after a $.
 func (e expander) text(path, s string) string {
-	if !strings.Contains(s, refStart) {
+	return e.replace(s, func(ref string) (string, error) {
+		return "", fmt.Errorf("found %s: stead substitutes only ${stead.*}; write the value, or put it in a drop-in; literal: $%s", printable(ref, 40), printable(ref, 40))
+	}, path)
+}
+
+// word expands a part of a command, in which the rest is for a shell.
+func (e expander) word(path, s string) string {
+	if i := strings.Index(s, "$$"); i >= 0 && len(s) > i+2 && (isAlnum(s[i+2]) || s[i+2] == '_') {
+		name := strings.FieldsFunc(s[i+2:], func(r rune) bool { return r >= utf8.RuneSelf || !isAlnum(byte(r)) && r != '_' })[0]
+		e.d.warn(path, "found $$%s, which stays as it is, and is a shell's process id followed by %s; a plain $ needs no second one here", printable(name, 40), quote(name))
+	}
+	return e.replace(s, func(ref string) (string, error) { return ref, nil }, path)
+}
+
+// replace expands the references of a text; what is no value of stead's goes to other.
+// A bad reference is reported and left.
+func (e expander) replace(s string, other func(ref string) (string, error), path string) string {
+	if !strings.Contains(s, "${") {
 		return s
 	}
 	var out strings.Builder
 	for s != "" {
-		switch {
-		case strings.HasPrefix(s, "$"+refStart):
-			out.WriteString(refStart)
-			s = s[1+len(refStart):]
-		case strings.HasPrefix(s, refStart):
-			key, rest, closed := strings.Cut(s[len(refStart):], "}")
-			value, err := e.value(key, closed)
-			if err != nil {
-				e.d.report(path, "%s", err)
-			}
-			out.WriteString(value)
-			s = rest
-		default:
-			out.WriteByte(s[0])
-			s = s[1:]
+		i := strings.Index(s, "${")
+		if i < 0 {
+			break
 		}
+		if i > 0 && s[i-1] == '$' { // $${ is a literal ${
+			out.WriteString(s[:i-1] + "${")
+			s = s[i+2:]
+			continue
+		}
+		out.WriteString(s[:i])
+		end := strings.IndexByte(s[i:], '}')
+		ref, rest := s[i:], ""
+		if end >= 0 {
+			ref, rest = s[i:i+end+1], s[i+end+1:]
+		}
+		var value string
+		var err error
+		if key, ours := strings.CutPrefix(ref, refStart); ours {
+			value, err = e.value(strings.TrimSuffix(key, "}"), end >= 0)
+		} else if value, err = other(ref); err == nil {
+			value, rest = "${", s[i+2:] // it may hold one of ours: ${X:-${stead.name}}
+		}
+		if err != nil {
+			e.d.report(path, "%s", err)
+		}
+		out.WriteString(value)
+		s = rest
 	}
-	return out.String()
+	return out.String() + s
 }
 
 func (e expander) value(key string, closed bool) (string, error) {
 	switch {
 	case !closed:
-		return "", fmt.Errorf("found %s without its }; write $${stead. for a literal one", quote(refStart+shorten(key, 20)))
+		return "", fmt.Errorf("found %s without its }; write $${ for a literal one", quote(refStart+shorten(key, 20)))
 	case key == "name":
 		return e.name, nil
 	case key == "host":
 		return e.host, nil
 	case key == "index":
-		return "", fmt.Errorf("${stead.index} is not supported yet")
+		return "", fmt.Errorf("${stead.index} is not supported yet, as replicas are")
 	}
 	return "", fmt.Errorf("found ${stead.%s}, want ${stead.name} or ${stead.host}; write $${stead.%s} for a literal one", printable(key, 40), printable(key, 40))
 }

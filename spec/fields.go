@@ -56,12 +56,13 @@ func addFields(list []Field, t reflect.Type, path string, effect Effect) []Field
 
 // addBelow lists the fields of a struct, or of the structs in a map.
 func addBelow(list []Field, t reflect.Type, path string, effect Effect) []Field {
-	switch t.Kind() {
-	case reflect.Pointer:
+	switch {
+	case t == ulimitType: // one value, in words of its own
+	case t.Kind() == reflect.Pointer:
 		return addBelow(list, t.Elem(), path, effect)
-	case reflect.Map:
+	case t.Kind() == reflect.Map:
 		return addBelow(list, t.Elem(), path+".*", effect)
-	case reflect.Struct:
+	case t.Kind() == reflect.Struct:
 		return addFields(list, t, path, effect)
 	}
 	return list

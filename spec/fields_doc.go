@@ -32,7 +32,7 @@ func fieldDoc(field string) string {
 	case "Spec.Args":
 		return "Further arguments, appended to `command`."
 	case "Spec.Env":
-		return "Environment variables. A number keeps its text; a bool or null is refused: quote it."
+		return "Environment variables. A number keeps its text; a bool or null is refused: quote it. A name is anything without `=`."
 	case "Spec.WorkingDir":
 		return "Working directory inside the root."
 	case "Spec.User":
@@ -40,25 +40,29 @@ func fieldDoc(field string) string {
 	case "Spec.Groups":
 		return "Supplementary groups, names or ids."
 	case "Spec.Hostname":
-		return "Host name inside the container; the container's name if absent."
+		return "Host name inside the container, which may hold dots; the container's name if absent."
 	case "Spec.Init":
 		return "A reaping first process before the command: it collects orphans, passes signals on and ends as the command does."
 	case "Spec.Ulimits":
-		return "Resource limits of processes by their setrlimit(2) name in lower case (nofile, nproc, memlock, …); soft and hard limit alike."
+		return "Resource limits of processes by their setrlimit(2) name in lower case (nofile, nproc, memlock, …): a number or `unlimited`, soft and hard limit alike, or `{soft: 1024, hard: 65536}`. An absent one is stead's own default (`nofile` 1024 soft, 524288 hard), never what the daemon happened to have."
 	case "Spec.Resources":
 		return "Limits of the container as a whole, kept by its cgroup. An absent one is no limit."
+	case "Spec.Sysctls":
+		return "Kernel settings of the container's own namespaces, by name: `net.*` with a network of its own, `kernel.shm*`, `kernel.msg*`, `kernel.sem`, `fs.mqueue.*`."
 	case "Spec.Mounts":
-		return "Mounts by their target inside the root, each exactly one of `source` and `tmpfs`."
+		return "Mounts by their target inside the root, each exactly one of `source` and `tmpfs`. `/dev/shm` may have a tmpfs of another size than 64Mi."
 	case "Spec.Network":
 		return "Network of the container."
 	case "Spec.Security":
 		return "What the processes may do."
+	case "Spec.Devices":
+		return "Devices of the host besides the usual ones, by their path inside, below /dev."
 	case "Spec.Restart":
 		return "What happens when the command ends."
 	case "Spec.Stop":
 		return "How the command is asked to end."
-	case "Spec.RunOnce":
-		return "With restart policy `never` or `on-failure`: whether a container that has run is done for good (`spec`) or until the next boot (`boot`). A change that needs a restart runs it again."
+	case "Spec.Rerun":
+		return "With restart policy `never` or `on-failure`: a container that has run is done until its manifest changes in a way that needs a restart (`on-change`), or until the next boot (`on-boot`)."
 	case "Spec.Logs":
 		return "How much output is kept."
 	case "Rootfs.Host":
@@ -69,6 +73,8 @@ func fieldDoc(field string) string {
 		return "The root can't be written; mounts can, as they say themselves."
 	case "Resources.Memory":
 		return "Memory, bytes with `Ki`, `Mi`, `Gi`, `Ti`; at least `1Mi`."
+	case "Resources.MemoryLow":
+		return "Memory that is taken from the container last when the host runs short: at most `memory`."
 	case "Resources.Swap":
 		return "Swap on top of `memory`, which it needs; `0` is no swap."
 	case "Resources.CPU":
@@ -83,12 +89,40 @@ func fieldDoc(field string) string {
 		return "Block devices."
 	case "IO.Weight":
 		return "Share of disk time when it is scarce, 1 to 10000."
+	case "Ulimit.Soft":
+		return "In effect, and the process's to raise up to the hard limit."
+	case "Ulimit.Hard":
+		return "The most that the process may raise it to."
 	case "Mount.Source":
-		return "File or directory of the host to show there; absolute, and must be there, with links as in `rootfs.path`. Mounts below it are not carried along."
+		return "File or directory of the host to show there; absolute, and must be there, with links as in `rootfs.path`."
 	case "Mount.Tmpfs":
 		return "An empty file system in memory."
+	case "Mount.Create":
+		return "Make the source, a directory, when it is not there. The directory that it is to lie in must be there."
+	case "Mount.MountPoint":
+		return "The source must be a mount point of the host, which is checked before each start."
+	case "Mount.Recursive":
+		return "What is mounted below the source comes along, `readOnly` and with ids mapped like the source itself."
+	case "Mount.Propagation":
+		return "With `slave`, what the host mounts below the source later shows inside, too. It needs `security.userns: host`, since such mounts have no ids mapped, and can't be `readOnly`."
+	case "Mount.IDMap":
+		return "Map ids, so that a file's owner has the same number inside as on the host. `false` is for file systems that can't (NFS, CIFS): the container then may do there what others than the owner may."
+	case "Mount.Owner":
+		return "Owner of a tmpfs (root if absent) or of what `create` makes (`user` if absent): a name or id, optionally `:group`."
+	case "Mount.Mode":
+		return "Mode of a tmpfs (`\"1777\"` if absent) or of what `create` makes (`\"0755\"` if absent), as text."
 	case "Mount.ReadOnly":
 		return "It can't be written from inside."
+	case "Device.Source":
+		return "Path of the device on the host, with links followed; the path inside if absent. A directory means all devices in it."
+	case "Device.Owner":
+		return "Owner of the device inside: a name or id, optionally `:group`; root if absent."
+	case "Device.Mode":
+		return "Mode of the device inside, as text; if absent every user inside may open it."
+	case "Device.Access":
+		return "What the container as a whole may do with it: read, write or both."
+	case "Device.Optional":
+		return "Start without it where the host has no such device."
 	case "Tmpfs.Size":
 		return "Most it may hold, bytes with `Ki`, `Mi`, `Gi`, `Ti`."
 	case "Network.Mode":
@@ -100,19 +134,19 @@ func fieldDoc(field string) string {
 	case "Security.Userns":
 		return "User namespace: `auto` maps the container's ids to 65,536 of its own on the host; `host` doesn't, so that its root is the host's."
 	case "Security.NoNewPrivileges":
-		return "No program inside gains privileges by execve (set-user-ID, file capabilities)."
-	case "Security.Devices":
-		return "Devices of the host besides the usual ones, by their path: `/dev/fuse`, or `/dev/fuse:r` to only read and `:w` to only write. Every user inside may open them."
+		return "No program inside gains privileges by execve (set-user-ID, file capabilities). `sudo`, `su`, Postfix and some builds of `ping` need it `false`."
+	case "Security.Pid":
+		return "Processes that it sees: `private` its own alone, `host` all of the host, for agents that watch it; that needs `userns: host`."
 	case "Capabilities.Add":
-		return "Kept besides the default ones. For another user than root they are ambient, so that the command has them."
+		return "Kept besides the default ones, by name, with or without `CAP_`, or `ALL`. For another user than root they are ambient, so that the command has them."
 	case "Capabilities.Drop":
-		return "Taken away from the default ones."
+		return "Taken away from the default ones; `ALL` leaves those in `add` alone."
 	case "Restart.Policy":
 		return "`always`, `on-failure` (another exit code than 0) or `never`."
 	case "Restart.Backoff":
 		return "How long is waited before the next start. Doubles with each failure; a run of at least `max` resets it."
 	case "Restart.MaxRetries":
-		return "Restarts in a row before it is given up as failed; 0 is no limit."
+		return "Restarts in a row before it is given up as failed, 1 or more; absent is no limit."
 	case "Backoff.Initial":
 		return "The first delay."
 	case "Backoff.Max":

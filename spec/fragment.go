@@ -110,4 +110,10 @@ func (d *decoder) oneMember(n *yaml.Node, s *shape, path string) {
 		}
 		first = key.Value
 	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key := n.Content[i]
+		if f := s.field(key.Value); first != "" && f != nil && f.with != "" && f.with != first && !isNull(n.Content[i+1]) {
+			d.at(key, join(path, key.Value), "has no meaning without %s", f.with)
+		}
+	}
 }

@@ -96,7 +96,7 @@ func generateSchema(t *testing.T) []byte {
 	root := r.Reflect(&Container{})
 	root.Title = "A manifest of stead"
 	for typ, s := range shapes() {
-		if typ == reflect.TypeFor[Config]() || typ == reflect.TypeFor[IDs]() { // of no manifest
+		if typ == reflect.TypeFor[Config]() || typ == reflect.TypeFor[IDs]() || typ == ulimitType { // of no manifest, or described by scalarSchema
 			continue
 		}
 		object := root.Definitions[typ.Name()]
@@ -159,6 +159,7 @@ func scalarSchema(t reflect.Type) *jsonschema.Schema {
 	number := func(kind string) *jsonschema.Schema { return &jsonschema.Schema{Type: kind, Minimum: "0"} }
 	text := func(pattern string) *jsonschema.Schema { return &jsonschema.Schema{Type: "string", Pattern: pattern} }
 	either := func(s ...*jsonschema.Schema) *jsonschema.Schema { return &jsonschema.Schema{AnyOf: s} }
+	limit := func() *jsonschema.Schema { return either(number("integer"), text("^unlimited$")) }
 	switch indirect(t) {
 	case bytesType:
 		return either(number("integer"), text(`^(0|[1-9][0-9]*)(Ki|Mi|Gi|Ti)?$`))
@@ -168,6 +169,15 @@ func scalarSchema(t reflect.Type) *jsonschema.Schema {
 		return either(&jsonschema.Schema{Const: 0}, text(`^(0|[0-9]+d|([0-9]+d)?([0-9]+(\.[0-9]*)?(ns|us|µs|μs|ms|s|m|h))+)$`))
 	case textType:
 		return either(&jsonschema.Schema{Type: "string"}, &jsonschema.Schema{Type: "number"})
+	case limitType:
+		return limit()
+	case ulimitType:
+		both := jsonschema.NewProperties()
+		both.Set("soft", limit())
+		both.Set("hard", limit())
+		return either(number("integer"), text("^unlimited$"), &jsonschema.Schema{
+			Type: "object", Properties: both, Required: []string{"soft", "hard"}, AdditionalProperties: jsonschema.FalseSchema,
+		})
 	}
 	return nil
 }

@@ -1,9 +1,12 @@
 package spec
 
 import (
+	"bytes"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"gopkg.in/yaml.v3"
 )
@@ -37,12 +40,31 @@ func foreign(root *yaml.Node) *Error {
 	return nil
 }
 
+// isForeign tells that a document was never meant as a manifest of stead's.
+func isForeign(root *yaml.Node) bool {
+	version, kind := lookup(root, "apiVersion"), lookup(root, "kind")
+	return (version == nil || !strings.HasPrefix(version.Value, "stead/")) && (kind == nil || kind.Value != Kind)
+}
+
+// isForeignText is isForeign for a file that is no valid YAML.
+func isForeignText(data []byte) bool {
+	return !manifestMark().Match(bytes.ReplaceAll(data, []byte{0}, nil)) // UTF-16 has NULs
+}
+
+var manifestMark = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`["']?apiVersion["']?\s*:\s*["']?stead/|["']?kind["']?\s*:\s*["']?Container\b`)
+})
+
 // foreignKind explains a kind that is not ours; nil where the usual checks do.
 func foreignKind(kind *yaml.Node) *Error {
 	e := &Error{Line: kind.Line, Column: kind.Column, Path: "kind"}
 	switch kind.Value {
 	case "Template":
-		e.Message = "Template is not supported yet"
+		e.Message = "there are no templates; what containers have in common goes into container.d/"
+	case "Image":
+		e.Message = "Image is not supported yet; until then: unpack it into a directory and write rootfs: {path: /DIRECTORY}"
+	case "Network":
+		e.Message = "Network is not supported yet; until then: network: {mode: host}, where a program's ports are the host's"
 	case "Pod", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob", "Service", "ConfigMap", "Secret", "Ingress", "Namespace", "PersistentVolumeClaim", "List":
 		e.Message = "found " + kind.Value + " of Kubernetes, want Container; one manifest is one container, with command, env and resources directly under spec"
 	default:
@@ -68,7 +90,8 @@ func (d *decoder) unknown(key *yaml.Node, s *shape, path string) {
 	d.at(key, at, "%s", message)
 }
 
-// brought explains what people bring from other tools, by where it stands.
+// brought explains what people bring from other tools, or from an older stead, by
+// where it stands.
 func brought(path, name string) string {
 	switch path {
 	case "":
@@ -85,8 +108,23 @@ func brought(path, name string) string {
 		switch name {
 		case "containers", "initContainers", "template", "selector":
 			return "one manifest is one container: command, env and resources stand directly under spec"
+		case "envFrom":
+			return "it is called envSecrets now, which is not supported yet; until then: " + laterHint("spec.envSecrets")
+		case "runOnce":
+			return "it is called rerun now: rerun: on-change (was spec) or on-boot (was boot)"
 		}
 		return misplaced(name)
+	case "spec.rootfs":
+		if name == "template" {
+			return "there are no templates; use host: {} or path: /DIRECTORY"
+		}
+	case "spec.security":
+		switch name {
+		case "devices":
+			return "devices is a field of spec now, a map by path: devices: {/dev/fuse: {}}, or with access: r for what was /dev/fuse:r"
+		case "privileged":
+			return stayedOut(name)
+		}
 	case "spec.resources":
 		switch name {
 		case "limits", "requests":
@@ -95,6 +133,11 @@ func brought(path, name string) string {
 			return "did you mean cpu?"
 		case "mem", "memoryLimit", "mem_limit":
 			return "did you mean memory?"
+		}
+	case "spec.resources.io":
+		switch name {
+		case "max", "rbps", "wbps", "riops", "wiops", "devices":
+			return "there are no limits for single devices; weight shares them out"
 		}
 	}
 	return ""
@@ -107,14 +150,20 @@ func misplaced(name string) string {
 		return "an image goes under rootfs, and is not supported yet; use rootfs: {host: {}} or rootfs: {path: /DIRECTORY}"
 	case "environment":
 		return "did you mean env? It is a map: env: {TZ: UTC}"
+	case "env_file":
+		return "did you mean envFiles? It is not supported yet; until then: " + laterHint("spec.envFiles")
 	case "volumes", "volumeMounts":
 		return "did you mean mounts? It is a map by target: mounts: {/data: {source: /srv/data}}"
+	case "tmpfs", "shm_size":
+		return "did you mean mounts? As in mounts: {/dev/shm: {tmpfs: {size: 1Gi}}}"
 	case "ports":
 		return "ports go under network, and are not supported yet; with network: {mode: host} the program's ports are the host's"
 	case "cpus":
 		return "did you mean resources.cpu?"
 	case "mem_limit", "limits":
 		return "did you mean resources? As in resources: {memory: 256Mi, cpu: 500m}"
+	case "mem_reservation":
+		return "did you mean resources.memoryLow?"
 	case "entrypoint", "cmd":
 		return "did you mean command?"
 	case "restartPolicy":
@@ -123,21 +172,102 @@ func misplaced(name string) string {
 		return "did you mean network: {mode: …}?"
 	case "working_dir":
 		return "did you mean workingDir?"
+	case "container_name":
+		return "did you mean metadata.name?"
 	case "cap_add", "cap_drop":
 		return "did you mean security.capabilities?"
 	case "securityContext":
 		return "did you mean security?"
+	case "pid":
+		return "did you mean security.pid?"
+	case "read_only":
+		return "did you mean rootfs.readOnly?"
+	case "stop_signal", "stop_grace_period":
+		return "did you mean stop? As in stop: {signal: TERM, timeout: 10s}"
+	case "healthcheck":
+		return "did you mean health? It is not supported yet; until then: " + laterHint("spec.health")
+	case "depends_on":
+		return "did you mean dependsOn? It is not supported yet; until then: " + laterHint("spec.dependsOn")
+	}
+	return stayedOut(name)
+}
+
+// stayedOut names the way to what the language leaves out for good.
+func stayedOut(name string) string {
+	switch name {
+	case "privileged":
+		return "name what it needs: devices, security.capabilities.add, sysctls, security.pid: host or security.userns: host"
+	case "build":
+		return "nothing is built here: have the directory made elsewhere, and write rootfs: {path: /DIRECTORY}"
+	case "tty", "stdin_open", "stdin":
+		return "stead exec -it NAME opens a terminal in it"
+	case "links", "expose":
+		return "with network: {mode: host} containers reach each other at 127.0.0.1"
+	case "profiles":
+		return "suspend: true keeps it stopped, and hosts says where it runs"
+	case "extends", "include":
+		return "what containers have in common goes into container.d/ beside the manifests, and what one has besides into NAME.container.d/"
+	case "logging":
+		return "output is kept in files, which logs limits: logs: {maxSize: 10Mi, keep: 5}; ship these, as stead logs -f prints them"
+	case "pull_policy", "platform":
+		return "there are no images yet; an image is what its reference says"
+	case "blkio_config", "device_read_bps", "device_write_bps", "device_read_iops", "device_write_iops":
+		return "there are no limits for single devices; resources: {io: {weight: 100}} shares them out"
+	case "oom_score_adj", "oomScoreAdj", "oom_kill_disable":
+		return "there is no score: resources: {memory: 256Mi} has the kernel end a container's own processes, and memoryLow protects it from others"
+	case "ExecStartPre", "execStartPre", "preStart", "initContainer":
+		return "until dependsOn is supported, do it in the command: [sh, -c, \"prepare && exec server\"]"
 	}
 	return ""
 }
 
-// laterHint says what to use in place of a field that is not served yet.
+// laterHint says what to do until a field is supported.
 func laterHint(path string) string {
+	switch {
+	case under(path, "spec.mounts"):
+		return "source: /srv/DIRECTORY, which create: true makes"
+	case under(path, "spec.devices"):
+		return "name the devices: devices: {/dev/nvidia0: {}}"
+	}
 	switch path {
-	case "spec.rootfs.image", "spec.rootfs.template":
-		return "; use host: {} or path: /DIRECTORY"
-	case "spec.network.ports":
-		return "; with mode: host the program's ports are the host's"
+	case "spec.replicas":
+		return "a manifest for each, under a name of its own; for none write suspend: true"
+	case "spec.rootfs.image":
+		return "host: {}, or an unpacked image with path: /DIRECTORY"
+	case "spec.rootfs.onImageChange":
+		return "remove the line, since there are no images"
+	case "spec.rootfs.size":
+		return "path: /DIRECTORY on a file system of that size"
+	case "spec.boot":
+		return "the service alone as the command, with init: true where it needs a first process"
+	case "spec.envFiles":
+		return "write the variables under env, in the manifest or in a drop-in NAME.container.d/env.yaml"
+	case "spec.envSecrets", "spec.files":
+		return "mount the directory that they lie in: mounts: {/run/secrets: {source: /etc/stead/secrets/NAME, readOnly: true}}"
+	case "spec.reload":
+		return "stead exec NAME -- kill -HUP 1"
+	case "spec.network.of":
+		return "network: {mode: host} for both of them"
+	case "spec.network.dns", "spec.network.extraHosts":
+		return "a file of its own in the root: /etc/resolv.conf, /etc/hosts"
+	case "spec.network.bandwidth":
+		return "limit the program by itself"
+	case "spec.network.ports", "spec.network.networks", "spec.network.defaultRoute":
+		return "network: {mode: host}, where the program's ports are the host's"
+	case "spec.stop.before":
+		return "have the command act upon stop.signal"
+	case "spec.health":
+		return "a timer that runs stead exec NAME -- CHECK, and stead restart NAME when that fails"
+	case "spec.dependsOn":
+		return "have the command fail without what it needs: it is started again, after 1s at first"
+	case "spec.update":
+		return "change one manifest after the other"
+	case "spec.schedule":
+		return "restart: {policy: never}, and a timer that runs stead start NAME"
+	case "spec.backup":
+		return "a timer that backs up the directories of mounts and rootfs"
+	case "logs": // of the configuration
+		return "logs in a drop-in for all: container.d/logs.yaml"
 	}
 	return ""
 }
@@ -159,8 +289,16 @@ func mismatchHint(n *yaml.Node, t reflect.Type, path string) string {
 		return "; write {source: " + word + "}"
 	case path == "spec.mounts" && n.Kind == yaml.SequenceNode:
 		return "; write mounts by target: mounts: {/data: {source: /srv/data}}"
+	case path == "spec.devices" && n.Kind == yaml.SequenceNode:
+		return "; write devices by their path: devices: {/dev/fuse: {}}"
+	case path == "spec.ulimits" && n.Kind == yaml.SequenceNode, path == "spec.sysctls" && n.Kind == yaml.SequenceNode:
+		return "; write them by name: {NAME: VALUE}"
+	case strings.HasPrefix(path, "spec.devices[") && scalar && (n.Value == "r" || n.Value == "w" || n.Value == "rw"):
+		return "; write {access: " + word + "}"
+	case strings.HasPrefix(path, "spec.devices[") && scalar && strings.HasPrefix(n.Value, "/"):
+		return "; write {source: " + word + "}"
 	case t.Kind() == reflect.Slice && scalar:
-		return "; write [" + word + "]" + shellHint(path, n.Value)
+		return "; write [" + strings.Join(strings.Fields(word), ", ") + "]" + shellHint(path, n.Value)
 	case t.Kind() == reflect.Bool && slices.Contains([]string{"yes", "no", "on", "off", "y", "n"}, strings.ToLower(n.Value)):
 		return "; yes, no, on and off are text in YAML 1.2"
 	case scalar && !isText(n) && (t.Kind() == reflect.String || t == textType):

@@ -126,7 +126,8 @@ func structShape(t reflect.Type) *shape {
 	return shapeOf(t)
 }
 
-// excludedBy are the fields of which a struct has none beside the named one.
+// excludedBy are the fields of which a struct has none beside the named one: the
+// others of a one-of, and those that belong to these.
 func (s *shape) excludedBy(name string) []string {
 	if s == nil || !s.oneof {
 		return nil
@@ -136,7 +137,7 @@ func (s *shape) excludedBy(name string) []string {
 	}
 	var others []string
 	for _, f := range s.fields {
-		if f.oneof && f.name != name {
+		if f.oneof && f.name != name || f.with != "" && f.with != name {
 			others = append(others, f.name)
 		}
 	}

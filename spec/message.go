@@ -22,6 +22,10 @@ func wants(t reflect.Type) string {
 		return wantDuration
 	case textType:
 		return "text or a number"
+	case limitType:
+		return wantLimit
+	case ulimitType:
+		return wantUlimit
 	}
 	switch t.Kind() {
 	case reflect.Pointer:
@@ -33,7 +37,7 @@ func wants(t reflect.Type) string {
 	case reflect.Slice:
 		return "a list such as [a, b]"
 	case reflect.Map:
-		if t.Elem().Kind() == reflect.Struct {
+		if t.Elem().Kind() == reflect.Struct && t.Elem() != ulimitType {
 			return "a map by name"
 		}
 		return "a map such as {KEY: value}"

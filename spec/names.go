@@ -87,14 +87,10 @@ func isAlnum(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
 }
 
-// checkEnvKey wants a name that a shell can use too.
+// checkEnvKey wants a name that execve(2) can hand on.
 func checkEnvKey(key string) error {
-	ok := key != "" && (key[0] < '0' || key[0] > '9')
-	for i := range len(key) {
-		ok = ok && (isAlnum(key[i]) || key[i] == '_')
-	}
-	if !ok {
-		return errors.New("want a name of letters, digits and '_' that begins with no digit")
+	if key == "" || strings.Contains(key, "=") {
+		return errors.New("want a name that is not empty and holds no '='")
 	}
 	if strings.HasPrefix(key, "STEAD_") {
 		return errors.New("names that begin with STEAD_ are set by stead")

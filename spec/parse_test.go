@@ -125,8 +125,10 @@ func TestWholeFiles(t *testing.T) {
 			"web.yaml:2:7: kind: found Pod of Kubernetes, want Container; one manifest is one container, with command, env and resources directly under spec\n"},
 		{"a Compose file", "version: '3'\nservices: {web: {image: nginx}}\n", []string{""},
 			"web.yaml:1:1: this looks like a Compose file; want a manifest: apiVersion: stead/v1, kind: Container, metadata, spec, one document for each service\n"},
-		{"a template, which a later version serves", "apiVersion: stead/v1\nkind: Template\nmetadata: {name: debian}\n", []string{"debian"},
-			"web.yaml:2:7: kind: Template is not supported yet\n"},
+		{"an image, which a later version serves", "apiVersion: stead/v1\nkind: Image\nmetadata: {name: debian}\n", []string{"debian"},
+			"web.yaml:2:7: kind: Image is not supported yet; until then: unpack it into a directory and write rootfs: {path: /DIRECTORY}\n"},
+		{"a template", "apiVersion: stead/v1\nkind: Template\nmetadata: {name: debian}\n", []string{"debian"},
+			"web.yaml:2:7: kind: there are no templates; what containers have in common goes into container.d/\n"},
 		{"a misspelt kind", strings.Replace(sound, "Container", "container", 1), []string{"web"},
 			"web.yaml:2:7: kind: found \"container\", want Container\n"},
 		{"another version", strings.Replace(sound, "stead/v1", "stead/v2", 1), []string{"web"},
@@ -186,10 +188,10 @@ func TestDefaults(t *testing.T) {
 		Spec: Spec{
 			Rootfs: Rootfs{Host: &HostRoot{}}, Command: []string{"sh"}, Network: Network{Mode: "none"},
 			WorkingDir: "/", User: "0", Hostname: "web",
-			Security: Security{Seccomp: "default", Userns: "auto", NoNewPrivileges: &yes},
+			Security: Security{Seccomp: "default", Userns: "auto", NoNewPrivileges: &yes, Pid: "private"},
 			Restart:  Restart{Policy: "always", Backoff: Backoff{Initial: 1e9, Max: 300e9}},
 			Stop:     Stop{Signal: "TERM", Timeout: 10e9},
-			RunOnce:  "spec",
+			Rerun:    "on-change",
 			Logs:     Logs{MaxSize: 10 << 20, Keep: &five},
 		},
 	}
@@ -235,14 +237,14 @@ func TestOneMeaningOneForm(t *testing.T) {
 
 func TestExpansion(t *testing.T) {
 	bad := parseOne(t, head+minimal+"  mounts:\n    /a/${stead.name}:\n      source: srv\n").Errors
-	if got, want := printErrors(bad), "web.yaml:10:15: spec.mounts[/a/web].source: found \"srv\", want an absolute path\n"; got != want {
+	if got, want := printErrors(bad), "web.yaml:10:15: spec.mounts[/a/web].source: found \"srv\", want an absolute path: a mount holds on to what the path meant when the container was started\n"; got != want {
 		t.Errorf("an error below an expanded target stands elsewhere: %swant %s", got, want)
 	}
 	c := valid(t, strings.Replace(head, "web", "db", 1)+`  rootfs: {host: {}}
   network: {mode: none}
   hostname: ${stead.name}.${stead.host}
-  command: [sh, "${stead.name}", "$HOME ${HOME} $(x) $$ ${stead"]
-  args: ["$${stead.name} $$${stead.name} $${stead.what}"]
+  command: [sh, "${stead.name}", "$HOME ${HOME:-${stead.name}} $(x) $$ ${stead"]
+  args: ["$${stead.name} $$${stead.name} $${stead.what} $${X}"]
   env: {A: "${stead.name}-${stead.host}"}
   mounts:
     /data/${stead.name}: {source: "/srv/${stead.host}/${stead.name}"}
@@ -251,8 +253,8 @@ func TestExpansion(t *testing.T) {
 	for _, test := range []struct{ summary, got, want string }{
 		{"host name", s.Hostname, "db.node1"},
 		{"command", s.Command[1], "db"},
-		{"what is not ours stays", s.Command[2], "$HOME ${HOME} $(x) $$ ${stead"},
-		{"a literal reference", s.Args[0], "${stead.name} $${stead.name} ${stead.what}"},
+		{"what is not ours stays", s.Command[2], "$HOME ${HOME:-db} $(x) $$ ${stead"},
+		{"a literal reference", s.Args[0], "${stead.name} $${stead.name} ${stead.what} ${X}"},
 		{"env", string(s.Env["A"]), "db-node1"},
 		{"a mount's source, by its expanded target", s.Mounts["/data/db"].Source, "/srv/node1/db"},
 	} {

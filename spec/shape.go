@@ -25,8 +25,9 @@ type shapeField struct {
 	def      string // as written in a manifest, "" where absent stays absent
 	enum     []string
 	required bool
-	later    bool // known to the language, not served yet
-	oneof    bool // one of several, of which a struct has exactly one
+	later    bool   // known to the language, not served yet
+	oneof    bool   // one of several, of which a struct has exactly one
+	with     string // the one of these that it belongs to; "" if it belongs to all
 }
 
 var (
@@ -35,6 +36,8 @@ var (
 	durationType = reflect.TypeFor[Duration]()
 	textType     = reflect.TypeFor[Text]()
 	laterType    = reflect.TypeFor[Later]()
+	limitType    = reflect.TypeFor[Limit]()
+	ulimitType   = reflect.TypeFor[Ulimit]()
 )
 
 // shapes holds the shape of every struct below Container and Config. It is built at first
@@ -62,6 +65,9 @@ func addShape(all map[reflect.Type]*shape, t reflect.Type) {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		name, options, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		if name == "-" {
+			continue
+		}
 		field := shapeField{
 			name: name, goName: f.Name, index: i, typ: f.Type,
 			effect: Effect(f.Tag.Get("effect")), def: f.Tag.Get("default"),
@@ -69,6 +75,7 @@ func addShape(all map[reflect.Type]*shape, t reflect.Type) {
 			required: options != "omitempty",
 			later:    f.Type == laterType,
 			oneof:    f.Tag.Get("oneof") != "",
+			with:     f.Tag.Get("with"),
 		}
 		if enum := f.Tag.Get("enum"); enum != "" {
 			field.enum = strings.Split(enum, "|")

@@ -16,8 +16,10 @@ const Kind = "Container"
 //
 // The `default` tag is what an absent field means, `enum` lists the only choices.
 // A field whose yaml tag lacks omitempty is required. Of the fields with a
-// `oneof` tag a struct has exactly one. The comments are the manifest reference:
-// after a change run `go generate ./spec`.
+// `oneof` tag a struct has exactly one; a field with a `with` tag belongs to the
+// one that it names. The comments are the manifest reference: after a change run
+// `go generate ./spec`. Fields with the yaml name "-" are read from old records
+// only.
 
 // Container is one manifest: what should run on this host under one name.
 type Container struct {
@@ -53,28 +55,32 @@ type Spec struct {
 	Protect bool `yaml:"protect,omitempty" json:"protect,omitempty" effect:"live"`
 	// The container's root directory: exactly one of `host` and `path`.
 	Rootfs Rootfs `yaml:"rootfs" json:"rootfs" effect:"restart"`
+	Boot   Later  `yaml:"boot,omitempty" json:"-"`
 	// The program to run and its first arguments. Without a slash it is looked up in the container's PATH.
 	Command []string `yaml:"command" json:"command" effect:"restart"`
 	// Further arguments, appended to `command`.
 	Args []string `yaml:"args,omitempty" json:"args,omitempty" effect:"restart"`
-	// Environment variables. A number keeps its text; a bool or null is refused: quote it.
-	Env     map[string]Text `yaml:"env,omitempty" json:"env,omitempty" effect:"restart"`
-	EnvFrom Later           `yaml:"envFrom,omitempty" json:"-"`
+	// Environment variables. A number keeps its text; a bool or null is refused: quote it. A name is anything without `=`.
+	Env        map[string]Text `yaml:"env,omitempty" json:"env,omitempty" effect:"restart"`
+	EnvFiles   Later           `yaml:"envFiles,omitempty" json:"-"`
+	EnvSecrets Later           `yaml:"envSecrets,omitempty" json:"-"`
 	// Working directory inside the root.
 	WorkingDir string `yaml:"workingDir,omitempty" json:"workingDir,omitempty" effect:"restart" default:"/"`
 	// User name or id, optionally `:group`. What is all digits is an id, 0 to 65535; names are looked up in the root's own /etc/passwd and /etc/group.
 	User Text `yaml:"user,omitempty" json:"user,omitempty" effect:"restart" default:"0"`
 	// Supplementary groups, names or ids.
 	Groups []Text `yaml:"groups,omitempty" json:"groups,omitempty" effect:"restart"`
-	// Host name inside the container; the container's name if absent.
+	// Host name inside the container, which may hold dots; the container's name if absent.
 	Hostname string `yaml:"hostname,omitempty" json:"hostname,omitempty" effect:"restart" default:"${stead.name}"`
 	// A reaping first process before the command: it collects orphans, passes signals on and ends as the command does.
 	Init bool `yaml:"init,omitempty" json:"init,omitempty" effect:"restart"`
-	// Resource limits of processes by their setrlimit(2) name in lower case (nofile, nproc, memlock, …); soft and hard limit alike.
-	Ulimits map[string]int64 `yaml:"ulimits,omitempty" json:"ulimits,omitempty" effect:"restart"`
+	// Resource limits of processes by their setrlimit(2) name in lower case (nofile, nproc, memlock, …): a number or `unlimited`, soft and hard limit alike, or `{soft: 1024, hard: 65536}`. An absent one is stead's own default (`nofile` 1024 soft, 524288 hard), never what the daemon happened to have.
+	Ulimits map[string]Ulimit `yaml:"ulimits,omitempty" json:"ulimits,omitempty" effect:"restart"`
 	// Limits of the container as a whole, kept by its cgroup. An absent one is no limit.
 	Resources Resources `yaml:"resources,omitempty" json:"resources,omitempty" effect:"live"`
-	// Mounts by their target inside the root, each exactly one of `source` and `tmpfs`.
+	// Kernel settings of the container's own namespaces, by name: `net.*` with a network of its own, `kernel.shm*`, `kernel.msg*`, `kernel.sem`, `fs.mqueue.*`.
+	Sysctls map[string]Text `yaml:"sysctls,omitempty" json:"sysctls,omitempty" effect:"restart"`
+	// Mounts by their target inside the root, each exactly one of `source` and `tmpfs`. `/dev/shm` may have a tmpfs of another size than 64Mi.
 	Mounts map[string]Mount `yaml:"mounts,omitempty" json:"mounts,omitempty" effect:"restart"`
 	Files  Later            `yaml:"files,omitempty" json:"-"`
 	Reload Later            `yaml:"reload,omitempty" json:"-"`
@@ -82,6 +88,8 @@ type Spec struct {
 	Network Network `yaml:"network" json:"network" effect:"restart"`
 	// What the processes may do.
 	Security Security `yaml:"security,omitempty" json:"security,omitempty" effect:"restart"`
+	// Devices of the host besides the usual ones, by their path inside, below /dev.
+	Devices map[string]Device `yaml:"devices,omitempty" json:"devices,omitempty" effect:"restart"`
 	// What happens when the command ends.
 	Restart Restart `yaml:"restart,omitempty" json:"restart,omitempty" effect:"live"`
 	// How the command is asked to end.
@@ -90,11 +98,13 @@ type Spec struct {
 	DependsOn Later `yaml:"dependsOn,omitempty" json:"-"`
 	Update    Later `yaml:"update,omitempty" json:"-"`
 	Schedule  Later `yaml:"schedule,omitempty" json:"-"`
-	// With restart policy `never` or `on-failure`: whether a container that has run is done for good (`spec`) or until the next boot (`boot`). A change that needs a restart runs it again.
-	RunOnce string `yaml:"runOnce,omitempty" json:"runOnce,omitempty" enum:"spec|boot" default:"spec" effect:"live"`
-	Backup  Later  `yaml:"backup,omitempty" json:"-"`
+	// With restart policy `never` or `on-failure`: a container that has run is done until its manifest changes in a way that needs a restart (`on-change`), or until the next boot (`on-boot`).
+	Rerun  string `yaml:"rerun,omitempty" json:"rerun,omitempty" enum:"on-change|on-boot" default:"on-change" effect:"live"`
+	Backup Later  `yaml:"backup,omitempty" json:"-"`
 	// How much output is kept.
 	Logs Logs `yaml:"logs,omitempty" json:"logs,omitempty" effect:"live"`
+
+	OldRunOnce string `yaml:"-" json:"runOnce,omitempty" jsonschema:"-"` // now Rerun; Default converts it
 }
 
 // Rootfs says which directory is the container's root.
@@ -102,9 +112,10 @@ type Rootfs struct {
 	// The host's own /usr, read-only, in a private writable root that belongs to the container: nothing to download.
 	Host *HostRoot `yaml:"host,omitempty" json:"host,omitempty" oneof:"root"`
 	// A directory of the host, used in place; absolute. Links on the way to it are followed only where only the host's root can have made them.
-	Path     string `yaml:"path,omitempty" json:"path,omitempty" oneof:"root"`
-	Image    Later  `yaml:"image,omitempty" json:"-" oneof:"root"`
-	Template Later  `yaml:"template,omitempty" json:"-" oneof:"root"`
+	Path          string `yaml:"path,omitempty" json:"path,omitempty" oneof:"root"`
+	Image         Later  `yaml:"image,omitempty" json:"-" oneof:"root"`
+	OnImageChange Later  `yaml:"onImageChange,omitempty" json:"-"`
+	Size          Later  `yaml:"size,omitempty" json:"-"`
 	// The root can't be written; mounts can, as they say themselves.
 	ReadOnly bool `yaml:"readOnly,omitempty" json:"readOnly,omitempty"`
 }
@@ -116,6 +127,8 @@ type HostRoot struct{}
 type Resources struct {
 	// Memory, bytes with `Ki`, `Mi`, `Gi`, `Ti`; at least `1Mi`.
 	Memory *Bytes `yaml:"memory,omitempty" json:"memory,omitempty"`
+	// Memory that is taken from the container last when the host runs short: at most `memory`.
+	MemoryLow *Bytes `yaml:"memoryLow,omitempty" json:"memoryLow,omitempty"`
 	// Swap on top of `memory`, which it needs; `0` is no swap.
 	Swap *Bytes `yaml:"swap,omitempty" json:"swap,omitempty"`
 	// CPU time per time: cores (`0.5`, `2`) or thousandths of one (`500m`); at least `10m`.
@@ -136,18 +149,53 @@ type IO struct {
 	Weight *int64 `yaml:"weight,omitempty" json:"weight,omitempty"`
 }
 
+// Ulimit is one resource limit, written as a number, `unlimited` or a map.
+type Ulimit struct {
+	// In effect, and the process's to raise up to the hard limit.
+	Soft Limit `yaml:"soft" json:"soft"`
+	// The most that the process may raise it to.
+	Hard Limit `yaml:"hard" json:"hard"`
+}
+
 // Mount is one mount, by its target. Mounts are nosuid and nodev.
 type Mount struct {
-	// File or directory of the host to show there; absolute, and must be there, with links as in `rootfs.path`. Mounts below it are not carried along.
+	// File or directory of the host to show there; absolute, and must be there, with links as in `rootfs.path`.
 	Source string `yaml:"source,omitempty" json:"source,omitempty" oneof:"mount"`
 	// An empty file system in memory.
 	Tmpfs  *Tmpfs `yaml:"tmpfs,omitempty" json:"tmpfs,omitempty" oneof:"mount"`
 	Volume Later  `yaml:"volume,omitempty" json:"-" oneof:"mount"`
 	Shared Later  `yaml:"shared,omitempty" json:"-"`
-	Owner  Later  `yaml:"owner,omitempty" json:"-"`
-	Mode   Later  `yaml:"mode,omitempty" json:"-"`
+	// Make the source, a directory, when it is not there. The directory that it is to lie in must be there.
+	Create bool `yaml:"create,omitempty" json:"create,omitempty" with:"source"`
+	// The source must be a mount point of the host, which is checked before each start.
+	MountPoint bool `yaml:"mountPoint,omitempty" json:"mountPoint,omitempty" with:"source"`
+	// What is mounted below the source comes along, `readOnly` and with ids mapped like the source itself.
+	Recursive *bool `yaml:"recursive,omitempty" json:"recursive,omitempty" default:"true" with:"source"`
+	// With `slave`, what the host mounts below the source later shows inside, too. It needs `security.userns: host`, since such mounts have no ids mapped, and can't be `readOnly`.
+	Propagation string `yaml:"propagation,omitempty" json:"propagation,omitempty" enum:"private|slave" default:"private" with:"source"`
+	// Map ids, so that a file's owner has the same number inside as on the host. `false` is for file systems that can't (NFS, CIFS): the container then may do there what others than the owner may.
+	IDMap *bool `yaml:"idmap,omitempty" json:"idmap,omitempty" default:"true" with:"source"`
+	// Owner of a tmpfs (root if absent) or of what `create` makes (`user` if absent): a name or id, optionally `:group`.
+	Owner Text `yaml:"owner,omitempty" json:"owner,omitempty"`
+	// Mode of a tmpfs (`"1777"` if absent) or of what `create` makes (`"0755"` if absent), as text.
+	Mode string `yaml:"mode,omitempty" json:"mode,omitempty"`
 	// It can't be written from inside.
 	ReadOnly bool `yaml:"readOnly,omitempty" json:"readOnly,omitempty"`
+}
+
+// Device is a device of the host, by its path inside.
+type Device struct {
+	// Path of the device on the host, with links followed; the path inside if absent. A directory means all devices in it.
+	Source string `yaml:"source,omitempty" json:"source,omitempty"`
+	CDI    Later  `yaml:"cdi,omitempty" json:"-"`
+	// Owner of the device inside: a name or id, optionally `:group`; root if absent.
+	Owner Text `yaml:"owner,omitempty" json:"owner,omitempty"`
+	// Mode of the device inside, as text; if absent every user inside may open it.
+	Mode string `yaml:"mode,omitempty" json:"mode,omitempty"`
+	// What the container as a whole may do with it: read, write or both.
+	Access string `yaml:"access,omitempty" json:"access,omitempty" enum:"r|w|rw" default:"rw"`
+	// Start without it where the host has no such device.
+	Optional bool `yaml:"optional,omitempty" json:"optional,omitempty"`
 }
 
 // Tmpfs is a file system in memory, charged to the container.
@@ -159,8 +207,14 @@ type Tmpfs struct {
 // Network is what the container sees of the network.
 type Network struct {
 	// `none`: a network of its own with nothing but loopback. `host`: the host's.
-	Mode  string `yaml:"mode" json:"mode" enum:"none|host"`
-	Ports Later  `yaml:"ports,omitempty" json:"-"`
+	Mode         string `yaml:"mode" json:"mode" enum:"none|host"`
+	Of           Later  `yaml:"of,omitempty" json:"-"`
+	Networks     Later  `yaml:"networks,omitempty" json:"-"`
+	DefaultRoute Later  `yaml:"defaultRoute,omitempty" json:"-"`
+	ExtraHosts   Later  `yaml:"extraHosts,omitempty" json:"-"`
+	DNS          Later  `yaml:"dns,omitempty" json:"-"`
+	Ports        Later  `yaml:"ports,omitempty" json:"-"`
+	Bandwidth    Later  `yaml:"bandwidth,omitempty" json:"-"`
 }
 
 // Security is what the processes of the container may do.
@@ -171,17 +225,19 @@ type Security struct {
 	Seccomp string `yaml:"seccomp,omitempty" json:"seccomp,omitempty" enum:"default|unconfined" default:"default"`
 	// User namespace: `auto` maps the container's ids to 65,536 of its own on the host; `host` doesn't, so that its root is the host's.
 	Userns string `yaml:"userns,omitempty" json:"userns,omitempty" enum:"auto|host" default:"auto"`
-	// No program inside gains privileges by execve (set-user-ID, file capabilities).
+	// No program inside gains privileges by execve (set-user-ID, file capabilities). `sudo`, `su`, Postfix and some builds of `ping` need it `false`.
 	NoNewPrivileges *bool `yaml:"noNewPrivileges,omitempty" json:"noNewPrivileges,omitempty" default:"true"`
-	// Devices of the host besides the usual ones, by their path: `/dev/fuse`, or `/dev/fuse:r` to only read and `:w` to only write. Every user inside may open them.
-	Devices []string `yaml:"devices,omitempty" json:"devices,omitempty"`
+	// Processes that it sees: `private` its own alone, `host` all of the host, for agents that watch it; that needs `userns: host`.
+	Pid string `yaml:"pid,omitempty" json:"pid,omitempty" enum:"private|host" default:"private"`
+
+	OldDevices []string `yaml:"-" json:"devices,omitempty" jsonschema:"-"` // now Spec.Devices; Default converts them
 }
 
-// Capabilities are names as in capabilities(7), without CAP_, or `ALL`.
+// Capabilities are names as in capabilities(7), with or without CAP_, or `ALL`.
 type Capabilities struct {
-	// Kept besides the default ones. For another user than root they are ambient, so that the command has them.
+	// Kept besides the default ones, by name, with or without `CAP_`, or `ALL`. For another user than root they are ambient, so that the command has them.
 	Add []string `yaml:"add,omitempty" json:"add,omitempty"`
-	// Taken away from the default ones.
+	// Taken away from the default ones; `ALL` leaves those in `add` alone.
 	Drop []string `yaml:"drop,omitempty" json:"drop,omitempty"`
 }
 
@@ -191,8 +247,8 @@ type Restart struct {
 	Policy string `yaml:"policy,omitempty" json:"policy,omitempty" enum:"always|on-failure|never" default:"always"`
 	// How long is waited before the next start. Doubles with each failure; a run of at least `max` resets it.
 	Backoff Backoff `yaml:"backoff,omitempty" json:"backoff,omitempty"`
-	// Restarts in a row before it is given up as failed; 0 is no limit.
-	MaxRetries int64 `yaml:"maxRetries,omitempty" json:"maxRetries,omitempty" default:"0"`
+	// Restarts in a row before it is given up as failed, 1 or more; absent is no limit.
+	MaxRetries *int64 `yaml:"maxRetries,omitempty" json:"maxRetries,omitempty"`
 }
 
 // Backoff is a delay that grows.
@@ -209,6 +265,7 @@ type Stop struct {
 	Signal string `yaml:"signal,omitempty" json:"signal,omitempty" default:"TERM"`
 	// How long it has to end before everything in the container is killed; more than 0.
 	Timeout Duration `yaml:"timeout,omitempty" json:"timeout,omitempty" default:"10s"`
+	Before  Later    `yaml:"before,omitempty" json:"-"`
 }
 
 // Logs is how much output is kept on disk.

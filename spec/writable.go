@@ -10,7 +10,7 @@ type WritablePath struct {
 // writablePaths returns those of a manifest without errors.
 func (d *decoder) writablePaths(s *Spec) (paths []WritablePath) {
 	add := func(path, field string) {
-		n := d.nearest(field)
+		n := d.nodeOf(field)
 		paths = append(paths, WritablePath{path, Error{File: d.fileOf(n), Line: n.Line, Column: n.Column, Path: field}})
 	}
 	if s.Rootfs.Path != "" && !s.Rootfs.ReadOnly {

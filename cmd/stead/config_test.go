@@ -70,7 +70,7 @@ func TestBrokenConfiguration(t *testing.T) {
 	if err := os.Chmod(open, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	lines := "stead: " + broken + ":3:1: retension: unknown field; did you mean retention?\nstead: " + broken + ":4:1: logs: not supported yet\n"
+	lines := "stead: " + broken + ":3:1: retension: unknown field; did you mean retention?\nstead: " + broken + ":4:1: logs: not supported yet; until then: logs in a drop-in for all: container.d/logs.yaml\n"
 	for _, test := range []struct {
 		summary string
 		args    []string

@@ -44,8 +44,8 @@ func AfterExit(st *status.Status, r spec.Restart, now time.Time) Verdict {
 	if v, over := final(st.Exit, r.Policy, why); over {
 		return v
 	}
-	if r.MaxRetries > 0 && int64(st.Failures) > r.MaxRetries {
-		return Verdict{Next: GiveUp, Cause: fmt.Sprintf("%s, given up after %s", why, retries(r.MaxRetries))}
+	if r.MaxRetries != nil && int64(st.Failures) > *r.MaxRetries {
+		return Verdict{Next: GiveUp, Cause: fmt.Sprintf("%s, given up after %s", why, retries(*r.MaxRetries))}
 	}
 	if st.State == status.Created && !StartFailed(st.Exit) {
 		return Verdict{Next: StartNow, Cause: "host rebooted"}

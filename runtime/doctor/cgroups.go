@@ -34,7 +34,7 @@ func (h *host) cgroups() []Check {
 	all = append(all, Check{"controllers", level, found, advice})
 	devices := Check{"devices", OK, "can be limited", ""}
 	if !c.LimitsDevices() {
-		devices = Check{"devices", Warning, "can't be limited: v1's devices controller is not mounted", "userns: host and security.devices are refused; mount it"}
+		devices = Check{"devices", Warning, "can't be limited: v1's devices controller is not mounted", "userns: host and devices are refused; mount it"}
 	}
 	return append(all, devices, h.kill(c.Mode), h.swap(), h.weight())
 }

@@ -92,7 +92,9 @@ func mountsDiffer(m *spec.Container, pid int, first mountTable) (lost status.Dif
 		return nil, first // its end is told elsewhere
 	}
 	if first != (mountTable{}) {
-		return compareMounts(parseMounts(first), parseMounts(now)), first
+		before, after := parseMounts(first), parseMounts(now)
+		leaveToHost(m, pid, before, after)
+		return compareMounts(before, after), first
 	}
 	table := parseMounts(now)
 	for target, w := range m.Spec.Mounts { // what else a host root shows depends on what the host had then
@@ -112,6 +114,40 @@ func mountsDiffer(m *spec.Container, pid int, first mountTable) (lost status.Dif
 		return lost, mountTable{}
 	}
 	return nil, now
+}
+
+// leaveToHost takes out of two tables what the host may mount and unmount. What came
+// along below a source goes when the host deletes the directory that it was on, and is
+// only looked at for whether it can be written. Below propagation: slave the container
+// has what the host has.
+func leaveToHost(m *spec.Container, pid int, before, after map[string]mounted) {
+	nearest := map[string]spec.Mount{}
+	for target, w := range m.Spec.Mounts {
+		nearest[filepath.Clean(target)] = w
+		if resolved := resolvedTarget(pid, target); resolved != "" { // it may lie behind links of the root
+			nearest[resolved] = w
+		}
+	}
+	for target, b := range before {
+		w, named := nearest[target]
+		for up := target; !named && up != "/"; {
+			up = filepath.Dir(up)
+			if _, here := nearest[up]; here {
+				w = nearest[up]
+				break
+			}
+		}
+		n, there := after[target]
+		switch {
+		case w.Propagation == "slave" && (!named || there):
+			delete(before, target)
+		case !named && w.Source != "" && there:
+			b.times = n.times
+			before[target] = b
+		case !named && w.Source != "":
+			delete(before, target)
+		}
+	}
 }
 
 // resolvedTarget is where a path leads inside a process's root; "" if nowhere.

@@ -35,7 +35,7 @@ func Repair(r Run, host *cgroup.Host, runDir string, drift, strayed status.Diffe
 		return nil
 	}
 	if !group.Exists() {
-		devices, err := specconv.Devices(r.Facts.Manifest)
+		devices, err := specconv.Devices(r.Facts.Manifest, r.Root)
 		if err != nil {
 			return err
 		}
@@ -44,6 +44,9 @@ func Repair(r Run, host *cgroup.Host, runDir string, drift, strayed status.Diffe
 		if _, err := group.Create(want); err != nil {
 			return err
 		}
+	}
+	if r.Facts.Manifest.Spec.Security.Pid == "host" { // all of the host are in the same
+		return group.Add([]int{r.Record.Pid})
 	}
 	return group.Add(samePidNamespace(r.Record.Pid))
 }

@@ -21,8 +21,9 @@ func Root(m *spec.Container, dir string) string {
 // directories of the host that the container will be able to write.
 func Build(m *spec.Container, root string, look LookAtPaths) (c *launch.Config, writable []string, err error) {
 	c = &launch.Config{
-		Root: launch.Root{Path: root, ReadOnly: m.Spec.Rootfs.ReadOnly}, Mounts: Mounts(m),
-		HostNetwork: m.Spec.Network.Mode == "host", Hostname: m.Spec.Hostname,
+		Root:        launch.Root{Path: root, ReadOnly: m.Spec.Rootfs.ReadOnly},
+		HostNetwork: m.Spec.Network.Mode == "host", HostPids: m.Spec.Security.Pid == "host", Hostname: m.Spec.Hostname,
+		ShmSize: shmSize(m), Sysctls: sysctls(m),
 	}
 	if m.Spec.Rootfs.Host != nil {
 		c.Root.Usr = "/usr"
@@ -30,13 +31,16 @@ func Build(m *spec.Container, root string, look LookAtPaths) (c *launch.Config, 
 			return nil, nil, err
 		}
 	}
+	if c.Mounts, err = Mounts(m, root); err != nil {
+		return nil, nil, err
+	}
 	if writable, err = look(&c.Root, c.Mounts); err != nil {
 		return nil, nil, err
 	}
 	if c.Process, err = Process(m, c.Root.Path); err != nil {
 		return nil, nil, err
 	}
-	if c.Devices, err = Devices(m); err != nil {
+	if c.Devices, err = Devices(m, c.Root.Path); err != nil {
 		return nil, nil, err
 	}
 	return c, writable, nil

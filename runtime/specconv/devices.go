@@ -1,46 +1,116 @@
 package specconv
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"stead/runtime/cgroup"
 	"stead/runtime/launch"
+	"stead/runtime/rootfs"
 	"stead/spec"
 
 	"golang.org/x/sys/unix"
 )
 
-// atDevice: what security.devices names is no device of the host. Besides
-// launch's own.
+// AtDevice says that what spec.devices names is no device of the host. Besides launch's own.
 const AtDevice launch.Where = "device"
 
-// Devices looks up what security.devices names. The nodes are the container's
-// own, and of its root: every user inside may open them, whomever the host's
-// belong to; the cgroup says how.
-func Devices(m *spec.Container) ([]launch.Device, error) {
+// maxDevices bounds what one directory of devices may bring.
+const maxDevices = 256
+
+// Devices looks up what spec.devices names; root is where owners are looked up. The
+// nodes are the container's own, whomever the host's belong to; the cgroup says how
+// they may be opened.
+func Devices(m *spec.Container, root string) ([]launch.Device, error) {
 	var all []launch.Device
-	for _, text := range m.Spec.Security.Devices {
-		d := spec.ParseDevice(text)
-		var st unix.Stat_t
-		if err := unix.Stat(d.Path, &st); err != nil {
-			return nil, &Error{AtDevice, fmt.Sprintf("security.devices %s: %v", d.Path, err)}
+	for name, d := range m.Spec.Devices {
+		found, err := findDevices(name, d, root)
+		if errors.Is(err, fs.ErrNotExist) && d.Optional {
+			continue
 		}
-		kind := st.Mode & unix.S_IFMT
-		if kind != unix.S_IFCHR && kind != unix.S_IFBLK {
-			return nil, &Error{AtDevice, fmt.Sprintf("security.devices %s: found %s, want a character or block device", d.Path, kindOf(kind))}
+		if err != nil {
+			return nil, &Error{AtDevice, fmt.Sprintf("devices[%s]: %v", name, err)}
 		}
-		mode := map[string]uint32{"r": 0o444, "w": 0o222, "rw": 0o666}[d.Access]
-		all = append(all, launch.Device{Name: strings.TrimPrefix(d.Path, "/dev/"), Mode: kind | mode, Dev: st.Rdev})
+		all = append(all, found...)
 	}
+	slices.SortFunc(all, func(a, b launch.Device) int { return strings.Compare(a.Name, b.Name) })
 	return all, nil
 }
 
+// findDevices returns the device that one entry names, or those in a directory.
+func findDevices(name string, d spec.Device, root string) ([]launch.Device, error) {
+	mode := modeOf(d.Mode, map[string]uint32{"r": 0o444, "w": 0o222, "rw": 0o666}[d.Access])
+	var owner rootfs.Identity
+	if d.Owner != "" {
+		var err error
+		if owner, err = rootfs.LookUp(root, string(d.Owner), nil); err != nil {
+			return nil, fmt.Errorf("owner %s: %w", d.Owner, err)
+		}
+	}
+	source := d.Source
+	if source == "" {
+		source = name
+	}
+	var all []launch.Device
+	add := func(inside string, st *unix.Stat_t) {
+		all = append(all, launch.Device{
+			Name: strings.TrimPrefix(inside, "/dev/"), Mode: st.Mode&unix.S_IFMT | mode, Dev: st.Rdev, UID: owner.UID, GID: owner.GID, Access: d.Access,
+		})
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(source, &st); err != nil {
+		return nil, reasonIn(source, name, err)
+	}
+	switch kind := st.Mode & unix.S_IFMT; {
+	case isDevice(&st):
+		add(name, &st)
+		return all, nil
+	case kind != unix.S_IFDIR:
+		return nil, fmt.Errorf("found %s, want a character or block device, or a directory of them", kindOf(kind))
+	}
+	source, err := filepath.EvalSymlinks(source)
+	if err != nil {
+		return nil, err
+	}
+	err = filepath.WalkDir(source, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		if err := unix.Lstat(path, &st); err != nil || !isDevice(&st) { // links have a device beside them
+			return nil
+		}
+		add(name+strings.TrimPrefix(path, source), &st)
+		if len(all) > maxDevices {
+			return fmt.Errorf("more than %d devices", maxDevices)
+		}
+		return nil
+	})
+	if err == nil && len(all) == 0 && !d.Optional {
+		err = errors.New("no device is in that directory")
+	}
+	return all, err
+}
+
+// reasonIn names a source that is not the device's own path.
+func reasonIn(source, name string, err error) error {
+	if source == name {
+		return err
+	}
+	return &os.PathError{Op: "open", Path: source, Err: err}
+}
+
+func isDevice(st *unix.Stat_t) bool {
+	kind := st.Mode & unix.S_IFMT
+	return kind == unix.S_IFCHR || kind == unix.S_IFBLK
+}
+
 func kindOf(mode uint32) string {
-	switch mode {
-	case unix.S_IFDIR:
-		return "a directory"
-	case unix.S_IFREG:
+	if mode == unix.S_IFREG {
 		return "a file"
 	}
 	return "something else"
@@ -54,13 +124,12 @@ func AllowedDevices(m *spec.Container, devices []launch.Device, host *cgroup.Hos
 		return nil
 	}
 	list := cgroup.DefaultDevices()
-	for i, d := range devices {
+	for _, d := range devices {
 		kind := byte('c')
 		if d.Mode&unix.S_IFMT == unix.S_IFBLK {
 			kind = 'b'
 		}
-		access := spec.ParseDevice(m.Spec.Security.Devices[i]).Access
-		list = append(list, cgroup.Device{Type: kind, Major: int64(unix.Major(d.Dev)), Minor: int64(unix.Minor(d.Dev)), Access: access})
+		list = append(list, cgroup.Device{Type: kind, Major: int64(unix.Major(d.Dev)), Minor: int64(unix.Minor(d.Dev)), Access: d.Access})
 	}
 	return list
 }

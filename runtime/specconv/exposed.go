@@ -24,7 +24,7 @@ func Exposed(c *spec.Container) (warnings []string) {
 		dirs = append(dirs, p)
 	}
 	for _, m := range c.Spec.Mounts {
-		if m.Source != "" && !m.ReadOnly {
+		if m.Source != "" && !m.ReadOnly && (m.IDMap == nil || *m.IDMap) { // else its files belong to ids of the container's own
 			dirs = append(dirs, m.Source)
 		}
 	}

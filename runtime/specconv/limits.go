@@ -11,6 +11,9 @@ func Limits(m *spec.Container) cgroup.Limits {
 	if w.Memory != nil {
 		l.Memory = int64(*w.Memory)
 	}
+	if w.MemoryLow != nil {
+		l.MemoryLow = int64(*w.MemoryLow)
+	}
 	if w.Swap != nil {
 		l.Swap = int64(*w.Swap)
 	}
@@ -44,6 +47,8 @@ func Forget(l *cgroup.Limits, path string) {
 	switch path {
 	case "spec.resources.memory":
 		l.Memory, l.Swap = unknown, unknown
+	case "spec.resources.memoryLow":
+		l.MemoryLow = unknown
 	case "spec.resources.swap":
 		l.Swap = unknown
 	case "spec.resources.cpu":

@@ -1,7 +1,11 @@
 package specconv
 
 import (
+	"fmt"
+	"maps"
+	"slices"
 	"sort"
+	"strconv"
 
 	"stead/runtime/launch"
 	"stead/runtime/rootfs"
@@ -11,17 +15,42 @@ import (
 // hostRun is the size of a host root's /run.
 const hostRun = 64 << 20
 
+// devShm is mounted by the child itself; a manifest says its size.
+const devShm = "/dev/shm"
+
 // Mounts are the manifest's mounts and, for a host root, what it shows of the
-// host's /etc and an empty /run; parents before children.
-func Mounts(m *spec.Container) []launch.Mount {
+// host's /etc and an empty /run; parents before children. Owners are looked up in root.
+func Mounts(m *spec.Container, root string) ([]launch.Mount, error) {
 	var all []launch.Mount
 	for target, w := range m.Spec.Mounts {
-		l := launch.Mount{Target: target, Source: w.Source, ReadOnly: w.ReadOnly}
+		if target == devShm {
+			continue
+		}
+		l := launch.Mount{
+			Target: target, Source: w.Source, ReadOnly: w.ReadOnly, MountPoint: w.MountPoint,
+			Recursive: w.Source != "" && (w.Recursive == nil || *w.Recursive), Slave: w.Propagation == "slave",
+			NoIDMap: w.IDMap != nil && !*w.IDMap,
+		}
 		if w.Tmpfs != nil {
-			l.Mode = 0o1777
+			l.Mode = modeOf(w.Mode, 0o1777)
 			if w.Tmpfs.Size != nil {
 				l.Size = int64(*w.Tmpfs.Size)
 			}
+		}
+		owner := w.Owner
+		if w.Create && owner == "" {
+			owner = m.Spec.User
+		}
+		if owner != "" {
+			id, err := rootfs.LookUp(root, string(owner), nil)
+			if err != nil {
+				return nil, &Error{AtUser, fmt.Sprintf("mounts[%s].owner: %v", target, err)}
+			}
+			l.UID, l.GID = id.UID, id.GID
+		}
+		if w.Create {
+			l.Create = &launch.Directory{UID: l.UID, GID: l.GID, Mode: modeOf(w.Mode, 0o755)}
+			l.UID, l.GID = 0, 0 // those are of a tmpfs
 		}
 		all = append(all, l)
 	}
@@ -37,5 +66,29 @@ func Mounts(m *spec.Container) []launch.Mount {
 		}
 	}
 	sort.Slice(all, func(i, j int) bool { return all[i].Target < all[j].Target })
+	return all, nil
+}
+
+// modeOf reads a valid mode of a manifest.
+func modeOf(text string, absent uint32) uint32 {
+	if n, err := strconv.ParseUint(text, 8, 32); err == nil {
+		return uint32(n)
+	}
+	return absent
+}
+
+// shmSize is the size of /dev/shm in bytes, 0 where the manifest says none.
+func shmSize(m *spec.Container) int64 {
+	if w := m.Spec.Mounts[devShm]; w.Tmpfs != nil && w.Tmpfs.Size != nil {
+		return int64(*w.Tmpfs.Size)
+	}
+	return 0
+}
+
+// sysctls are the manifest's, by their names.
+func sysctls(m *spec.Container) (all []launch.Sysctl) {
+	for _, name := range slices.Sorted(maps.Keys(m.Spec.Sysctls)) {
+		all = append(all, launch.Sysctl{Name: name, Value: string(m.Spec.Sysctls[name])})
+	}
 	return all
 }

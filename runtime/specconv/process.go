@@ -141,11 +141,11 @@ var limitNames = map[string]int{
 	"rttime": unix.RLIMIT_RTTIME, "sigpending": unix.RLIMIT_SIGPENDING, "stack": unix.RLIMIT_STACK,
 }
 
-func rlimits(limits map[string]int64) []launch.Rlimit {
+func rlimits(limits map[string]spec.Ulimit) []launch.Rlimit {
 	var all []launch.Rlimit
-	for name, v := range limits {
+	for name, u := range limits {
 		if r, ok := limitNames[name]; ok {
-			all = append(all, launch.Rlimit{Name: name, Resource: r, Soft: uint64(v), Hard: uint64(v)})
+			all = append(all, launch.Rlimit{Name: name, Resource: r, Soft: uint64(u.Soft), Hard: uint64(u.Hard)}) // Unlimited is RLIM_INFINITY
 		}
 	}
 	slices.SortFunc(all, func(a, b launch.Rlimit) int { return strings.Compare(a.Name, b.Name) })

@@ -97,7 +97,7 @@ const (
 	ReasonCommandNotFound    = "CommandNotFound"    // the command is not in the root, or can't be executed
 	ReasonRootfsMissing      = "RootfsMissing"      // the path root is not a directory
 	ReasonUserNotFound       = "UserNotFound"       // user or group is not in the root's passwd or group
-	ReasonDeviceNotFound     = "DeviceNotFound"     // a path of security.devices is no device of the host
+	ReasonDeviceNotFound     = "DeviceNotFound"     // a source of devices is no device of the host
 	ReasonMountSourceMissing = "MountSourceMissing" // a bind's source is not there
 	ReasonMountTarget        = "MountTargetInvalid" // a target leaves the root, or is no file or directory as its source
 	ReasonIdmapUnsupported   = "IdmapUnsupported"   // the file system can't map ids; the message says what to do

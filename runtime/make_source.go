@@ -1,0 +1,54 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+
+	"stead/runtime/hostpath"
+	"stead/runtime/launch"
+	"stead/runtime/specconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// makeSource makes a directory as a whole, with its owner and mode, or not at all.
+// Whatever is there already stays as it is. On disk an id is the number that it is
+// inside.
+func makeSource(source string, how launch.Directory, shared func(string) bool) error {
+	fail := func(err error) error {
+		return &specconv.Error{Where: launch.AtSource, Message: fmt.Sprintf("make mount source %s: %v", source, specconv.Reason(err))}
+	}
+	dir, _, err := hostpath.Open(path.Dir(source), shared)
+	if err != nil {
+		return fail(err)
+	}
+	defer unix.Close(dir)
+	var st unix.Stat_t
+	name := path.Base(source)
+	if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err == nil {
+		return nil
+	}
+	unfinished := "." + name + ".stead~"
+	_ = unix.Unlinkat(dir, unfinished, unix.AT_REMOVEDIR) // of a start that was cut off
+	if err := unix.Mkdirat(dir, unfinished, 0o700); err != nil {
+		return fail(err)
+	}
+	fd, err := unix.Openat(dir, unfinished, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err == nil {
+		err = errors.Join(unix.Fchown(fd, int(how.UID), int(how.GID)), unix.Fchmod(fd, how.Mode))
+		unix.Close(fd)
+	}
+	if err == nil {
+		err = unix.Renameat2(dir, unfinished, dir, name, unix.RENAME_NOREPLACE)
+	}
+	if err != nil {
+		_ = unix.Unlinkat(dir, unfinished, unix.AT_REMOVEDIR)
+		if errors.Is(err, os.ErrExist) {
+			return nil // somebody was quicker
+		}
+		return fail(err)
+	}
+	return nil
+}
