@@ -117,7 +117,7 @@ func TestDropInForNobody(t *testing.T) {
 	if n := strings.Count(s.log.String(), "this drop-in changes nothing"); n != 1 {
 		t.Errorf("logged %d times:\n%s", n, &s.log)
 	}
-	s.put("m/other.yaml", "a: [") // may be its manifest
+	s.put("m/other.yaml", "apiVersion: stead/v1\na: [") // may be its manifest
 	s.settle()
 	if r, err = s.e.Status(t.Context()); err != nil || r.Notes != nil {
 		t.Errorf("notes %q, %v", r.Notes, err)

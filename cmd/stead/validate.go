@@ -84,7 +84,13 @@ func (a *app) validate(c *checked, args []string) error {
 			c.fail(spec.ParseFragment(arg, data).Errors)
 			continue
 		}
-		c.documents(fileName(arg), c.parser.Parse(fileName(arg), data))
+		docs := c.parser.Parse(fileName(arg), data)
+		c.documents(fileName(arg), docs)
+		for _, d := range docs {
+			for _, warning := range d.Warnings {
+				c.notes = append(c.notes, warning.Error())
+			}
+		}
 	}
 	if len(dirs) > 0 {
 		c.directories(&source.Source{Dirs: dirs, Parser: c.parser, Orders: a.orders(), Writable: a.writable()}, false)
@@ -153,9 +159,11 @@ func (c *checked) directories(s *source.Source, optional bool) {
 		if f.Fragment != nil {
 			c.fail(f.Fragment.Errors)
 		}
-		c.documents(f.Path, f.Documents)
+		if !f.Foreign {
+			c.documents(f.Path, f.Documents)
+		}
 	}
-	c.notes = append(c.notes, desired.Declare(r).Notes...)
+	c.notes = append(c.notes, desired.Declare(r).Notes()...)
 }
 
 // fail notes errors, each once: a drop-in may break many manifests.

@@ -19,6 +19,13 @@ func TestValidate(t *testing.T) {
 	writeFile(t, "half.yaml", good[:len(good)/2])
 	writeFile(t, "bad.yaml", strings.NewReplacer("command", "comand", "mode: none", "mode: brigde").Replace(good))
 	writeFile(t, "two.yaml", good+"---\n"+good)
+	if err := os.Mkdir("app", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, "app/web.yaml", good)
+	writeFile(t, "app/docker-compose.yml", "services: {web: {image: nginx}}\n")
+	writeFile(t, "old.yaml", good+"  security: {devices: [/dev/fuse]}\n  envFrom: {A: b}\n  args: [\"$$X\"]\n")
+	writeFile(t, "warned.yaml", good+"  args: [\"$$X\"]\n")
 	for _, test := range []struct {
 		summary, stdin string
 		args           []string
@@ -44,6 +51,15 @@ stead: 1 error in 1 file
 		{"one name in two files", "", []string{"source", "m"}, 4, "", `DIR/m/web.yaml:3:18: metadata.name: "web" is taken by source:1: one name, one manifest; rename or delete one
 stead: 1 error in 2 files
 `},
+		{"a directory with a file that is no manifest", "", []string{"app"}, 0, "2 files, 1 container: no errors\n",
+			"note: DIR/app/docker-compose.yml: not followed: no document in it has apiVersion: stead/v1 (this looks like a Compose file; want a manifest: apiVersion: stead/v1, kind: Container, metadata, spec, one document for each service); a folder named *.files may hold what is no manifest\n"},
+		{"that file by itself", "", []string{"app/docker-compose.yml"}, 4, "", "app/docker-compose.yml:1:1: this looks like a Compose file; want a manifest: apiVersion: stead/v1, kind: Container, metadata, spec, one document for each service\nstead: 1 error in 1 file\n"},
+		{"spellings of before", "", []string{"old.yaml"}, 4, "", `old.yaml:9:14: spec.security.devices: unknown field; devices is a field of spec now, a map by path: devices: {/dev/fuse: {}}, or with access: r for what was /dev/fuse:r
+old.yaml:10:3: spec.envFrom: unknown field; it is called envSecrets now, which is not supported yet; until then: mount the directory that they lie in: mounts: {/run/secrets: {source: /etc/stead/secrets/NAME, readOnly: true}}
+stead: 2 errors in 1 file
+`},
+		{"what is sound and hardly meant", "", []string{"warned.yaml"}, 0, "1 file, 1 container: no errors\n",
+			"note: warned.yaml:9:10: spec.args[0]: found $$X, which stays as it is, and is a shell's process id followed by \"X\"; a plain $ needs no second one here\n"},
 		{"a directory that isn't there", "", []string{"nonsuch"}, 1, "", "stead: open nonsuch: no such file or directory\n"},
 	} {
 		t.Run(test.summary, func(t *testing.T) {

@@ -21,7 +21,8 @@ import (
 // once for a reading and never changed.
 type Declared struct {
 	Reading *source.Reading
-	Notes   []string // what is no fault, and hardly meant
+
+	notes []string // what is no fault, and hardly meant
 
 	wants     map[string]*plan.Want     // names that one valid document claims
 	claims    map[string]claim          // that document
@@ -31,8 +32,9 @@ type Declared struct {
 	broken    []*source.File            // files that can't be read as a whole
 	waiting   []*source.File            // files that somebody is still writing
 	files     map[string]*source.File   // by path
-	writers   map[string]*source.File   // drop-ins that somebody is still writing, by container; "" for all
-	dropIns   map[string][]*source.File // drop-ins by container; "" for all
+	writers   map[string]*source.File   // drop-ins that somebody is still writing, by target
+	dropIns   map[string][]*source.File // drop-ins by target
+	foreign   []*source.File            // files that never held a manifest
 	named     map[string]*spec.Error    // the first error of an invalid document, by its name
 }
 
@@ -57,7 +59,7 @@ func Declare(r *source.Reading) *Declared {
 		Reading: r,
 		wants:   make(map[string]*plan.Want, len(r.Files)), claims: make(map[string]claim, len(r.Files)), contested: map[string][]claim{},
 		elsewhere: map[string]status.Origin{}, files: make(map[string]*source.File, len(r.Files)),
-		writers: writers(r.Fragments), dropIns: dropInsByName(r.Fragments), named: map[string]*spec.Error{},
+		writers: writers(r.Fragments), dropIns: dropInsByTarget(r.Fragments), named: map[string]*spec.Error{},
 	}
 	for _, f := range r.Files {
 		d.files[f.Path] = f
@@ -67,11 +69,16 @@ func Declare(r *source.Reading) *Declared {
 		if !f.Waiting.IsZero() {
 			d.waiting = append(d.waiting, f)
 		}
+		if f.Foreign {
+			d.foreign = append(d.foreign, f)
+			continue
+		}
 		for i := range f.Documents {
 			d.declare(claim{f, &f.Documents[i]})
 		}
 	}
 	d.noteDropIns()
+	d.noteWarnings()
 	return d
 }
 
@@ -119,8 +126,8 @@ func (d *Declared) want(c claim) *plan.Want {
 	if len(d.Reading.Fragments) == 0 {
 		return w
 	}
-	w.From.DropIns = d.dropInsOf(c.doc.Name)
-	if f := d.writer(c.doc.Name); w.Waiting.IsZero() && f != nil {
+	w.From.DropIns = d.dropInsOf(c.doc.Name, c.file.Rel)
+	if f := d.writer(c.doc.Name, c.file.Rel); w.Waiting.IsZero() && f != nil {
 		w.Waiting, w.Writer = f.Waiting, f.Path
 	}
 	return w

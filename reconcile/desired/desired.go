@@ -18,6 +18,8 @@ type combiner struct {
 	out     plan.Desired
 	lost    map[claim]error // claims of names that are another's, and why
 	settled map[string]bool // contested names of which it is decided whose they are
+
+	formerly []claim // in files that hold no manifest now, and from which a container came
 }
 
 // Combine holds what is declared against what runs. The runtime's records hold the applied

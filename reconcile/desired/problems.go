@@ -3,6 +3,7 @@ package desired
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"slices"
 
 	"stead/reconcile/plan"
@@ -12,7 +13,14 @@ import (
 
 // problems lists what keeps manifests from being followed.
 func (c *combiner) problems(observed []*status.Status) {
-	c.out.Notes = c.Notes
+	for _, f := range c.foreign { // no: a container came from it, under an earlier daemon
+		for i := range f.Documents {
+			if slices.ContainsFunc(observed, func(st *status.Status) bool { return st.From.File == f.Path }) {
+				c.formerly = append(c.formerly, claim{f, &f.Documents[i]})
+			}
+		}
+	}
+	c.out.Notes = c.notesBeside(c.formerly)
 	c.invalidManifests(observed)
 	c.out.Broken = c.fileErrors()
 	for _, f := range c.waiting {
@@ -25,10 +33,40 @@ func (c *combiner) problems(observed []*status.Status) {
 	}
 }
 
+// noteWarnings notes what of sound manifests hardly means what it says.
+func (d *Declared) noteWarnings() {
+	for _, f := range d.Reading.Files {
+		for i := range f.Documents {
+			for _, warning := range f.Documents[i].Warnings {
+				d.notes = append(d.notes, warning.Error())
+			}
+		}
+	}
+}
+
+// Notes says what is no fault of the manifests, and hardly meant.
+func (d *Declared) Notes() []string { return d.notesBeside(nil) }
+
+// notesBeside leaves out the files of claims that are errors.
+func (d *Declared) notesBeside(errors []claim) []string {
+	notes := slices.Clone(d.notes)
+	for _, f := range d.foreign {
+		if slices.ContainsFunc(errors, func(c claim) bool { return c.file == f }) {
+			continue
+		}
+		why := ""
+		if errs := f.Documents[0].Errors; len(errs) == 1 {
+			why = " (" + errs[0].Message + ")"
+		}
+		notes = append(notes, fmt.Sprintf("%s: not followed: no document in it has apiVersion: stead/v1%s; a folder named *.files may hold what is no manifest", f.Path, why))
+	}
+	return notes
+}
+
 // invalidManifests lists what gave no container. An error of a container that is there stands
 // with that container.
 func (c *combiner) invalidManifests(observed []*status.Status) {
-	if len(c.invalid)+len(c.broken)+len(c.lost) == 0 {
+	if len(c.invalid)+len(c.formerly)+len(c.broken)+len(c.lost) == 0 {
 		return
 	}
 	exists := make(map[string]bool, len(observed))
@@ -45,7 +83,7 @@ func (c *combiner) invalidManifests(observed []*status.Status) {
 			add(f.Path, status.Origin{File: f.Path}, f.Err)
 		}
 	}
-	for _, i := range c.invalid {
+	for _, i := range slices.Concat(c.invalid, c.formerly) {
 		name := i.doc.Name
 		if w := c.out.Kept[name]; name != "" && w != nil || name == "" && origins[i.file.Path] && c.keeps(i.file.Path) {
 			continue
@@ -101,7 +139,7 @@ func (c *combiner) fileErrors() []plan.FileErrors {
 	for _, f := range c.broken {
 		add(f.Err)
 	}
-	for _, i := range c.invalid {
+	for _, i := range slices.Concat(c.invalid, c.formerly) {
 		for _, e := range i.doc.Errors {
 			add(e)
 		}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"path"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -13,9 +14,10 @@ import (
 // overlay is what the drop-in folders hold. It is never changed: as long as
 // nothing of them is new, Read goes on with the same one.
 type overlay struct {
-	files []*File          // that count
-	all   layer            // for every container
-	by    map[string]layer // for one: those for all, then its own
+	files   []*File          // that count
+	all     layer            // for every container
+	folders map[string]layer // for those whose manifests lie in a folder or below it
+	by      map[string]layer // for one by its name
 }
 
 // layer is what is merged over one manifest.
@@ -24,15 +26,40 @@ type layer struct {
 	unread    *File // one that belongs to it and was never read; nil if there is none
 }
 
-// of is what is merged over the manifest of a container. A nil overlay has nothing.
-func (o *overlay) of(name string) layer {
+// of returns what is merged over the manifest of a container in a file: what is for
+// all, for its folder from the outermost on, and for itself. A nil overlay has nothing.
+func (o *overlay) of(name, file string) layer {
 	if o == nil {
 		return layer{}
 	}
-	if l, own := o.by[name]; own {
-		return l
+	l := o.all
+	if len(o.folders) > 0 {
+		for _, folder := range Folders(file) {
+			l = l.with(o.folders[folder])
+		}
 	}
-	return o.all
+	return l.with(o.by[name])
+}
+
+// Folders are those below the manifest directory that a file lies in, the outermost first.
+func Folders(file string) (all []string) {
+	for i, c := range file {
+		if c == '/' {
+			all = append(all, file[:i])
+		}
+	}
+	return all
+}
+
+// with returns l and then more; neither is changed.
+func (l layer) with(more layer) layer {
+	if len(more.fragments) > 0 {
+		l.fragments = append(l.fragments[:len(l.fragments):len(l.fragments)], more.fragments...)
+	}
+	if more.unread != nil {
+		l.unread = more.unread
+	}
+	return l
 }
 
 func (l layer) same(other layer) bool {
@@ -62,7 +89,7 @@ func (s *scan) dropIns(f *folder) {
 	for _, e := range f.entries {
 		if of, ok := DropInFor(e.name); ok {
 			s.dropIn, s.of = true, of
-			s.dropInFolder(f, e)
+			s.dropInFolder(f, s.fd, e, e.name, s.real)
 		}
 	}
 	s.dropIn, s.of = false, ""
@@ -70,17 +97,17 @@ func (s *scan) dropIns(f *folder) {
 
 // dropInFolder reads one. What is wrong with it as a whole is a broken fragment:
 // it says nothing about the manifests, but theirs can't be completed.
-func (s *scan) dropInFolder(in *folder, e *entry) {
+func (s *scan) dropInFolder(in *folder, dirfd int, e *entry, rel, above string) {
 	var st unix.Stat_t
-	err := unix.Fstatat(s.fd, e.name, &st, 0)
-	if err == nil && s.sameFolder(e, &st) {
+	err := unix.Fstatat(dirfd, e.name, &st, 0)
+	if err == nil && s.sameFolder(dirfd, e, &st) {
 		return
 	}
 	if e.link && s.watch != nil {
-		s.watch.leadTo(s.path(e.name))
+		s.watch.leadTo(s.path(rel))
 	}
 	switch {
-	case err == unix.ENOENT && unix.Fstatat(s.fd, e.name, &st, unix.AT_SYMLINK_NOFOLLOW) == unix.ENOENT:
+	case err == unix.ENOENT && unix.Fstatat(dirfd, e.name, &st, unix.AT_SYMLINK_NOFOLLOW) == unix.ENOENT:
 		in.racy = true // gone since the listing: list it again next time
 		if e.file != nil || e.folder != nil {
 			e.file, e.folder, s.changed = nil, nil, true
@@ -88,15 +115,15 @@ func (s *scan) dropInFolder(in *folder, e *entry) {
 		return
 	case err != nil:
 		e.folder = nil
-		s.broken(e, e.name, unreachable(err))
+		s.broken(e, rel, unreachable(err))
 		return
 	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
 		e.folder = nil
-		s.broken(e, e.name, "not a folder: drop-ins are files in a folder of such a name")
+		s.broken(e, rel, "not a folder: drop-ins are files in a folder of such a name")
 		return
 	case s.of == "" && e.name != forAll || s.of != "" && spec.CheckName(s.of) != nil:
 		e.folder = nil
-		s.broken(e, e.name, "no container can have that name")
+		s.broken(e, rel, "no container can have that name")
 		return
 	}
 	if e.folder == nil {
@@ -104,15 +131,15 @@ func (s *scan) dropInFolder(in *folder, e *entry) {
 	}
 	before := s.refused
 	if e.link {
-		s.refuse(cmp.Or(s.lead(e, e.name), s.trust.way(s.path(e.name))))
+		s.refuse(cmp.Or(s.lead(e, rel), s.trust.way(s.path(rel))))
 	}
-	s.walk(e.folder, s.fd, e.name, e.name, e.below(s.real))
+	s.walk(e.folder, dirfd, e.name, rel, e.below(above))
 	refused := s.refused
 	s.refused = before
 	if err := e.folder.err; err != nil {
-		s.broken(e, e.name, unreachable(err))
+		s.broken(e, rel, unreachable(err))
 	} else if refused != "" {
-		s.broken(e, e.name, refused) // one that others may have emptied
+		s.broken(e, rel, refused) // one that others may have emptied
 	} else if e.file != nil {
 		e.file, s.changed = nil, true
 	}
@@ -120,7 +147,7 @@ func (s *scan) dropInFolder(in *folder, e *entry) {
 
 // sameFolder tells whether nothing is new in a drop-in folder, without opening it:
 // of ten thousand containers each may have one.
-func (s *scan) sameFolder(e *entry, now *unix.Stat_t) bool {
+func (s *scan) sameFolder(dirfd int, e *entry, now *unix.Stat_t) bool {
 	f := e.folder
 	if f == nil || e.file != nil || s.renew || s.refused != "" || !f.listed || f.racy || f.stamp != stampOf(now) {
 		return false
@@ -130,7 +157,7 @@ func (s *scan) sameFolder(e *entry, now *unix.Stat_t) bool {
 		if in.inside == "" {
 			in.inside = e.name + "/" + in.name
 		}
-		if in.file == nil || unix.Fstatat(s.fd, in.inside, &st, 0) != nil || !in.file.current(&st, nil, s.guard.places) {
+		if in.file == nil || unix.Fstatat(dirfd, in.inside, &st, 0) != nil || !in.file.current(&st, nil, s.guard.places) {
 			return false
 		}
 	}
@@ -151,69 +178,86 @@ func (s *scan) manifests(f *folder) {
 }
 
 // overlay puts the drop-ins of all directories together: of one path below
-// them, the last directory's counts. The drop-ins of a directory that can't be
+// them, the last directory's counts. The drop-ins of a directory or folder that can't be
 // read now stay as they were: a manifest does not fall back to what it would be
 // without them.
-func (s *Source) overlay(scans []*scan) *overlay {
-	changed := s.over == nil
+func (s *Source) overlay(scans []*scan, changed bool) *overlay {
+	changed = changed || s.over == nil
 	for _, c := range scans {
 		changed = changed || c.changed
 	}
 	if !changed {
 		return s.over
 	}
-	var files []*File
-	settled := map[string]bool{} // paths below a directory
+	g := gathering{before: s.over, settled: map[string]bool{}}
 	for i := len(scans) - 1; i >= 0; i-- {
-		if scans[i].fd < 0 {
-			files = append(files, s.over.from(i, settled)...)
-			continue
-		}
-		for _, e := range s.trees[i].entries {
-			if isDropIn(e.name) {
-				files = e.fragments(files, settled)
-			}
+		if g.dir = i; scans[i].fd < 0 {
+			g.asBefore("")
+		} else {
+			g.folder(s.trees[i], "")
 		}
 	}
-	slices.SortFunc(files, func(a, b *File) int { return cmp.Compare(a.Path, b.Path) })
-	if s.over == nil || !slices.Equal(files, s.over.files) {
-		s.over = newOverlay(files)
+	slices.SortFunc(g.files, func(a, b *File) int { return cmp.Compare(a.Path, b.Path) })
+	if s.over == nil || !slices.Equal(g.files, s.over.files) {
+		s.over = newOverlay(g.files)
 	}
 	return s.over
 }
 
-// from are the drop-ins of a directory that nothing settled yet.
-func (o *overlay) from(dir int, settled map[string]bool) (files []*File) {
-	if o == nil {
-		return nil
-	}
-	for _, f := range o.files {
-		if f.Dir == dir && !settled[f.Rel] {
-			settled[f.Rel] = true
-			files = append(files, f)
-		}
-	}
-	return files
+// gathering goes through the drop-ins of directories, the last one first.
+type gathering struct {
+	before  *overlay
+	dir     int
+	files   []*File
+	settled map[string]bool // paths below a directory
 }
 
-// fragments adds what a drop-in folder holds.
-func (e *entry) fragments(files []*File, settled map[string]bool) []*File {
-	add := func(rel string, f *file) {
-		if f == nil || f.out == nil && !f.mask || settled[rel] {
-			return
-		}
-		settled[rel] = true
-		if !f.mask {
-			files = append(files, f.out)
+// asBefore keeps the drop-ins of a folder that can't be read.
+func (g *gathering) asBefore(folder string) {
+	if g.before == nil {
+		return
+	}
+	for _, f := range g.before.files {
+		if f.Dir == g.dir && !g.settled[f.Rel] && (folder == "" || strings.HasPrefix(f.Rel, folder+"/")) {
+			g.settled[f.Rel] = true
+			g.files = append(g.files, f)
 		}
 	}
-	add(e.name, e.file)
-	if e.folder != nil && e.file == nil { // else it is broken as a whole
-		for _, in := range e.folder.entries {
-			add(e.name+"/"+in.name, in.file)
+}
+
+// folder adds the drop-ins in a folder and below it.
+func (g *gathering) folder(f *folder, rel string) {
+	if f.err != nil {
+		g.asBefore(rel)
+		return
+	}
+	for _, e := range f.entries {
+		path := e.name
+		if rel != "" {
+			path = rel + "/" + e.name
+		}
+		switch {
+		case isDropIn(e.name) && (rel == "" || e.name == forAll):
+			g.add(path, e.file)
+			if e.folder != nil && e.file == nil { // else it is broken as a whole
+				for _, in := range e.folder.entries {
+					g.add(path+"/"+in.name, in.file)
+				}
+			}
+		case e.folder != nil:
+			g.folder(e.folder, path)
 		}
 	}
-	return files
+}
+
+func (g *gathering) add(rel string, f *file) {
+	if f == nil || f.out == nil && !f.mask || g.settled[rel] {
+		return
+	}
+	g.settled[rel] = true
+	if !f.mask {
+		g.files = append(g.files, f.out)
+	}
 }
 
 // MergeOrder compares drop-ins for one container: by the names of their files.
@@ -221,25 +265,22 @@ func MergeOrder(a, b *File) int {
 	return cmp.Or(cmp.Compare(path.Base(a.Rel), path.Base(b.Rel)), cmp.Compare(a.Path, b.Path))
 }
 
-// newOverlay sorts fragments by their containers, and for each by their names.
+// newOverlay sorts fragments by what they are for, and each by their names.
 func newOverlay(files []*File) *overlay {
-	o := &overlay{files: files, by: map[string]layer{}}
-	ordered := slices.SortedFunc(slices.Values(files), MergeOrder)
-	for _, f := range ordered {
-		if f.Of == "" {
+	o := &overlay{files: files, folders: map[string]layer{}, by: map[string]layer{}}
+	for _, f := range slices.SortedFunc(slices.Values(files), MergeOrder) {
+		switch {
+		case f.Of != "":
+			l := o.by[f.Of]
+			l.add(f)
+			o.by[f.Of] = l
+		case f.In != "":
+			l := o.folders[f.In]
+			l.add(f)
+			o.folders[f.In] = l
+		default:
 			o.all.add(f)
 		}
-	}
-	for _, f := range ordered {
-		if f.Of == "" {
-			continue
-		}
-		l, begun := o.by[f.Of]
-		if !begun {
-			l = layer{slices.Clone(o.all.fragments), o.all.unread}
-		}
-		l.add(f)
-		o.by[f.Of] = l
 	}
 	return o
 }

@@ -62,7 +62,35 @@ func TestDropIns(t *testing.T) {
 		{
 			summary: "a folder of such a name elsewhere is refused",
 			files:   map[string]string{"etc/a.yaml": "a", "etc/sub/a.container.d/10.yaml": "{}"},
-			want:    "etc/a.yaml: a\netc/sub/a.container.d: (drop-in folders stand directly in a manifest directory: move it up)\n",
+			want:    "etc/a.yaml: a\netc/sub/a.container.d: (the drop-in folder of one container stands directly in a manifest directory: move it up, or call it container.d for all whose manifests lie here)\n",
+		},
+		{
+			summary: "a folder's own are for the manifests in it and below it, between those for all and the container's own",
+			files: map[string]string{
+				"etc/a.yaml": "a", "etc/team/b.yaml": "b", "etc/team/sub/c.yaml": "c", "etc/teams/d.yaml": "d",
+				"etc/container.d/90-all.yaml": "{}", "etc/team/container.d/50-team.yaml": "{}", "etc/team/container.d/40-team.yaml": "{}",
+				"etc/team/sub/container.d/10-sub.yaml": "{}", "etc/c.container.d/05-c.yaml": "{}",
+			},
+			want: "etc/a.yaml: a+90-all.yaml\netc/team/b.yaml: b+90-all.yaml+40-team.yaml+50-team.yaml\n" +
+				"etc/team/sub/c.yaml: c+90-all.yaml+40-team.yaml+50-team.yaml+10-sub.yaml+05-c.yaml\netc/teams/d.yaml: d+90-all.yaml\n",
+		},
+		{
+			summary: "a folder's own hold for the same folder of the other directories, and replace each other as manifests do",
+			files: map[string]string{
+				"usr/team/a.yaml": "a", "etc/team/container.d/10.yaml": "{}", "usr/team/container.d/10.yaml": "- bad", "usr/team/container.d/20.yaml": "{}",
+				"usr/team/container.d/30.yaml": "{}", "etc/team/container.d/30.yaml": "-> /dev/null",
+			},
+			want: "usr/team/a.yaml: a+10.yaml+20.yaml\n",
+		},
+		{
+			summary: "a broken one of a folder's own breaks what is in the folder, and nothing else",
+			files:   map[string]string{"etc/a.yaml": "a", "etc/team/b.yaml": "b", "etc/team/container.d/10.yaml": "spec: {usr: x}"},
+			want:    "etc/a.yaml: a\netc/team/b.yaml: b+10.yaml (etc/team/container.d/10.yaml:1:8: spec.usr: unknown field; did you mean user?)\n",
+		},
+		{
+			summary: "nothing in a folder named *.files",
+			files:   map[string]string{"etc/a.yaml": "a", "etc/a.files/b.yaml": "b", "etc/team/c.files/container.d/10.yaml": "{}", "etc/team/c.yaml": "c", "etc/a.files/container.d/10.yaml": "{}"},
+			want:    "etc/a.yaml: a\netc/team/c.yaml: c\n",
 		},
 		{
 			summary: "a file of such a name, and a name that no container can have",
@@ -128,6 +156,17 @@ func TestDropInsChange(t *testing.T) {
 		{"the directory goes away: nothing falls back", func() error { return os.Rename(root+"/etc", root+"/away") },
 			"etc! no such file or directory\nusr/a.yaml: a+10.yaml\nusr/b.yaml: b\n", 0},
 		{"and comes back", func() error { return os.Rename(root+"/away", root+"/etc") }, "usr/a.yaml: a+10.yaml\nusr/b.yaml: b\n", 1},
+		{"a folder with its own", func() error {
+			tree(t, root, map[string]string{"etc/team/c.yaml": "c", "etc/team/container.d/30.yaml": "{}"})
+			return nil
+		}, "usr/a.yaml: a+10.yaml\nusr/b.yaml: b\netc/team/c.yaml: c+30.yaml\n", 2}, // without it and with it
+		{"which changes", func() error { tree(t, root, map[string]string{"etc/team/container.d/30.yaml": "spec: {}"}); return nil },
+			"usr/a.yaml: a+10.yaml\nusr/b.yaml: b\netc/team/c.yaml: c+30.yaml\n", 1},
+		{"the folder can't be read: nothing falls back", func() error { return os.Rename(root+"/etc", root+"/away") },
+			"etc! no such file or directory\nusr/a.yaml: a+10.yaml\nusr/b.yaml: b\n", 0},
+		{"and can again", func() error { return os.Rename(root+"/away", root+"/etc") }, "usr/a.yaml: a+10.yaml\nusr/b.yaml: b\netc/team/c.yaml: c+30.yaml\n", 3},
+		{"it goes", func() error { return os.RemoveAll(root + "/etc/team/container.d") }, "usr/a.yaml: a+10.yaml\nusr/b.yaml: b\netc/team/c.yaml: c\n", 1},
+		{"and all of the folder", func() error { return os.RemoveAll(root + "/etc/team") }, "usr/a.yaml: a+10.yaml\nusr/b.yaml: b\n", 0},
 		{"one for all is begun, and not read before it is whole", func() (err error) {
 			if err := os.Mkdir(root+"/usr/container.d", 0o755); err != nil {
 				return err

@@ -28,6 +28,7 @@ type file struct {
 	judged  int
 	verdict string
 	places  *places // that it was not below when it was read
+	held    bool    // it held a manifest once
 	mask    bool    // a link to /dev/null: it masks the file of an earlier directory
 }
 
@@ -69,6 +70,9 @@ func (s *scan) update(f *file, dirfd int, name string, st *unix.Stat_t, at File)
 		at.Fragment = spec.ParseFragment(at.Path, data)
 	} else if unread := s.parse(&at, data); unread != nil {
 		return f.wait(at, unread.Path, unread.Waiting)
+	} else {
+		f.held = f.held || slices.ContainsFunc(at.Documents, func(d spec.Document) bool { return !d.Foreign })
+		at.Foreign = !f.held && len(at.Documents) > 0
 	}
 	f.out, f.parsed, f.judged, f.verdict = &at, nil, 0, ""
 	if slices.ContainsFunc(at.Documents, func(d spec.Document) bool { return len(d.Writable) > 0 }) {
@@ -83,7 +87,7 @@ func (s *scan) update(f *file, dirfd int, name string, st *unix.Stat_t, at File)
 // something that nobody asked for.
 func (s *scan) parse(at *File, data []byte) (unread *File) {
 	at.Documents = s.parser.ParseWith(at.Path, data, func(name string) []*spec.Fragment {
-		l := s.over.of(name)
+		l := s.over.of(name, at.Rel)
 		if l.unread != nil {
 			unread = l.unread
 		}
@@ -114,7 +118,7 @@ func (f *file) sameOver(over *overlay) bool {
 	}
 	for i := range f.out.Documents {
 		name := f.out.Documents[i].Name
-		if name != "" && !f.over.of(name).same(over.of(name)) {
+		if name != "" && !f.over.of(name, f.out.Rel).same(over.of(name, f.out.Rel)) {
 			return false
 		}
 	}

@@ -46,6 +46,7 @@ type scan struct {
 	fd      int      // of the root, -1 where it can't be read
 	over    *overlay // the drop-ins of all directories; nil until they are known
 	of      string   // walking a drop-in folder: the container that it is for
+	in      string   // and the folder that it stands in
 	dropIn  bool     // walking a drop-in folder
 	changed bool
 	led     bool // links lead elsewhere than before

@@ -11,6 +11,7 @@ func ignored(name string) bool {
 		strings.HasSuffix(name, "~"),                                     // backups of vi and Emacs
 		strings.HasSuffix(name, ".swp"), strings.HasSuffix(name, ".swx"), // Vim
 		strings.HasSuffix(name, ".bak"), strings.HasSuffix(name, ".orig"), strings.HasSuffix(name, ".rej"),
+		strings.HasSuffix(name, ".files"), // what manifests bring into containers, which is no manifest itself
 		strings.HasSuffix(name, ".tmp"), strings.HasSuffix(name, ".part"),
 		strings.HasSuffix(name, ".dpkg-old"), strings.HasSuffix(name, ".dpkg-new"), strings.HasSuffix(name, ".dpkg-dist"),
 		strings.HasSuffix(name, ".rpmsave"), strings.HasSuffix(name, ".rpmnew"),

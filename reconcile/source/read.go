@@ -33,18 +33,27 @@ func (s *Source) walk(changed bool) *Reading {
 	now := time.Now()
 	changed = changed || s.last == nil
 	dirs := make([]Dir, len(s.Dirs))
-	scans := s.begin(now)
+	renew := s.watch != nil && s.watch.begin()
 	// Manifests are merged with the drop-ins of all directories, so those come first.
-	for i, c := range scans {
-		c.dropIns(s.trees[i])
-	}
-	over, led := s.overlay(scans), false
-	for i, c := range scans {
-		c.over = over
-		c.manifests(s.trees[i])
-		dirs[i] = Dir{Path: c.root, Err: joined(c.errs)}
-		changed = changed || c.changed || !sameError(dirs[i].Err, s.last.Dirs[i].Err)
-		led = led || c.led
+	// The ones that lie in folders are found on the way through the manifests: where
+	// any of them is new, these are gone through again.
+	led := false
+	for range 3 {
+		scans := s.begin(now, renew)
+		for i, c := range scans {
+			c.dropIns(s.trees[i])
+		}
+		over := s.overlay(scans, changed)
+		for i, c := range scans {
+			c.over = over
+			c.manifests(s.trees[i])
+			dirs[i] = Dir{Path: c.root, Err: joined(c.errs)}
+			changed = changed || c.changed || !sameError(dirs[i].Err, s.last.Dirs[i].Err)
+			led = led || c.led
+		}
+		if s.overlay(scans, changed) == over {
+			break
+		}
 	}
 	if led && s.lookAround(true) || s.takeWritable(true) {
 		return s.walk(true) // a container may have written some of what was read
@@ -80,8 +89,7 @@ func (s *Source) walk(changed bool) *Reading {
 }
 
 // begin makes a scan of each directory.
-func (s *Source) begin(now time.Time) []*scan {
-	renew := s.watch != nil && s.watch.begin()
+func (s *Source) begin(now time.Time, renew bool) []*scan {
 	scans := make([]*scan, len(s.Dirs))
 	for i, dir := range s.Dirs {
 		dir = absolute(dir)
@@ -212,7 +220,7 @@ func (r *Reading) gather(trees []*folder) {
 // each calls visit for every file below f, in order of their names.
 func (f *folder) each(rel string, visit func(rel string, f *file)) {
 	for _, e := range f.entries {
-		if rel == "" && isDropIn(e.name) {
+		if isDropIn(e.name) && (rel == "" || e.name == forAll) {
 			continue
 		}
 		path := e.name

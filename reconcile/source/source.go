@@ -87,11 +87,16 @@ type File struct {
 	Rel  string // below the directory
 	Dir  int    // index in Reading.Dirs
 	// DropIn tells a fragment from a manifest; Of is then the container that it is
-	// for, "" for all, and Fragment what it holds: nil only if nobody has read it
-	// yet because its writer is still at it.
+	// for, "" for all whose manifests lie in the folder In or below it, and Fragment
+	// what it holds: nil only if nobody has read it yet because its writer is still at
+	// it.
 	DropIn   bool
 	Of       string
+	In       string // below the directory, "" for the directory itself
 	Fragment *spec.Fragment
+	// Foreign is set for a file that never held a manifest as long as this Source has
+	// read it: an application's own configuration, say.
+	Foreign bool
 	// Documents in the file; while it is waited for, those that it held before.
 	Documents []spec.Document
 	// Err is what keeps the file as a whole from being read; nil for errors of a

@@ -9,6 +9,12 @@ import (
 
 // visit looks at one name: one fstatat, and no more if nothing is new.
 func (s *scan) visit(in *folder, dirfd int, e *entry, above, real string) {
+	if e.name == forAll && above != "" && !s.dropIn {
+		s.dropIn, s.of, s.in = true, "", above
+		s.dropInFolder(in, dirfd, e, above+"/"+e.name, real)
+		s.dropIn, s.in = false, ""
+		return
+	}
 	var st unix.Stat_t
 	err := unix.Fstatat(dirfd, e.name, &st, 0)
 	if err != nil {
@@ -52,13 +58,13 @@ func (s *scan) visit(in *folder, dirfd int, e *entry, above, real string) {
 }
 
 func (s *scan) at(rel string) File {
-	return File{Path: s.path(rel), Rel: rel, Dir: s.dir, DropIn: s.dropIn, Of: s.of}
+	return File{Path: s.path(rel), Rel: rel, Dir: s.dir, DropIn: s.dropIn, Of: s.of, In: s.in}
 }
 
 // subfolder walks a folder below; one named web.yaml is a folder all the same.
 func (s *scan) subfolder(e *entry, dirfd int, rel, real string) {
 	if s.dropIn || isDropIn(e.name) {
-		message := "drop-in folders stand directly in a manifest directory: move it up"
+		message := "the drop-in folder of one container stands directly in a manifest directory: move it up, or call it container.d for all whose manifests lie here"
 		if s.dropIn {
 			message = "drop-in folders hold files only: move what is in it up"
 		}
