@@ -17,8 +17,8 @@ const (
 	offArguments = 16
 )
 
-// x32 marks the numbers of another interface to the same kernel, with which the
-// filter could be gone round.
+// x32 marks, on amd64, the numbers of another interface to the same kernel, with which the
+// filter could be gone round. No other architecture has numbers as high.
 const x32 = 0x40000000
 
 // assemble makes a program that finds a call's verdict by halving the range of
@@ -31,7 +31,7 @@ func assemble(all []verdict, otherwise uint32) ([]byte, error) {
 	}
 	program := []bpf.Instruction{
 		bpf.LoadAbsolute{Off: offArch, Size: 4},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.AUDIT_ARCH_X86_64, SkipTrue: 1},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: auditArch, SkipTrue: 1},
 		bpf.RetConstant{Val: otherwise},
 		bpf.LoadAbsolute{Off: offNumber, Size: 4},
 		bpf.JumpIf{Cond: bpf.JumpGreaterOrEqual, Val: x32, SkipFalse: 1},

@@ -2,6 +2,10 @@
 
 package seccomp
 
+import "golang.org/x/sys/unix"
+
+const auditArch = unix.AUDIT_ARCH_X86_64
+
 var numbers = []call{
 	{"_sysctl", 156},
 	{"accept", 43},

@@ -1,3 +1,5 @@
+//go:build amd64 || arm64
+
 package launch
 
 // rawClone is clone3(2) with args of the given size, which name a stack. In
