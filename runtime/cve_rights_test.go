@@ -7,12 +7,11 @@ import (
 	"strings"
 	"time"
 
+	"stead/runtime/roottest"
 	"stead/runtime/status"
 	"stead/runtime/weak"
 
 	"golang.org/x/sys/unix"
-
-	"stead/runtime/roottest"
 )
 
 func overwriteBinary(w *world) string {

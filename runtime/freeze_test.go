@@ -8,11 +8,10 @@ import (
 	"time"
 
 	"stead/runtime/cgroup"
+	"stead/runtime/roottest"
 	"stead/runtime/status"
 
 	"golang.org/x/sys/unix"
-
-	"stead/runtime/roottest"
 )
 
 // clock says something now and then, and ends as it is asked to.

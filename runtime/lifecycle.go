@@ -125,7 +125,7 @@ func (r *Runtime) restart(ctx context.Context, c *container, m *spec.Container, 
 	s, _ := r.Get(c.name)
 	down := m.Spec.Suspend || s.StoppedAt != nil
 	if s.State == status.Running && !down {
-		if err := specconv.Preflight(m, r.root(m), r.lookAtPaths); err != nil {
+		if err := specconv.Preflight(m, r.root(m), &r.paths); err != nil {
 			return fmt.Errorf("start %s: %w", c.name, err)
 		}
 	}

@@ -12,11 +12,10 @@ import (
 	"time"
 
 	"stead/runtime/logs"
+	"stead/runtime/roottest"
 	"stead/runtime/status"
 
 	"golang.org/x/sys/unix"
-
-	"stead/runtime/roottest"
 )
 
 // keeperMemory is what the keeper has resident, bytes.

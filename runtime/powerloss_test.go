@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"stead/runtime/roottest"
-
 	"stead/runtime/status"
 	"stead/runtime/store"
 

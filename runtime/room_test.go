@@ -8,11 +8,10 @@ import (
 	"time"
 
 	"stead/runtime/keeper"
+	"stead/runtime/roottest"
 	"stead/runtime/status"
 
 	"golang.org/x/sys/unix"
-
-	"stead/runtime/roottest"
 )
 
 // A keeper takes no more containers than it has descriptors for, whoever asks, and

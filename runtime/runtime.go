@@ -9,12 +9,10 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"stead/runtime/cgroup"
 	"stead/runtime/drift"
 	"stead/runtime/fault"
-	"stead/runtime/hostpath"
 	"stead/runtime/keeper"
 	"stead/runtime/record"
 	"stead/runtime/specconv"
@@ -54,8 +52,9 @@ type Options struct {
 // for List.
 type Runtime struct {
 	Options
-	Holds   *store.Holds
-	Removed *store.Removed // nil if it only reads
+	Holds    *store.Holds
+	Writable *store.Writable
+	Removed  *store.Removed // nil if it only reads
 
 	ids    *store.IDRanges
 	host   *cgroup.Host
@@ -64,10 +63,8 @@ type Runtime struct {
 
 	registry
 	pending   pendingWrites
-	shared    sharedDirs
+	paths     specconv.Paths
 	inspector *drift.Inspector // nil if it only reads
-	mounts    hostpath.Mounts  // of the host
-	orders    atomic.Pointer[[]hostpath.Order]
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -110,7 +107,11 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		Client: keeper.Client{Run: o.RunDir}, host: host, holds: r.Holds, log: o.Log, upgrade: o.Upgrade, readOnly: o.ReadOnly,
 		ended: r.syncRun, replaced: r.refresh, ctx: r.ctx, cancel: r.cancel, tasks: &r.tasks,
 	}
-	if err := errors.Join(r.load(), r.shared.open(filepath.Join(o.StateDir, "shared"))); err != nil {
+	if r.Writable, err = store.OpenWritable(o.StateDir); err != nil {
+		return nil, err
+	}
+	r.paths.Writable = r.Writable
+	if err := r.load(); err != nil {
 		return nil, err
 	}
 	if o.ReadOnly {
@@ -121,7 +122,14 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	}
 	r.tasks.Go(func() { r.Removed.FinishDeletions(r.ctx, r.Log) })
 	r.inspector = drift.New(observed{r}, host, o.RunDir, o.Watch, o.Log)
-	if err := r.begin(); err != nil {
+	roots := func(yield func(string, *spec.Container) bool) {
+		for _, c := range r.ordered {
+			if m := c.facts.Manifest; !yield(r.root(m), m) {
+				return
+			}
+		}
+	}
+	if err := r.paths.NoteEarlier(roots); err != nil {
 		return nil, err
 	}
 	if err := r.recover(ctx); err != nil {
@@ -156,6 +164,11 @@ func (r *Runtime) makeDirs() error {
 		}
 	}
 	return nil
+}
+
+// SetOrders says where the configuration and the manifests are.
+func (r *Runtime) SetOrders(config string, manifests []string) {
+	r.paths.SetOrders(specconv.Orders(r.StateDir, r.RunDir, config, manifests))
 }
 
 // SetIDs changes the pool of host ids that containers get from now on, as Options

@@ -161,11 +161,11 @@ func (r *Runtime) launch(ctx context.Context, c *container, rec *record.Record, 
 	if err := atomicfile.Symlink(filepath.Join(r.dir(m.Metadata.Name), "root"), root); err != nil {
 		return err
 	}
-	config, writable, err := specconv.Build(m, root, r.lookAtPaths)
+	config, writable, err := specconv.Build(m, root, &r.paths)
 	if err != nil {
 		return err
 	}
-	if err := r.shared.add(writable); err != nil { // before it can write
+	if err := r.Writable.Add(writable); err != nil { // before it can write
 		return err
 	}
 	group := r.host.Group(rec.ID())

@@ -14,7 +14,7 @@ import (
 
 	"stead/reconcile"
 	"stead/reconcile/source"
-	"stead/runtime"
+	"stead/runtime/store"
 	"stead/spec"
 
 	"github.com/hashicorp/go-multierror"
@@ -103,7 +103,7 @@ func (g given) read(note func(string)) (*spec.Config, error) {
 		return nil, err
 	}
 	if os.Geteuid() == 0 {
-		err := runtime.CheckConfig(g.stateDir, g.config)
+		err := store.CheckConfig(g.stateDir, g.config)
 		if err == nil && !g.allowWritable {
 			err = (&source.Trust{}).Check(g.config)
 		}

@@ -40,14 +40,14 @@ func (a *app) parser() spec.Parser { return spec.Parser{Host: a.host} }
 func (a *app) source(rt *runtime.Runtime, log *slog.Logger) *source.Source {
 	s := &source.Source{Dirs: a.manifests, Parser: a.parser(), Host: a.host, Trust: a.trust, Orders: a.orders(), Log: log}
 	if rt != nil {
-		s.Writable = rt.Writable
+		s.Writable = rt.Writable.List
 	}
 	return s
 }
 
 // orders are what no container may write.
 func (a *app) orders() []hostpath.Order {
-	return runtime.Orders(a.stateDir, a.runDir, a.given.config, a.manifests)
+	return specconv.Orders(a.stateDir, a.runDir, a.given.config, a.manifests)
 }
 
 // open opens the runtime on this program's directories.

@@ -9,7 +9,7 @@ import (
 
 	"stead/reconcile/desired"
 	"stead/reconcile/source"
-	"stead/runtime"
+	"stead/runtime/store"
 	"stead/spec"
 
 	"github.com/spf13/cobra"
@@ -100,8 +100,8 @@ func (a *app) validate(c *checked, args []string) error {
 
 // writable are what containers of this host can write, as far as the caller may know.
 func (a *app) writable() func() []string {
-	list, _ := runtime.Writable(a.stateDir)
-	return func() []string { return list }
+	w, _ := store.OpenWritable(a.stateDir)
+	return w.List
 }
 
 // validated says what came of it.

@@ -21,8 +21,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-import ()
-
 // closeLooks are how many containers an inspection reads everything of, in their turn. That
 // takes the kernel 0.15 ms of CPU each: too much for thousands every minute. With a
 // watch on cgroups that is for what nobody tells of. Of the others it is asked what

@@ -15,8 +15,6 @@ import (
 	"stead/runtime/status"
 )
 
-import ()
-
 // Repair puts right what was found at a run: files back, a frozen cgroup thawed, the
 // processes back into their cgroup. Limits are the caller's to write again.
 func Repair(r Run, host *cgroup.Host, runDir string, drift, strayed status.Differences) error {

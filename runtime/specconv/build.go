@@ -6,8 +6,6 @@ import (
 	"stead/spec"
 )
 
-import ()
-
 // Root is the root directory of a container on the host; dir is the container's own.
 func Root(m *spec.Container, dir string) string {
 	if m.Spec.Rootfs.Host != nil {
@@ -19,7 +17,7 @@ func Root(m *spec.Container, dir string) string {
 // Build translates a manifest into what its launch is made of, as far as that does not
 // depend on the run. A host root is made at root if it is not there. writable are the
 // directories of the host that the container will be able to write.
-func Build(m *spec.Container, root string, look LookAtPaths) (c *launch.Config, writable []string, err error) {
+func Build(m *spec.Container, root string, p *Paths) (c *launch.Config, writable []string, err error) {
 	c = &launch.Config{
 		Root:        launch.Root{Path: root, ReadOnly: m.Spec.Rootfs.ReadOnly},
 		HostNetwork: m.Spec.Network.Mode == "host", HostPids: m.Spec.Security.Pid == "host", Hostname: m.Spec.Hostname,
@@ -34,7 +32,7 @@ func Build(m *spec.Container, root string, look LookAtPaths) (c *launch.Config, 
 	if c.Mounts, err = Mounts(m, root); err != nil {
 		return nil, nil, err
 	}
-	if writable, err = look(&c.Root, c.Mounts); err != nil {
+	if writable, err = p.Resolve(&c.Root, c.Mounts); err != nil {
 		return nil, nil, err
 	}
 	if c.Process, err = Process(m, c.Root.Path); err != nil {

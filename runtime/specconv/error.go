@@ -23,7 +23,3 @@ func Reason(err error) error {
 	}
 	return err
 }
-
-// LookAtPaths replaces the root and the sources of mounts by what they are without links,
-// and returns the directories of the host that the container will be able to write.
-type LookAtPaths func(root *launch.Root, mounts []launch.Mount) (writable []string, err error)

@@ -18,8 +18,8 @@ import (
 // starting it: root, user, groups, mounts and command. It is asked before what
 // runs is stopped for m, so that a mistake in a manifest takes nothing down. The
 // launch itself trusts none of it: names in a root may change at any time.
-func Preflight(m *spec.Container, root string, look LookAtPaths) error {
-	c, _, err := Build(m, root, look)
+func Preflight(m *spec.Container, root string, p *Paths) error {
+	c, _, err := Build(m, root, p)
 	if err != nil {
 		return err
 	}

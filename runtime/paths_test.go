@@ -13,23 +13,10 @@ import (
 	"stead/runtime/hostpath"
 	"stead/runtime/launch"
 	"stead/runtime/status"
+	"stead/runtime/store"
 
 	"golang.org/x/sys/unix"
 )
-
-// A directory that is away when the daemon starts, with the disk that it is on,
-// comes back with the links that a container left there.
-func TestSharedAway(t *testing.T) {
-	dir := t.TempDir()
-	file, data := filepath.Join(dir, "shared"), filepath.Join(dir, "disk/data")
-	var before, after sharedDirs
-	if err := errors.Join(before.open(file), before.add([]string{data}), after.open(file)); err != nil {
-		t.Fatal(err)
-	}
-	if !after.has(data) {
-		t.Error("a directory was forgotten that was not there for a while")
-	}
-}
 
 // What the launch gets has no links: none that another container may make
 // meanwhile is followed.
@@ -45,7 +32,7 @@ func TestPathsWithoutLinks(t *testing.T) {
 	}
 	root := launch.Root{Path: w.path("link/root")}
 	mounts := []launch.Mount{{Target: "/data", Source: w.path("link/data")}, {Target: "/tmp"}}
-	if _, err := w.lookAtPaths(&root, mounts); err != nil {
+	if _, err := w.paths.Resolve(&root, mounts); err != nil {
 		t.Fatal(err)
 	}
 	if root.Path != w.path("real/root") || mounts[0].Source != w.path("real/data") || mounts[1].Source != "" {
@@ -73,7 +60,7 @@ func TestSharedOfBefore(t *testing.T) {
 		if err := os.Symlink("/etc", w.path(d+"/link")); err != nil {
 			t.Fatal(err)
 		}
-		_, _, err := hostpath.Open(w.path(d+"/link"), w.isShared)
+		_, _, err := hostpath.Open(w.path(d+"/link"), w.Writable.Contains)
 		var refused *hostpath.LinkError
 		if got, want := errors.As(err, &refused), d == "data"; got != want {
 			t.Errorf("a link in %s: %v", d, err)
@@ -170,11 +157,11 @@ func TestWritableIsNoted(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.reopen()
-	offline, err := Writable(w.o.StateDir)
+	offline, err := store.OpenWritable(w.o.StateDir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, list := range [][]string{w.Writable(), offline} {
+	for _, list := range [][]string{w.Writable.List(), offline.List()} {
 		for path, want := range map[string]bool{"bound/data": true, "srv/data": true, "file": true, "seen": false, "state/containers": true, "state/removed": true} {
 			if slices.Contains(list, w.path(path)) != want {
 				t.Errorf("%s: not %v in %q", path, want, list)

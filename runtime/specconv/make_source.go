@@ -1,4 +1,4 @@
-package runtime
+package specconv
 
 import (
 	"errors"
@@ -8,7 +8,6 @@ import (
 
 	"stead/runtime/hostpath"
 	"stead/runtime/launch"
-	"stead/runtime/specconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,7 +17,7 @@ import (
 // inside.
 func makeSource(source string, how launch.Directory, shared func(string) bool) error {
 	fail := func(err error) error {
-		return &specconv.Error{Where: launch.AtSource, Message: fmt.Sprintf("make mount source %s: %v", source, specconv.Reason(err))}
+		return &Error{Where: launch.AtSource, Message: fmt.Sprintf("make mount source %s: %v", source, Reason(err))}
 	}
 	dir, _, err := hostpath.Open(path.Dir(source), shared)
 	if err != nil {

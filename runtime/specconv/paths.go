@@ -1,0 +1,166 @@
+package specconv
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"slices"
+	"sync/atomic"
+
+	"stead/runtime/hostpath"
+	"stead/runtime/launch"
+	"stead/runtime/store"
+	"stead/runtime/weak"
+	"stead/spec"
+
+	"golang.org/x/sys/unix"
+)
+
+// Paths resolves paths of the host for launches: none goes through a link that a container
+// may have made, and none leads a container to what it may not write. Its methods may be
+// called at once.
+type Paths struct {
+	Writable *store.Writable
+	mounts   hostpath.Mounts // of the host
+	orders   atomic.Pointer[[]hostpath.Order]
+}
+
+// Orders are the places from which stead takes what it does as root: no container may
+// write there.
+func Orders(stateDir, runDir, config string, manifests []string) []hostpath.Order {
+	list := []hostpath.Order{{What: "the state directory", Path: stateDir, State: true}, {What: "the run directory", Path: runDir}}
+	if config != "" && config != os.DevNull {
+		list = append(list, hostpath.Order{What: "the configuration", Path: config})
+	}
+	for _, dir := range manifests {
+		list = append(list, hostpath.Order{What: "the manifest directory", Path: dir})
+	}
+	return list // and the sources of files:, envFiles: and envSecrets:, once there are any
+}
+
+// SetOrders says what no container may write.
+func (p *Paths) SetOrders(list []hostpath.Order) { p.orders.Store(&list) }
+
+// NoteEarlier notes what containers can write that an earlier stead started, which kept
+// no such list, or none of files. roots are the root directories and manifests of all containers.
+func (p *Paths) NoteEarlier(roots iter.Seq2[string, *spec.Container]) error {
+	var found []string
+	p.mounts.Refresh()
+	renew := !slices.ContainsFunc(p.Writable.List(), func(s string) bool { _, is := hostpath.Inode(s); return is })
+	for root, m := range roots {
+		var paths []string
+		if !m.Spec.Rootfs.ReadOnly {
+			paths = append(paths, root)
+		}
+		for _, mount := range m.Spec.Mounts {
+			if mount.Source != "" && !mount.ReadOnly {
+				paths = append(paths, mount.Source)
+			}
+		}
+		for _, path := range paths {
+			if p.Writable.Contains(path) && !renew {
+				continue // as nearly all are
+			}
+			at, err := p.look(path)
+			if err != nil { // it may be on a disk that is not mounted yet
+				found = append(found, path)
+			} else {
+				found = append(append(found, p.mounts.Names(at.real)...), at.identity)
+			}
+		}
+	}
+	return p.Writable.Add(found)
+}
+
+// place is what a path of the host leads to.
+type place struct {
+	real       string // without links
+	dir        bool
+	identity   string
+	notMounted error // it is no mount point
+}
+
+// look opens a path of the host without following what a container may have linked there.
+func (p *Paths) look(name string) (place, error) {
+	if weak.Is("sources by path") { // CVE-2017-1002101
+		return place{real: name, dir: true}, nil
+	}
+	fd, real, err := hostpath.Open(name, p.Writable.Contains)
+	if err != nil {
+		return place{}, err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return place{}, err
+	}
+	return place{real, st.Mode&unix.S_IFMT == unix.S_IFDIR, hostpath.Identity(fd), launch.CheckMountPoint(fd, name)}, nil
+}
+
+// Resolve replaces root and sources of mounts by what they are without links:
+// the launch follows none. Until then another container may start that can write
+// there. writable are the directories and files that this one will be able to write,
+// by all their paths.
+//
+// What it may not write is refused here, by what was opened and not by what the path
+// was when the manifest was read, which whoever can make links may have changed since.
+// Nothing of that can change before the launch opens it again, by its path without
+// links: only a rename could put something else there, and neither a container, in
+// whose mounts no such place lies, nor a user, who may not write where such a place
+// lies, can rename one to there.
+func (p *Paths) Resolve(root *launch.Root, mounts []launch.Mount) (writable []string, err error) {
+	var orders *hostpath.Orders // made when asked for: most containers write to their private root only
+	look := func(name *string, readOnly bool) (place, error) {
+		at, err := p.look(*name)
+		if err != nil {
+			return at, err
+		}
+		if *name = at.real; readOnly || root.Usr != "" && name == &root.Path {
+			return at, nil
+		}
+		if orders == nil {
+			orders = hostpath.Look(*p.orders.Load()...)
+			p.mounts.Refresh()
+		}
+		names := p.mounts.Names(at.real)
+		if why := orders.Fault(names); why != "" {
+			return at, errors.New(why)
+		}
+		if !p.Writable.Contains(at.real) || !p.Writable.Has(at.identity) {
+			writable = append(append(writable, names...), at.identity)
+		}
+		return at, nil
+	}
+	at, err := look(&root.Path, root.ReadOnly)
+	if err == nil && !at.dir {
+		err = unix.ENOTDIR
+	}
+	if err != nil {
+		return nil, &Error{Where: launch.AtRoot, Message: fmt.Sprintf("rootfs.path %s: %v", root.Path, Reason(err))}
+	}
+	if root.Usr != "" {
+		if _, err := look(&root.Usr, true); err != nil {
+			return nil, &Error{Where: launch.AtRoot, Message: fmt.Sprintf("open %s: %v", root.Usr, Reason(err))}
+		}
+	}
+	for i := range mounts {
+		m := &mounts[i]
+		if m.Source == "" {
+			continue
+		}
+		if m.Create != nil {
+			if err := makeSource(m.Source, *m.Create, p.Writable.Contains); err != nil {
+				return nil, err
+			}
+		}
+		at, err := look(&m.Source, m.ReadOnly)
+		if err != nil {
+			return nil, &Error{Where: launch.AtSource, Message: fmt.Sprintf("open mount source %s: %v", m.Source, Reason(err))}
+		}
+		if m.MountPoint && at.notMounted != nil {
+			return nil, &Error{Where: launch.AtSource, Message: at.notMounted.Error()}
+		}
+	}
+	return writable, nil
+}

@@ -1,0 +1,120 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+
+	"stead/runtime/atomicfile"
+	"stead/runtime/hostpath"
+)
+
+// Writable lists the directories and files of the host that a container can write, or
+// ever could: a link or a manifest that it left there outlives it. They are durable: a
+// file with one on each line, quoted, by each path under which the host showed it and
+// by its identity.
+type Writable struct {
+	state string // the state directory, without links
+	file  string
+
+	mu   sync.Mutex      // guards what follows, and appends to the file
+	all  map[string]bool // without links
+	list []string        // the same, in the order in which they came
+}
+
+// OpenWritable reads the list. What is not there now is on it all the same: it may be on a
+// disk that is not mounted yet. Without a right to read it the list has the private roots.
+func OpenWritable(stateDir string) (*Writable, error) {
+	w := &Writable{state: Resolved(stateDir), file: filepath.Join(stateDir, "shared"), all: map[string]bool{}}
+	w.list = []string{w.state + "/containers", w.state + "/removed"} // private roots
+	b, err := os.ReadFile(w.file)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return w, fmt.Errorf("read shared directories: %w", err)
+	}
+	for line := range strings.Lines(string(b)) {
+		dir, err := strconv.Unquote(strings.TrimSpace(line)) // the last line may be half there
+		if err == nil {
+			w.put(dir)
+		}
+	}
+	return w, nil
+}
+
+func (w *Writable) put(dir string) {
+	if dir != "" && !w.all[dir] {
+		w.all[dir] = true
+		w.list = append(w.list, dir)
+	}
+}
+
+// Has reports whether a path or an identity is on the list.
+func (w *Writable) Has(dir string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.all[dir]
+}
+
+// Add notes them on disk before it returns.
+func (w *Writable) Add(dirs []string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	text := ""
+	for _, dir := range dirs {
+		if dir != "" && !w.all[dir] {
+			text += "\n" + strconv.Quote(dir) + "\n" // never behind half a line
+		}
+	}
+	if text == "" {
+		return nil
+	}
+	f, err := os.OpenFile(w.file, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err == nil {
+		_, err = f.WriteString(text)
+		err = errors.Join(err, f.Sync(), f.Close(), atomicfile.SyncDir(filepath.Dir(w.file)))
+	}
+	if err != nil {
+		return fmt.Errorf("note shared directories: %w", err)
+	}
+	for _, dir := range dirs {
+		w.put(dir)
+	}
+	return nil
+}
+
+// List returns all paths without links, and identities. It only grows at its end.
+func (w *Writable) List() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.list
+}
+
+// Contains reports whether containers may have made what is directly in a directory
+// of the host: links there are not followed.
+func (w *Writable) Contains(dir string) bool {
+	if rest, ok := strings.CutPrefix(dir, w.state+"/containers/"); ok && strings.Contains(rest, "/upper") {
+		return true
+	}
+	return strings.HasPrefix(dir, w.state+"/removed/") || w.Has(dir)
+}
+
+// CheckConfig says why the configuration is not to be read: a container can write to
+// it, or to a link that leads there, or once could.
+func CheckConfig(stateDir, config string) error {
+	w, err := OpenWritable(stateDir)
+	if err != nil {
+		return err
+	}
+	real, links := hostpath.Resolve(config)
+	for _, name := range append(links, real) {
+		for _, dir := range w.List() {
+			if hostpath.Within(name, dir) {
+				return fmt.Errorf("a container can write to %s, or once could; copy the file to a directory that no container could ever write", dir)
+			}
+		}
+	}
+	return nil
+}
