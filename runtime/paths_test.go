@@ -73,7 +73,7 @@ func TestSharedOfBefore(t *testing.T) {
 
 // Nothing is started that could write where orders come from: what counts is what is
 // opened for the start, whatever was looked at before, and what a mount shows of it.
-func TestStartWritesNoOrders(t *testing.T) {
+func TestStartWritesNoProtectedPath(t *testing.T) {
 	w := newWorld(t)
 	for _, d := range []string{"m/shop", "git/repo/m", "bound", "root", "data"} {
 		if err := os.MkdirAll(w.path(d), 0o755); err != nil {
@@ -92,7 +92,7 @@ func TestStartWritesNoOrders(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Unmount(w.path("bound"), unix.MNT_DETACH)
-	w.SetOrders(w.path("config.yaml"), []string{w.path("m"), w.path("bound/m"), w.path("gone/m")})
+	w.SetProtected(w.path("config.yaml"), []string{w.path("m"), w.path("bound/m"), w.path("gone/m")})
 	command := "command: [sleep, \"60\"]\n"
 	mount := func(source string) string { return command + "mounts: {/data: {source: " + source + "}}" }
 	w.create("web", mount(w.path("link")))

@@ -36,7 +36,7 @@ type Options struct {
 	// Watch has the kernel note who writes to cgroups, so that most looks need not
 	// read them: for the daemon, which looks again and again.
 	Watch bool
-	// Config and Manifests are where orders come from, as SetOrders takes them.
+	// Config and Manifests are what no container may write, as SetProtected takes them.
 	Config    string
 	Manifests []string
 	// ReadOnly only reads facts: nothing is made, recovered or watched. For
@@ -90,7 +90,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		Options: o, host: host, ids: ids,
 		wake: make(chan struct{}, 1), registry: registry{byName: map[string]*container{}},
 	}
-	r.SetOrders(o.Config, o.Manifests)
+	r.SetProtected(o.Config, o.Manifests)
 	fault.Dir(o.RunDir)
 	weak.Dir(o.RunDir)
 	host.Owner = store.Resolved(o.StateDir)
@@ -166,9 +166,9 @@ func (r *Runtime) makeDirs() error {
 	return nil
 }
 
-// SetOrders says where the configuration and the manifests are.
-func (r *Runtime) SetOrders(config string, manifests []string) {
-	r.paths.SetOrders(specconv.Orders(r.StateDir, r.RunDir, config, manifests))
+// SetProtected says where the configuration and the manifests are.
+func (r *Runtime) SetProtected(config string, manifests []string) {
+	r.paths.SetProtected(specconv.ProtectedPaths(r.StateDir, r.RunDir, config, manifests))
 }
 
 // SetIDs changes the pool of host ids that containers get from now on, as Options

@@ -38,16 +38,16 @@ func (a *app) parser() spec.Parser { return spec.Parser{Host: a.host} }
 // source reads the manifest directories; rt knows what containers can write, nil if
 // nobody does.
 func (a *app) source(rt *runtime.Runtime, log *slog.Logger) *source.Source {
-	s := &source.Source{Dirs: a.manifests, Parser: a.parser(), Host: a.host, Trust: a.trust, Orders: a.orders(), Log: log}
+	s := &source.Source{Dirs: a.manifests, Parser: a.parser(), Host: a.host, Trust: a.trust, Protected: a.protected(), Log: log}
 	if rt != nil {
 		s.Writable = rt.Writable.List
 	}
 	return s
 }
 
-// orders are what no container may write.
-func (a *app) orders() []hostpath.Order {
-	return specconv.Orders(a.stateDir, a.runDir, a.given.config, a.manifests)
+// protected returns the paths that no container may write.
+func (a *app) protected() []hostpath.Protected {
+	return specconv.ProtectedPaths(a.stateDir, a.runDir, a.given.config, a.manifests)
 }
 
 // open opens the runtime on this program's directories.

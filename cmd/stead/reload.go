@@ -58,12 +58,12 @@ func (d *daemon) reload(ctx context.Context) error {
 		if err := d.rt.SetIDs(s.firstID, s.ids); err != nil {
 			return err
 		}
-		d.rt.SetOrders(d.given.config, s.manifests)
+		d.rt.SetProtected(d.given.config, s.manifests)
 		d.log.Info("the configuration has changed", "manifests", s.manifests, "host", s.host, "settle", s.settle, "retention", s.retention)
 		d.settings = s
 		d.engine.Configure(s.settle, s.retention)
 		d.src.Change(func(src *source.Source) {
-			src.Dirs, src.Parser, src.Host, src.Trust, src.Orders = s.manifests, d.parser(), s.host, s.trust, d.orders()
+			src.Dirs, src.Parser, src.Host, src.Trust, src.Protected = s.manifests, d.parser(), s.host, s.trust, d.protected()
 		})
 	}
 	return d.engine.Reload(ctx)

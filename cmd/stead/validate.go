@@ -60,7 +60,7 @@ type checked struct {
 
 func (a *app) validate(c *checked, args []string) error {
 	if len(args) == 0 {
-		s := &source.Source{Dirs: a.manifests, Parser: c.parser, Orders: a.orders(), Writable: a.writable()}
+		s := &source.Source{Dirs: a.manifests, Parser: c.parser, Protected: a.protected(), Writable: a.writable()}
 		if os.Geteuid() == 0 {
 			s.Trust = a.trust // as the daemon reads them
 		}
@@ -93,7 +93,7 @@ func (a *app) validate(c *checked, args []string) error {
 		}
 	}
 	if len(dirs) > 0 {
-		c.directories(&source.Source{Dirs: dirs, Parser: c.parser, Orders: a.orders(), Writable: a.writable()}, false)
+		c.directories(&source.Source{Dirs: dirs, Parser: c.parser, Protected: a.protected(), Writable: a.writable()}, false)
 	}
 	return nil
 }

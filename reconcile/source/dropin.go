@@ -76,7 +76,7 @@ func (l *layer) add(f *File) {
 
 // dropIns opens the directory and reads its drop-in folders.
 func (s *scan) dropIns(f *folder) {
-	if why := s.guard.places.fault(s.links...); why != "" {
+	if why := s.guard.writtenPaths.refusal(s.links...); why != "" {
 		s.fail(f, "", &Refused{why})
 		s.fd = -1
 		return
@@ -131,7 +131,7 @@ func (s *scan) dropInFolder(in *folder, dirfd int, e *entry, rel, above string) 
 	}
 	before := s.refused
 	if e.link {
-		s.refuse(cmp.Or(s.lead(e, rel), s.trust.way(s.path(rel))))
+		s.refuse(cmp.Or(s.linkTarget(e, rel), s.trust.way(s.path(rel))))
 	}
 	s.walk(e.folder, dirfd, e.name, rel, e.below(above))
 	refused := s.refused
@@ -157,7 +157,7 @@ func (s *scan) sameFolder(dirfd int, e *entry, now *unix.Stat_t) bool {
 		if in.inside == "" {
 			in.inside = e.name + "/" + in.name
 		}
-		if in.file == nil || unix.Fstatat(dirfd, in.inside, &st, 0) != nil || !in.file.current(&st, nil, s.guard.places) {
+		if in.file == nil || unix.Fstatat(dirfd, in.inside, &st, 0) != nil || !in.file.current(&st, nil, s.guard.writtenPaths) {
 			return false
 		}
 	}

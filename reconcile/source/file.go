@@ -27,9 +27,9 @@ type file struct {
 	parsed  []spec.Document
 	judged  int
 	verdict string
-	places  *places // that it was not below when it was read
-	held    bool    // it held a manifest once
-	mask    bool    // a link to /dev/null: it masks the file of an earlier directory
+	places  *writtenPaths // that it was not below when it was read
+	held    bool          // it held a manifest once
+	mask    bool          // a link to /dev/null: it masks the file of an earlier directory
 }
 
 var errWriter = errors.New("somebody has it open for writing")
@@ -48,10 +48,10 @@ func (s *scan) update(f *file, dirfd int, name string, st *unix.Stat_t, at File)
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return f.fail(at, "not a regular file: neither read nor followed")
 	}
-	if f.current(st, s.over, s.guard.places) {
+	if f.current(st, s.over, s.guard.writtenPaths) {
 		return false
 	}
-	f.places = s.guard.places
+	f.places = s.guard.writtenPaths
 	data, stamp, err := readFile(dirfd, name, func(st *unix.Stat_t) string { return s.trust.fault(st, at.Path) })
 	switch {
 	case errors.Is(err, errWriter):
@@ -77,7 +77,7 @@ func (s *scan) update(f *file, dirfd int, name string, st *unix.Stat_t, at File)
 	f.out, f.parsed, f.judged, f.verdict = &at, nil, 0, ""
 	if slices.ContainsFunc(at.Documents, func(d spec.Document) bool { return len(d.Writable) > 0 }) {
 		f.parsed = at.Documents
-		s.guard.judge(f, nil)
+		s.guard.checkFile(f, nil)
 	}
 	return true
 }
@@ -100,7 +100,7 @@ func (s *scan) parse(at *File, data []byte) (unread *File) {
 }
 
 // current tells whether what was read is what is there.
-func (f *file) current(st *unix.Stat_t, over *overlay, places *places) bool {
+func (f *file) current(st *unix.Stat_t, over *overlay, places *writtenPaths) bool {
 	if f.out == nil || f.racy || f.places != places || f.stamp != stampOf(st) {
 		return false
 	}

@@ -25,7 +25,7 @@ type entry struct {
 	name   string
 	inside string // with the name of the drop-in folder that it is in
 	link   bool
-	lead   *lead // of a link that is read through
+	lead   *linkTarget // of a link that is read through
 	file   *file
 	folder *folder
 }
@@ -35,7 +35,7 @@ type scan struct {
 	parser  Parser
 	trust   *Trust
 	refused string // why nothing of the folder counts that is being walked
-	guard   *guard
+	guard   *Guard
 	watch   *watch // nil if not watching
 	renew   bool   // ask for all watches again
 	dir     int
@@ -122,7 +122,7 @@ func (s *scan) look(f *folder, fd int, rel, real string) error {
 	if slices.ContainsFunc(s.above, func(a stamp) bool { return a.dev == now.dev && a.ino == now.ino }) {
 		return errors.New("a link to a folder that it stands in")
 	}
-	if why := s.guard.folderFault(fd, st.Ino, real); why != "" {
+	if why := s.guard.folderRefusal(fd, st.Ino, real); why != "" {
 		return &Refused{why}
 	}
 	s.refuse(s.trust.fault(&st, s.path(rel)))

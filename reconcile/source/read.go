@@ -24,7 +24,7 @@ func (s *Source) Read() *Reading {
 			s.trees = append(s.trees, &folder{})
 		}
 	}
-	s.lookAround(false)
+	s.refreshGuard(false)
 	return s.walk(false)
 }
 
@@ -55,15 +55,15 @@ func (s *Source) walk(changed bool) *Reading {
 			break
 		}
 	}
-	if led && s.lookAround(true) || s.takeWritable(true) {
+	if led && s.refreshGuard(true) || s.noteWritable(true) {
 		return s.walk(true) // a container may have written some of what was read
 	}
-	if s.guard.number != s.judged {
+	if s.guard.Number != s.judged {
 		links := hostpath.Resolver{}
 		for _, t := range s.trees {
-			changed = s.guard.judgeAll(t, links) || changed
+			changed = s.guard.checkFolder(t, links) || changed
 		}
-		s.judged = s.guard.number
+		s.judged = s.guard.Number
 	}
 	var unwatched error
 	if s.watch != nil {

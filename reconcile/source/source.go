@@ -37,9 +37,9 @@ type Source struct {
 	// or ever could: paths without links and identities (hostpath), in a list that only
 	// grows at its end. Nothing is read below these. nil: there are none.
 	Writable func() []string
-	// Orders are what a container must not write, besides the manifests.
-	Orders []hostpath.Order
-	Log    *slog.Logger
+	// Protected are paths that no container may write, besides the manifests.
+	Protected []hostpath.Protected
+	Log       *slog.Logger
 
 	wake  chan struct{} // holds at most one wake-up
 	once  sync.Once
@@ -49,7 +49,7 @@ type Source struct {
 	trees  []*folder  // what Dirs held when last read
 	over   *overlay   // the drop-ins among it
 	last   *Reading
-	guard  guard
+	guard  Guard
 	judged int // number of the guard by which all files were
 }
 
@@ -142,7 +142,7 @@ func (s *Source) Change(alter func(s *Source)) {
 	s.mu.Lock()
 	alter(s)
 	s.trees, s.over, s.last = nil, nil, nil
-	s.guard.names = nil
+	s.guard.Names = nil
 	if s.watch != nil {
 		s.watch.forget()
 	}
@@ -157,7 +157,7 @@ func (s *Source) Change(alter func(s *Source)) {
 func (s *Source) Renew() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.guard.names = nil
+	s.guard.Names = nil
 	for _, t := range s.trees {
 		t.forget()
 	}

@@ -21,7 +21,7 @@ func (s *scan) visit(in *folder, dirfd int, e *entry, above, real string) {
 		s.gone(in, dirfd, e, above, err)
 		return
 	}
-	if e.file != nil && s.refused == "" && (!s.renew || !e.link) && e.file.current(&st, s.over, s.guard.places) {
+	if e.file != nil && s.refused == "" && (!s.renew || !e.link) && e.file.current(&st, s.over, s.guard.writtenPaths) {
 		return
 	}
 	rel := e.name
@@ -41,9 +41,9 @@ func (s *scan) visit(in *folder, dirfd int, e *entry, above, real string) {
 	}
 	why := ""
 	if e.link {
-		why = cmp.Or(s.lead(e, rel), s.trust.way(s.path(rel)))
+		why = cmp.Or(s.linkTarget(e, rel), s.trust.way(s.path(rel)))
 	} else {
-		why = s.guard.places.fault(real + "/" + e.name)
+		why = s.guard.writtenPaths.refusal(real + "/" + e.name)
 	}
 	if why != "" {
 		s.broken(e, rel, why)
@@ -80,7 +80,7 @@ func (s *scan) subfolder(e *entry, dirfd int, rel, real string) {
 	}
 	before := s.refused
 	if e.link {
-		if why := s.lead(e, rel); why != "" {
+		if why := s.linkTarget(e, rel); why != "" {
 			s.fail(e.folder, rel, &Refused{why})
 			return
 		}
@@ -93,7 +93,7 @@ func (s *scan) subfolder(e *entry, dirfd int, rel, real string) {
 // below is the path without links of a folder in one that has that path.
 func (e *entry) below(real string) string {
 	if e.link {
-		return e.lead.real
+		return e.lead.Real
 	}
 	return real + "/" + e.name
 }

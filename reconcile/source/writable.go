@@ -10,70 +10,70 @@ import (
 	"stead/spec"
 )
 
-// What a container can write is never a manifest: else its root would declare what
-// runs as root here. guard holds both halves of that. A manifest that asks to write
-// where manifests are read, or where other orders come from, has an error; and nothing
-// is read below what a container can write, or ever could.
+// What a container can write is never a manifest: otherwise the container's root could
+// declare what runs as root on this host. guard enforces both halves of that rule. A manifest
+// that asks to write a protected path (a manifest directory, the configuration, stead's
+// state) has an error; and nothing is read below what a container can write, or ever could.
 //
-// Neither is what keeps a container from it: links may change after this look. The
-// runtime looks once more at what it opens for each start, and notes durably what a
-// container can write before it runs.
-type guard struct {
-	mounts hostpath.Mounts
-	mount  int                 // number of the mount table that names are from
-	names  map[string][]string // by what containers can write, the paths that show it; nil: to be found anew
-	read   *hostpath.Orders    // where manifests are read
-	orders *hostpath.Orders    // what else a container must not write
-	ids    map[string]bool     // the identities of what containers can write
-	inodes map[uint64]bool     // their inodes
-	taken  int                 // so many of Source.Writable are looked at
-	number int                 // changes when documents are to be judged anew
-	places *places
+// These checks give early errors; they are not the defence, as links may change afterwards.
+// The runtime checks again what it really opens for each start, and notes durably what a
+// container can write before the container runs.
+type Guard struct {
+	mounts       hostpath.Mounts
+	mount        int                      // number of the mount table that names are from
+	Names        map[string][]string      // by what containers can write, the paths that show it; nil: to be computed again
+	read         *hostpath.ProtectedPaths // where manifests are read
+	protected    *hostpath.ProtectedPaths // protected paths besides those
+	ids          map[string]bool          // identities of what containers can write
+	inodes       map[uint64]bool          // their inodes
+	taken        int                      // how many entries of Source.Writable are processed
+	Number       int                      // changes when documents are to be checked again
+	writtenPaths *writtenPaths
 }
 
-// places are the paths that containers can write of where manifests are read: nearly
-// always none. They are never changed.
-type places struct{ by map[string]bool }
+// writtenPaths are the paths, among those where manifests are read, that containers can
+// write: nearly always none. A value is never changed.
+type writtenPaths struct{ by map[string]bool }
 
-// lead is where a link among the manifests leads.
-type lead struct {
-	real  string
+// linkTarget is where a link among the manifests leads.
+type linkTarget struct {
+	Real  string
 	links []string
 }
 
-// lookAround brings the guard up to date. It returns whether what may be read has
-// changed. In the middle of a reading nothing that was refused is read: else a
-// container that changes its links all the time could keep a reading from its end.
-func (s *Source) lookAround(reading bool) (changed bool) {
+// refreshGuard brings the guard up to date and reports whether what may be read has changed.
+// In the middle of a reading it only refuses more: otherwise a container that changes its
+// links all the time could keep a reading from ending.
+func (s *Source) refreshGuard(reading bool) (changed bool) {
 	g := &s.guard
-	if mount := g.mounts.Refresh(); g.names == nil || mount != g.mount {
-		g.names, g.taken, g.mount = map[string][]string{}, 0, mount
-		g.number++
+	if mount := g.mounts.Refresh(); g.Names == nil || mount != g.mount {
+		g.Names, g.taken, g.mount = map[string][]string{}, 0, mount
+		g.Number++
 	}
-	read, orders := hostpath.Look(), hostpath.Look(s.Orders...)
+	read, protected := hostpath.FindProtected(), hostpath.FindProtected(s.Protected...)
 	for i, t := range s.trees {
 		root := absolute(s.Dirs[i])
 		real, links := hostpath.Resolve(root)
-		read.Add(hostpath.Order{What: "the manifest directory", Path: root}, real, links)
-		t.leads(root, read)
+		read.Add(hostpath.Protected{What: "the manifest directory", Path: root}, real, links)
+		t.linkTargets(root, read)
 	}
-	if g.read == nil || !g.read.Same(read) || !g.orders.Same(orders) {
-		g.read, g.orders, g.taken = read, orders, 0
-		g.number++
+	if g.read == nil || !g.read.Same(read) || !g.protected.Same(protected) {
+		g.read, g.protected, g.taken = read, protected, 0
+		g.Number++
 	}
-	return s.takeWritable(reading)
+	return s.noteWritable(reading)
 }
 
-// takeWritable looks at what containers can write that could not when it was last
-// asked. It returns whether anything of it is read.
-func (s *Source) takeWritable(reading bool) (changed bool) {
+// noteWritable processes what containers can write since it was last called, and reports
+// whether any of it is where manifests are read.
+func (s *Source) noteWritable(reading bool) (changed bool) {
 	g := &s.guard
 	if g.ids == nil {
 		g.ids, g.inodes = map[string]bool{}, map[uint64]bool{}
 	}
 	now := map[string]bool{}
-	if g.places != nil && (reading || g.taken > 0) {
-		now = maps.Clone(g.places.by)
+	if g.writtenPaths != nil && (reading || g.taken > 0) {
+		now = maps.Clone(g.writtenPaths.by)
 	}
 	if s.Writable != nil {
 		list := s.Writable()
@@ -85,11 +85,11 @@ func (s *Source) takeWritable(reading bool) (changed bool) {
 				g.inodes[ino], g.ids[p] = true, true
 				continue
 			}
-			names, known := g.names[p]
+			names, known := g.Names[p]
 			if !known {
 				real, _ := hostpath.Resolve(p) // a link may stand where it was
 				names = append(g.mounts.Names(real), p)
-				g.names[p] = names
+				g.Names[p] = names
 			}
 			if g.read.Overlap(names) == "" {
 				continue
@@ -100,28 +100,27 @@ func (s *Source) takeWritable(reading bool) (changed bool) {
 		}
 		g.taken = len(list)
 	}
-	if g.places != nil && maps.Equal(now, g.places.by) {
+	if g.writtenPaths != nil && maps.Equal(now, g.writtenPaths.by) {
 		return false
 	}
-	g.places = &places{now}
+	g.writtenPaths = &writtenPaths{now}
 	return true
 }
 
-// leads adds where the links in a folder lead.
-func (f *folder) leads(dir string, read *hostpath.Orders) {
+// linkTargets adds where the links in a folder lead.
+func (f *folder) linkTargets(dir string, read *hostpath.ProtectedPaths) {
 	for _, e := range f.entries {
 		if e.lead != nil {
-			read.Add(hostpath.Order{What: "what is read as", Path: path.Join(dir, e.name)}, e.lead.real, e.lead.links)
+			read.Add(hostpath.Protected{What: "what is read as", Path: path.Join(dir, e.name)}, e.lead.Real, e.lead.links)
 		}
 		if e.folder != nil {
-			e.folder.leads(path.Join(dir, e.name), read)
+			e.folder.linkTargets(path.Join(dir, e.name), read)
 		}
 	}
 }
 
-// fault says why nothing is to be read by these paths, which have no links; "" if it
-// may be.
-func (p *places) fault(paths ...string) string {
+// refusal says why nothing may be read by these paths, which hold no links; "" if it may.
+func (p *writtenPaths) refusal(paths ...string) string {
 	if len(p.by) == 0 {
 		return ""
 	}
@@ -138,13 +137,13 @@ func (p *places) fault(paths ...string) string {
 	return ""
 }
 
-// folderFault is fault for an open folder, which may have another path than when a
-// container could write to it.
-func (g *guard) folderFault(fd int, ino uint64, real string) string {
+// folderRefusal is refusal for an open folder, which may have another path than it had when
+// a container could write to it.
+func (g *Guard) folderRefusal(fd int, ino uint64, real string) string {
 	if g.inodes[ino] && g.ids[hostpath.Identity(fd)] {
 		return writtenTo(real)
 	}
-	return g.places.fault(real)
+	return g.writtenPaths.refusal(real)
 }
 
 func writtenTo(dir string) string {
@@ -152,30 +151,30 @@ func writtenTo(dir string) string {
 		"copy what you trust to a directory that no container could ever write, and move this one away", dir)
 }
 
-// lead finds out where a link among the manifests leads, and why nothing is to be
-// read by it.
-func (s *scan) lead(e *entry, rel string) (why string) {
+// linkTarget resolves a link among the manifests, and says why nothing may be read through
+// it.
+func (s *scan) linkTarget(e *entry, rel string) (why string) {
 	real, links := hostpath.Resolve(s.path(rel))
-	if e.lead == nil || e.lead.real != real || !slices.Equal(e.lead.links, links) {
-		e.lead, s.led = &lead{real, links}, true
+	if e.lead == nil || e.lead.Real != real || !slices.Equal(e.lead.links, links) {
+		e.lead, s.led = &linkTarget{real, links}, true
 	}
-	return s.guard.places.fault(append(links, real)...)
+	return s.guard.writtenPaths.refusal(append(links, real)...)
 }
 
-// judge gives the documents of a file, as they were parsed, their errors of what they
-// ask to write. It returns whether these are others than before.
-func (g *guard) judge(f *file, links hostpath.Resolver) bool {
-	if f.parsed == nil || f.judged == g.number {
+// checkFile adds, to the documents of a file as they were parsed, the errors about what they
+// ask to write. It reports whether these differ from before.
+func (g *Guard) checkFile(f *file, links hostpath.Resolver) bool {
+	if f.parsed == nil || f.judged == g.Number {
 		return false
 	}
-	f.judged = g.number
+	f.judged = g.Number
 	docs := slices.Clone(f.parsed)
 	verdict := ""
 	for i := range docs {
 		if docs[i].Elsewhere {
 			continue
 		}
-		for _, e := range g.faults(docs[i].Writable, links) {
+		for _, e := range g.writeErrors(docs[i].Writable, links) {
 			verdict += e.Error() + "\n"
 			docs[i].Container, docs[i].Errors = nil, append(docs[i].Errors, e)
 		}
@@ -188,14 +187,14 @@ func (g *guard) judge(f *file, links hostpath.Resolver) bool {
 	return true
 }
 
-// faults are the errors of what a manifest asks to write.
-func (g *guard) faults(paths []spec.WritablePath, links hostpath.Resolver) (errs []*spec.Error) {
+// writeErrors returns the errors about what a manifest asks to write.
+func (g *Guard) writeErrors(paths []spec.WritablePath, links hostpath.Resolver) (errs []*spec.Error) {
 	for _, w := range paths {
 		real, _ := links.Resolve(w.Path)
 		names := g.mounts.Names(real)
-		why := g.read.Fault(names)
+		why := g.read.WriteRefusal(names)
 		if why == "" {
-			why = g.orders.Fault(names)
+			why = g.protected.WriteRefusal(names)
 		}
 		if why == "" {
 			continue
@@ -211,13 +210,13 @@ func (g *guard) faults(paths []spec.WritablePath, links hostpath.Resolver) (errs
 	return errs
 }
 
-// judgeAll judges the files of a folder, and of those in it.
-func (g *guard) judgeAll(f *folder, links hostpath.Resolver) (changed bool) {
+// checkFolder checks the files of a folder, and of those in it.
+func (g *Guard) checkFolder(f *folder, links hostpath.Resolver) (changed bool) {
 	for _, e := range f.entries {
-		if e.file != nil && g.judge(e.file, links) {
+		if e.file != nil && g.checkFile(e.file, links) {
 			changed = true
 		}
-		if e.folder != nil && g.judgeAll(e.folder, links) {
+		if e.folder != nil && g.checkFolder(e.folder, links) {
 			changed = true
 		}
 	}

@@ -34,7 +34,7 @@ func newPlaced(t *testing.T, files map[string]string) *placed {
 	tree(t, dir, files)
 	p.Source = &Source{
 		Dirs: []string{dir + "/etc", dir + "/named", dir + "/missing/m"}, Parser: spec.Parser{Host: "here"}, Writable: func() []string { return p.writable },
-		Orders: []hostpath.Order{{What: "the configuration", Path: dir + "/conf/config.yaml"}, {What: "the state directory", Path: dir + "/state", State: true}},
+		Protected: []hostpath.Protected{{What: "the configuration", Path: dir + "/conf/config.yaml"}, {What: "the state directory", Path: dir + "/state", State: true}},
 	}
 	return p
 }
@@ -79,7 +79,7 @@ func rootedAt(path string) string { return manifest("web", "  rootfs: {path: "+p
 
 // A manifest that asks to write where orders come from has an error at the line that
 // does, whatever links lead there.
-func TestMayNotWriteOrders(t *testing.T) {
+func TestMayNotWriteProtected(t *testing.T) {
 	const mount, root = "DIR/m/web.yaml:8:28: spec.mounts[/data].source: ", "DIR/m/web.yaml:7:18: spec.rootfs.path: "
 	for _, row := range []struct {
 		summary, manifest string // DIR is the host's
@@ -141,7 +141,7 @@ func TestMayNotWriteOrders(t *testing.T) {
 
 // A link of a mount's source that changes is noticed at the next tick, both ways, and
 // so is one among the manifests.
-func TestMayNotWriteOrdersLater(t *testing.T) {
+func TestMayNotWriteProtectedLater(t *testing.T) {
 	p := newPlaced(t, map[string]string{"srv/x": "", "srv/link": "-> ."})
 	tree(t, p.dir, map[string]string{"m/web.yaml": mounting(p.dir + "/srv/link")})
 	relink := func(link, target string) {

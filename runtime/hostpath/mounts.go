@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Within tells whether a path is dir or below it; both without links.
+// Within reports whether a path is dir or below it; both without links.
 func Within(name, dir string) bool {
 	return name == dir || dir == "/" || strings.HasPrefix(name, dir) && name[len(dir)] == '/'
 }
@@ -25,7 +25,7 @@ func Resolve(name string) (real string, links []string) { return Resolver(nil).R
 // common once. nil remembers nothing.
 type Resolver map[string]bool // paths that are no links
 
-// Resolve is the function of that name.
+// Resolve resolves one path, as the function Resolve does.
 func (r Resolver) Resolve(name string) (real string, links []string) {
 	real = "/"
 	target := make([]byte, unix.PathMax)
@@ -53,9 +53,9 @@ func (r Resolver) Resolve(name string) (real string, links []string) {
 	return real, links
 }
 
-// Identity is the text by which a file or directory is known again after it was
-// renamed, or the host restarted: its inode's number and time of birth, which nobody
-// can set. "" where the file system has no such time.
+// Identity returns a text that identifies a file or directory through renames and reboots:
+// the inode's number and its time of birth (man 2 statx, stx_btime), which nobody can set.
+// "" where the file system has no such time.
 func Identity(fd int) string {
 	var st unix.Statx_t
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_INO|unix.STATX_BTIME, &st); err != nil || st.Mask&unix.STATX_BTIME == 0 {
@@ -64,14 +64,14 @@ func Identity(fd int) string {
 	return fmt.Sprintf("inode %d of %d.%09d", st.Ino, st.Btime.Sec, st.Btime.Nsec)
 }
 
-// Inode is the number of the inode in an identity; false for a path.
+// Inode returns the inode's number in an identity; false for a path.
 func Inode(identity string) (ino uint64, ok bool) {
 	_, err := fmt.Sscanf(identity, "inode %d", &ino)
 	return ino, err == nil
 }
 
-// Mounts knows under which paths the host shows a file or directory. The zero value
-// works.
+// Mounts tells under which paths the host shows a file or directory. The zero value is ready
+// to use.
 type Mounts struct {
 	mu     sync.Mutex
 	file   *os.File                   // /proc/self/mountinfo
@@ -80,8 +80,9 @@ type Mounts struct {
 	number int
 }
 
-// Refresh reads what is mounted if that has changed, which a poll tells (man 5 proc),
-// and returns how often it was read: among thousands of mounts that costs nothing.
+// Refresh reads the mount table if it has changed, which poll(2) tells (man 5 proc), and
+// returns how often it was read. Without a change it costs the same however many mounts there
+// are.
 func (m *Mounts) Refresh() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()

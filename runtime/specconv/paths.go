@@ -21,26 +21,26 @@ import (
 // may have made, and none leads a container to what it may not write. Its methods may be
 // called at once.
 type Paths struct {
-	Writable *store.Writable
-	mounts   hostpath.Mounts // of the host
-	orders   atomic.Pointer[[]hostpath.Order]
+	Writable  *store.Writable
+	mounts    hostpath.Mounts // of the host
+	protected atomic.Pointer[[]hostpath.Protected]
 }
 
-// Orders are the places from which stead takes what it does as root: no container may
-// write there.
-func Orders(stateDir, runDir, config string, manifests []string) []hostpath.Order {
-	list := []hostpath.Order{{What: "the state directory", Path: stateDir, State: true}, {What: "the run directory", Path: runDir}}
+// ProtectedPaths returns the paths that no container may write, since stead takes from them
+// what it does as root.
+func ProtectedPaths(stateDir, runDir, config string, manifests []string) []hostpath.Protected {
+	list := []hostpath.Protected{{What: "the state directory", Path: stateDir, State: true}, {What: "the run directory", Path: runDir}}
 	if config != "" && config != os.DevNull {
-		list = append(list, hostpath.Order{What: "the configuration", Path: config})
+		list = append(list, hostpath.Protected{What: "the configuration", Path: config})
 	}
 	for _, dir := range manifests {
-		list = append(list, hostpath.Order{What: "the manifest directory", Path: dir})
+		list = append(list, hostpath.Protected{What: "the manifest directory", Path: dir})
 	}
 	return list // and the sources of files:, envFiles: and envSecrets:, once there are any
 }
 
-// SetOrders says what no container may write.
-func (p *Paths) SetOrders(list []hostpath.Order) { p.orders.Store(&list) }
+// SetProtected says what no container may write.
+func (p *Paths) SetProtected(list []hostpath.Protected) { p.protected.Store(&list) }
 
 // NoteEarlier notes what containers can write that an earlier stead started, which kept
 // no such list, or none of files. roots are the root directories and manifests of all containers.
@@ -110,7 +110,7 @@ func (p *Paths) look(name string) (place, error) {
 // whose mounts no such place lies, nor a user, who may not write where such a place
 // lies, can rename one to there.
 func (p *Paths) Resolve(root *launch.Root, mounts []launch.Mount) (writable []string, err error) {
-	var orders *hostpath.Orders // made when asked for: most containers write to their private root only
+	var protected *hostpath.ProtectedPaths // made when asked for: most containers write to their private root only
 	look := func(name *string, readOnly bool) (place, error) {
 		at, err := p.look(*name)
 		if err != nil {
@@ -119,12 +119,12 @@ func (p *Paths) Resolve(root *launch.Root, mounts []launch.Mount) (writable []st
 		if *name = at.real; readOnly || root.Usr != "" && name == &root.Path {
 			return at, nil
 		}
-		if orders == nil {
-			orders = hostpath.Look(*p.orders.Load()...)
+		if protected == nil {
+			protected = hostpath.FindProtected(*p.protected.Load()...)
 			p.mounts.Refresh()
 		}
 		names := p.mounts.Names(at.real)
-		if why := orders.Fault(names); why != "" {
+		if why := protected.WriteRefusal(names); why != "" {
 			return at, errors.New(why)
 		}
 		if !p.Writable.Contains(at.real) || !p.Writable.Has(at.identity) {

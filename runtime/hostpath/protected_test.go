@@ -21,11 +21,11 @@ func TestOverlap(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	orders := Look(
-		Order{What: "the manifest directory", Path: dir + "/etc/stead/manifests"},
-		Order{What: "the manifest directory", Path: dir + "/usr/lib/stead/manifests"}, // missing
-		Order{What: "the configuration", Path: dir + "/etc/conf/config.yaml"},
-		Order{What: "the state directory", Path: dir + "/state", State: true},
+	orders := FindProtected(
+		Protected{What: "the manifest directory", Path: dir + "/etc/stead/manifests"},
+		Protected{What: "the manifest directory", Path: dir + "/usr/lib/stead/manifests"}, // missing
+		Protected{What: "the configuration", Path: dir + "/etc/conf/config.yaml"},
+		Protected{What: "the state directory", Path: dir + "/state", State: true},
 	)
 	for path, want := range map[string]string{
 		"/git/m":                        "is the manifest directory DIR/etc/stead/manifests",
