@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -228,5 +229,31 @@ func TestLastExits(t *testing.T) {
 	}
 	if last, err := LastExits(t.TempDir()); err != nil || len(last) != 0 {
 		t.Errorf("from nothing: %v, %v", last, err)
+	}
+}
+
+// A journal that an earlier release wrote is read in full.
+func TestJournalOfBefore(t *testing.T) {
+	at := time.Date(2026, 11, 27, 9, 30, 0, 123456789, time.UTC)
+	code := 137
+	want := []Event{
+		{Time: at, Type: Done, Container: "web", Action: "update", Cause: "manifest changed",
+			Changes: []Change{{Path: "spec.resources.memory", Before: "64Mi", After: "128Mi"}}},
+		{Time: at.Add(time.Minute), Type: Exited, Container: "web", ExitCode: &code, Reason: "OOMKilled",
+			Cause: "killed at its memory limit of 64Mi", Message: "killed at its memory limit of 64Mi"},
+		{Time: at.Add(2 * time.Minute), Type: Invalid, Container: "db", File: "/etc/stead/manifests/db.yaml", Message: "db.yaml:4:3: unknown field"},
+	}
+	var got []Event
+	if err := Read(t.Context(), "testdata/before-rooms", Query{Tail: -1}, func(e Event) error {
+		got = append(got, e)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("read %+v, want %+v", got, want)
+	}
+	if last, err := LastExits("testdata/before-rooms"); err != nil || !last["web"].Equal(want[1].Time) {
+		t.Errorf("last exits: %v, %v", last, err)
 	}
 }

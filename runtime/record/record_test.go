@@ -3,7 +3,9 @@ package record
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
+	"time"
 )
 
 // The record of one container is found by its name alone, whatever a daemon that
@@ -72,5 +74,25 @@ func TestRecordOfOneContainer(t *testing.T) {
 	left, _ := filepath.Glob(run + "/*/web*")
 	if len(left) > 0 {
 		t.Errorf("left over: %v", left)
+	}
+}
+
+// A record that an earlier release wrote is read in full.
+func TestRecordOfBefore(t *testing.T) {
+	all, err := ReadAll("testdata/before-rooms")
+	if err != nil || len(all) != 1 {
+		t.Fatalf("%d records, %v", len(all), err)
+	}
+	at := time.Date(2026, 11, 27, 9, 30, 0, 123456789, time.UTC)
+	want := &Record{
+		Name: "web", Nonce: "4f1c22a0", BootID: "0b1d2c3e-0000-4000-8000-000000000001", State: Exited,
+		Pid: 4711, StartTime: 123456, IDBase: 524288,
+		CreatedAt: at, StartedAt: at.Add(time.Second), FinishedAt: at.Add(time.Minute),
+		Ending: &Ending{Code: 137, Signal: 9, OOM: true, OOMLimit: 64 << 20}, Stopping: true, Restarts: 2, Failures: 1,
+		Previous: &Run{StartedAt: at.Add(-time.Hour), FinishedAt: at.Add(-time.Minute)},
+		LogDir:   "/var/lib/stead/containers/web/log", LogSize: 10 << 20, LogKeep: 5,
+	}
+	if !reflect.DeepEqual(all[0], want) {
+		t.Errorf("read %+v, want %+v", all[0], want)
 	}
 }

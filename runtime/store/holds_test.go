@@ -58,3 +58,18 @@ func TestHolds(t *testing.T) {
 		t.Error("a broken file is taken for no hold")
 	}
 }
+
+// Holds that an earlier release wrote hold on.
+func TestHoldsOfBefore(t *testing.T) {
+	r, err := OpenHolds("testdata/before-rooms")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := r.Holds()
+	if web, db := h.Of("web"), h.Of("db"); web == nil || web.Reason != "surgery" || web.Since.Unix() != 1795839300 || db == nil || db.Reason != "migration" {
+		t.Errorf("web %+v, db %+v", web, db)
+	}
+	if h.Removals["old"] != "would remove all 2 containers" {
+		t.Errorf("held removals: %v", h.Removals)
+	}
+}
