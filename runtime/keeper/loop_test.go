@@ -6,14 +6,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"stead/runtime/record"
 	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"stead/runtime/record"
 	"stead/runtime/roottest"
+
+	"golang.org/x/sys/unix"
 )
 
 // newTestLoop has one container that runs, with pipes. It needs no root.

@@ -3,8 +3,9 @@ package keeper
 import (
 	"errors"
 	"os"
-	"stead/runtime/record"
 	"testing"
+
+	"stead/runtime/record"
 )
 
 // runOfWeb is a run directory in which web has a run.

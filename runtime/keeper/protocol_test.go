@@ -8,9 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"stead/runtime/record"
 	"strings"
 	"testing"
+
+	"stead/runtime/record"
 
 	"golang.org/x/sys/unix"
 )

@@ -2,9 +2,10 @@ package keeper
 
 import (
 	"os/exec"
-	"stead/runtime/record"
 	"testing"
 	"time"
+
+	"stead/runtime/record"
 
 	"golang.org/x/sys/unix"
 )

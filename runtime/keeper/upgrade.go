@@ -8,12 +8,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"stead/runtime/record"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"stead/runtime/record"
 
 	"golang.org/x/sys/unix"
 )

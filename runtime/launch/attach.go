@@ -3,12 +3,10 @@ package launch
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"syscall"
 
 	"stead/runtime/hostpath"
-	"stead/runtime/weak"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,7 +28,7 @@ func (b *birth) mount() error {
 	}
 	sources := make([]int, len(b.c.Mounts))
 	for i, m := range b.c.Mounts {
-		if sources[i], err = b.source(m); err != nil {
+		if sources[i], err = openSource(b, m); err != nil {
 			return err
 		}
 	}
@@ -52,21 +50,23 @@ func (b *birth) mount() error {
 		}
 		b.shown = append(b.shown, shown{"/usr", usr})
 	}
-	if weak.Is("mounts over proc") { // CVE-2019-16884
-		b.late = func() error { return b.attachMounts(sources) }
-		return nil
-	}
-	return b.attachMounts(sources)
+	return attachMounts(b, sources)
 }
+
+// What follows are variables for test builds that do it as other runtimes did.
+var (
+	attachMounts = (*birth).attachMounts
+	attachMount  = (*birth).attachMount
+	openSource   = (*birth).source
+	hostTree     = (*birth).hostTree
+	openTarget   = func(b *birth, target string, file bool) (int, error) {
+		return makeTarget(b.rootFD, target, file, b.c.IDBase)
+	}
+)
 
 func (b *birth) attachMounts(sources []int) error {
 	for i, m := range b.c.Mounts {
-		if weak.Is("targets made by path") && m.Source == "" { // CVE-2024-45310
-			b.enter(b.host)
-			os.MkdirAll(b.c.Root.Path+m.Target, 0o755)
-			b.enter(b.nursery)
-		}
-		if err := b.attachMount(m, sources[i]); err != nil {
+		if err := attachMount(b, m, sources[i]); err != nil {
 			return err
 		}
 	}
@@ -76,7 +76,7 @@ func (b *birth) attachMounts(sources []int) error {
 // seal looks whether all is where it should be, and makes mounts read-only: last,
 // so that missing targets could be made.
 func (b *birth) seal() error {
-	if err := b.verify(); err != nil {
+	if err := verify(b); err != nil {
 		return err
 	}
 	for _, fd := range b.sealed {
@@ -88,7 +88,7 @@ func (b *birth) seal() error {
 }
 
 func (b *birth) tree(path string, attr uint64, where Where) (int, error) {
-	fd, err := b.hostTree(path, attr)
+	fd, err := hostTree(b, path, attr)
 	if err != nil {
 		if errors.Is(err, errNoIdmap) {
 			return -1, &Error{AtIDMap, "map ids of " + path, unix.EINVAL, errNoIdmap.Error() + "; security.userns: host does without"}
@@ -106,9 +106,6 @@ func (b *birth) tree(path string, attr uint64, where Where) (int, error) {
 
 // hostTree is what is mounted of a host's path: what was found by walking it.
 func (b *birth) hostTree(path string, attr uint64) (int, error) {
-	if weak.Is("sources by path") { // CVE-2017-1002101
-		return tree(unix.AT_FDCWD, path, attr, b.user)
-	}
 	at, _, err := hostpath.Open(path, func(string) bool { return true })
 	if err != nil {
 		return -1, err
@@ -118,9 +115,6 @@ func (b *birth) hostTree(path string, attr uint64) (int, error) {
 }
 
 func (b *birth) source(m Mount) (int, error) {
-	if m.Source != "" && weak.Is("sources by path") { // CVE-2017-1002101
-		return b.tree(m.Source, unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID, AtSource)
-	}
 	if m.Source != "" {
 		return b.bind(m)
 	}
@@ -150,10 +144,7 @@ func (b *birth) attachMount(m Mount, source int) error {
 }
 
 func (b *birth) attachAt(mount int, target string, file bool) error {
-	at, err := makeTarget(b.rootFD, target, file, b.c.IDBase)
-	if weak.Is("targets by path") { // CVE-2021-30465
-		at, err = unix.Open(b.root+target, unix.O_PATH|unix.O_CLOEXEC, 0)
-	}
+	at, err := openTarget(b, target, file)
 	if err == nil {
 		var st unix.Stat_t
 		if err = unix.Fstat(at, &st); err == nil && (st.Mode&unix.S_IFMT == unix.S_IFDIR) == file {

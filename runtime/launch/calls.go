@@ -173,6 +173,7 @@ func (p *program) clone(args *cloneArgs) (pid int, err error) {
 	if p.err != nil {
 		return 0, p.err
 	}
+	p.weaken()
 	p.made = make([]traits, len(p.steps))
 	for i := range p.made {
 		p.made[i] = traits{p.call(i).nr, p.call(i).kind}

@@ -5,8 +5,6 @@ import (
 	"syscall"
 	"unsafe"
 
-	"stead/runtime/weak"
-
 	"golang.org/x/sys/unix"
 )
 
@@ -47,9 +45,7 @@ func childOf(mem []byte, c *Config, root string, w window, tasks []int) *program
 	p.do("unmount old root", unix.SYS_UMOUNT2, dot, unix.MNT_DETACH)
 	p.do("enter root", unix.SYS_CHDIR, p.text("/"))
 	// Late, so that the cgroups that we joined are the root of it.
-	if !weak.Is("host cgroups") { // CVE-2022-0492
-		p.do("unshare cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP)
-	}
+	p.do("unshare cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP)
 	p.confine(&c.Process)
 	if c.Process.Init {
 		p.init()
@@ -72,9 +68,6 @@ func (p *program) join(tasks []int) {
 // closes the rest: another start's gate, held open here, would hide its end of file.
 func (p *program) keepOnly(w window, n int) {
 	from := uintptr(w) + uintptr(n)
-	if weak.Is("leaks") { // CVE-2024-21626
-		from = last
-	}
 	p.do("have descriptors of its own", unix.SYS_CLOSE_RANGE, from, last, unix.CLOSE_RANGE_UNSHARE)
 	p.do("tell of them", unix.SYS_SENDTO, uintptr(w)+gateFD, p.text("d"), 1, unix.MSG_NOSIGNAL)
 	for k := range n {
@@ -84,15 +77,9 @@ func (p *program) keepOnly(w window, n int) {
 		}
 		p.do("keep descriptor", unix.SYS_DUP3, uintptr(w)+uintptr(k), uintptr(k), flags)
 	}
-	if weak.Is("leaks") {
-		return
-	}
 	p.do("close the rest", unix.SYS_CLOSE_RANGE, uintptr(n), last, 0)
 	// Never visible to ptrace or /proc/PID/mem from inside while this is still
 	// our memory; execve sets it back. Entering a user namespace doesn't clear it.
-	if weak.Is("binary on disk") {
-		return
-	}
 	p.do("clear dumpable", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0)
 }
 

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"unsafe"
 
-	"stead/runtime/weak"
-
 	"golang.org/x/sys/unix"
 )
 
@@ -56,10 +54,6 @@ func (p *program) execute(c *Process) {
 // descriptor does that we still have.
 func (p *program) enterWorkingDir(dir string) {
 	step := "enter working directory " + dir
-	if weak.Is("leaks") {
-		p.do(step, unix.SYS_CHDIR, p.text(dir))
-		return
-	}
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
 	fd := p.slot()
 	p.do(step, unix.SYS_OPENAT2, cwd, p.text(dir), data(p, how), unsafe.Sizeof(how)).into = fd
@@ -104,9 +98,6 @@ func (p *program) identity(c *Process) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	both := c.Caps.Effective | c.Caps.Ambient
 	inheritable := c.Caps.Ambient
-	if weak.Is("inheritable capabilities") { // CVE-2022-29162
-		inheritable = both
-	}
 	sets := [2]set{
 		{uint32(both), uint32(both), uint32(inheritable)},
 		{uint32(both >> 32), uint32(both >> 32), uint32(inheritable >> 32)},

@@ -7,8 +7,6 @@ import (
 	"time"
 	"unsafe"
 
-	"stead/runtime/weak"
-
 	"golang.org/x/sys/unix"
 )
 
@@ -54,7 +52,7 @@ func (l *Launcher) Exec(e *Entry, born func(pid int)) (master int, err error) {
 	if err != nil {
 		return -1, err
 	}
-	outside := !e.UserNS && !weak.Is("exec begins inside")
+	outside := beginsOutside(e)
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, &Error{AtStep, "make gate", errnoOf(err), ""}
@@ -206,6 +204,10 @@ func (w *worker) cloneInto(target int, outside bool, cgroup string, p *program) 
 	return pid, err
 }
 
+// beginsOutside reports whether the child of an exec begins outside of the container's pid
+// namespace.
+var beginsOutside = func(e *Entry) bool { return !e.UserNS }
+
 // joiner is the program of an exec's child. Without a user namespace it begins
 // outside of the container's pid namespace: with SYS_PTRACE root inside could take
 // hold of any process that he sees, dumpable or not, and this one still has all
@@ -224,11 +226,7 @@ func joiner(mem []byte, e *Entry, outside bool, w window, tasks []int) *program 
 		ns |= unix.CLONE_NEWPID // of children
 	}
 	p.do("join namespaces", unix.SYS_SETNS, targetFD, ns)
-	if weak.Is("label through proc") { // CVE-2025-52881
-		label, fd := "label", p.slot()
-		p.do("open label", unix.SYS_OPENAT, cwd, p.text("/proc/self/attr/exec"), unix.O_WRONLY).into = fd
-		p.do("write label", unix.SYS_WRITE, 0, p.text(label), uintptr(len(label))).from[0] = fd
-	}
+	p.weakenJoined()
 	p.do("setsid", unix.SYS_SETSID)
 	p.becomeRoot()
 	if e.TTY {

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"stead/runtime/weak"
-
 	"golang.org/x/sys/unix"
 )
 
@@ -50,13 +48,17 @@ func (b *birth) attachKernel() error {
 	return errors.Join(b.mask(kernel[0], maskedProc), b.mask(kernel[1], maskedSys), protect(kernel[0], readOnlyProc))
 }
 
+// kernelTargetResolve and coverTree are variables for test builds that do it as other
+// runtimes did.
+var (
+	kernelTargetResolve = func() uint64 { return unix.RESOLVE_NO_SYMLINKS }
+	coverTree           = func(_ *birth, cover string) (int, error) { return tree(unix.AT_FDCWD, cover, 0, -1) }
+)
+
 // kernelTarget is /proc, /sys or /dev of the root: a directory, never a link,
 // made where it is missing.
 func (b *birth) kernelTarget(name string) (int, error) {
-	resolve := uint64(unix.RESOLVE_NO_SYMLINKS)
-	if weak.Is("masks by path") { // CVE-2019-19921, CVE-2023-27561
-		resolve = 0
-	}
+	resolve := kernelTargetResolve()
 	at, err := beneath(b.rootFD, name, resolve)
 	if err == unix.ENOENT {
 		err = asContainer(b.c.IDBase, func() error { return unix.Mkdirat(b.rootFD, name, 0o755) })
@@ -86,10 +88,8 @@ func (b *birth) mask(base int, names []string) error {
 		cover := "/dev/null"
 		if mode&unix.S_IFMT == unix.S_IFDIR {
 			cover = "/empty"
-		} else if weak.Is("masks from the root") { // CVE-2025-31133
-			cover = b.root + cover
 		}
-		return tree(unix.AT_FDCWD, cover, 0, -1)
+		return coverTree(b, cover)
 	})
 }
 

@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"stead/runtime/roottest"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"stead/runtime/roottest"
 
 	"golang.org/x/sys/unix"
 )

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"stead/runtime/weak"
-
 	"golang.org/x/sys/unix"
 )
 
@@ -16,14 +14,14 @@ type shown struct {
 	mount  int
 }
 
+// verify is a variable for test builds, in which attacks are to get further.
+var verify = (*birth).verify
+
 // verify looks, when all is attached, whether each mount is where it should be.
 // Whoever shares the root or a volume may have renamed a target after it was
 // found: no harm to the host, but the container would run without the mount. One
 // of its own over another is meant so.
 func (b *birth) verify() error {
-	if weak.Built {
-		return nil // there the attacks are to get further
-	}
 	ids := make([]uint64, len(b.shown))
 	for i, s := range b.shown {
 		var err error

@@ -2,4 +2,6 @@
 
 package launch
 
-func (b *birth) weaken([]int) {}
+func (b *birth) weaken([]int)    {}
+func (p *program) weaken()       {}
+func (p *program) weakenJoined() {}

@@ -3,12 +3,112 @@
 package launch
 
 import (
+	"os"
+	"strings"
 	"time"
+	"unsafe"
 
 	"stead/runtime/weak"
 
 	"golang.org/x/sys/unix"
 )
+
+func init() {
+	resolve, cover, outside, all, own := kernelTargetResolve, coverTree, beginsOutside, allNodes, ownNodes
+	mounts, mount, source, target := attachMounts, attachMount, hostTree, openTarget
+	bind := openSource
+	verify = func(*birth) error { return nil }
+	kernelTargetResolve = func() uint64 { // CVE-2019-19921, CVE-2023-27561
+		if weak.Is("masks by path") {
+			return 0
+		}
+		return resolve()
+	}
+	coverTree = func(b *birth, name string) (int, error) { // CVE-2025-31133
+		if weak.Is("masks from the root") && name == "/dev/null" {
+			name = b.root + name
+		}
+		return cover(b, name)
+	}
+	beginsOutside = func(e *Entry) bool { return outside(e) && !weak.Is("exec begins inside") }
+	ownNodes = func(c *Config) bool { return own(c) && !weak.Is("console from the root") }
+	allNodes = func(c *Config, root string) []node {
+		nodes := all(c, root)
+		if weak.Is("console from the root") {
+			nodes[len(devices)-1].copied = consoleOf(root)
+		}
+		return nodes
+	}
+	attachMounts = func(b *birth, sources []int) error { // CVE-2019-16884
+		if weak.Is("mounts over proc") {
+			b.late = func() error { return mounts(b, sources) }
+			return nil
+		}
+		return mounts(b, sources)
+	}
+	attachMount = func(b *birth, m Mount, fd int) error { // CVE-2024-45310
+		if weak.Is("targets made by path") && m.Source == "" {
+			b.enter(b.host)
+			os.MkdirAll(b.c.Root.Path+m.Target, 0o755)
+			b.enter(b.nursery)
+		}
+		return mount(b, m, fd)
+	}
+	hostTree = func(b *birth, path string, attr uint64) (int, error) { // CVE-2017-1002101
+		if weak.Is("sources by path") {
+			return tree(unix.AT_FDCWD, path, attr, b.user)
+		}
+		return source(b, path, attr)
+	}
+	openSource = func(b *birth, m Mount) (int, error) {
+		if m.Source != "" && weak.Is("sources by path") {
+			return b.tree(m.Source, unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID, AtSource)
+		}
+		return bind(b, m)
+	}
+	openTarget = func(b *birth, name string, file bool) (int, error) { // CVE-2021-30465
+		at, err := target(b, name, file)
+		if weak.Is("targets by path") {
+			at, err = unix.Open(b.root+name, unix.O_PATH|unix.O_CLOEXEC, 0)
+		}
+		return at, err
+	}
+}
+
+// weaken takes steps out of a child's program.
+func (p *program) weaken() {
+	for i, step := range p.steps {
+		c := p.call(i)
+		drop := false
+		switch {
+		case step == "unshare cgroup namespace": // CVE-2022-0492
+			drop = weak.Is("host cgroups")
+		case step == "have descriptors of its own" && weak.Is("leaks"): // CVE-2024-21626
+			c.arg[0] = last
+		case step == "close the rest":
+			drop = weak.Is("leaks")
+		case step == "clear dumpable":
+			drop = weak.Is("leaks") || weak.Is("binary on disk")
+		case strings.HasPrefix(step, "enter working directory ") && c.nr == unix.SYS_OPENAT2 && weak.Is("leaks"):
+			(*(**unix.OpenHow)(unsafe.Pointer(&c.arg[2]))).Resolve = 0
+		case step == "set capabilities" && weak.Is("inheritable capabilities"): // CVE-2022-29162
+			sets := *(**[2][3]uint32)(unsafe.Pointer(&c.arg[1])) // effective, permitted, inheritable
+			sets[0][2], sets[1][2] = sets[0][0], sets[1][0]
+		}
+		if drop {
+			*c = call{nr: unix.SYS_GETPID, want: anything}
+		}
+	}
+}
+
+// weakenJoined writes a label as other runtimes did: by a path in what the container mounted.
+func (p *program) weakenJoined() {
+	if weak.Is("label through proc") { // CVE-2025-52881
+		label, fd := "label", p.slot()
+		p.do("open label", unix.SYS_OPENAT, cwd, p.text("/proc/self/attr/exec"), unix.O_WRONLY).into = fd
+		p.do("write label", unix.SYS_WRITE, 0, p.text(label), uintptr(len(label))).from[0] = fd
+	}
+}
 
 // weaken does what other runtimes did between the mount of proc and its masks.
 func (b *birth) weaken(kernel []int) {

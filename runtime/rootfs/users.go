@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"strings"
 
-	"stead/runtime/weak"
-
 	"golang.org/x/sys/unix"
 )
 
@@ -86,6 +84,10 @@ func inside(s string) (uint32, bool) {
 	return uint32(n), err == nil
 }
 
+// numbersFirst reports that a number is an id, whatever users are called. It is a variable for
+// test builds.
+var numbersFirst = func() bool { return true }
+
 // findUser finds a line of passwd; name is "" where an id has none.
 func findUser(passwd []byte, who string) (name string, id Identity, err error) {
 	id.Home = "/"
@@ -93,7 +95,7 @@ func findUser(passwd []byte, who string) (name string, id Identity, err error) {
 	id.UID = number
 	for f := range entries(passwd, 4, 2) {
 		uid, uidInside := inside(f[2])
-		if isNumber && !weak.Is("names before numbers") { // CVE-2016-3697
+		if isNumber && numbersFirst() {
 			if !uidInside || uid != number {
 				continue
 			}

@@ -11,7 +11,6 @@ import (
 	"stead/runtime/hostpath"
 	"stead/runtime/launch"
 	"stead/runtime/store"
-	"stead/runtime/weak"
 	"stead/spec"
 
 	"golang.org/x/sys/unix"
@@ -62,7 +61,7 @@ func (p *Paths) NoteEarlier(roots iter.Seq2[string, *spec.Container]) error {
 			if p.Writable.Contains(path) && !renew {
 				continue // as nearly all are
 			}
-			at, err := p.look(path)
+			at, err := look(p, path)
 			if err != nil { // it may be on a disk that is not mounted yet
 				found = append(found, path)
 			} else {
@@ -81,11 +80,11 @@ type place struct {
 	notMounted error // it is no mount point
 }
 
+// look is a variable for test builds.
+var look = (*Paths).look
+
 // look opens a path of the host without following what a container may have linked there.
 func (p *Paths) look(name string) (place, error) {
-	if weak.Is("sources by path") { // CVE-2017-1002101
-		return place{real: name, dir: true}, nil
-	}
 	fd, real, err := hostpath.Open(name, p.Writable.Contains)
 	if err != nil {
 		return place{}, err
@@ -111,8 +110,8 @@ func (p *Paths) look(name string) (place, error) {
 // lies, can rename one to there.
 func (p *Paths) Resolve(root *launch.Root, mounts []launch.Mount) (writable []string, err error) {
 	var protected *hostpath.ProtectedPaths // made when asked for: most containers write to their private root only
-	look := func(name *string, readOnly bool) (place, error) {
-		at, err := p.look(*name)
+	lookAt := func(name *string, readOnly bool) (place, error) {
+		at, err := look(p, *name)
 		if err != nil {
 			return at, err
 		}
@@ -132,7 +131,7 @@ func (p *Paths) Resolve(root *launch.Root, mounts []launch.Mount) (writable []st
 		}
 		return at, nil
 	}
-	at, err := look(&root.Path, root.ReadOnly)
+	at, err := lookAt(&root.Path, root.ReadOnly)
 	if err == nil && !at.dir {
 		err = unix.ENOTDIR
 	}
@@ -140,7 +139,7 @@ func (p *Paths) Resolve(root *launch.Root, mounts []launch.Mount) (writable []st
 		return nil, &Error{Where: launch.AtRoot, Message: fmt.Sprintf("rootfs.path %s: %v", root.Path, Reason(err))}
 	}
 	if root.Usr != "" {
-		if _, err := look(&root.Usr, true); err != nil {
+		if _, err := lookAt(&root.Usr, true); err != nil {
 			return nil, &Error{Where: launch.AtRoot, Message: fmt.Sprintf("open %s: %v", root.Usr, Reason(err))}
 		}
 	}
@@ -154,7 +153,7 @@ func (p *Paths) Resolve(root *launch.Root, mounts []launch.Mount) (writable []st
 				return nil, err
 			}
 		}
-		at, err := look(&m.Source, m.ReadOnly)
+		at, err := lookAt(&m.Source, m.ReadOnly)
 		if err != nil {
 			return nil, &Error{Where: launch.AtSource, Message: fmt.Sprintf("open mount source %s: %v", m.Source, Reason(err))}
 		}
