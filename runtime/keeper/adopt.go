@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"unsafe"
 
 	"stead/runtime/launch"
 	"stead/runtime/record"
@@ -97,24 +96,11 @@ func (l *loop) adoptedEnded(e *entry) {
 	}
 }
 
-// exitInfo is ioctl(PIDFD_GET_INFO) with PIDFD_INFO_EXIT (include/uapi/linux/pidfd.h).
+// exitInfo asks the kernel how a process ended that is not our child (Linux 6.15).
 func exitInfo(pidfd int) (ws unix.WaitStatus, reaped bool, err error) {
-	info := struct {
-		mask, cgroup                                             uint64
-		pid, tgid, ppid, ruid, rgid, euid, egid, suid, sgid, fsu uint32
-		fsgid                                                    uint32
-		exitCode                                                 int32
-		_                                                        [8]byte
-	}{mask: 1 << 3}
-	const size = 72
-	request := uintptr(3<<30 | size<<16 | 0xff<<8 | 11) // _IOWR(0xFF, 11, struct pidfd_info)
-	if unsafe.Sizeof(info) != size {
-		return 0, false, errors.New("struct pidfd_info has another size")
-	}
-	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(pidfd), request, uintptr(unsafe.Pointer(&info))); e != 0 {
-		return 0, false, e
-	}
-	return unix.WaitStatus(info.exitCode), info.mask&(1<<3) != 0, nil
+	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
+	err = unix.IoctlPidfdInfo(pidfd, &info)
+	return unix.WaitStatus(info.Exit_code), info.Mask&unix.PIDFD_INFO_EXIT != 0, err
 }
 
 // openPipes opens our ends. Read-write, so that the pipe never hangs up while
