@@ -91,7 +91,7 @@ var hostPaths = strings.Fields(`/ /bin /boot /dev /dev/fd /dev/mqueue /dev/pts /
 // sysctls that change by themselves, or with what others do.
 var busySysctls = map[string]bool{
 	"kernel/hung_task_warnings": true, "kernel/ns_last_pid": true, "kernel/perf_cpu_time_max_percent": true, "kernel/perf_event_max_sample_rate": true,
-	"kernel/random": true, "fs/binfmt_misc": true, "vm/drop_caches": true, "net/ipv4/neigh": true, "net/ipv6/neigh": true, "net/ipv4/tcp_fastopen_key": true,
+	"kernel/random": true, "kernel/tainted": true, "fs/binfmt_misc": true, "vm/drop_caches": true, "net/ipv4/neigh": true, "net/ipv6/neigh": true, "net/ipv4/tcp_fastopen_key": true,
 }
 
 // host describes, by name, what no test may change and what nobody else is likely
