@@ -35,6 +35,7 @@ func (w *world) groupsOf(pid int) map[string]bool {
 
 // Each process is in the group that pays for it, in every hierarchy that has one.
 func TestGroups(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	s := w.create("web", script(forever))
 	d, err := w.Inspect("web")
@@ -60,6 +61,7 @@ func TestGroups(t *testing.T) {
 // Without a user namespace only the cgroup stands between a container that may
 // make device nodes and the host's devices.
 func TestDevicesOfUsernsHost(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.create("web", script("cd /tmp; mknod kmsg c 1 11 && mknod zero c 1 5 && echo made; for f in zero kmsg; do true <$f; echo $f $?; done 2>/dev/null")+`
 		security: {userns: host, capabilities: {add: [MKNOD, SYS_ADMIN]}}
@@ -83,6 +85,7 @@ func TestDevicesOfUsernsHost(t *testing.T) {
 // refused by other means on some machines, even to root. The node in /dev of the
 // host is as closed as /dev/kvm's is.
 func TestDevices(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	dir := filepath.Join("/dev", filepath.Base(w.o.RunDir)) // as /dev/net/tun lies in a directory
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -135,6 +138,7 @@ func TestDevices(t *testing.T) {
 // one that comes in by an accident, here from a mount that should be nodev and
 // is not, still does not open.
 func TestDeviceListInUserns(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	s := w.create("web", script(forever))
 	d, err := w.Inspect("web")
@@ -173,6 +177,7 @@ func TestDeviceListInUserns(t *testing.T) {
 // Where the list of devices can't be kept (a kernel without it, cgroups in a
 // container) it is done without, and that is said; but not where it is all there is.
 func TestNoDeviceList(t *testing.T) {
+	t.Parallel()
 	roottest.Need(t)
 	if os.Getenv("STEAD_TEST_NO_DEVICES") == "" {
 		again := exec.Command("unshare", "--mount", "sh", "-ec", `[ -d /sys/fs/cgroup/devices ] || { echo no v1; exit; }
@@ -202,6 +207,7 @@ func TestNoDeviceList(t *testing.T) {
 // A source that can't be mounted with mapped ids is refused with the reason and
 // the way out: tmpfs before Linux 6.3.
 func TestSourceOnTmpfs(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	source := roottest.TempDir(t, "/dev/shm")
 	const body = "\nmounts: {/mnt: {source: %s}}\nrestart: {policy: never}\nsecurity: {userns: %s}"

@@ -12,6 +12,7 @@ import (
 
 // What somebody changes by hand is seen and put right.
 func TestDrift(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	body := script(forever) + "\nresources: {memory: 64Mi, swap: 0, cpu: 500m, pids: 50}"
 	before := w.create("web", body)
@@ -62,6 +63,7 @@ func TestDrift(t *testing.T) {
 // What somebody writes to a cgroup, and which mounts are there, is known of all
 // containers at each look, not only of those whose turn it is.
 func TestToldDrift(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.Close()
 	w.o.Watch = true

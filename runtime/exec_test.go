@@ -41,6 +41,7 @@ func (w *world) exec(name, stdin string, o ExecOptions) (code int, out, errOut s
 }
 
 func TestExec(t *testing.T) {
+	t.Parallel()
 	for _, userns := range []string{"auto", "host"} {
 		t.Run("userns="+userns, func(t *testing.T) { testExec(t, userns) })
 	}
@@ -84,6 +85,7 @@ func testExec(t *testing.T, userns string) {
 // A stop must not wait for a process that exec put inside, even if its client
 // is stopped.
 func TestExecCannotWedgeStop(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.create("web", script(forever)+"\nstop: {timeout: 10m}")
 	w.awaitOutput("web", "up")
@@ -135,6 +137,7 @@ func testExecTerminal(t *testing.T, userns string) {
 
 // A question about one container reads nothing about the others.
 func TestOpenOnly(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.create("web", script(forever))
 	w.create("db", script(forever))

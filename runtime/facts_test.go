@@ -19,6 +19,7 @@ func (w *world) writeNow(c *container) {
 // TestFactsTwoWriters: the end of a run is written at a time of its own; what an
 // admin says in that moment is not lost.
 func TestFactsTwoWriters(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.create("job", script("true")+"\nrestart: {policy: never}")
 	w.await("job", status.Exited)
@@ -46,6 +47,7 @@ func TestFactsTwoWriters(t *testing.T) {
 // TestFactsOfRemoved: the end of a container that is removed is not written
 // over the facts of the one that has its name now.
 func TestFactsOfRemoved(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.create("job", script("true")+"\nrestart: {policy: never}")
 	w.await("job", status.Exited)
@@ -67,6 +69,7 @@ func TestFactsOfRemoved(t *testing.T) {
 // TestFactsBroughtBack: a create that dies right after it took the directory of
 // a removed container leaves that, not the container as it was once.
 func TestFactsBroughtBack(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.create("web", script(forever))
 	w.awaitOutput("web", "up")
@@ -94,6 +97,7 @@ func TestFactsBroughtBack(t *testing.T) {
 // TestStartGivenUp: a daemon that is told to end in the middle of a start knows
 // whether the container runs; else the next one would run it twice.
 func TestStartGivenUp(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.create("web", script("sleep 1000")+"\nstop: {signal: KILL}")
 	for i := range 40 {

@@ -64,6 +64,7 @@ func (w *world) goesOn(name string) {
 
 // A container that somebody froze goes on after the next look, its process the same.
 func TestFrozenByHand(t *testing.T) {
+	t.Parallel()
 	w := newFreezableWorld(t)
 	body := script(clock)
 	before := w.create("web", body)
@@ -84,6 +85,7 @@ func TestFrozenByHand(t *testing.T) {
 // So does the keeper, which is in a group beside the containers', for the daemon that
 // knows it and for one that is just starting; but not while the host is on hold.
 func TestFrozenKeeper(t *testing.T) {
+	t.Parallel()
 	w := newFreezableWorld(t)
 	w.create("web", script(clock))
 	w.awaitOutput("web", "up")
@@ -116,6 +118,7 @@ func TestFrozenKeeper(t *testing.T) {
 
 // A frozen container that is stopped, restarted or removed ends as it would otherwise.
 func TestEndOfFrozen(t *testing.T) {
+	t.Parallel()
 	w := newFreezableWorld(t)
 	body := script(clock) + "\nstop: {timeout: 10m}"
 	ends := map[string]func(){
@@ -151,6 +154,7 @@ func TestEndOfFrozen(t *testing.T) {
 
 // A frozen container is killed when it does not end, whoever freezes it again.
 func TestKillOfFrozen(t *testing.T) {
+	t.Parallel()
 	w := newFreezableWorld(t)
 	w.create("web", script(`trap "" TERM; echo up; while :; do sleep 1; done`)+"\nstop: {timeout: 1s}")
 	w.awaitOutput("web", "up")
@@ -172,6 +176,7 @@ func TestKillOfFrozen(t *testing.T) {
 // Nothing is run in a frozen container, and that is said at once. A keeper that does
 // not answer is not waited for for ever.
 func TestExecInFrozen(t *testing.T) {
+	t.Parallel()
 	w := newFreezableWorld(t)
 	w.create("web", script(clock))
 	w.awaitOutput("web", "up")
@@ -205,6 +210,7 @@ func TestExecInFrozen(t *testing.T) {
 // What a change of limits held still when its process died goes on with the next
 // process, on hold or not; what somebody froze by hand waits for the look.
 func TestFrozenByTheDead(t *testing.T) {
+	t.Parallel()
 	w := newFreezableWorld(t)
 	w.create("web", script(clock))
 	w.awaitOutput("web", "up")
@@ -225,6 +231,7 @@ func TestFrozenByTheDead(t *testing.T) {
 
 // A start where all containers are frozen has them go on, unless the host is on hold.
 func TestStartAmongFrozen(t *testing.T) {
+	t.Parallel()
 	w := newFreezableWorld(t)
 	w.create("web", script(clock))
 	w.awaitOutput("web", "up")

@@ -16,6 +16,7 @@ import (
 
 // A mount that somebody takes away or changes is seen, and a restart puts it right.
 func TestLostMounts(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	source := w.StateDir + "/source"
 	if err := os.MkdirAll(source, 0o755); err != nil {
@@ -77,6 +78,7 @@ func TestLostMounts(t *testing.T) {
 
 // Targets behind links of the root are where they lead.
 func TestMountsBehindLinks(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.create("web", script(`ln -s var/tmp /link; echo up; `+forever))
 	w.awaitOutput("web", "up")
@@ -96,6 +98,7 @@ func TestMountsBehindLinks(t *testing.T) {
 
 // What is deleted beside a container is put back.
 func TestStrayedFiles(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	body := script(forever)
 	before := w.create("web", body)
@@ -124,6 +127,7 @@ func TestStrayedFiles(t *testing.T) {
 // A keeper whose socket somebody deleted listens again: for the daemon that watches
 // it, and for one that is just starting.
 func TestDeletedKeeperSocket(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	before := w.create("web", script(forever))
 	w.awaitOutput("web", "up")

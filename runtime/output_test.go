@@ -78,6 +78,7 @@ func TestOutputBurst(t *testing.T) {
 
 // What a program writes comes back as it was, whatever it is.
 func TestOutputIsKept(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	long := 10 << 20
 	if slow() {

@@ -13,6 +13,7 @@ import (
 
 // A mistyped directory must not end what runs, nor run it twice.
 func TestMismatch(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	before := w.create("web", script(forever))
 	w.awaitOutput("web", "up")
@@ -50,6 +51,7 @@ func TestMismatch(t *testing.T) {
 
 // Two instances below one cgroup parent leave each other's containers alone.
 func TestSharedCgroupParent(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	before := w.create("web", script(forever))
 	w.awaitOutput("web", "up")
@@ -77,6 +79,7 @@ func TestSharedCgroupParent(t *testing.T) {
 
 // Groups that somebody made inside a container's hold no removal up.
 func TestNestedGroup(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.create("web", script(forever))
 	w.awaitOutput("web", "up")

@@ -19,6 +19,7 @@ var ctx = context.Background()
 const forever = `trap "exit 0" TERM; echo up; while :; do sleep 1000 & wait; done`
 
 func TestLife(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	s := w.create("web", script(forever)+"\nresources: {memory: 64Mi, pids: 20}")
 	if s.State != status.Running || s.Pid == 0 || s.StartedAt.IsZero() {
@@ -69,6 +70,7 @@ func TestLife(t *testing.T) {
 }
 
 func TestEnds(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tests := []struct {
 		name, body string
@@ -115,6 +117,7 @@ func TestEnds(t *testing.T) {
 
 // init: the command is a child, its end is the container's, TERM reaches it.
 func TestInit(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.create("a", script(`trap "echo asked; exit 6" TERM; echo "pid $$"; while :; do sleep 1000 & wait; done`)+"\ninit: true")
 	w.awaitOutput("a", "pid")
@@ -127,6 +130,7 @@ func TestInit(t *testing.T) {
 }
 
 func TestStartFails(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	root := filepath.Join(filepath.Dir(w.o.StateDir), "hostile")
 	os.MkdirAll(root+"/bin", 0o755)
@@ -156,6 +160,7 @@ func TestStartFails(t *testing.T) {
 }
 
 func TestStops(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tests := []struct {
 		name, body string
@@ -186,6 +191,7 @@ func TestStops(t *testing.T) {
 }
 
 func TestKeeperDies(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.create("a", script(forever))
 	b := w.create("b", script(`trap "exit 5" USR1; echo up; while :; do sleep 1000 & wait; done`)+"\nrestart: {policy: never}")
@@ -221,6 +227,7 @@ func TestKeeperDies(t *testing.T) {
 }
 
 func TestUpdateLive(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	before := w.create("web", script(forever)+"\nresources: {memory: 64Mi, cpu: 500m}")
 	update := func(resources string) status.Status {
@@ -265,6 +272,7 @@ func TestUpdateLive(t *testing.T) {
 }
 
 func TestMemoryBelowUse(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	hog := script(`trap "exit 0" TERM; { head -c 30000000 /dev/zero; echo up >&2; sleep 1000; } | tail & wait`) // tail keeps all
 	before := w.create("hog", hog+"\nresources: {memory: 200Mi, swap: 0}")

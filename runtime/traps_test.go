@@ -23,6 +23,7 @@ func slow() bool { return os.Getenv("STEAD_TEST_VM") != "" }
 // A set-user-ID file that a container's root makes is root's on disk: nobody
 // else on the host may get at it.
 func TestSetUserIDFileIsOutOfReach(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.create("web", script(`cp /usr/bin/id /var/id; chmod 4755 /var/id; echo made; `+forever))
 	w.awaitOutput("web", "up")
@@ -164,6 +165,7 @@ func TestSharedPropagation(t *testing.T) {
 
 // A copy of the host's mounts that lives on elsewhere holds no removal up.
 func TestForeignMountNamespace(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.create("web", script(forever)+"\nmounts: {/tmp: {tmpfs: {size: 1Mi}}}")
 	w.awaitOutput("web", "up")

@@ -14,6 +14,7 @@ import (
 // The keeper becomes that of another binary under load: no container, no line
 // and no exit code is lost.
 func TestKeeperUpgrade(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	steady := w.create("steady", script(forever))
 	count := 20000

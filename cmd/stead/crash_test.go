@@ -131,6 +131,7 @@ func operations() []operation {
 // operation. Afterwards the host is as declared, the job ran exactly as often as
 // it should, its neighbour never noticed, and nothing is left over at the end.
 func TestCrash(t *testing.T) {
+	t.Parallel() // beside TestTorture
 	for _, o := range operations() {
 		for _, point := range o.points {
 			for _, who := range []string{"daemon", "keeper", "both"} {
