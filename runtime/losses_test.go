@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"testing"
 
@@ -18,7 +19,7 @@ import (
 func TestLostMounts(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	source := w.StateDir + "/source"
+	source := filepath.Dir(w.StateDir) + "/source"
 	if err := os.MkdirAll(source, 0o755); err != nil {
 		t.Fatal(err)
 	}

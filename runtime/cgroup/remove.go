@@ -54,8 +54,17 @@ func (g *Group) KillAll() error {
 // their last moments are waited for, up to a few seconds. No group is no error.
 func (g *Group) Remove() error {
 	var failed *multierror.Error
+	low := ""
+	if g.host.Mode == V2 {
+		low, _ = read(g.unifiedFile("memory.low"))
+	}
 	for _, dir := range g.places() {
 		if err := g.removeDir(dir); err != nil {
+			failed = multierror.Append(failed, err)
+		}
+	}
+	if low != "" && low != "0" {
+		if err := g.protectParent(); err != nil && !errors.Is(err, os.ErrNotExist) {
 			failed = multierror.Append(failed, err)
 		}
 	}

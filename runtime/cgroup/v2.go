@@ -141,12 +141,18 @@ func (g *Group) cpusetV2(cpus string) error {
 	return g.setFile("cpuset.cpus", all)
 }
 
-// memoryLowV2 also has the parent protect what its children are to have together: a
-// group's protection is never more than its parent's.
+// memoryLowV2 protects the group's memory, and has the parent do so.
 func (g *Group) memoryLowV2(low int64) error {
 	if err := g.setFile("memory.low", number(low, "0")); err != nil {
 		return err
 	}
+	return g.protectParent()
+}
+
+// protectParent has the parent protect what its children are to have together: a group's
+// protection is never more than its parent's, and what the parent has besides goes to
+// those that asked for none.
+func (g *Group) protectParent() error {
 	parent := filepath.Dir(g.unifiedFile(""))
 	files, err := filepath.Glob(filepath.Join(parent, "*", "memory.low"))
 	if err != nil {
