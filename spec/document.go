@@ -120,7 +120,7 @@ func (p Parser) ParseWith(file string, data []byte, fragments func(name string) 
 		docs = append(docs, doc)
 	}
 	if len(docs) == 0 {
-		return []Document{{Line: 1, Foreign: isForeignText(data), Errors: []*Error{{File: file, Line: 1, Message: "holds no manifest (the file is empty or has only comments)"}}}}
+		return []Document{{Line: 1, Errors: []*Error{{File: file, Line: 1, Message: "holds no manifest (the file is empty or has only comments)"}}}}
 	}
 	return docs
 }
