@@ -26,12 +26,6 @@ type Text string
 // is refused with "not supported yet".
 type Later struct{}
 
-// Limit is a whole number or Unlimited.
-type Limit int64
-
-// Unlimited is the Limit that is written `unlimited`.
-const Unlimited Limit = -1
-
 // What each scalar wants, in the words that errors and the reference use.
 const (
 	wantBytes    = "a size such as 256Mi"
@@ -264,77 +258,6 @@ func (d *Duration) UnmarshalText(data []byte) (err error) {
 		err = fmt.Errorf("parse duration %s: %w", quote(string(data)), err)
 	}
 	return err
-}
-
-// ParseLimit reads a whole number or `unlimited`.
-func ParseLimit(s string) (Limit, error) {
-	if s == "unlimited" {
-		return Unlimited, nil
-	}
-	n, err := parseWhole(s)
-	switch {
-	case s == "-1" || s == "infinity":
-		return 0, errors.New("want " + wantLimit + "; no limit is unlimited")
-	case err != nil:
-		return 0, err
-	case n < 0:
-		return 0, errors.New("want " + wantLimit)
-	}
-	return Limit(n), nil
-}
-
-func (l Limit) String() string {
-	if l == Unlimited {
-		return "unlimited"
-	}
-	return strconv.FormatInt(int64(l), 10)
-}
-
-// MarshalText gives the written form, for YAML.
-func (l Limit) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
-
-// MarshalJSON gives a number or "unlimited", as a manifest has it.
-func (l Limit) MarshalJSON() ([]byte, error) {
-	if l == Unlimited {
-		return []byte(`"unlimited"`), nil
-	}
-	return strconv.AppendInt(nil, int64(l), 10), nil
-}
-
-// UnmarshalJSON takes what MarshalJSON gives.
-func (l *Limit) UnmarshalJSON(data []byte) (err error) {
-	*l, err = ParseLimit(strings.Trim(string(data), `"`))
-	return err
-}
-
-// String prints one value where soft and hard limit are alike.
-func (u Ulimit) String() string {
-	if u.Soft == u.Hard {
-		return u.Soft.String()
-	}
-	return fmt.Sprintf("{soft: %s, hard: %s}", u.Soft, u.Hard)
-}
-
-// MarshalJSON gives what a manifest has: one value where soft and hard are alike.
-func (u Ulimit) MarshalJSON() ([]byte, error) {
-	if u.Soft == u.Hard {
-		return u.Soft.MarshalJSON()
-	}
-	type fields Ulimit
-	return json.Marshal(fields(u))
-}
-
-// UnmarshalJSON takes what MarshalJSON gives.
-func (u *Ulimit) UnmarshalJSON(data []byte) error {
-	if len(data) > 0 && data[0] == '{' {
-		type fields Ulimit
-		return json.Unmarshal(data, (*fields)(u))
-	}
-	if err := u.Soft.UnmarshalJSON(data); err != nil {
-		return err
-	}
-	u.Hard = u.Soft
-	return nil
 }
 
 // splitNumber cuts the leading decimal digits off.

@@ -1,0 +1,126 @@
+package spec
+
+import (
+	"path"
+	"strings"
+)
+
+func (d *decoder) checkMounts(s *Spec) {
+	for _, target := range sortedKeys(s.Mounts) {
+		at, m := join("spec.mounts", target), s.Mounts[target]
+		d.checkTarget(at, target, m)
+		switch {
+		case m.Source != "" && m.Tmpfs != nil:
+			d.report(at, "found source and tmpfs, want exactly one of them")
+		case m.Source == "" && m.Tmpfs == nil:
+			d.report(at, "found neither source nor tmpfs, want exactly one of them")
+		case m.Source != "":
+			d.checkSource(at, m, s.Security.Userns)
+		case *m.Tmpfs.Size <= 0:
+			d.report(at+".tmpfs.size", "found 0, want more than 0")
+		}
+		d.checkOwner(at+".owner", m.Owner)
+		d.checkMode(at+".mode", m.Mode, true)
+	}
+}
+
+func (d *decoder) checkSource(at string, m Mount, userns string) {
+	name, options, colon := cutLast(m.Source, ":")
+	switch {
+	case !path.IsAbs(m.Source):
+		d.report(at+".source", "found %s, want an absolute path: a mount holds on to what the path meant when the container was started", quote(m.Source))
+	case colon && (options == "z" || options == "Z"):
+		d.report(at+".source", "found %s, want %s: nothing is relabelled", quote(m.Source), quote(name))
+	case colon && (options == "ro" || options == "rw"):
+		d.report(at+".source", "found %s, want %s, and readOnly: %t beside it", quote(m.Source), quote(name), options == "ro")
+	default:
+		d.checkPath(at+".source", m.Source)
+	}
+	if path.Base(m.Source) == "docker.sock" {
+		d.warn(at+".source", "stead has no Docker API: what asks there sees Docker's containers, if any; stead ps -o json lists stead's")
+	}
+	if m.Propagation == "slave" && userns != "host" {
+		d.report(at+".propagation", "slave needs security.userns: host: what the host mounts later has no ids mapped")
+	}
+	if m.Propagation == "slave" && m.ReadOnly {
+		d.report(at+".propagation", "slave can't be readOnly: what the host mounts later arrives as it is mounted there")
+	}
+	if m.Propagation == "slave" && m.Recursive != nil && !*m.Recursive {
+		d.report(at+".propagation", "slave has no meaning with recursive: false")
+	}
+	if !m.Create && (m.Owner != "" || m.Mode != "") {
+		field := "owner"
+		if m.Owner == "" {
+			field = "mode"
+		}
+		d.report(at+"."+field, "has no meaning without create: true: what is there keeps its owner and mode")
+	}
+	if m.Create && m.MountPoint {
+		d.report(at+".create", "has no meaning with mountPoint: true: what is made is no mount point")
+	}
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
+}
+
+// checkOwner accepts no owner: what that means is the field's.
+func (d *decoder) checkOwner(at string, owner Text) {
+	if owner == "" {
+		return
+	}
+	if err := checkUser(string(owner)); err != nil {
+		d.report(at, "found %s: %s", quote(string(owner)), err)
+	}
+}
+
+// checkMode wants four octal digits, the first of them 0; for a directory 1 and 2 do too.
+func (d *decoder) checkMode(at, mode string, directory bool) {
+	if mode == "" {
+		return
+	}
+	first, want := "0", `four octal digits, as in "0640"`
+	if directory {
+		first, want = "012", `four octal digits, as in "0750" or "1777"`
+	}
+	ok := len(mode) == 4 && strings.Contains(first, mode[:1])
+	for i := range len(mode) {
+		ok = ok && mode[i] >= '0' && mode[i] <= '7'
+	}
+	if !ok {
+		d.report(at, "found %s, want %s", quote(mode), want)
+	}
+}
+
+// checkTarget refuses what the container's own mounts would hide or what would
+// hide them.
+func (d *decoder) checkTarget(at, target string, m Mount) {
+	switch top, _, _ := strings.Cut(strings.TrimPrefix(target, "/"), "/"); {
+	case target == "/":
+		d.report(at, "a mount can't replace the root; that is what rootfs is for")
+	case target == "/dev/shm" && (m.Owner != "" || m.Mode != "" || m.ReadOnly):
+		d.report(at, "found more than tmpfs, which is all that shared memory takes: every user inside may write it")
+	case target == "/dev/shm" && m.Source == "":
+	case target == "/dev/shm":
+		d.report(at, "found a source, want tmpfs: shared memory is the container's own")
+	case path.IsAbs(target) && (top == "proc" || top == "sys" || top == "dev"):
+		d.report(at, "stead mounts /%s itself; nothing else goes there or below", top)
+	default:
+		d.checkPath(at, target)
+	}
+}
+
+// checkPath wants a path that has one spelling only.
+func (d *decoder) checkPath(at, p string) {
+	switch {
+	case !path.IsAbs(p):
+		d.report(at, "found %s, want an absolute path", quote(p))
+	case path.Clean(p) != p:
+		d.report(at, "found %s, want it written as %s", quote(p), quote(path.Clean(p)))
+	case len(p) > 4095:
+		d.report(at, "is %d bytes; a path has at most 4095", len(p))
+	}
+}
