@@ -323,3 +323,11 @@ func TestMemoryLow(t *testing.T) {
 		t.Errorf("taken away it is %s", got)
 	}
 }
+
+func TestHostnameAndCapabilities(t *testing.T) {
+	w := newWorld(t)
+	got := w.run(script("uname -n; grep CapEff /proc/self/status") + "\nhostname: www.example.com\nsecurity: {capabilities: {add: [CAP_CHOWN], drop: [ALL]}}")
+	if want := "www.example.com\nCapEff:\t0000000000000001\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
