@@ -11,14 +11,13 @@ import (
 	"stead/runtime/status"
 )
 
-// ErrNoContainer is that of a name that no container on this host has.
+// ErrNoContainer is the error for a name that no container on this host has.
 var ErrNoContainer = errors.New("no such container")
 
-// Do restarts, stops or starts containers by name, as an admin asked, and waits
-// until that is done. Stop is durable: the container stays stopped, through
-// restarts of the daemon and the host, until Start. What failed is in the result;
-// the error is that of the asking, ErrNoContainer if a name is unknown: then
-// nothing is done at all.
+// Do restarts, stops or starts the named containers for an admin, and waits until that is
+// done. A stop is durable: the container stays stopped until Start, also when the daemon or
+// the host restarts. What failed is in the result. The error is about the request itself: if
+// a name is unknown it wraps ErrNoContainer, and nothing is done.
 func (e *Engine) Do(ctx context.Context, verb plan.Verb, names []string) (Result, error) {
 	e.init()
 	if verb != plan.Restart && verb != plan.Stop && verb != plan.Start {
@@ -36,7 +35,7 @@ func (e *Engine) Do(ctx context.Context, verb plan.Verb, names []string) (Result
 			return Result{}, fmt.Errorf("%s %s: %w", verb, name, ErrNoContainer)
 		}
 	}
-	done := &doings{by: map[string]*ContainerResult{}}
+	done := &doneActions{by: map[string]*ContainerResult{}}
 	var jobs []*job
 	for _, name := range names {
 		j, err := e.ask(ctx, verb, name)
@@ -53,15 +52,14 @@ func (e *Engine) Do(ctx context.Context, verb plan.Verb, names []string) (Result
 		case <-j.ended:
 			done.add(j)
 		case <-ctx.Done():
-			return e.named(done, names), ctx.Err()
+			return e.resultFor(done, names), ctx.Err()
 		}
 	}
 	signal(e.poke)
-	return e.named(done, names), nil
+	return e.resultFor(done, names), nil
 }
 
-// ask starts an admin's action once the container is free. It shares the lock
-// with the passes, so that none acts on what was true before.
+// ask starts an admin's action once the container is free.
 func (e *Engine) ask(ctx context.Context, verb plan.Verb, name string) (*job, error) {
 	var before *job
 	for {
@@ -80,6 +78,8 @@ func (e *Engine) ask(ctx context.Context, verb plan.Verb, name string) (*job, er
 	}
 }
 
+// tryAsk is one attempt of ask: it returns the job that the container is busy with, or the new
+// one. It holds the lock of passes, so that no pass acts on an observation from before.
 func (e *Engine) tryAsk(ctx context.Context, verb plan.Verb, name string) (*job, bool, error) {
 	e.pass.Lock()
 	defer e.pass.Unlock()
@@ -107,15 +107,15 @@ func (e *Engine) tryAsk(ctx context.Context, verb plan.Verb, name string) (*job,
 	return j, started, nil
 }
 
-// adminAction is what an admin's verb means for a container as it stands. A
-// changed manifest is applied on the way.
+// adminAction translates an admin's verb into an action on a container in its present state.
+// A changed manifest is applied with it.
 func adminAction(verb plan.Verb, st *status.Status, w *plan.Want) (plan.Action, error) {
 	a := plan.Action{Verb: verb, Subject: plan.ContainerNamed(st.Name), Cause: "by admin", ByAdmin: true, From: st.From}
 	s, from := st.Applied, st.From
 	if w != nil && w.Err == nil {
 		s, from = w.Spec, w.From
 	} else if w != nil && verb != plan.Stop {
-		a.Note = fmt.Sprintf("as it was applied before, since its manifest can't be followed: %v", w.Err)
+		a.Note = fmt.Sprintf("with its last applied manifest, since the current one is invalid: %v", w.Err)
 	}
 	switch {
 	case verb == plan.Stop:
@@ -131,8 +131,8 @@ func adminAction(verb plan.Verb, st *status.Status, w *plan.Want) (plan.Action, 
 	return a, nil
 }
 
-// named is the result for these containers, however they stand.
-func (e *Engine) named(done *doings, names []string) Result {
+// resultFor returns the result for the named containers, whether they are as declared or not.
+func (e *Engine) resultFor(done *doneActions, names []string) Result {
 	var r Result
 	views := e.views()
 	for _, name := range names {

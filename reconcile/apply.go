@@ -15,32 +15,32 @@ import (
 	"github.com/hashicorp/go-multierror"
 )
 
-// ApplyOptions are what a person says with an apply.
+// ApplyOptions are the options of an apply.
 type ApplyOptions struct {
-	// Confirm names containers whose removal is meant; "all" is all that no
-	// manifest declares at that moment.
+	// Confirm names containers whose removal is confirmed; "all" confirms the removal of
+	// every container that no manifest declares at that moment.
 	Confirm []string `json:"confirm,omitempty"`
-	// Progress hears of each action when it begins and when it has ended; may be
-	// nil. It is called by one goroutine.
+	// Progress is called when an action begins and when it has ended, by one goroutine; may
+	// be nil.
 	Progress func(Progress) `json:"-"`
 }
 
 // Progress is an action of an apply that began or ended.
 type Progress struct {
 	Name  string `json:"name"`
-	Line  string `json:"line"` // what is or was done and why
+	Line  string `json:"line"` // the action and its cause
 	Ended bool   `json:"ended,omitempty"`
 }
 
-// Result is what an apply, or a verb for named containers, came to.
+// Result is the outcome of an apply, or of a verb for named containers.
 type Result struct {
-	// Containers that something was done to, or that are not as declared, by name.
+	// Containers are those that were acted on and those that are not as declared, by name.
 	Containers []ContainerResult `json:"containers"`
-	// Unneeded are confirmations of what needed none: no removal by that name.
+	// Unneeded are confirmed names for which there is no removal.
 	Unneeded []string `json:"unneeded,omitempty"`
 }
 
-// ContainerResult is what was done to one container and how it stands now.
+// ContainerResult is what was done to one container, and its state now.
 type ContainerResult struct {
 	Name    string        `json:"name"`
 	Actions []plan.Verb   `json:"actions"` // done, in order
@@ -48,26 +48,26 @@ type ContainerResult struct {
 	State   view.State    `json:"state,omitempty"` // "" once it is removed
 	Sync    view.Sync     `json:"sync,omitempty"`
 	Reason  string        `json:"reason,omitempty"`
-	Note    string        `json:"note,omitempty"` // as of a root that was brought back; of what is held, why
+	Note    string        `json:"note,omitempty"` // of a root that was brought back, say; of a held action, its cause
 	Error   string        `json:"error,omitempty"`
 }
 
-// Changed tells whether anything was done.
+// Changed reports whether anything was done.
 func (r Result) Changed() bool {
 	return slices.ContainsFunc(r.Containers, func(c ContainerResult) bool { return len(c.Actions) > 0 })
 }
 
-// Held tells whether a removal waits for a confirmation.
+// Held reports whether an action is held.
 func (r Result) Held() bool {
 	return slices.ContainsFunc(r.Containers, func(c ContainerResult) bool { return c.Sync == view.Held })
 }
 
-// Invalid tells whether a manifest has errors.
+// Invalid reports whether a manifest has errors.
 func (r Result) Invalid() bool {
 	return slices.ContainsFunc(r.Containers, func(c ContainerResult) bool { return c.Reason == view.ReasonInvalidManifest })
 }
 
-// Err is all that failed; nil if nothing did. A held removal is no failure.
+// Err returns everything that failed; nil if nothing did. A held removal is no failure.
 func (r Result) Err() error {
 	var all *multierror.Error
 	for _, c := range r.Containers {
@@ -78,20 +78,20 @@ func (r Result) Err() error {
 	return all.ErrorOrNil()
 }
 
-// manyRounds is more passes than any apply needs to come to rest.
-const manyRounds = 32
+// maxRounds is more passes than any apply needs.
+const maxRounds = 32
 
-// Apply reads the manifests and returns when all is as declared, failed, or held.
-// What failed before is tried again at once. The error is that of the asking (ctx
-// ended); what went wrong with containers is in the result.
+// Apply reads the manifests and returns when every container is as declared, failed, or held.
+// Actions that failed before are retried at once. The error is about the request itself (ctx
+// ended); what failed for containers is in the result.
 func (e *Engine) Apply(ctx context.Context, o ApplyOptions) (Result, error) {
 	e.init()
 	if err := e.checkAlone(ctx, true); err != nil {
 		return Result{}, err
 	}
-	done := &doings{by: map[string]*ContainerResult{}, progress: o.Progress}
+	done := &doneActions{by: map[string]*ContainerResult{}, progress: o.Progress}
 	options := passOptions{prompt: true, retry: true, confirm: o.Confirm}
-	for rounds := 0; rounds < manyRounds; {
+	for rounds := 0; rounds < maxRounds; {
 		out := e.runPass(ctx, options)
 		options = passOptions{prompt: true}
 		done.unneeded = append(done.unneeded, out.plan.Found.Unneeded...) // of the first pass, which confirms
@@ -111,7 +111,7 @@ func (e *Engine) Apply(ctx context.Context, o ApplyOptions) (Result, error) {
 			return e.result(done), err
 		}
 	}
-	return e.result(done), errors.New("apply: the host does not come to rest; see stead status")
+	return e.result(done), errors.New("apply: each of 32 passes found something to do; see stead status")
 }
 
 // writers reports whether a file's writer is worth waiting for, and for how long.
@@ -134,10 +134,10 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// await waits for the actions that a pass started and those that were under way,
-// and tells whether there were any. Starts by the restart policy go on forever
-// and are not waited for.
-func (e *Engine) await(ctx context.Context, started []*job, done *doings) (bool, error) {
+// await waits for the actions that a pass started and for those that were under way, and
+// reports whether there were any. It does not wait for starts by the restart policy, which go
+// on for ever.
+func (e *Engine) await(ctx context.Context, started []*job, done *doneActions) (bool, error) {
 	jobs := e.exec.jobs()
 	for _, j := range started {
 		jobs[j.Subject] = j
@@ -174,20 +174,20 @@ func (e *Engine) await(ctx context.Context, started []*job, done *doings) (bool,
 	return waiting > 0, nil
 }
 
-// doings gathers what was done.
-type doings struct {
+// doneActions collects the actions of an apply or a verb.
+type doneActions struct {
 	by       map[string]*ContainerResult
 	progress func(Progress)
 	unneeded []string
 }
 
-func (d *doings) tell(p Progress) {
+func (d *doneActions) tell(p Progress) {
 	if d.progress != nil {
 		d.progress(p)
 	}
 }
 
-func (d *doings) add(j *job) {
+func (d *doneActions) add(j *job) {
 	if j.Verb == plan.Adopt && j.err == nil {
 		return // no change
 	}
@@ -210,8 +210,8 @@ func (d *doings) add(j *job) {
 	d.tell(Progress{Name: j.Name, Line: line, Ended: true})
 }
 
-// result holds what was done against how everything stands now.
-func (e *Engine) result(done *doings) Result {
+// result combines what was done with the state of every container now.
+func (e *Engine) result(done *doneActions) Result {
 	r := Result{Unneeded: done.unneeded}
 	seen := map[string]bool{}
 	for _, v := range e.views() {

@@ -55,12 +55,12 @@ type Engine struct {
 	// for ever.
 	Retention time.Duration
 
-	// Record takes note of what happened; may be nil.
+	// Record writes events to the journal; nil records nothing.
 	Record func(...events.Event) error
-	// Exits are ends of commands that Record knows of already, by container.
+	// Exits are the ends of commands that the journal holds already, by container.
 	Exits map[string]time.Time
-	// Warnings returns what a person should know about an applied manifest, after a look at
-	// the host; may be nil.
+	// Warnings returns what an admin should know about an applied manifest on this host; may
+	// be nil.
 	Warnings func(*spec.Container) []string
 
 	once     sync.Once
@@ -76,10 +76,10 @@ type Engine struct {
 
 	mu       sync.Mutex // guards what follows, and Settle and Retention
 	declared *desired.Declared
-	last     *outcome    // of the last pass; nil before the first
-	memory   plan.Memory // that the last plan was made with
-	plan     plan.Plan   // the last
-	results  []plan.Result
+	last     *outcome        // of the last pass; nil before the first
+	memory   plan.Memory     // that the last plan was made with
+	plan     plan.Plan       // the last
+	results  []plan.Result   // of actions that ended since the last plan
 	since    time.Time       // Run began; zero without it
 	base     context.Context // of Run
 }
@@ -125,7 +125,7 @@ func orDefault(d, fallback time.Duration) time.Duration {
 	return max(d, 0)
 }
 
-// signal puts one wake-up into a channel that holds at most one.
+// signal sends a wake-up to a channel of capacity 1, unless one is waiting there.
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -133,8 +133,7 @@ func signal(c chan struct{}) {
 	}
 }
 
-// Configure changes what a daemon can be told while it runs; the values are those of the
-// fields.
+// Configure changes Settle and Retention while the daemon runs.
 func (e *Engine) Configure(settle, retention time.Duration) {
 	e.init()
 	e.mu.Lock()
@@ -142,21 +141,21 @@ func (e *Engine) Configure(settle, retention time.Duration) {
 	e.Settle, e.Retention = orDefault(settle, DefaultSettle), orDefault(retention, DefaultRetention)
 }
 
-// runs reports whether Run keeps this host, and returns its context: what it began outlives
-// whoever asked for it.
+// runs reports whether Run is running, and returns its context: actions that the daemon begins
+// outlive the request that asked for them.
 func (e *Engine) runs() (context.Context, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.base, e.base != nil
 }
 
-// state is what a plan or a view is made of.
+// state is the input of a plan or a view.
 type state struct {
 	reading  *source.Reading
 	desired  *plan.Desired
 	observed []*status.Status
 	memory   plan.Memory
-	known    int // results of actions that memory knows of
+	known    int // how many results of actions memory contains
 	now      time.Time
 }
 
@@ -176,16 +175,16 @@ func (e *Engine) current() state {
 	return e.stateOf(e.declared, observed, busy)
 }
 
-// look reads and observes, and changes nothing but what is remembered of files.
+// look reads the manifests and observes the host. It starts nothing.
 func (e *Engine) look() state {
 	e.pass.Lock()
 	defer e.pass.Unlock()
 	return e.lookLocked()
 }
 
-// lookLocked is look for who holds the lock of passes. What is busy is asked before the host
-// is observed: an action that ends in between leaves an observation that is out of date, and
-// is not acted upon.
+// lookLocked is look for a caller that holds e.pass. It asks for busy subjects before it
+// observes the host: an action that ends in between leaves an observation that is out of date,
+// and its subject still counts as busy.
 func (e *Engine) lookLocked() state {
 	busy := e.exec.busyVerbs()
 	reading := e.Source.Read()

@@ -11,19 +11,18 @@ import (
 )
 
 const (
-	// patience is how long an action counts against its pool. One that takes longer waits
-	// for something (a process that will not end, a slow disk), and what waits must not keep
-	// others from being done.
+	// patience is how long an action occupies a slot of its pool. An action that takes longer
+	// waits for something (a process that does not end, a slow disk) and must not delay others.
 	patience = 250 * time.Millisecond
-	// maxStops is how many stops are under way at once: they are mostly waiting from the start.
+	// maxStops limits the stops under way at once. Most of their time is waiting.
 	maxStops = 512
 )
 
-// executor does what a plan says, one action per subject at a time. It decides nothing.
+// executor carries out the actions of plans, one per subject at a time. It decides nothing.
 type executor struct {
 	containers Containers
-	quick      chan struct{} // a slot for each action that works
-	stops      chan struct{} // a slot for each that begins with a stop
+	quick      chan struct{} // slots of short actions
+	stops      chan struct{} // slots of actions that begin with a stop
 	ended      func(*job)    // called when a job ends, before its subject is free
 	freed      func()        // called after that
 
@@ -35,7 +34,7 @@ type executor struct {
 // job is an action under way.
 type job struct {
 	plan.Action
-	since time.Time     // of its turn
+	since time.Time     // it got a slot
 	ended chan struct{} // closed at the end; what follows is valid then
 	note  string
 	err   error
@@ -51,7 +50,7 @@ func newExecutor(c Containers, workers int, ended func(*job), freed func()) *exe
 	}
 }
 
-// start begins an action, unless its subject is busy: then it returns what it is busy with.
+// start begins an action. If its subject is busy, start returns the job of that subject.
 func (e *executor) start(ctx context.Context, a plan.Action) (j *job, started bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -64,7 +63,7 @@ func (e *executor) start(ctx context.Context, a plan.Action) (j *job, started bo
 	return j, true
 }
 
-// jobs returns what is under way.
+// jobs returns the actions under way.
 func (e *executor) jobs() map[plan.Subject]*job {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -75,7 +74,7 @@ func (e *executor) jobs() map[plan.Subject]*job {
 	return jobs
 }
 
-// busyVerbs returns what is under way, as a plan takes it.
+// busyVerbs returns the verbs of the actions under way.
 func (e *executor) busyVerbs() map[plan.Subject]plan.Verb {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -112,7 +111,7 @@ func (e *executor) run(ctx context.Context, j *job) {
 	e.freed()
 }
 
-// perform is the one place where a verb becomes a call.
+// perform maps an action to one call.
 func (e *executor) perform(ctx context.Context, a plan.Action) (note string, err error) {
 	switch c := e.containers; a.Verb {
 	case plan.Create:

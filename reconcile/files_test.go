@@ -44,11 +44,11 @@ func TestLogSaysThingsOnce(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		cancel()
 		synctest.Wait()
-		want := `level=ERROR msg="manifests can't be followed" file=/etc/stead/manifests/bad.yaml
+		want := `level=ERROR msg="cannot read manifests; keeping what was applied last" file=/etc/stead/manifests/bad.yaml
 level=WARN msg="removal held" container=db action=remove cause="protected; confirm with stead apply --confirm-removal=db"
 level=INFO msg=done container=web action=create cause="manifest web.yaml"
 level=INFO msg=done container=web action=update cause=live changes="spec.resources.memory (absent) → 64Mi"
-level=INFO msg="manifests are in order again" file=/etc/stead/manifests/bad.yaml
+level=INFO msg="manifests are valid again" file=/etc/stead/manifests/bad.yaml
 level=INFO msg=done container=bad action=create cause="manifest bad.yaml, suspended"
 `
 		if got := out.String(); got != want {

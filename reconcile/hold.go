@@ -10,15 +10,15 @@ import (
 	"stead/reconcile/plan"
 )
 
-// HoldOptions say what is put on hold.
+// HoldOptions are the options of a hold.
 type HoldOptions struct {
 	Names  []string `json:"names,omitempty"` // none is the whole host
 	Reason string   `json:"reason,omitempty"`
 }
 
-// Hold puts containers, or the whole host, on hold: durably, until Release. The
-// error wraps ErrNoContainer if a name is neither here nor declared; then nothing
-// is put on hold.
+// Hold pauses reconciliation of the named containers, or of the whole host, durably, until
+// Release. If a name is neither here nor declared, nothing is held and the error wraps
+// ErrNoContainer.
 func (e *Engine) Hold(_ context.Context, o HoldOptions) error {
 	e.init()
 	if len(o.Names) > 0 {
@@ -29,7 +29,7 @@ func (e *Engine) Hold(_ context.Context, o HoldOptions) error {
 			}
 		}
 	}
-	// Under the pass's lock: what a pass planned before is not done after.
+	// Under the lock of passes: an action that a pass planned before is not started after.
 	e.pass.Lock()
 	err := e.Holds.Hold(o.Names, o.Reason)
 	e.pass.Unlock()
@@ -41,9 +41,8 @@ func (e *Engine) Hold(_ context.Context, o HoldOptions) error {
 	return nil
 }
 
-// Release ends holds: those of containers, or with no names the host's. It is an
-// error if a name is not on hold by itself; it wraps ErrNoContainer if the name is
-// neither on hold nor here nor declared.
+// Release ends the holds of the named containers, or without names the host's. A name without
+// a hold of its own is an error, which wraps ErrNoContainer if the name is unknown.
 func (e *Engine) Release(_ context.Context, names []string) error {
 	e.init()
 	holds := e.holds()

@@ -14,14 +14,14 @@ import (
 	"stead/runtime/status"
 )
 
-// journal records what happened, for people and for what watches this host.
+// journal records events, for people and for monitoring.
 type journal struct {
 	log    *slog.Logger
 	write  func(...events.Event) error // nil records nothing
 	logged atomic.Pointer[string]      // the last error
 }
 
-// record takes note. A journal that can't be written stops nothing; it is logged once.
+// record writes events. A journal that can't be written stops nothing; the error is logged once.
 func (j *journal) record(list ...events.Event) {
 	if j.write == nil || len(list) == 0 {
 		return
@@ -31,12 +31,12 @@ func (j *journal) record(list ...events.Event) {
 		note = err.Error()
 	}
 	if logged := j.logged.Swap(&note); note != "" && (logged == nil || *logged != note) {
-		j.log.Error("events are lost", "error", note)
+		j.log.Error("cannot write the event journal", "error", note)
 	}
 }
 
-// action takes note of an action that has ended. One that the daemon's end interrupted is
-// retried by the next; a manifest that moved is no change.
+// action records an action that has ended. It leaves out an action that shutdown interrupted,
+// which the next daemon retries, and the note of a manifest that moved.
 func (j *journal) action(done *job, now time.Time) {
 	if errors.Is(done.err, context.Canceled) || done.Verb == plan.Adopt && done.err == nil {
 		return
@@ -55,7 +55,7 @@ func (j *journal) action(done *job, now time.Time) {
 	j.record(event)
 }
 
-// deleted takes note of data that was deleted for good.
+// deleted records data that was deleted.
 func (j *journal) deleted(entries []string, cause string) {
 	now := time.Now()
 	for _, entry := range entries {
@@ -64,8 +64,8 @@ func (j *journal) deleted(entries []string, cause string) {
 	}
 }
 
-// Purge deletes for good what was removed under a name, and returns the entries. The error
-// wraps ErrNoContainer if there is nothing of that name.
+// Purge deletes the data of removed containers of a name, and returns the deleted entries. If
+// there is none, the error wraps ErrNoContainer.
 func (e *Engine) Purge(ctx context.Context, name string) ([]string, error) {
 	e.init()
 	gone, err := e.Removed.Purge(ctx, name)

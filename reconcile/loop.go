@@ -10,18 +10,18 @@ import (
 	"stead/runtime/trim"
 )
 
-// Run runs passes until ctx ends, then waits for the actions under way to give up. It leaves
-// the containers running.
+// Run runs passes until ctx ends, then waits until the actions under way have stopped. The
+// containers run on.
 func (e *Engine) Run(ctx context.Context) error {
 	e.init()
 	e.mu.Lock()
 	e.base, e.since = ctx, time.Now()
 	e.mu.Unlock()
 	defer e.exec.wg.Wait()
-	e.journal.record(events.Event{Time: time.Now(), Type: events.Started, Message: "the daemon keeps this host as declared"})
+	e.journal.record(events.Event{Time: time.Now(), Type: events.Started, Message: "the daemon started"})
 	e.Source.Watch(ctx)
 	e.check(ctx, false)
-	e.exec.wg.Go(func() { e.check(ctx, true); e.expire(ctx) }) // it may take long
+	e.exec.wg.Go(func() { e.check(ctx, true); e.expire(ctx) }) // these may take long
 	next := debounce{quiet: e.Quiet, limit: e.Limit}
 	next.other(time.Now())
 	resync := time.NewTicker(e.Resync)
@@ -61,15 +61,15 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 }
 
-// checks are the looks at the kernel that are under way.
+// checks counts the checks of the kernel under way.
 type checks struct {
 	mu     sync.Mutex // guards what follows
 	count  int
 	logged string // error of the last one
 }
 
-// check looks at the kernel for what changed by hand. While one is under way there is no
-// second one beside it, unless that is to look at all.
+// check asks the runtime to check the kernel for what was changed by hand. It does nothing
+// while another check runs, unless all containers are to be checked closely.
 func (e *Engine) check(ctx context.Context, all bool) {
 	c := &e.checks
 	c.mu.Lock()
@@ -91,10 +91,10 @@ func (e *Engine) check(ctx context.Context, all bool) {
 		e.Log.Error("check the containers of this host", "error", note)
 	}
 	signal(e.reported)
-	trim.Memory() // of what was done since the last look
+	trim.Memory() // that actions since the last check have used
 }
 
-// checkAlone looks at the kernel once for a verb that runs without a daemon.
+// checkAlone checks the kernel once, for a verb that runs without a daemon.
 func (e *Engine) checkAlone(ctx context.Context, all bool) error {
 	if err := e.Observer.Check(ctx, all); err != nil {
 		return fmt.Errorf("check the containers of this host: %w", err)
@@ -102,21 +102,20 @@ func (e *Engine) checkAlone(ctx context.Context, all bool) error {
 	return nil
 }
 
-// Reload makes the loop look at everything again, now: at the kernel too, for what changed by
-// hand. The manifests have been read when it returns: whoever asks next is told of what is
-// there now.
+// Reload has the daemon read all manifests and check the kernel now. The manifests have been
+// read when Reload returns.
 func (e *Engine) Reload(context.Context) error {
 	e.init()
 	e.Source.Renew()
 	e.look()
 	signal(e.poke)
 	if ctx, daemon := e.runs(); daemon && ctx.Err() == nil {
-		go e.check(ctx, true) // nobody waits for it: it ends with the daemon
+		go e.check(ctx, true) // in the background, until the daemon ends
 	}
 	return nil
 }
 
-// expire deletes what was removed long ago.
+// expire deletes the data of containers that were removed longer ago than the retention time.
 func (e *Engine) expire(ctx context.Context) {
 	e.mu.Lock()
 	retention := e.Retention
@@ -127,7 +126,7 @@ func (e *Engine) expire(ctx context.Context) {
 	defer e.expiring.Unlock()
 	gone, err := e.Removed.Expire(ctx, retention)
 	for _, entry := range gone {
-		e.Log.Info("deleted what was removed long ago", "entry", entry, "retention", retention)
+		e.Log.Info("deleted the data of a removed container", "entry", entry, "retention", retention)
 	}
 	e.journal.deleted(gone, fmt.Sprintf("removed more than %s ago", retention))
 	if err != nil && ctx.Err() == nil {

@@ -14,17 +14,17 @@ import (
 	"stead/runtime/status"
 )
 
-// notices tells what is new since the last pass, once: in the log and in the journal. The
-// lock of passes guards it.
+// notices logs and records what is new since the last pass, each thing once. The lock of
+// passes guards it.
 type notices struct {
 	log     *slog.Logger
 	journal *journal
 
-	problems map[string]string    // errors by file
-	held     map[string]string    // causes of held actions, by container
-	writing  map[string]bool      // files that wait for their writer
-	notes    []string             // on the manifests
-	exits    map[string]time.Time // ends of commands, by container
+	problems map[string]string    // logged errors, by file
+	held     map[string]string    // logged causes of held actions, by container
+	writing  map[string]bool      // logged files that another process has open for writing
+	notes    []string             // logged notes on the manifests
+	exits    map[string]time.Time // recorded ends of commands, by container
 }
 
 // notice is something new, for the log and for the journal; either may be empty.
@@ -41,9 +41,9 @@ func newNotices(log *slog.Logger, j *journal, exits map[string]time.Time) *notic
 	return n
 }
 
-// tell tells what is new. Only a daemon tells of exits: a verb does not know which were told
-// already.
-func (n *notices) tell(d *plan.Desired, p plan.Plan, observed []*status.Status, daemon bool, now time.Time) {
+// report logs and records what is new. Exits are recorded by a daemon only: a verb does not
+// know which are recorded already.
+func (n *notices) report(d *plan.Desired, p plan.Plan, observed []*status.Status, daemon bool, now time.Time) {
 	list := append(n.newProblems(d, now), n.newHeld(p, now)...)
 	if daemon {
 		list = append(list, n.newExits(observed)...)
@@ -62,7 +62,7 @@ func (n *notices) tell(d *plan.Desired, p plan.Plan, observed []*status.Status, 
 	n.journal.record(record...)
 }
 
-// newNotes tells what is hardly meant.
+// newNotes returns new notes on the manifests.
 func (n *notices) newNotes(d *plan.Desired) (list []notice) {
 	for _, note := range d.Notes {
 		if !slices.Contains(n.notes, note) {
@@ -73,7 +73,7 @@ func (n *notices) newNotes(d *plan.Desired) (list []notice) {
 	return list
 }
 
-// newProblems tells of errors of files when they appear or change, and when they are gone.
+// newProblems returns errors of files that appeared, changed or are gone.
 func (n *notices) newProblems(d *plan.Desired, now time.Time) (list []notice) {
 	problems := map[string]string{}
 	for _, dir := range d.Dirs {
@@ -89,7 +89,7 @@ func (n *notices) newProblems(d *plan.Desired, now time.Time) (list []notice) {
 	for _, file := range slices.Sorted(maps.Keys(problems)) {
 		if text := problems[file]; n.problems[file] != text {
 			list = append(list, notice{
-				slog.LevelError, "manifests can't be followed", []any{"file", file, "error", text},
+				slog.LevelError, "cannot read manifests; keeping what was applied last", []any{"file", file, "error", text},
 				events.Event{Time: now, Type: events.Invalid, File: file, Message: text},
 			})
 		}
@@ -97,7 +97,7 @@ func (n *notices) newProblems(d *plan.Desired, now time.Time) (list []notice) {
 	for _, file := range slices.Sorted(maps.Keys(n.problems)) {
 		if _, still := problems[file]; !still {
 			list = append(list, notice{
-				slog.LevelInfo, "manifests are in order again", []any{"file", file},
+				slog.LevelInfo, "manifests are valid again", []any{"file", file},
 				events.Event{Time: now, Type: events.Valid, File: file},
 			})
 		}
@@ -106,6 +106,7 @@ func (n *notices) newProblems(d *plan.Desired, now time.Time) (list []notice) {
 	return list
 }
 
+// newHeld returns which actions are newly held, and which no longer are.
 func (n *notices) newHeld(p plan.Plan, now time.Time) (list []notice) {
 	held := map[string]string{}
 	for _, a := range p.Held {
@@ -134,7 +135,7 @@ func (n *notices) newHeld(p plan.Plan, now time.Time) (list []notice) {
 	return list
 }
 
-// newWriters tells of files whose writers take long.
+// newWriters returns files that another process has had open for writing for long.
 func (n *notices) newWriters(d *plan.Desired, now time.Time) (list []notice) {
 	writing := map[string]bool{}
 	for _, f := range d.Writing {
@@ -143,15 +144,15 @@ func (n *notices) newWriters(d *plan.Desired, now time.Time) (list []notice) {
 		}
 		writing[f.Writer] = true
 		if !n.writing[f.Writer] {
-			list = append(list, notice{level: slog.LevelWarn, text: "a manifest is not read while somebody has it open for writing", attrs: []any{"file", f.Writer}})
+			list = append(list, notice{level: slog.LevelWarn, text: "manifest not read yet: another process has it open for writing", attrs: []any{"file", f.Writer}})
 		}
 	}
 	n.writing = writing
 	return list
 }
 
-// newExits tells the journal which commands have ended by themselves; the log has it as the
-// cause of what follows.
+// newExits returns which commands have ended by themselves, for the journal. The log names an
+// exit as the cause of the action that follows.
 func (n *notices) newExits(observed []*status.Status) (list []notice) {
 	for _, st := range observed {
 		if st.State != status.Exited || st.Exit == nil || st.FinishedAt.IsZero() || st.FinishedAt.Equal(n.exits[st.Name]) {
@@ -159,7 +160,7 @@ func (n *notices) newExits(observed []*status.Status) (list []notice) {
 		}
 		n.exits[st.Name] = st.FinishedAt
 		if st.Exit.Reason == status.ReasonStopped || plan.StartFailed(st.Exit) {
-			continue // its action tells
+			continue // the action is recorded
 		}
 		code := st.Exit.Code
 		list = append(list, notice{event: events.Event{

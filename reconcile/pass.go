@@ -9,14 +9,14 @@ import (
 	"stead/reconcile/plan"
 )
 
-// passOptions are what an explicit apply asks for.
+// passOptions are set for an explicit apply.
 type passOptions struct {
-	prompt  bool     // no settle time
-	retry   bool     // what failed is tried again now
-	confirm []string // removals, "all" for those that are pending now
+	prompt  bool     // removals don't wait for the settle time
+	retry   bool     // failed actions are retried now
+	confirm []string // names of removals that are confirmed, or "all"
 }
 
-// runPass reads, observes, diffs and starts what is to be done.
+// runPass reads, observes, diffs and starts the actions of the plan.
 func (e *Engine) runPass(ctx context.Context, o passOptions) *outcome {
 	e.pass.Lock()
 	defer e.pass.Unlock()
@@ -34,7 +34,7 @@ func (e *Engine) runPass(ctx context.Context, o passOptions) *outcome {
 	}
 	e.mu.Unlock()
 
-	e.notices.tell(s.desired, p, s.observed, daemon, s.now)
+	e.notices.report(s.desired, p, s.observed, daemon, s.now)
 	e.keepMassHeld(p.Found.MassHeld)
 	for _, list := range [][]plan.Action{p.Actions, p.Adoptions} {
 		for _, a := range list {
@@ -46,18 +46,18 @@ func (e *Engine) runPass(ctx context.Context, o passOptions) *outcome {
 	return out
 }
 
-// keepMassHeld notes durably what is held as part of a mass removal, before some of it is
-// removed: the next daemon or apply sees no mass in what is left.
+// keepMassHeld stores durably which removals are held as part of a mass removal, before some
+// of them are confirmed: to the next daemon or apply, the rest does not look like a mass.
 func (e *Engine) keepMassHeld(held map[string]string) {
 	if maps.Equal(held, e.holds().Removals) {
 		return
 	}
 	if err := e.Holds.HoldRemovals(held); err != nil {
-		e.Log.Error("held removals are not noted: what is left after a restart may count as no mass removal", "error", err)
+		e.Log.Error("cannot store held removals; after a restart the rest may be removed without confirmation", "error", err)
 	}
 }
 
-// again returns when to look again without any event; zero if never.
+// again returns when the next pass is due without any event; zero if never.
 func (o *outcome) again() time.Time {
 	at := o.plan.Next
 	if retry := o.reading.Retry; retry > 0 {
@@ -66,7 +66,8 @@ func (o *outcome) again() time.Time {
 	return at
 }
 
-// report is called when an action ends: it is logged and recorded, and the next plan knows.
+// report is called when an action ends: it logs and records the action, and keeps the result
+// for the next plan.
 func (e *Engine) report(j *job) {
 	now := time.Now()
 	e.mu.Lock()
@@ -82,7 +83,7 @@ func (e *Engine) report(j *job) {
 	}
 	switch {
 	case errors.Is(j.err, context.Canceled):
-		e.Log.Info("given up, to be taken up at the next start", attrs...)
+		e.Log.Info("interrupted by shutdown; will be retried at the next start", attrs...)
 	case j.err != nil:
 		e.Log.Error("failed", append(attrs, "error", j.err)...)
 	default:

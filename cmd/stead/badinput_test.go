@@ -49,7 +49,7 @@ func (h *badInput) begin(manifests map[string]string) {
 	if c := h.stead("status"); c.code != exitDiffers || !strings.Contains(c.out, h.manifests+": is not there\n") {
 		h.t.Errorf("no directory, status: %+v", c)
 	}
-	h.logged = append(h.logged, logLine{h.manifests, "no such file or directory"}, logLine{h.manifests, "manifests are in order again"})
+	h.logged = append(h.logged, logLine{h.manifests, "no such file or directory"}, logLine{h.manifests, "manifests are valid again"})
 	if err := os.Rename(h.dir+"/away", h.manifests); err != nil {
 		h.t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestBadManifests(t *testing.T) {
 				t.Errorf("validate: %+v", c)
 			}
 			h.othersRunOn(row.name)
-			h.logged = append(h.logged, logLine{path, path + row.want}, logLine{path, "manifests are in order again"})
+			h.logged = append(h.logged, logLine{path, path + row.want}, logLine{path, "manifests are valid again"})
 			h.write(file, mended+manifests[row.name])
 			h.mend(row.name)
 			h.othersRunOn()
@@ -205,7 +205,7 @@ func (h *badInput) stolenName(t *testing.T) {
 		t.Errorf("validate: %+v", c)
 	}
 	h.othersRunOn(thief)
-	h.logged = append(h.logged, logLine{thief, want}, logLine{thief, "manifests are in order again"})
+	h.logged = append(h.logged, logLine{thief, want}, logLine{thief, "manifests are valid again"})
 	os.Remove(thief)
 	h.mend("held")
 	h.gone(thief)
@@ -234,7 +234,7 @@ func (h *badInput) sharedName(t *testing.T) {
 		t.Errorf("validate: %+v", c)
 	}
 	h.othersRunOn("twin")
-	h.logged = append(h.logged, logLine{a, want}, logLine{b, "manifests are in order again"})
+	h.logged = append(h.logged, logLine{a, want}, logLine{b, "manifests are valid again"})
 	os.Remove(b)
 	h.until("twin", "running", well)
 	h.othersRunOn("twin")
@@ -270,7 +270,7 @@ func (h *badInput) slowWriter(t *testing.T) {
 		t.Errorf("validate: %+v", c)
 	}
 	h.othersRunOn("slow")
-	h.logged = append(h.logged, logLine{path, "a manifest is not read while somebody has it open for writing"})
+	h.logged = append(h.logged, logLine{path, "manifest not read yet: another process has it open for writing"})
 	write(t, f, better)
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
@@ -298,7 +298,7 @@ func (h *badInput) lostDirectory(t *testing.T) {
 	if c := h.stead("validate"); c.code != exitInvalid || !strings.HasPrefix(c.err, h.manifests+": no such file or directory\n") {
 		t.Errorf("validate: %+v", c)
 	}
-	h.logged = append(h.logged, logLine{h.manifests, "no such file or directory"}, logLine{h.manifests, "manifests are in order again"})
+	h.logged = append(h.logged, logLine{h.manifests, "no such file or directory"}, logLine{h.manifests, "manifests are valid again"})
 	if err := os.Rename(h.dir+"/away", h.manifests); err != nil {
 		t.Fatal(err)
 	}

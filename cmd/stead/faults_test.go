@@ -88,7 +88,7 @@ func TestBrokenManifests(t *testing.T) {
 		})
 	})
 	log := h.endDaemon(syscall.SIGTERM)
-	for _, want := range []string{"spec.netwrok: unknown field", "metadata.name: missing", "holds no manifest", "manifests are in order again"} {
+	for _, want := range []string{"spec.netwrok: unknown field", "metadata.name: missing", "holds no manifest", "manifests are valid again"} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the log lacks %q:\n%s", want, log)
 		}

@@ -156,7 +156,7 @@ func (a *app) forChange(ctx context.Context) (*host, error) {
 	record := func(list ...events.Event) error {
 		err := journal.Record(list...)
 		if err != nil {
-			lost.Do(func() { log.Error("events are lost", "error", err) })
+			lost.Do(func() { log.Error("cannot write the event journal", "error", err) })
 		}
 		return err
 	}

@@ -27,7 +27,7 @@ func TestRestartWithABrokenManifest(t *testing.T) {
 	h.write("web.yaml", strings.Replace(manifest("web", ""), "command:", "comand:", 1))
 	h.until("web", "in error", func(v view.Container) bool { return v.Sync == view.SyncError })
 	c := h.stead("restart", "web")
-	want := "stead: web restarted as it was applied before, since its manifest can't be followed: " + h.manifests + "/web.yaml:6:3: spec.comand: unknown field; did you mean command?\n"
+	want := "stead: web restarted with its last applied manifest, since the current one is invalid: " + h.manifests + "/web.yaml:6:3: spec.comand: unknown field; did you mean command?\n"
 	if c != (call{0, "web restarted\n", want}) {
 		t.Errorf("got %+v, want %q", c, want)
 	}
