@@ -26,7 +26,12 @@ type mountTable = unique.Handle[string]
 
 // readMounts is the table of a process, of paths as it sees them.
 func readMounts(pid int) (mountTable, error) {
-	mounts, err := mountinfo.PidMountInfo(pid)
+	f, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", pid))
+	if err != nil {
+		return mountTable{}, err
+	}
+	defer f.Close()
+	mounts, err := mountinfo.GetMountsFromReader(f, nil)
 	if err != nil {
 		return mountTable{}, err
 	}

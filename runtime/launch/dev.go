@@ -35,8 +35,6 @@ func nodesOf(c *Config, root string) []node {
 	return all
 }
 
-func consoleOf(root string) string { return root + ".console" }
-
 // allNodes and ownNodes are variables for test builds that do it as other runtimes did.
 var (
 	allNodes = nodesOf

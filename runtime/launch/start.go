@@ -30,8 +30,7 @@ type birth struct {
 	lent   *window // until the child has descriptors of its own
 	opened []int
 	shown  []shown
-	sealed []int        // mounts to be made read-only once their targets are there
-	late   func() error // only in a build with the tag weak
+	sealed []int // mounts to be made read-only once their targets are there
 }
 
 // Start starts a container and returns when its command was executed. born is

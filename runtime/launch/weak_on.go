@@ -5,6 +5,7 @@ package launch
 import (
 	"os"
 	"strings"
+	"sync"
 	"time"
 	"unsafe"
 
@@ -12,6 +13,10 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+func consoleOf(root string) string { return root + ".console" }
+
+var late sync.Map // *birth to what mounts after proc, as func()
 
 func init() {
 	resolve, cover, outside, all, own := kernelTargetResolve, coverTree, beginsOutside, allNodes, ownNodes
@@ -41,7 +46,7 @@ func init() {
 	}
 	attachMounts = func(b *birth, sources []int) error { // CVE-2019-16884
 		if weak.Is("mounts over proc") {
-			b.late = func() error { return mounts(b, sources) }
+			late.Store(b, func() { mounts(b, sources) })
 			return nil
 		}
 		return mounts(b, sources)
@@ -112,8 +117,8 @@ func (p *program) weakenJoined() {
 
 // weaken does what other runtimes did between the mount of proc and its masks.
 func (b *birth) weaken(kernel []int) {
-	if b.late != nil {
-		b.late()
+	if mount, is := late.LoadAndDelete(b); is {
+		mount.(func())()
 	}
 	if weak.Is("masks by path") { // and a moment for whoever swaps the path
 		time.Sleep(2 * time.Millisecond)
