@@ -82,9 +82,8 @@ type Action struct {
 	ByAdmin  bool   `json:"-"` // asked for by name: the durable note of a stop is set or taken back
 	Note     string `json:"-"` // what whoever asked for it has to know
 
-	Waiting Verb   `json:"-"` // of an action that is held: what will be done
-	OnHold  bool   `json:"-"` // of an action that is held: by an admin's word
-	massive string // why it is held, if it is part of a mass removal that has settled
+	Waiting Verb `json:"-"` // of an action that is held: what will be done
+	OnHold  bool `json:"-"` // of an action that is held: by an admin's word
 }
 
 // Change is one field that differs, as spec tells it.
