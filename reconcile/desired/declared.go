@@ -17,12 +17,12 @@ import (
 	"stead/spec"
 )
 
-// Declared is what a reading says by itself, before it is held against what runs. It is made
-// once for a reading and never changed.
+// Declared is a sorted-out reading, before it is combined with what is applied. It is made once
+// for a reading and never changed.
 type Declared struct {
 	Reading *source.Reading
 
-	notes []string // what is no fault, and hardly meant
+	notes []string // on what is valid and probably a mistake
 
 	wants     map[string]*plan.Want     // names that one valid document claims
 	claims    map[string]claim          // that document
@@ -38,7 +38,7 @@ type Declared struct {
 	named     map[string]*spec.Error    // the first error of an invalid document, by its name
 }
 
-// claim is a document that says it is a container.
+// claim is a document that declares a container.
 type claim struct {
 	file *source.File
 	doc  *spec.Document
@@ -48,12 +48,12 @@ func (c claim) origin() status.Origin {
 	return status.Origin{File: c.file.Path, Document: c.doc.Index}
 }
 
-// position returns where a person finds the claim: file:line.
+// position returns file:line of the claim.
 func (c claim) position() string {
 	return fmt.Sprintf("%s:%d", c.file.Path, c.doc.Line)
 }
 
-// Declare sorts out a reading.
+// Declare sorts the documents of a reading by the names that they declare.
 func Declare(r *source.Reading) *Declared {
 	d := &Declared{
 		Reading: r,
@@ -82,7 +82,7 @@ func Declare(r *source.Reading) *Declared {
 	return d
 }
 
-// declare takes in one document.
+// declare adds one document.
 func (d *Declared) declare(c claim) {
 	if c.doc.Container == nil {
 		d.invalid = append(d.invalid, c)
@@ -120,7 +120,7 @@ func (d *Declared) fileOf(path string) *source.File {
 	return d.Reading.Replaced[path]
 }
 
-// want returns what a claim asks for.
+// want returns the container that a claim declares.
 func (d *Declared) want(c claim) *plan.Want {
 	w := &plan.Want{Spec: c.doc.Container, Fingerprint: c.doc.Fingerprint, From: c.origin(), Waiting: c.file.Waiting, Writer: c.file.Writer}
 	if len(d.Reading.Fragments) == 0 {
@@ -158,8 +158,8 @@ func fault(f *source.File, name string) error {
 	return nil
 }
 
-// mayDeclare returns why a file that does not validly declare name may mean to all the same:
-// it can't be read, or a document in it is broken and has that name or no readable one.
+// mayDeclare returns why a file without a valid document of a name may still be meant to
+// declare it: the file can't be read, or an invalid document in it has that name or none.
 func mayDeclare(f *source.File, name string) error {
 	if f == nil {
 		return nil
@@ -183,7 +183,7 @@ func waitingError(f *source.File) error {
 	return &plan.WaitingError{File: cmp.Or(f.Writer, f.Path), Since: f.Waiting}
 }
 
-// sortClaims puts claims in the order in which a person would read them.
+// sortClaims sorts claims by file and position.
 func sortClaims(claims []claim) {
 	slices.SortFunc(claims, func(a, b claim) int {
 		return cmp.Or(cmp.Compare(a.file.Path, b.file.Path), cmp.Compare(a.doc.Index, b.doc.Index))

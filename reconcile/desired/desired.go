@@ -22,9 +22,9 @@ type combiner struct {
 	formerly []claim // in files that hold no manifest now, and from which a container came
 }
 
-// Combine holds what is declared against what runs. The runtime's records hold the applied
-// manifests and where they came from, so this needs no memory of its own and gives the same
-// after a restart of the daemon.
+// Combine compares what is declared with what is applied. The runtime's facts hold the applied
+// manifests and their origins, so Combine needs no memory and gives the same result after a
+// restart of the daemon.
 func (d *Declared) Combine(observed []*status.Status) *plan.Desired {
 	c := combiner{Declared: d, lost: map[claim]error{}, settled: map[string]bool{}}
 	c.out = plan.Desired{Host: d.Reading.Host, Declared: d.wants, Kept: map[string]*plan.Want{}, Elsewhere: d.elsewhere}
@@ -50,8 +50,8 @@ func (d *Declared) Combine(observed []*status.Status) *plan.Desired {
 	return &c.out
 }
 
-// unusual settles what becomes of a container that has drop-ins, or is not simply declared
-// where it was.
+// unusual decides about a container that has drop-ins, or is not declared by the file that it
+// came from.
 func (c *combiner) unusual(st *status.Status, w *plan.Want) {
 	var kept *plan.Want
 	gone := c.dropInGone(st.From)
@@ -76,8 +76,8 @@ func keep(st *status.Status, err error) *plan.Want {
 	return &plan.Want{Spec: st.Applied, Fingerprint: st.Fingerprint, From: st.From, Err: err}
 }
 
-// decide says what a container should be whose name is not simply declared where it was: nil
-// leaves it to what is declared. Claims that lose are noted.
+// decide returns how a container should be whose name is not declared by the file that it came
+// from; nil means as declared. Claims that lose get an error.
 func (c *combiner) decide(st *status.Status, claims []claim) *plan.Want {
 	origin := c.fileOf(st.From.File)
 	if len(claims) == 0 {
@@ -131,9 +131,9 @@ func incumbent(from status.Origin, claims []claim) (claim, bool) {
 	return best, found
 }
 
-// overrideGone says that the container came from a directory that can't be read now, and that
-// what is left is the manifest which that one replaced: its directory will come back, the
-// container does not fall back meanwhile.
+// overrideGone returns an error if the container came from a directory that can't be read now,
+// and the remaining claim is the manifest that the container's own one replaced: the container
+// does not fall back to it while the directory is away.
 func (d *Declared) overrideGone(from status.Origin, left claim) error {
 	for i, dir := range d.Reading.Dirs {
 		rel, inside := strings.CutPrefix(from.File, dir.Path+"/")
@@ -144,8 +144,8 @@ func (d *Declared) overrideGone(from status.Origin, left claim) error {
 	return nil
 }
 
-// dropInGone says that a container was merged from a drop-in in a directory that can't be
-// read now: what the manifest would be without it, nobody asked for.
+// dropInGone returns an error if the container was merged from a drop-in in a directory that
+// can't be read now: nobody asked for the manifest without that drop-in.
 func (d *Declared) dropInGone(from status.Origin) error {
 	if len(from.DropIns) == 0 {
 		return nil
@@ -179,9 +179,9 @@ func contestErrorAt(c claim, position, message string) error {
 	}
 }
 
-// dirs returns the manifest directories, with which of their errors matter: not that one of a
-// search path is just not there, from which nothing came. What is declared by a file that is
-// there, without drop-ins, came from none of them.
+// dirs returns the manifest directories. An error matters unless the directory is a missing one
+// of the search path from which no container came. The containers that are not in unusual came
+// from files that are there.
 func (d *Declared) dirs(unusual []*status.Status) []plan.Dir {
 	dirs := make([]plan.Dir, len(d.Reading.Dirs))
 	readable := slices.ContainsFunc(d.Reading.Dirs, func(dir source.Dir) bool { return dir.Err == nil })

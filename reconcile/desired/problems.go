@@ -33,7 +33,7 @@ func (c *combiner) problems(observed []*status.Status) {
 	}
 }
 
-// noteWarnings notes what of sound manifests hardly means what it says.
+// noteWarnings adds notes on valid manifests that are probably mistakes.
 func (d *Declared) noteWarnings() {
 	for _, f := range d.Reading.Files {
 		for i := range f.Documents {
@@ -44,7 +44,7 @@ func (d *Declared) noteWarnings() {
 	}
 }
 
-// Notes says what is no fault of the manifests, and hardly meant.
+// Notes returns notes on manifests that are valid and probably mistakes.
 func (d *Declared) Notes() []string { return d.notesBeside(nil) }
 
 // notesBeside leaves out the files of claims that are errors.

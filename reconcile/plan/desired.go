@@ -11,14 +11,14 @@ import (
 	"stead/spec"
 )
 
-// Desired is what should be on this host, as package desired made it out of the manifests.
-// Nothing in it is changed once it is made.
+// Desired is what should be on this host. Package desired makes it from the manifests; it is
+// never changed afterwards.
 type Desired struct {
 	Host     string           // this host's name, for hosts:
 	Dirs     []Dir            // the manifest directories, in the order of the search path
-	Declared map[string]*Want // what the manifests say, by container
-	// Kept are containers that stay as they are applied, since their manifests can't be
-	// followed or are contested. They take the place of what Declared says.
+	Declared map[string]*Want // from the manifests, by container
+	// Kept are containers that stay as applied, since their manifests are invalid, unreadable
+	// or contested. Kept has precedence over Declared.
 	Kept map[string]*Want
 	// Elsewhere are containers that only manifests for other hosts declare, and where.
 	Elsewhere map[string]status.Origin
@@ -29,13 +29,14 @@ type Desired struct {
 // Dir is a manifest directory.
 type Dir struct {
 	Path string
-	// Err is why not all of it could be read: what is not seen in it is not known to be gone.
+	// Err is why the directory could not be read completely. A file that was not seen in it is
+	// not known to be gone.
 	Err error
-	// Missing and Untrusted say what Err is about: it is not there, or others than a trusted
-	// owner can write it.
+	// Missing and Untrusted classify Err: the directory does not exist, or others than a
+	// trusted owner can write to it.
 	Missing, Untrusted bool
-	// Matters is set where Err is worth a word: not for one of a search path that is just not
-	// there, and from which nothing came.
+	// Matters is set if Err is to be reported. It is not for a missing directory of the search
+	// path from which no container came.
 	Matters bool
 	Files   int // manifests that count
 }
@@ -45,11 +46,11 @@ type Want struct {
 	Spec        *spec.Container
 	Fingerprint spec.Fingerprint // of Spec; zero if it was not computed
 	From        status.Origin
-	// Err is why the manifest can't be followed. Spec is then what is applied: the container
-	// is kept as it is.
+	// Err is why the manifest can't be applied. Spec is then the applied one: the container is
+	// kept as it is.
 	Err error
-	// Waiting is since when a writer has had the manifest or a drop-in of it open, and Writer
-	// is that file; zero if none has.
+	// Waiting is since when another process has had the manifest, or a drop-in for it, open for
+	// writing, and Writer is that file; zero if none has.
 	Waiting time.Time
 	Writer  string
 }

@@ -63,9 +63,9 @@ func (p *planner) do(a Action) {
 	p.plan.Actions = append(p.plan.Actions, a)
 }
 
-// notBefore returns when an action may be done, and why not now; zero if nothing is against
-// it. One that was just done and is asked for again had no effect: to do it again at once
-// would go on for ever, so it counts as failed.
+// notBefore returns when an action may be done, and why not now; zero if it may be done now. An
+// action that was just done and is needed again had no effect. Repeating it at once would go on
+// for ever, so it counts as failed.
 func (p *planner) notBefore(a Action) (until time.Time, why string) {
 	if p.Retry {
 		return time.Time{}, ""
@@ -90,11 +90,11 @@ func (p *planner) notBefore(a Action) (until time.Time, why string) {
 	return f.Retry(), f.Message
 }
 
-// container plans for one that is there and should be.
+// container plans for a container that exists and should.
 func (p *planner) container(st *status.Status, w *Want) {
 	if st.State == status.Running && same(st, w) && st.StoppedAt == nil && len(st.Unapplied)+len(st.Drift)+len(st.Lost) == 0 &&
 		!w.Spec.Spec.Suspend && st.From.Equal(w.From) {
-		return // as nearly all are, nearly always
+		return // the common case
 	}
 	subject := ContainerNamed(st.Name)
 	if f, failed := p.Failures[subject]; failed && f.recorded(st) {
@@ -121,8 +121,8 @@ func (p *planner) container(st *status.Status, w *Want) {
 	}
 }
 
-// same reports whether what is applied is certainly what is wanted. Where it is not certain,
-// Changes tells.
+// same reports whether the applied manifest certainly equals the wanted one. If it returns
+// false, Changes compares them.
 func same(st *status.Status, w *Want) bool {
 	return st.Applied == w.Spec || st.Fingerprint == w.Fingerprint && w.Fingerprint != spec.Fingerprint{}
 }
@@ -182,7 +182,7 @@ func (p *planner) stopped(st *status.Status, a Action) {
 	}
 }
 
-// withoutRun returns st without what is only about a run.
+// withoutRun returns st without findings that are only about a run.
 func withoutRun(st *status.Status) *status.Status {
 	s := *st
 	s.Unapplied, s.Drift, s.Lost = nil, nil, nil
@@ -214,7 +214,7 @@ func (p *planner) ended(st *status.Status, a Action) {
 	}
 }
 
-// creations plans for what is declared and not there.
+// creations plans for containers that are declared and don't exist.
 func (p *planner) creations(observed []*status.Status) {
 	p.Missing(observed, func(name string, w *Want) {
 		a := Action{Verb: Create, Subject: ContainerNamed(name), Spec: w.Spec, From: w.From, Cause: "manifest " + shortName(w.From)}

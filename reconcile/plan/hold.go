@@ -7,11 +7,11 @@ import (
 	"stead/runtime/status"
 )
 
-// A hold is an admin's word that reconciliation is paused: what was applied is kept up, by
-// its restart policy too, and nothing else is done.
+// A hold pauses reconciliation: the applied manifest is kept up, including its restart policy,
+// and nothing else is done.
 
-// onHold plans for a container on hold: what was applied goes on as it is, and what has
-// changed waits.
+// onHold plans for a container on hold: the applied manifest stays in force, and changes are
+// held.
 func (p *planner) onHold(st *status.Status, w *Want, h *status.Hold) {
 	if !same(st, w) {
 		if changes := Changes(st.Applied, w.Spec); len(changes) > 0 {
@@ -26,14 +26,14 @@ func (p *planner) onHold(st *status.Status, w *Want, h *status.Hold) {
 	p.container(now, &Want{Spec: st.Applied, Fingerprint: st.Fingerprint, From: st.From})
 }
 
-// hold plans that an action waits for the release.
+// hold adds an action that is held until the release.
 func (p *planner) hold(a Action, h *status.Hold) {
 	a.Verb, a.Waiting, a.OnHold = Hold, a.Verb, true
 	a.Cause = fmt.Sprintf("%s waits; %s; %s", a.Waiting, HoldClause(h), releaseAdvice(p.Holds, a.Name))
 	p.plan.Held = append(p.plan.Held, a)
 }
 
-// HoldClause says since when something is on hold, and why.
+// HoldClause prints since when a hold is in force, and its reason.
 func HoldClause(h *status.Hold) string {
 	clause := "on hold since " + h.Since.UTC().Format(time.RFC3339)
 	if h.Reason != "" {

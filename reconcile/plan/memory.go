@@ -8,15 +8,15 @@ import (
 	"stead/spec"
 )
 
-// Memory is what a plan needs to know besides what is desired and what is observed. Its zero
-// value is that of a host nobody has looked at before.
+// Memory is the input of Diff besides the desired and the observed state. Its zero value is
+// that of a host that no pass has seen.
 type Memory struct {
 	// Settle is how long a manifest must have been absent, in readings that follow each
 	// other, before its container is removed.
 	Settle time.Duration
 	// Prompt is set for an explicit apply: it waits for no settle time.
 	Prompt bool
-	// Retry has what failed tried again now.
+	// Retry has failed actions retried now.
 	Retry bool
 	// Confirm names removals that are confirmed now; "all" is all that no manifest declares.
 	Confirm []string
@@ -25,18 +25,18 @@ type Memory struct {
 	// Holds are what an admin has put on hold; nil is nothing.
 	Holds *status.Holds
 
-	// What follows is remembered from one plan to the next, by Next.
+	// The fields below are carried from one plan to the next by Next.
 
 	// Absent is since when manifests have been absent, by container.
 	Absent map[string]time.Time
-	// Confirmed are removals that a person has confirmed, by container.
+	// Confirmed are removals that an admin has confirmed, by container.
 	Confirmed map[string]bool
-	// MassHeld are removals that are held since they were part of a mass removal, and why;
-	// they stay held when the rest of it is confirmed. By container.
+	// MassHeld are removals that were part of a mass removal, with the reason, by container.
+	// They stay held when others of it are confirmed.
 	MassHeld map[string]string
 	// Failures are actions that did not succeed.
 	Failures map[Subject]Failure
-	// Done are the last actions that succeeded, for as long as the subject is not at rest.
+	// Done are the last successful actions of subjects for which something is still to be done.
 	Done map[Subject]Done
 }
 
@@ -87,8 +87,8 @@ func (f Failure) recorded(st *status.Status) bool {
 	return starts && st.State == status.Exited && st.Exit != nil && StartFailed(st.Exit) && !st.FinishedAt.Before(f.began)
 }
 
-// Next returns what is remembered after a plan that was made with m, once the results of
-// actions are in. Neither m nor p is changed.
+// Next returns the memory for the next plan: m is the memory that p was made with, results are
+// those of actions that have ended since. Neither m nor p is changed.
 func Next(m Memory, p Plan, results []Result) Memory {
 	n := m
 	n.Prompt, n.Retry, n.Confirm = false, false, nil
@@ -108,8 +108,8 @@ func Next(m Memory, p Plan, results []Result) Memory {
 	return n
 }
 
-// open are the subjects for which something is still to be done or under way; nil if
-// nothing is remembered of any.
+// open returns the subjects for which an action is planned, waits or is under way; nil if no
+// failure and no done action is remembered.
 func (m *Memory) open(p Plan) map[Subject]bool {
 	if len(m.Failures)+len(m.Done) == 0 {
 		return nil
@@ -129,8 +129,8 @@ func (m *Memory) open(p Plan) map[Subject]bool {
 	return open
 }
 
-// note remembers one result. What an admin asked for and failed is told to the admin, and
-// not tried again.
+// note remembers one result. A failed action that an admin asked for is reported to the admin
+// and not retried.
 func (m *Memory) note(r Result) {
 	switch {
 	case r.Err == nil:

@@ -16,7 +16,7 @@ import (
 	"stead/spec"
 )
 
-// Verb is what is done to a subject.
+// Verb names an action.
 type Verb string
 
 const (
@@ -30,13 +30,13 @@ const (
 	Hold    Verb = "hold"    // needs a person's word first; nothing is done
 )
 
-// Kind is what sort of thing a Subject is.
+// Kind is the kind of a Subject.
 type Kind string
 
 // Container is the one kind so far; images, networks and volumes follow.
 const Container Kind = "container"
 
-// Subject is what an action is done to: `container web`.
+// Subject is the thing that an action changes: `container web`.
 type Subject struct {
 	Kind Kind   `json:"kind"`
 	Name string `json:"name"`
@@ -45,28 +45,28 @@ type Subject struct {
 // ContainerNamed returns the subject of a container.
 func ContainerNamed(name string) Subject { return Subject{Container, name} }
 
-// Plan is what has to be done for the host to be as declared. Nothing in it depends on
-// anything else in it: what can't be done yet waits, and the next pass looks again.
+// Plan lists what has to be done for the host to be as declared. Its actions don't depend on
+// each other: an action that can't be done yet is a Wait, and the next pass decides again.
 type Plan struct {
-	Actions []Action  `json:"actions"`           // what can be done now, by name; at most one for a subject
-	Held    []Action  `json:"held"`              // what waits for a person's word, by name
-	Waits   []Wait    `json:"waits"`             // what is not due yet, by name
-	Next    time.Time `json:"next,omitzero"`     // when to look again without any event; zero if never
-	Writing []string  `json:"writing,omitempty"` // files that are not read yet, as somebody writes to them
-	Errors  []string  `json:"errors,omitzero"`   // what is wrong with the manifests
+	Actions []Action  `json:"actions"`           // to be done now, by name; at most one for a subject
+	Held    []Action  `json:"held"`              // held until an admin confirms or releases them, by name
+	Waits   []Wait    `json:"waits"`             // not due yet, by name
+	Next    time.Time `json:"next,omitzero"`     // when the next pass is due without any event; zero if never
+	Writing []string  `json:"writing,omitempty"` // files that are not read yet: another process has them open for writing
+	Errors  []string  `json:"errors,omitzero"`   // errors of the manifests, a line each
 
-	Adoptions []Action `json:"-"` // manifests that moved: nothing that a person has to know of
+	Adoptions []Action `json:"-"` // manifests that moved; not shown to people
 	Found     Found    `json:"-"`
 }
 
-// Found is what a Diff found that the next one has to know.
+// Found is what Diff hands to Next.
 type Found struct {
-	Absent    map[string]time.Time // containers without a manifest, and since when
-	Confirmed map[string]bool      // those of them whose removal a person has confirmed
-	MassHeld  map[string]string    // those whose removal is held as part of a mass removal, and why
-	NoEffect  map[Subject]Failure  // actions that were done, had no effect, and are not done again yet
-	Recorded  map[Subject]bool     // failed starts that the runtime has on record: the restart policy decides
-	Unneeded  []string             // confirmations of what is not to be removed
+	Absent    map[string]time.Time // containers without a manifest, with the time since when
+	Confirmed map[string]bool      // those of them whose removal is confirmed
+	MassHeld  map[string]string    // removals held as part of a mass removal, with the reason
+	NoEffect  map[Subject]Failure  // actions that succeeded without effect, and are not repeated yet
+	Recorded  map[Subject]bool     // failed starts that the runtime has on record: the restart policy decides about them
+	Unneeded  []string             // confirmed names for which there is no removal
 }
 
 // Action is one thing to do to one subject, and why.
@@ -74,19 +74,19 @@ type Action struct {
 	Verb Verb `json:"action"`
 	Subject
 	Cause   string          `json:"cause"`             // one clause
-	Changes []Change        `json:"changes,omitempty"` // what differs from what is applied
-	Spec    *spec.Container `json:"-"`                 // to apply; nil where nothing is
+	Changes []Change        `json:"changes,omitempty"` // fields that differ from the applied manifest
+	Spec    *spec.Container `json:"-"`                 // to be applied; nil if nothing is
 	From    status.Origin   `json:"from"`              // where the manifest stands
 
 	ByPolicy bool   `json:"-"` // a start that the restart policy asked for
 	ByAdmin  bool   `json:"-"` // asked for by name: the durable note of a stop is set or taken back
-	Note     string `json:"-"` // what whoever asked for it has to know
+	Note     string `json:"-"` // for the admin who asked for the action
 
-	Waiting Verb `json:"-"` // of an action that is held: what will be done
-	OnHold  bool `json:"-"` // of an action that is held: by an admin's word
+	Waiting Verb `json:"-"` // of a held action: the verb that is held
+	OnHold  bool `json:"-"` // of a held action: an admin has put it on hold
 }
 
-// Change is one field that differs, as spec tells it.
+// Change is one field that differs, as spec.Diff reports it.
 type Change struct {
 	Path   string      `json:"path"`
 	Before string      `json:"before"`
@@ -105,7 +105,7 @@ func Changes(old, new *spec.Container) []Change {
 	return changes
 }
 
-// Wait is something that will be done later without anybody's word.
+// Wait is an action that will be done later.
 type Wait struct {
 	Subject
 	Verb  Verb      `json:"action"`
@@ -125,7 +125,7 @@ func (p Plan) String() string {
 	return b.String()
 }
 
-// String prints what is done, what changes and why:
+// String prints the verb, the changes and the cause:
 //
 //	update web  spec.resources.memory 128Mi → 256Mi  (live)
 func (a Action) String() string {

@@ -6,13 +6,12 @@ import (
 	"stead/runtime/status"
 )
 
-// Problems are what keeps manifests from being followed. Diff needs none of it; people are
-// shown it.
+// Problems are errors and notes of manifests. Diff does not use them; they are shown to people.
 type Problems struct {
 	Invalid []Invalid     // documents and files that gave no container, by name
 	Broken  []FileErrors  // every error of the manifests, by file
-	Writing []WritingFile // files that are not read yet, as somebody has them open for writing
-	Notes   []string      // what is no fault, and hardly meant
+	Writing []WritingFile // files that are not read yet
+	Notes   []string      // on what is valid and probably a mistake
 }
 
 // Invalid is a manifest that never gave a container.
@@ -22,13 +21,13 @@ type Invalid struct {
 	Errs []error
 }
 
-// FileErrors is what is wrong with one file.
+// FileErrors are the errors of one file.
 type FileErrors struct {
 	File string
 	Errs []error
 }
 
-// WritingFile is a file that somebody has open for writing.
+// WritingFile is a file that another process has open for writing.
 type WritingFile struct {
 	Path   string
 	Writer string    // the file that is open: Path itself, or a drop-in for a container in it
@@ -49,7 +48,7 @@ func (e *WaitingError) Error() string {
 	return e.File + ": somebody has it open for writing; waiting for its writer"
 }
 
-// ErrorLines lists what is wrong with the manifests, a line each.
+// ErrorLines returns the errors of the manifests, a line each.
 func (d *Desired) ErrorLines() []string {
 	var lines []string
 	for _, dir := range d.Dirs {

@@ -11,15 +11,15 @@ import (
 	"stead/spec"
 )
 
-// Removals are patient: this file says when a container whose manifest is gone may be
-// removed, and when that needs a person's word.
+// Removals are patient: this file decides when a container without a manifest is removed, and
+// when an admin has to confirm the removal.
 
 // removals plans for the containers that no manifest declares.
 func (p *planner) removals(absent []*status.Status) {
 	found := &p.plan.Found
 	found.Absent, found.Confirmed, found.MassHeld = map[string]time.Time{}, map[string]bool{}, map[string]string{}
 	p.confirmations(absent)
-	gone := 0 // what is missing from a directory that can't be read is not taken away
+	gone := 0 // manifests missing from readable directories
 	for _, st := range absent {
 		if why := p.MassHeld[st.Name]; why != "" {
 			found.MassHeld[st.Name] = why
@@ -35,8 +35,8 @@ func (p *planner) removals(absent []*status.Status) {
 	}
 }
 
-// confirmations finds which of the removals a person has confirmed, and which confirmations
-// are of what is not to be removed.
+// confirmations finds which removals are confirmed, and which confirmations are of containers
+// that are not to be removed.
 func (p *planner) confirmations(absent []*status.Status) {
 	all := slices.Contains(p.Confirm, "all")
 	for _, st := range absent {
@@ -80,8 +80,8 @@ func (p *planner) removal(st *status.Status, massive string) {
 	case cmp.Or(p.MassHeld[st.Name], massive) != "":
 		held = cmp.Or(p.MassHeld[st.Name], massive)
 		if settled {
-			// What is left when some of it is confirmed is no mass any more, and would be
-			// removed unasked: it stays held until it is confirmed or declared again.
+			// When some of a mass removal is confirmed, the rest is no mass any more. It stays
+			// held all the same, until it is confirmed or declared again.
 			p.plan.Found.MassHeld[st.Name] = held
 		}
 	case st.Applied.Spec.Protect:
@@ -107,7 +107,7 @@ func (p *planner) removal(st *status.Status, massive string) {
 	p.plan.wait(Wait{Subject: a.Subject, Verb: Remove, Until: until, Why: a.Cause})
 }
 
-// drop takes back what is planned for a subject that is to be removed.
+// drop deletes the planned action of a subject that is to be removed.
 func (p *planner) drop(s Subject) {
 	p.plan.Actions = slices.DeleteFunc(p.plan.Actions, func(a Action) bool { return a.Subject == s })
 }

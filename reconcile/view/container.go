@@ -20,8 +20,8 @@ type viewer struct {
 	waits   map[string]plan.Wait
 }
 
-// container views one that is there: its processes first, then whether it is as
-// declared, which has the last word on why.
+// container views a container that exists: first its processes, then whether it is as declared.
+// The latter decides the text of Why.
 func (v *viewer) container(st *status.Status) Container {
 	c := Container{
 		Name: st.Name, Sync: Synced, Pid: st.Pid, Restarts: st.Restarts,
@@ -40,7 +40,7 @@ func (v *viewer) container(st *status.Status) Container {
 	return c
 }
 
-// state says what the processes do.
+// state fills in the state of the processes.
 func (v *viewer) state(c *Container, st *status.Status) {
 	busy, isBusy := v.Busy[plan.ContainerNamed(st.Name)]
 	switch {
@@ -62,7 +62,7 @@ func (v *viewer) state(c *Container, st *status.Status) {
 	}
 }
 
-// ended says what becomes of a container whose processes are gone.
+// ended fills in the state of a container whose processes are gone.
 func (v *viewer) ended(c *Container, st *status.Status) {
 	verdict := plan.AfterExit(st, st.Applied.Spec.Restart, v.now)
 	c.Why = verdict.Cause
@@ -79,7 +79,7 @@ func (v *viewer) ended(c *Container, st *status.Status) {
 	}
 }
 
-// until is the time left, as a person says it.
+// until prints the time left until at.
 func (v *viewer) until(at time.Time) string {
 	left := at.Sub(v.now)
 	if left > time.Second {
@@ -88,7 +88,7 @@ func (v *viewer) until(at time.Time) string {
 	return max(left, 0).Round(100 * time.Millisecond).String()
 }
 
-// sync says whether a container is as declared, the worst first.
+// sync fills in whether the container is as declared, the worst finding first.
 func (v *viewer) sync(c *Container, st *status.Status) {
 	w := v.Lookup(st.Name)
 	planned, isPlanned := v.planned[st.Name]
@@ -139,8 +139,8 @@ func heldReason(a plan.Action) string {
 	return ReasonRemovalHeld
 }
 
-// patient takes back the error of a file that is merely being written, which
-// most are for a moment.
+// patient turns the error about a file that is being written into a pending state for the first
+// seconds: most writers need a moment only.
 func (v *viewer) patient(c *Container, err error) {
 	var waiting *plan.WaitingError
 	if errors.As(err, &waiting) && v.now.Sub(waiting.Since) < WriterNoted {
@@ -152,7 +152,7 @@ func (v *viewer) failure(f plan.Failure) string {
 	return fmt.Sprintf("%s failed: %s, next try in %s", f.Verb, f.Message, v.until(f.Retry()))
 }
 
-// coming views a container that is declared and not there yet.
+// coming views a container that is declared and does not exist yet.
 func (v *viewer) coming(name string, s *spec.Container, from status.Origin) Container {
 	c := Container{Name: name, State: Pending, Sync: OutOfSync, Manifest: plan.ManifestName(from), Labels: s.Metadata.Labels, Why: "to be created"}
 	if _, busy := v.Busy[plan.ContainerNamed(name)]; busy {
@@ -164,7 +164,7 @@ func (v *viewer) coming(name string, s *spec.Container, from status.Origin) Cont
 	return c
 }
 
-// held views a container that is declared, not there, and on hold.
+// held views a container that is declared, does not exist, and is on hold.
 func (v *viewer) held(a plan.Action) Container {
 	return Container{
 		Name: a.Name, State: Pending, Sync: Held, Manifest: plan.ManifestName(a.From), Labels: a.Spec.Metadata.Labels,
@@ -172,7 +172,7 @@ func (v *viewer) held(a plan.Action) Container {
 	}
 }
 
-// invalid views the manifests that gave no container, one row a name.
+// invalid views the manifests that gave no container, one row for each name.
 func (v *viewer) invalid() []Container {
 	var views []Container
 	for _, i := range v.Invalid {
@@ -195,7 +195,7 @@ func (v *viewer) invalid() []Container {
 	return views
 }
 
-// reasonOf is the stable code of why a manifest can't be followed.
+// reasonOf returns the stable code of why a manifest can't be applied.
 func reasonOf(err error) string {
 	var waiting *plan.WaitingError
 	var manifest *spec.Error
@@ -208,7 +208,7 @@ func reasonOf(err error) string {
 	return ReasonUnreadable
 }
 
-// short prints an error of a manifest with its path below the directory.
+// short prints an error of a manifest with its path relative to the manifest directory.
 func (v *viewer) short(err error) string {
 	var manifest *spec.Error
 	if errors.As(err, &manifest) {

@@ -1,6 +1,6 @@
 // Package view says how this host stands in the form that people and scripts see: one row
-// for each container, and the report of `stead status`. It is pure: it holds what is desired
-// against what is observed, and knows neither files nor kernel.
+// for each container, and the report of `stead status`. It is pure: it compares desired with
+// observed state, and knows neither files nor kernel.
 package view
 
 import (
@@ -12,7 +12,7 @@ import (
 	"stead/runtime/status"
 )
 
-// State is what the processes of a container do, for a person.
+// State is the state of a container's processes, as people see it.
 type State string
 
 const (
@@ -27,14 +27,14 @@ const (
 	Invalid   State = "Invalid"   // a manifest that never gave a container
 )
 
-// Sync is whether a container is as declared.
+// Sync says whether a container is as declared.
 type Sync string
 
 const (
 	Synced    Sync = "synced"
-	OutOfSync Sync = "pending" // something is to be done and will be
-	Held      Sync = "held"    // what is to be done waits for a person's word
-	SyncError Sync = "error"   // the manifest can't be followed, or not be applied
+	OutOfSync Sync = "pending" // an action is due and will be done
+	Held      Sync = "held"    // an action waits for a confirmation or a release
+	SyncError Sync = "error"   // the manifest is invalid, or could not be applied
 )
 
 // Reasons that are not those of an exit: stable codes that scripts may depend on.
@@ -80,7 +80,7 @@ const WriterNoted = 3 * time.Second
 func Containers(d *plan.Desired, observed []*status.Status, m plan.Memory, now time.Time) []Container {
 	v := viewer{Desired: d, Memory: m, now: now, planned: map[string]plan.Action{}, waits: map[string]plan.Wait{}}
 	idle := m
-	idle.Busy = nil // what is under way is planned too, so that it is seen
+	idle.Busy = nil // so that the actions under way are planned too, and shown
 	p := plan.Diff(d, observed, idle, now)
 	for _, list := range [][]plan.Action{p.Actions, p.Held} {
 		for _, a := range list {
