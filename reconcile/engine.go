@@ -71,6 +71,7 @@ type Engine struct {
 	expiring sync.Mutex    // one expiry at a time
 	reported chan struct{} // an action reported; at most one wake-up
 	poke     chan struct{} // somebody asks for a pass; at most one wake-up
+	answers  chan struct{} // received from by the loop between passes
 
 	pass sync.Mutex // held for the length of a pass: there is one at a time
 
@@ -103,7 +104,7 @@ func (e *Engine) init() {
 		e.Quiet = orDefault(e.Quiet, 10*time.Millisecond)
 		e.Limit = orDefault(e.Limit, 200*time.Millisecond)
 		e.Retention = orDefault(e.Retention, DefaultRetention)
-		e.reported, e.poke = make(chan struct{}, 1), make(chan struct{}, 1)
+		e.reported, e.poke, e.answers = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{})
 		e.exec = newExecutor(e.Containers, e.Workers, e.report, func() { signal(e.reported) })
 		e.journal = &journal{log: e.Log, write: e.Record}
 		e.notices = newNotices(e.Log, e.journal, e.Exits)

@@ -46,6 +46,7 @@ func (e *Engine) Run(ctx context.Context) error {
 			e.exec.wg.Go(func() { e.expire(ctx) })
 			next.other(time.Now())
 		case <-timer.C:
+		case <-e.answers:
 		}
 		now := time.Now()
 		if due := next.due(); !due.IsZero() && !now.Before(due) {
@@ -58,6 +59,18 @@ func (e *Engine) Run(ctx context.Context) error {
 		if due := next.due(); !due.IsZero() {
 			timer.Reset(time.Until(due))
 		}
+	}
+}
+
+// Answers returns when the loop of Run is between two passes. A loop that hangs in a pass (in a
+// read of a dead file system, say) does not answer before ctx ends: then the error is ctx's.
+func (e *Engine) Answers(ctx context.Context) error {
+	e.init()
+	select {
+	case e.answers <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"os"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"stead/reconcile/source"
 	"stead/reconcile/view"
 	"stead/runtime/status"
 )
@@ -284,5 +286,43 @@ func TestIdleReadsOnTheTickOnly(t *testing.T) {
 		if n := reads(); n < 1 || n > 2 { // the tick's, and one for what its look at the kernel found
 			t.Errorf("read %d times in a minute with nothing to do", n)
 		}
+	})
+}
+
+// stuckManifests is a source whose Read hangs, as on a dead file system.
+type stuckManifests struct {
+	*shelf
+	hang chan struct{}
+}
+
+func (s *stuckManifests) Read() *source.Reading {
+	<-s.hang
+	return s.shelf.Read()
+}
+
+// What feeds the watchdog is answered by the loop that runs passes: not while a pass hangs,
+// though everything else of the daemon lives.
+func TestALoopThatHangsDoesNotAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &stuckManifests{newShelf(nil), make(chan struct{})}
+		e := newEngine(m, newFake())
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { defer close(ended); _ = e.Run(ctx) }()
+		synctest.Wait()
+		answers := func() error {
+			patience, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			return e.Answers(patience)
+		}
+		if err := answers(); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("while a pass hangs: %v, want no answer", err)
+		}
+		close(m.hang)
+		if err := answers(); err != nil {
+			t.Errorf("when the pass has ended: %v", err)
+		}
+		cancel()
+		<-ended
 	})
 }

@@ -178,8 +178,9 @@ func (d *daemon) keepSocket(ctx context.Context, answer func(net.Listener)) erro
 	}
 }
 
-// reports tells systemd how this host stands, and that the loop still answers: a
-// loop that hangs does not answer, and is started again by the watchdog.
+// reports sends the summary of this host to systemd, and feeds the watchdog for as long as the
+// loop that runs passes answers. systemd restarts a daemon whose loop hangs; the containers run
+// on.
 func (d *daemon) reports(ctx context.Context) error {
 	if os.Getenv("NOTIFY_SOCKET") == "" {
 		return nil
@@ -201,7 +202,13 @@ func (d *daemon) reports(ctx context.Context) error {
 			d.notify("STATUS=" + now)
 		}
 		if watchdog > 0 {
-			d.notify(sd.SdNotifyWatchdog)
+			patience, cancel := context.WithTimeout(ctx, watchdog)
+			if err := d.engine.Answers(patience); err == nil {
+				d.notify(sd.SdNotifyWatchdog)
+			} else if ctx.Err() == nil {
+				d.log.Error("the loop hangs in a pass; systemd will restart the daemon", "since", watchdog)
+			}
+			cancel()
 		}
 		select {
 		case <-ctx.Done():
