@@ -242,12 +242,16 @@ func (e *Engine) result(done *doneActions) Result {
 	return r
 }
 
-// Plan returns what an apply would do now, and does nothing.
+// Plan returns what an apply would do now, with the actions that are under way, and does
+// nothing.
 func (e *Engine) Plan(context.Context) (plan.Plan, error) {
 	e.init()
 	s := e.look()
 	s.memory.Prompt = true
 	p := plan.Diff(s.desired, s.observed, s.memory, s.now)
+	for _, j := range e.exec.jobs() {
+		p.AddUnderWay(j.Action)
+	}
 	p.Errors = s.desired.ErrorLines()
 	for _, f := range s.desired.Writing {
 		if !f.DropIn {

@@ -217,3 +217,22 @@ func TestExecutorCountsFromTheTurn(t *testing.T) {
 		e.wg.Wait()
 	})
 }
+
+// A plan names what is under way: until it has ended the host is not as declared.
+func TestPlanNamesWhatIsUnderWay(t *testing.T) {
+	story(t, map[string]string{"web.yaml": yaml("web")}, nil, func(t *testing.T, s *shelf, rt *fakeRuntime, e *Engine) {
+		gate := make(chan struct{})
+		rt.set(func() { rt.block["restart web"] = gate })
+		s.put("web.yaml", yaml("web", "command: [x]"))
+		pass()
+		want := "restart web  spec.command [sleep, infinity] → [x]  (needs a restart; under way)\n"
+		if p, err := e.Plan(t.Context()); err != nil || p.String() != want {
+			t.Errorf("while it is under way: %q, %v; want %q", p, err, want)
+		}
+		close(gate)
+		pass()
+		if p, err := e.Plan(t.Context()); err != nil || !p.Empty() {
+			t.Errorf("afterwards: %q, %v; want nothing", p, err)
+		}
+	})
+}

@@ -30,7 +30,6 @@ func Diff(d *Desired, observed []*status.Status, m Memory, now time.Time) Plan {
 	}
 	p.removals(absent)
 	p.creations(observed)
-	byName := func(a, b Action) int { return cmp.Compare(a.Name, b.Name) }
 	slices.SortFunc(p.plan.Actions, byName)
 	slices.SortFunc(p.plan.Held, byName)
 	slices.SortFunc(p.plan.Waits, func(a, b Wait) int { return cmp.Compare(a.Name, b.Name) })

@@ -8,7 +8,9 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -161,6 +163,19 @@ func ChangesText(changes []Change) string {
 
 // Empty reports whether nothing is to be done and nothing held.
 func (p Plan) Empty() bool { return len(p.Actions)+len(p.Held) == 0 }
+
+// AddUnderWay adds an action that has begun and not ended: until it has ended, the host is not
+// as declared. The note of a manifest that moved is left out, as in Actions.
+func (p *Plan) AddUnderWay(a Action) {
+	if a.Verb == Adopt {
+		return
+	}
+	a.Cause = strings.TrimPrefix(a.Cause+"; under way", "; ")
+	at, _ := slices.BinarySearchFunc(p.Actions, a, byName)
+	p.Actions = slices.Insert(p.Actions, at, a)
+}
+
+func byName(a, b Action) int { return cmp.Compare(a.Name, b.Name) }
 
 // wait adds something that is due at a time.
 func (p *Plan) wait(w Wait) {
