@@ -67,6 +67,9 @@ func (d *daemon) run(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
+	// With a handler, a write to a log whose reader is gone fails with EPIPE; without one it would
+	// end the daemon (os/signal, "SIGPIPE"). A handler is not inherited, as SIG_IGN would be.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	d.log.Info("starting", "version", versionText(), "pid", os.Getpid(), "state", d.stateDir, "run", d.runDir, "manifests", d.manifests)
 	if d.rt, err = d.open(ctx, runtime.Options{Upgrade: true, Watch: true, Log: d.log}); err != nil {
 		return err
@@ -94,6 +97,9 @@ func (d *daemon) run(ctx context.Context) error {
 	os.Remove(d.daemonSocket())
 	if d.stopContainers {
 		return d.stopAll(context.WithoutCancel(ctx), err)
+	}
+	if e := d.rt.QuitKeeper(context.WithoutCancel(ctx)); e != nil { // it ends only if it holds no container
+		d.log.Warn("cannot end the keeper, which holds no container", "error", e)
 	}
 	d.log.Info("ended; the containers run on")
 	return err
