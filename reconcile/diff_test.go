@@ -196,6 +196,7 @@ func TestRestartPolicies(t *testing.T) {
 		{"and end", &failed, time.Hour, 4, "{policy: always, maxRetries: 3}", false, ""},
 		{"a clock that was set back delays nothing", &failed, -time.Hour, 1, "{policy: always}", false, "start web  (exit code 1, restart 1)\n"},
 		{"after a reboot always starts", &failed, time.Hour, 1, "{policy: always}", true, "start web  (host rebooted)\n"},
+		{"and so does what was cut off by a power failure, without counting it as a restart", &unknown, time.Hour, 0, "{policy: on-failure}", true, "start web  (host rebooted)\n"},
 		{"what is complete stays so", &clean, time.Hour, 0, "{policy: on-failure}", true, ""},
 		{"what failed is not run again under never", &failed, time.Hour, 1, "{policy: never}", true, ""},
 		{"what never ran is started", nil, 0, 0, "{policy: never}", true, "start web  (not started on this boot)\n"},

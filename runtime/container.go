@@ -93,7 +93,10 @@ func (c *container) derive() *status.Status {
 		c.statusOfRecord(s)
 	case c.facts.LastRun.Began():
 		l := c.facts.LastRun
-		s.State, s.StartedAt, s.FinishedAt, s.Exit = status.Exited, l.StartedAt, l.FinishedAt, l.Exit
+		s.StartedAt, s.FinishedAt, s.Exit = l.StartedAt, l.FinishedAt, l.Exit
+		if l.BootID == record.BootID() { // else it was never started on this boot
+			s.State = status.Exited
+		}
 		if s.Exit == nil {
 			s.Exit = &status.Exit{Code: -1, Reason: status.ReasonUnknown, Message: "the host went down while it ran"}
 		}

@@ -6,6 +6,8 @@ import (
 
 	"stead/runtime/record"
 	"stead/runtime/status"
+	"stead/runtime/store"
+	"stead/spec"
 )
 
 // TestRunStateMovesForward: several readers of one boot record finish in any order.
@@ -70,6 +72,19 @@ func TestCheckReadsRecordsAgain(t *testing.T) {
 		}
 		if s, _ := w.Get("job"); s.State != status.Exited || s.Exit == nil || s.Exit.Reason != tt.want || s.Exit.Code != tt.wantCode {
 			t.Errorf("%s: after a tick it is %s, exit %+v", tt.summary, s.State, s.Exit)
+		}
+	}
+}
+
+// A run of an earlier boot tells how it ended; on this boot the container was never started,
+// so that its restarts are counted anew.
+func TestRunOfAnEarlierBoot(t *testing.T) {
+	for boot, want := range map[string]status.State{"earlier": status.Created, record.BootID(): status.Exited} {
+		c := &container{name: "job", facts: &store.Facts{
+			Manifest: &spec.Container{}, LastRun: &store.LastRun{BootID: boot, Exit: &status.Exit{Code: 3, Reason: status.ReasonError}},
+		}}
+		if st := c.status(); st.State != want || st.Exit == nil || st.Exit.Code != 3 || st.Restarts != 0 {
+			t.Errorf("boot %s: %+v, want %s with exit code 3", boot, st, want)
 		}
 	}
 }
