@@ -112,7 +112,7 @@ func (s *syncBuffer) String() string {
 // TestRealFiles runs the loop on a real directory: a slow writer, and how long an
 
 func TestRealFiles(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent()) // of tests before
 	root := t.TempDir()
 	rt := newFake()
 	e := newEngine(&source.Source{Dirs: []string{root}, Parser: spec.Parser{}}, rt)

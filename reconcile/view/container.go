@@ -71,7 +71,7 @@ func (v *viewer) ended(c *Container, st *status.Status) {
 		c.State = Pending
 	case plan.WaitUntil:
 		c.State = BackOff
-		c.Why += ", next start in " + v.until(verdict.At)
+		c.Why += ", next start " + v.when(verdict.At)
 	case plan.GiveUp:
 		c.State = Failed
 	case plan.Complete:
@@ -79,13 +79,16 @@ func (v *viewer) ended(c *Container, st *status.Status) {
 	}
 }
 
-// until prints the time left until at.
-func (v *viewer) until(at time.Time) string {
+// when prints the time left until at: "in 5s", or "now".
+func (v *viewer) when(at time.Time) string {
 	left := at.Sub(v.now)
 	if left > time.Second {
-		return left.Round(time.Second).String()
+		return "in " + left.Round(time.Second).String()
 	}
-	return max(left, 0).Round(100 * time.Millisecond).String()
+	if left = left.Round(100 * time.Millisecond); left <= 0 {
+		return "now"
+	}
+	return "in " + left.String()
 }
 
 // sync fills in whether the container is as declared, the worst finding first.
@@ -113,7 +116,7 @@ func (v *viewer) sync(c *Container, st *status.Status) {
 		c.Sync, c.Reason, c.Why = SyncError, ReasonChangedByHand, plan.LostCause(st)+"; stead restart "+st.Name+" puts it right"
 		c.Message = c.Why
 	case isWaiting && wait.Verb == plan.Remove:
-		c.Sync, c.Reason, c.Why = OutOfSync, ReasonRemovalPending, wait.Why+", removed in "+v.until(wait.Until)
+		c.Sync, c.Reason, c.Why = OutOfSync, ReasonRemovalPending, wait.Why+", removed "+v.when(wait.Until)
 	case busy:
 		c.Sync, c.Why = OutOfSync, cmp.Or(c.Why, planned.Cause)
 	case isPlanned:
@@ -149,7 +152,7 @@ func (v *viewer) patient(c *Container, err error) {
 }
 
 func (v *viewer) failure(f plan.Failure) string {
-	return fmt.Sprintf("%s failed: %s, next try in %s", f.Verb, f.Message, v.until(f.Retry()))
+	return fmt.Sprintf("%s failed: %s, next try %s", f.Verb, f.Message, v.when(f.Retry()))
 }
 
 // coming views a container that is declared and does not exist yet.
