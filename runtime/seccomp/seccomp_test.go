@@ -34,7 +34,7 @@ func TestNumbers(t *testing.T) {
 			delete(numbers, "fstatat")
 			numbers["newfstatat"] = nr
 		}
-		const width = 110
+		const width = 124
 		column := width
 		for _, name := range slices.Sorted(maps.Keys(numbers)) {
 			entry := fmt.Sprintf("{%q, %d},", name, numbers[name])
