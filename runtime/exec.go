@@ -29,7 +29,7 @@ type ExecOptions struct {
 // the container's own if there are none. It works beside a daemon, and without one.
 func (r *Runtime) Exec(ctx context.Context, name string, o ExecOptions, stdio ...*os.File) (*keeper.Exec, error) {
 	x, err := ExecPrepared(r.RunDir, name, o, stdio...)
-	if errors.Is(err, keeper.ErrUnprepared) {
+	if errors.Is(err, keeper.ErrNotPrepared) {
 		return r.execResolved(ctx, name, o, stdio)
 	}
 	return x, err
@@ -40,7 +40,7 @@ func (r *Runtime) Exec(ctx context.Context, name string, o ExecOptions, stdio ..
 // many there are. keeper.ErrUnprepared says that it takes an opened Runtime.
 func ExecPrepared(runDir, name string, o ExecOptions, stdio ...*os.File) (*keeper.Exec, error) {
 	if o.User != "" {
-		return nil, keeper.ErrUnprepared
+		return nil, keeper.ErrNotPrepared
 	}
 	c := keeper.Command{Argv: o.Argv, Env: o.Env, WorkingDir: o.WorkingDir, Size: o.Size}
 	return keeper.Client{Run: runDir}.ExecPrepared(name, c, stdio)

@@ -43,7 +43,7 @@ func TestExecPrepared(t *testing.T) {
 	if err := os.Rename(facts+".aside", facts); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ask("nobody"); err == nil || !strings.Contains(err.Error(), keeper.ErrUnprepared.Error()) {
+	if _, err := ask("nobody"); err == nil || !strings.Contains(err.Error(), keeper.ErrNotPrepared.Error()) {
 		t.Errorf("as another user: %v", err)
 	}
 	file := record.PreparedPath(w.RunDir, w.byName["web"].rec.ID())

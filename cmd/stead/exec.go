@@ -85,7 +85,7 @@ func (a *app) exec(ctx context.Context, name string, o runtime.ExecOptions, stdi
 	}
 	start := func(files ...*os.File) (*keeper.Exec, error) {
 		x, err := runtime.ExecPrepared(a.runDir, name, o, files...)
-		if !errors.Is(err, keeper.ErrUnprepared) {
+		if !errors.Is(err, keeper.ErrNotPrepared) {
 			return x, err
 		}
 		rt, err := a.openOnly(ctx, name)

@@ -47,15 +47,15 @@ func (g *Group) Join() (dirs []string, into string) {
 
 // Dirs are the group's directories that exist, in all hierarchies.
 func (g *Group) Dirs() []string {
-	return slices.DeleteFunc(g.places(), func(dir string) bool {
+	return slices.DeleteFunc(g.paths(), func(dir string) bool {
 		_, err := os.Stat(dir)
 		return err != nil
 	})
 }
 
 // places are where the group's directories may be.
-func (g *Group) places() []string {
-	all := g.host.points()
+func (g *Group) paths() []string {
+	all := g.host.mountPoints()
 	for i, p := range all {
 		all[i] = filepath.Join(p, g.path)
 	}
@@ -114,8 +114,8 @@ func (g *Group) Pids() ([]int, error) {
 const ownerAttr = "trusted.stead"
 
 // own notes who made the group.
-func (g *Group) own() error {
-	for _, d := range g.places() {
+func (g *Group) setOwner() error {
+	for _, d := range g.paths() {
 		if err := unix.Setxattr(d, ownerAttr, []byte(g.host.Owner), 0); err != nil && err != unix.ENOENT {
 			return &os.PathError{Op: "setxattr", Path: d, Err: err}
 		}

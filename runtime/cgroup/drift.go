@@ -121,7 +121,7 @@ func (g *Group) Holds(pid int) bool {
 func (g *Group) Add(pids []int) error {
 	for _, dir := range g.Dirs() {
 		for _, pid := range pids {
-			if err := write(dir+"/cgroup.procs", strconv.Itoa(pid)); err != nil && !gone(err) {
+			if err := write(dir+"/cgroup.procs", strconv.Itoa(pid)); err != nil && !isGone(err) {
 				return fmt.Errorf("put process %d into cgroup: %w", pid, err)
 			}
 		}

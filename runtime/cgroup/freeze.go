@@ -21,7 +21,7 @@ const freezeAttr = "trusted.stead.freeze"
 
 // freezePatience is how long all processes may take to stop where they are: those
 // that wait in the kernel for a disk or a dead server do when that answers, if ever.
-const freezePatience = time.Second
+const freezeTimeout = time.Second
 
 // Frozen says whether the group's processes were stopped where they are.
 func (g *Group) Frozen() bool {
@@ -43,16 +43,16 @@ func (h *Host) parentGroup() *Group { return &Group{host: h, path: h.Parent} }
 
 // FrozenByUs says whether a change of limits holds the group still, or did until
 // whoever made it died.
-func (g *Group) FrozenByUs() bool { return marked(g.unifiedFile("")) }
+func (g *Group) FrozenByUs() bool { return hasFreezeMark(g.unifiedFile("")) }
 
-func marked(dir string) bool {
+func hasFreezeMark(dir string) bool {
 	_, err := unix.Getxattr(dir, freezeAttr, nil)
 	return err == nil
 }
 
 // FrozenByHand says of a group's directory below the cgroup2 mount whether its
 // processes were stopped by somebody else.
-func FrozenByHand(dir string) bool { return isFrozen(dir) && !marked(dir) }
+func FrozenByHand(dir string) bool { return isFrozen(dir) && !hasFreezeMark(dir) }
 
 // Thaw lets the group's processes go on. It is safe to repeat; a group that is
 // gone, or that this host can't freeze, does not stand still.
@@ -77,7 +77,7 @@ func (g *Group) whileFrozen(do func() error) (err error) {
 	if err := write(g.unifiedFile("cgroup.freeze"), "1"); err != nil {
 		return err
 	}
-	if err := g.awaitFrozen(freezePatience); err != nil {
+	if err := g.awaitFrozen(freezeTimeout); err != nil {
 		return err
 	}
 	fault.Point("limits-frozen")

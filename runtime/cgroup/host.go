@@ -19,9 +19,9 @@ type Host struct {
 	unified string            // mount point of cgroup2, "" if there is none
 	v1      map[string]string // controller → mount point of its v1 hierarchy
 
-	mu       sync.Mutex
-	prepared bool             // the v2 parent was made
-	lacking  map[string]error // v2 controllers that could not be enabled in it
+	mu          sync.Mutex
+	parentMade  bool             // the v2 parent was made
+	unavailable map[string]error // v2 controllers that could not be enabled in it
 }
 
 // Mode is which hierarchy has the controllers.
@@ -116,7 +116,7 @@ func (h *Host) Controllers() map[string]bool {
 }
 
 // points are the mount points, each once.
-func (h *Host) points() []string {
+func (h *Host) mountPoints() []string {
 	var all []string
 	if h.unified != "" {
 		all = append(all, h.unified)
@@ -134,7 +134,7 @@ func (h *Host) points() []string {
 func (h *Host) Children() ([]string, error) {
 	seen := map[string]bool{}
 	var names []string
-	for _, p := range h.points() {
+	for _, p := range h.mountPoints() {
 		entries, err := os.ReadDir(filepath.Join(p, h.Parent))
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, fmt.Errorf("list cgroups: %w", err)

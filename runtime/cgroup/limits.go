@@ -51,7 +51,7 @@ type step struct {
 func (g *Group) Create(l Limits) ([]Refusal, error) {
 	err := g.mkdirs(l)
 	if err == nil {
-		err = g.own()
+		err = g.setOwner()
 	}
 	var refused []Refusal
 	if err == nil {
@@ -81,11 +81,11 @@ func (g *Group) Update(old, l Limits) []Refusal {
 	var refused []Refusal
 	for _, s := range g.steps(old, l) {
 		err := s.set()
-		if errors.Is(err, errors.ErrUnsupported) && l.without(s.field) {
+		if errors.Is(err, errors.ErrUnsupported) && l.isUnset(s.field) {
 			continue // it is not limited
 		}
 		if err != nil {
-			refused = append(refused, Refusal{s.field, explain(err)})
+			refused = append(refused, Refusal{s.field, refusalText(err)})
 		}
 	}
 	return refused
@@ -100,13 +100,13 @@ func (g *Group) steps(old, l Limits) []step {
 }
 
 // without says whether this limit is not set.
-func (l Limits) without(field string) bool {
+func (l Limits) isUnset(field string) bool {
 	return l.Cpuset == "" && field == "cpuset" || map[string]int64{
 		"memory": l.Memory, "memoryLow": l.MemoryLow, "swap": l.Swap, "cpu": l.CPU, "cpuWeight": l.CPUWeight, "pids": l.Pids, "io.weight": l.IOWeight,
 	}[field] == None
 }
 
-func explain(err error) string {
+func refusalText(err error) string {
 	if errors.Is(err, unix.EBUSY) {
 		return "the container uses more than that now"
 	}

@@ -58,7 +58,7 @@ func (g *Group) Remove() error {
 	if g.host.Mode == V2 {
 		low, _ = read(g.unifiedFile("memory.low"))
 	}
-	for _, dir := range g.places() {
+	for _, dir := range g.paths() {
 		if err := g.removeDir(dir); err != nil {
 			failed = multierror.Append(failed, err)
 		}

@@ -44,7 +44,7 @@ func (g *Group) stepsV1(old, l Limits) (steps []step) {
 		}
 		p := uint64(period)
 		add("cpu", func() error {
-			return g.update(cgroup1.NewCpu(dirOf(g.host.v1["cpu"])), &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: &quota, Period: &p}})
+			return g.update(cgroup1.NewCpu(hierarchyParent(g.host.v1["cpu"])), &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: &quota, Period: &p}})
 		})
 	}
 	if old.CPUWeight != l.CPUWeight {
@@ -53,7 +53,7 @@ func (g *Group) stepsV1(old, l Limits) (steps []step) {
 			s = shares(l.CPUWeight)
 		}
 		add("cpuWeight", func() error {
-			return g.update(cgroup1.NewCpu(dirOf(g.host.v1["cpu"])), &specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: &s}})
+			return g.update(cgroup1.NewCpu(hierarchyParent(g.host.v1["cpu"])), &specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: &s}})
 		})
 	}
 	if old.Pids != l.Pids {
@@ -69,7 +69,7 @@ func (g *Group) stepsV1(old, l Limits) (steps []step) {
 	return steps
 }
 
-func dirOf(point string) string { return point[:strings.LastIndexByte(point, '/')] }
+func hierarchyParent(point string) string { return point[:strings.LastIndexByte(point, '/')] }
 
 // memoryAndSwapV1 sets memory and memory+swap, which must never be below
 // memory. The library's Update of both together fails with EINVAL where it
@@ -112,7 +112,7 @@ func (g *Group) memoryAndSwapV1(l Limits) error {
 }
 
 func (g *Group) setMemoryV1(m specs.LinuxMemory) error {
-	return g.update(cgroup1.NewMemory(dirOf(g.host.v1["memory"])), &specs.LinuxResources{Memory: &m})
+	return g.update(cgroup1.NewMemory(hierarchyParent(g.host.v1["memory"])), &specs.LinuxResources{Memory: &m})
 }
 
 // cpusetV1 also moves the processes into the hierarchy, where the group was
@@ -121,7 +121,7 @@ func (g *Group) cpusetV1(l Limits) error {
 	if g.host.v1["cpuset"] == "" {
 		return notMounted("cpuset")
 	}
-	c := cgroup1.NewCpuset(dirOf(g.host.v1["cpuset"]))
+	c := cgroup1.NewCpuset(hierarchyParent(g.host.v1["cpuset"]))
 	if err := c.Create(g.path, &specs.LinuxResources{}); err != nil { // copies the parent's CPUs and memory nodes
 		return err
 	}
@@ -135,7 +135,7 @@ func (g *Group) cpusetV1(l Limits) error {
 	if err := write(g.v1File("cpuset", "cpuset.cpus"), cpus); err != nil {
 		return err
 	}
-	return g.gather("cpuset")
+	return g.moveProcesses("cpuset")
 }
 
 func (g *Group) ioWeightV1(l Limits) error {
@@ -161,11 +161,11 @@ func (g *Group) ioWeightV1(l Limits) error {
 	if err != nil {
 		return err
 	}
-	return g.gather("blkio")
+	return g.moveProcesses("blkio")
 }
 
 // gather moves the group's processes into a hierarchy that it joins late.
-func (g *Group) gather(controller string) error {
+func (g *Group) moveProcesses(controller string) error {
 	for range 100 {
 		pids, err := g.Pids()
 		if err != nil {
@@ -180,7 +180,7 @@ func (g *Group) gather(controller string) error {
 		for _, pid := range pids {
 			if p := strconv.Itoa(pid); !strings.Contains(have, " "+p+" ") {
 				missing++
-				if err := write(g.v1File(controller, "cgroup.procs"), p); err != nil && !gone(err) {
+				if err := write(g.v1File(controller, "cgroup.procs"), p); err != nil && !isGone(err) {
 					return err
 				}
 			}

@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func gone(err error) bool { return errors.Is(err, unix.ESRCH) }
+func isGone(err error) bool { return errors.Is(err, unix.ESRCH) }
 
 // enabled are the v2 controllers that the children of the parent get.
-var enabled = []string{"memory", "cpu", "pids", "cpuset", "io"}
+var controllersV2 = []string{"memory", "cpu", "pids", "cpuset", "io"}
 
 // mkdirV2 makes the group, and the parent before the first one, or when
 // somebody removed it.
@@ -23,7 +23,7 @@ func (g *Group) mkdirV2() error {
 	h := g.host
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.prepared {
+	if h.parentMade {
 		err := os.Mkdir(g.unifiedFile(""), 0o755)
 		if err == nil || errors.Is(err, os.ErrExist) {
 			return nil
@@ -32,18 +32,18 @@ func (g *Group) mkdirV2() error {
 			return err
 		}
 	}
-	if err := h.prepare(); err != nil {
+	if err := h.makeParent(); err != nil {
 		return err
 	}
-	h.prepared = true
+	h.parentMade = true
 	return os.MkdirAll(g.unifiedFile(""), 0o755)
 }
 
 // prepare makes the parent group and enables the controllers on every level
 // down to it. Each goes alone: the library enables all or none, and hides why.
 // One that can't be enabled is a limit that is told as not applied.
-func (h *Host) prepare() error {
-	h.lacking = map[string]error{}
+func (h *Host) makeParent() error {
+	h.unavailable = map[string]error{}
 	dir := h.unified
 	for _, name := range strings.Split(h.Parent, "/") { // "", "stead"
 		dir = filepath.Join(dir, name)
@@ -58,12 +58,12 @@ func (h *Host) prepare() error {
 		if err != nil {
 			return err
 		}
-		for _, c := range enabled {
+		for _, c := range controllersV2 {
 			if slices.Contains(strings.Fields(on), c) || !slices.Contains(strings.Fields(have), c) {
 				continue
 			}
 			if err := write(filepath.Join(dir, "cgroup.subtree_control"), "+"+c); err != nil {
-				h.lacking[c] = fmt.Errorf("enable controller %s in cgroup %s: %w", c, dir, err)
+				h.unavailable[c] = fmt.Errorf("enable controller %s in cgroup %s: %w", c, dir, err)
 			}
 		}
 	}
@@ -119,7 +119,7 @@ func (g *Group) setFile(name, value string) error {
 	}
 	controller, _, _ := strings.Cut(name, ".")
 	g.host.mu.Lock()
-	why := g.host.lacking[controller]
+	why := g.host.unavailable[controller]
 	g.host.mu.Unlock()
 	if why != nil {
 		return fmt.Errorf("%v: %w", why, errors.ErrUnsupported)

@@ -45,7 +45,7 @@ func (h *Host) Watch() (*Watch, error) {
 		return nil, os.NewSyscallError("fanotify_init", err)
 	}
 	w := &Watch{host: h, queue: queue, points: map[[8]byte]*os.File{}, buffer: make([]byte, 64<<10)}
-	for _, point := range h.points() {
+	for _, point := range h.mountPoints() {
 		if err := w.add(point); err != nil {
 			w.Close()
 			return nil, err
@@ -81,7 +81,7 @@ func (w *Watch) Close() {
 // Changes empties the kernel's queue. home are the processes that belong into a group,
 // with its name: those came there by themselves, when they began.
 func (w *Watch) Changes(home map[int]string) Changes {
-	n := notes{home: home, Changes: Changes{Groups: map[string]bool{}}, written: map[string]bool{}, entered: map[string]bool{}}
+	n := eventNotes{home: home, Changes: Changes{Groups: map[string]bool{}}, written: map[string]bool{}, entered: map[string]bool{}}
 	for {
 		size, err := unix.Read(w.queue, w.buffer)
 		if errors.Is(err, unix.EINTR) {
@@ -97,16 +97,16 @@ func (w *Watch) Changes(home map[int]string) Changes {
 				n.All = true
 				break
 			}
-			n.take(b[:size])
+			n.add(b[:size])
 			b = b[size:]
 		}
 	}
 	for directory := range n.written {
-		w.inspect(&n, directory, n.limits)
+		w.inspect(&n, directory, n.noteLimits)
 	}
 	if n.Moved = len(n.entered) > manyMoves; !n.Moved {
 		for directory := range n.entered {
-			w.inspect(&n, directory, n.members)
+			w.inspect(&n, directory, n.noteMembers)
 		}
 	}
 	return n.Changes
@@ -114,7 +114,7 @@ func (w *Watch) Changes(home map[int]string) Changes {
 
 // notes are taken of events: directories, as the kernel names them, in which limits
 // were written, and into which processes were put.
-type notes struct {
+type eventNotes struct {
 	Changes
 	home             map[int]string
 	written, entered map[string]bool
@@ -125,7 +125,7 @@ type notes struct {
 const eventSize, infoSize, handleSize = 24, 12, 8
 
 // take notes one event.
-func (n *notes) take(event []byte) {
+func (n *eventNotes) add(event []byte) {
 	mask, pid := binary.NativeEndian.Uint64(event[8:]), int(int32(binary.NativeEndian.Uint32(event[20:])))
 	info := event[eventSize:]
 	switch {
@@ -156,7 +156,7 @@ func (n *notes) take(event []byte) {
 
 // inspect finds a directory, by its file system's id and its handle, and says of
 // which group it is. One that is gone has no process and no limit.
-func (w *Watch) inspect(n *notes, directory string, say func(h *Host, dir, group string)) {
+func (w *Watch) inspect(n *eventNotes, directory string, say func(h *Host, dir, group string)) {
 	point := w.points[[8]byte([]byte(directory[:8]))]
 	if point == nil {
 		n.All = true
@@ -178,7 +178,7 @@ func (w *Watch) inspect(n *notes, directory string, say func(h *Host, dir, group
 }
 
 // limits were written in a group.
-func (n *notes) limits(h *Host, _, group string) {
+func (n *eventNotes) noteLimits(h *Host, _, group string) {
 	switch above := group + "/"; {
 	case group == h.Parent || group == "" || strings.HasPrefix(h.Parent, above):
 		n.All = true // controllers were switched off, say
@@ -188,7 +188,7 @@ func (n *notes) limits(h *Host, _, group string) {
 }
 
 // members are looked for in a group that they don't belong into.
-func (n *notes) members(h *Host, dir, group string) {
+func (n *eventNotes) noteMembers(h *Host, dir, group string) {
 	text, err := read(dir + "/cgroup.procs")
 	if err != nil {
 		n.All = n.All || !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ENODEV)

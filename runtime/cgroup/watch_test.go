@@ -71,8 +71,8 @@ func TestWatch(t *testing.T) {
 	event := make([]byte, eventSize)
 	binary.NativeEndian.PutUint32(event, eventSize)
 	binary.NativeEndian.PutUint64(event[8:], unix.FAN_Q_OVERFLOW)
-	var n notes
-	if n.take(event); !n.All {
+	var n eventNotes
+	if n.add(event); !n.All {
 		t.Error("an overflow is nothing")
 	}
 }

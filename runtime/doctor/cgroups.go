@@ -13,9 +13,9 @@ import (
 func (h *host) cgroups() []Check {
 	c, err := cgroup.Detect(h.CgroupParent)
 	if err != nil {
-		return one("cgroups", Missing, err.Error(), "mount cgroup2 on /sys/fs/cgroup, or boot with systemd, which does")
+		return single("cgroups", Missing, err.Error(), "mount cgroup2 on /sys/fs/cgroup, or boot with systemd, which does")
 	}
-	all := one("cgroups", OK, string(c.Mode), "")
+	all := single("cgroups", OK, string(c.Mode), "")
 	have := c.Controllers()
 	var names, lacking []string
 	for _, name := range []string{"memory", "cpu", "pids", "cpuset", "io"} {

@@ -15,14 +15,14 @@ import (
 
 // fileSystem looks at where roots will be: on it ids must be mappable.
 func (h *host) fileSystem() []Check {
-	dir := existing(h.StateDir)
+	dir := nearestExisting(h.StateDir)
 	name, err := fsName(dir)
 	if err != nil {
-		return one("state directory", Missing, fmt.Sprintf("%s: %v", dir, err), "name a directory that can be read with --state-dir")
+		return single("state directory", Missing, fmt.Sprintf("%s: %v", dir, err), "name a directory that can be read with --state-dir")
 	}
-	all := one("state directory", OK, h.StateDir+" on "+name, "")
+	all := single("state directory", OK, h.StateDir+" on "+name, "")
 	if info, err := os.Stat(h.StateDir); err == nil && info.Mode().Perm()&0o077 != 0 {
-		all = one("state directory", Warning, fmt.Sprintf("%s on %s, mode %04o", h.StateDir, name, info.Mode().Perm()),
+		all = single("state directory", Warning, fmt.Sprintf("%s on %s, mode %04o", h.StateDir, name, info.Mode().Perm()),
 			"chmod 700 "+h.StateDir+": set-user-ID files made in containers are root's on disk")
 	}
 	if h.uid != 0 {
@@ -36,7 +36,7 @@ func (h *host) fileSystem() []Check {
 }
 
 // existing is the directory itself, or the nearest one above that is there.
-func existing(dir string) string {
+func nearestExisting(dir string) string {
 	for dir != "/" && !exists(dir) {
 		dir = filepath.Dir(dir)
 	}
@@ -61,7 +61,7 @@ func fsName(dir string) (string, error) {
 // tryIDMap maps the ids of a detached copy of the directory's mount, as a start
 // of a container does. Nothing is attached anywhere, so nothing is left.
 func tryIDMap(dir string) error {
-	userns, err := someUserNamespace()
+	userns, err := newUserNamespace()
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func tryIDMap(dir string) error {
 
 // someUserNamespace is one with a map; the process that made it is gone when
 // this returns.
-func someUserNamespace() (*os.File, error) {
+func newUserNamespace() (*os.File, error) {
 	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 1 << 20, Size: 1 << 16}}
 	cmd := exec.Command("/bin/cat") // it stays until its input ends
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids}
@@ -102,16 +102,16 @@ func (h *host) hostRoot() []Check {
 	for _, dir := range []string{"/bin", "/lib"} {
 		target, err := os.Readlink(h.path(dir))
 		if err != nil || strings.Trim(target, "/") != "usr"+dir {
-			return one("host roots", Warning, dir+" is no link into /usr", "rootfs: {host: {}} needs a merged /usr (Debian: apt install usrmerge); use rootfs: {path: …} otherwise")
+			return single("host roots", Warning, dir+" is no link into /usr", "rootfs: {host: {}} needs a merged /usr (Debian: apt install usrmerge); use rootfs: {path: …} otherwise")
 		}
 	}
-	return one("host roots", OK, "/usr is merged", "")
+	return single("host roots", OK, "/usr is merged", "")
 }
 
 func (h *host) overlay() []Check {
 	b, err := os.ReadFile(h.path("/proc/filesystems"))
 	there := err == nil && strings.Contains(string(b), "\toverlay\n")
-	return one("overlay", when(there, Warning), map[bool]string{true: "there", false: "not there, or its module is not loaded"}[there],
+	return single("overlay", levelIf(there, Warning), map[bool]string{true: "there", false: "not there, or its module is not loaded"}[there],
 		"modprobe overlay; roots of kind host and path don't need it")
 }
 
@@ -119,7 +119,7 @@ func (h *host) overlay() []Check {
 func (h *host) watches() []Check {
 	limit, err := h.number("/proc/sys/fs/inotify/max_user_watches")
 	if err != nil {
-		return one("inotify", Warning, err.Error(), "use a kernel with CONFIG_INOTIFY_USER; until then changes are noticed by looking every few seconds")
+		return single("inotify", Warning, err.Error(), "use a kernel with CONFIG_INOTIFY_USER; until then changes are noticed by looking every few seconds")
 	}
 	instances, _ := h.number("/proc/sys/fs/inotify/max_user_instances")
 	dirs := int64(0)
@@ -136,5 +136,5 @@ func (h *host) watches() []Check {
 	}
 	found := fmt.Sprintf("%d watches, %d instances; manifests are in %d directories", limit, instances, dirs)
 	enough := limit >= 2*dirs+16 && instances >= 8
-	return one("inotify", when(enough, Warning), found, "sysctl -w fs.inotify.max_user_watches=524288 fs.inotify.max_user_instances=512")
+	return single("inotify", levelIf(enough, Warning), found, "sysctl -w fs.inotify.max_user_watches=524288 fs.inotify.max_user_instances=512")
 }

@@ -62,14 +62,14 @@ func Fit(checks []Check) bool {
 	return true
 }
 
-func one(name string, level Level, found, advice string) []Check {
+func single(name string, level Level, found, advice string) []Check {
 	if level == OK {
 		advice = ""
 	}
 	return []Check{{name, level, found, advice}}
 }
 
-func when(fine bool, otherwise Level) Level {
+func levelIf(fine bool, otherwise Level) Level {
 	if fine {
 		return OK
 	}

@@ -11,7 +11,7 @@ import (
 
 func (h *host) user() []Check {
 	found := fmt.Sprintf("uid %d", h.uid)
-	return one("root", when(h.uid == 0, Missing), found, "run stead as root; plan, validate and schema need no root")
+	return single("root", levelIf(h.uid == 0, Missing), found, "run stead as root; plan, validate and schema need no root")
 }
 
 // oldest is the first kernel that has all calls the launch makes: mount_setattr
@@ -20,7 +20,7 @@ const oldestMajor, oldestMinor = 5, 12
 
 func (h *host) kernel() []Check {
 	major, minor, release := version()
-	return one("kernel", when(atLeast(major, minor, oldestMajor, oldestMinor), Missing), "Linux "+release,
+	return single("kernel", levelIf(atLeast(major, minor, oldestMajor, oldestMinor), Missing), "Linux "+release,
 		fmt.Sprintf("install Linux %d.%d or later", oldestMajor, oldestMinor))
 }
 
@@ -68,21 +68,21 @@ func (h *host) calls() []Check {
 		}
 	}
 	if len(lacking) > 0 {
-		return append(one("system calls", Missing, "not there: "+strings.Join(lacking, ", "),
+		return append(single("system calls", Missing, "not there: "+strings.Join(lacking, ", "),
 			"install a newer kernel, or end the filter that hides them (is this a container?)"), h.exitInfo()...)
 	}
-	return append(one("system calls", OK, strings.Join(have, ", "), ""), h.exitInfo()...)
+	return append(single("system calls", OK, strings.Join(have, ", "), ""), h.exitInfo()...)
 }
 
 // exitInfo: PIDFD_GET_INFO tells how a process ended that was not our child.
 func (h *host) exitInfo() []Check {
 	major, minor, _ := version()
-	return one("exit codes", when(exitTold() && atLeast(major, minor, 6, 15), Warning), map[bool]string{
+	return single("exit codes", levelIf(hasPidfdInfo() && atLeast(major, minor, 6, 15), Warning), map[bool]string{
 		true: "told even while no keeper runs (PIDFD_GET_INFO)", false: "unknown for what ends while no keeper runs",
-	}[exitTold() && atLeast(major, minor, 6, 15)], "install Linux 6.15 or later; until then such a container's reason is ExitUnknown")
+	}[hasPidfdInfo() && atLeast(major, minor, 6, 15)], "install Linux 6.15 or later; until then such a container's reason is ExitUnknown")
 }
 
-func exitTold() bool {
+func hasPidfdInfo() bool {
 	fd, err := unix.PidfdOpen(os.Getpid(), 0)
 	if err != nil {
 		return false
@@ -96,19 +96,19 @@ func (h *host) userNamespaces() []Check {
 	n, err := h.number("/proc/sys/user/max_user_namespaces")
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return one("user namespaces", Warning, "the kernel has none", "use a kernel with CONFIG_USER_NS, or say security: {userns: host} in the manifests")
+		return single("user namespaces", Warning, "the kernel has none", "use a kernel with CONFIG_USER_NS, or say security: {userns: host} in the manifests")
 	case err != nil:
-		return one("user namespaces", Warning, err.Error(), "make /proc/sys readable")
+		return single("user namespaces", Warning, err.Error(), "make /proc/sys readable")
 	case n == 0:
-		return one("user namespaces", Warning, "switched off", "sysctl -w user.max_user_namespaces=15000, or say security: {userns: host} in the manifests")
+		return single("user namespaces", Warning, "switched off", "sysctl -w user.max_user_namespaces=15000, or say security: {userns: host} in the manifests")
 	}
-	return one("user namespaces", OK, fmt.Sprintf("at most %d", n), "")
+	return single("user namespaces", OK, fmt.Sprintf("at most %d", n), "")
 }
 
 func (h *host) seccomp() []Check {
 	b, err := os.ReadFile(h.path("/proc/sys/kernel/seccomp/actions_avail"))
 	there := err == nil && strings.Contains(string(b), "errno")
-	return one("seccomp", when(there, Missing), map[bool]string{true: "filters system calls", false: "not there"}[there],
+	return single("seccomp", levelIf(there, Missing), map[bool]string{true: "filters system calls", false: "not there"}[there],
 		"use a kernel with CONFIG_SECCOMP_FILTER")
 }
 
@@ -125,7 +125,7 @@ func (h *host) visible() []Check {
 		}
 	}
 	if len(covered) > 0 {
-		return one("proc", Missing, "covered at "+strings.Join(covered, ", "), "run stead on the host itself, not in a container that hides parts of /proc")
+		return single("proc", Missing, "covered at "+strings.Join(covered, ", "), "run stead on the host itself, not in a container that hides parts of /proc")
 	}
-	return one("proc", OK, "fully visible", "")
+	return single("proc", OK, "fully visible", "")
 }

@@ -32,12 +32,12 @@ func (e *LinkError) Unwrap() error { return unix.ELOOP }
 
 // walk is a path under way.
 type walk struct {
-	shared func(dir string) bool
-	fd     int
-	at     string // where fd is, without links
-	stat   unix.Stat_t
-	loose  string // a directory at or above that others than root can write; "" if none
-	links  int
+	shared      func(dir string) bool
+	fd          int
+	at          string // where fd is, without links
+	stat        unix.Stat_t
+	writableDir string // a directory at or above that others than root can write; "" if none
+	links       int
 }
 
 // Open opens an absolute path. Links are followed where only the host's root can
@@ -54,7 +54,7 @@ func Open(name string, shared func(dir string) bool) (fd int, real string, err e
 	if err := w.start(); err != nil {
 		return -1, "", err
 	}
-	for todo := parts(name); len(todo) > 0; {
+	for todo := splitPath(name); len(todo) > 0; {
 		part := todo[0]
 		todo = todo[1:]
 		target, err := w.step(part)
@@ -69,13 +69,13 @@ func Open(name string, shared func(dir string) bool) (fd int, real string, err e
 				return -1, "", err
 			}
 		}
-		todo = append(parts(target), todo...)
+		todo = append(splitPath(target), todo...)
 	}
 	fd, w.fd = w.fd, -1
 	return fd, w.at, nil
 }
 
-func parts(name string) (all []string) {
+func splitPath(name string) (all []string) {
 	for p := range strings.SplitSeq(name, "/") {
 		if p != "" && p != "." {
 			all = append(all, p)
@@ -90,7 +90,7 @@ func (w *walk) start() error {
 	if err != nil {
 		return &os.PathError{Op: "open", Path: "/", Err: err}
 	}
-	w.loose = ""
+	w.writableDir = ""
 	return w.enter(fd, "/")
 }
 
@@ -104,8 +104,8 @@ func (w *walk) enter(fd int, at string) error {
 	}
 	// Who may write a directory may rename what is in it; but where it is sticky
 	// only what is his own.
-	if w.loose == "" && (w.stat.Uid != 0 || w.stat.Mode&0o022 != 0 && w.stat.Mode&unix.S_ISVTX == 0) {
-		w.loose = at
+	if w.writableDir == "" && (w.stat.Uid != 0 || w.stat.Mode&0o022 != 0 && w.stat.Mode&unix.S_ISVTX == 0) {
+		w.writableDir = at
 	}
 	return nil
 }
@@ -134,7 +134,7 @@ func (w *walk) step(part string) (target string, err error) {
 		return "", w.enter(fd, at)
 	}
 	defer unix.Close(fd)
-	if why := w.distrust(&st); why != "" {
+	if why := w.distrustReason(&st); why != "" {
 		return "", &LinkError{at, why}
 	}
 	if w.links++; w.links > 40 {
@@ -149,7 +149,7 @@ func (w *walk) step(part string) (target string, err error) {
 }
 
 // distrust says why a link is not followed; "" if it is.
-func (w *walk) distrust(link *unix.Stat_t) string {
+func (w *walk) distrustReason(link *unix.Stat_t) string {
 	for dir := w.at; ; dir = path.Dir(dir) {
 		if w.shared(dir) {
 			return "a container can write to " + dir + ", or once could"
@@ -159,8 +159,8 @@ func (w *walk) distrust(link *unix.Stat_t) string {
 		}
 	}
 	switch {
-	case w.loose != "":
-		return "others than root can write to " + w.loose
+	case w.writableDir != "":
+		return "others than root can write to " + w.writableDir
 	case w.stat.Mode&0o022 != 0:
 		return "others than root can write to " + w.at
 	case link.Uid != 0:

@@ -29,7 +29,7 @@ type Resolver map[string]bool // paths that are no links
 func (r Resolver) Resolve(name string) (real string, links []string) {
 	real = "/"
 	target := make([]byte, unix.PathMax)
-	for todo := parts(name); len(todo) > 0; {
+	for todo := splitPath(name); len(todo) > 0; {
 		next := path.Join(real, todo[0]) // ".." is that of where a link before it led
 		todo = todo[1:]
 		if r[next] {
@@ -48,7 +48,7 @@ func (r Resolver) Resolve(name string) (real string, links []string) {
 		if path.IsAbs(to) {
 			real = "/"
 		}
-		todo = append(parts(to), todo...)
+		todo = append(splitPath(to), todo...)
 	}
 	return real, links
 }
@@ -103,13 +103,13 @@ func (m *Mounts) Refresh() int {
 		return m.number
 	}
 	if all, err := mountinfo.GetMountsFromReader(m.file, nil); err == nil {
-		m.put(all)
+		m.index(all)
 		m.number++
 	}
 	return m.number
 }
 
-func (m *Mounts) put(all []*mountinfo.Info) {
+func (m *Mounts) index(all []*mountinfo.Info) {
 	m.at, m.twins = make(map[string]*mountinfo.Info, len(all)), nil
 	times := map[[2]int]int{}
 	for _, mount := range all {

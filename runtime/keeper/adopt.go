@@ -21,7 +21,7 @@ func (l *loop) adopt(pipes map[string][2]int) error {
 	}
 	records = slices.DeleteFunc(records, func(r *record.Record) bool { return r.State != record.Running || r.BootID != record.BootID() })
 	if pipes == nil {
-		if err := adoptable(len(records)); err != nil {
+		if err := checkAdoptable(len(records)); err != nil {
 			return err
 		}
 	}
@@ -49,7 +49,7 @@ func (l *loop) adoptOne(r *record.Record, pipes map[string][2]int) error {
 		err = unix.ESRCH
 	}
 	if errors.Is(err, unix.ESRCH) {
-		l.finish(e, unseen(l.run, r))
+		l.finish(e, missedEnding(l.run, r))
 		return nil
 	}
 	if err != nil {
@@ -61,13 +61,13 @@ func (l *loop) adoptOne(r *record.Record, pipes map[string][2]int) error {
 
 // unseen is the end of a container that ended while no keeper watched: the ran
 // file tells at least whether its command was ever executed.
-func unseen(run string, r *record.Record) *record.Ending {
+func missedEnding(run string, r *record.Record) *record.Ending {
 	ran, failed, err := launch.ReadRan(record.RanPath(run, r.ID()))
 	switch {
 	case failed != nil:
 		var f *launch.Error
 		errors.As(failed, &f)
-		return &record.Ending{Code: failedCode(f), Failed: f.Error(), Where: string(f.Where)}
+		return &record.Ending{Code: exitCodeOf(f), Failed: f.Error(), Where: string(f.Where)}
 	case err == nil && !ran:
 		return &record.Ending{Code: 125, Failed: "the start was interrupted before the command ran", Where: string(launch.AtStep)}
 	}
@@ -77,15 +77,15 @@ func unseen(run string, r *record.Record) *record.Ending {
 // adoptedEnded asks the kernel how a process ended that is not our child. Its
 // exit code can be had only after its parent has reaped it (PIDFD_GET_INFO,
 // Linux 6.15), which the pidfd tells by EPOLLHUP.
-func (l *loop) adoptedEnded(e *entry) {
-	if end := unseen(l.run, e.rec); !end.Unknown { // its launch was under way when the last keeper died
+func (l *loop) handleAdoptedExit(e *entry) {
+	if end := missedEnding(l.run, e.rec); !end.Unknown { // its launch was under way when the last keeper died
 		l.finish(e, end)
 		return
 	}
 	ws, reaped, err := exitInfo(e.pidfd)
 	switch {
 	case err == nil && reaped:
-		l.finish(e, ending(ws))
+		l.finish(e, endingOf(ws))
 	case err == nil:
 		event := unix.EpollEvent{Events: 0, Fd: int32(e.pidfd)} // hang-ups are always told
 		if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_MOD, e.pidfd, &event); err != nil {

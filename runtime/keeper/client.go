@@ -46,19 +46,19 @@ func (k Client) call(ctx context.Context, q request, fds ...int) (reply, error) 
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { c.SetDeadline(time.Now()) })()
 	if err := c.send(q, fds...); err != nil {
-		return r, fmt.Errorf("ask keeper to %s: %w", q.Op, lost(err))
+		return r, fmt.Errorf("ask keeper to %s: %w", q.Op, connectionError(err))
 	}
 	if _, err := c.receive(&r); err != nil {
 		if ctx.Err() != nil {
 			return r, ctx.Err()
 		}
-		return r, fmt.Errorf("ask keeper to %s: %w", q.Op, lost(err))
+		return r, fmt.Errorf("ask keeper to %s: %w", q.Op, connectionError(err))
 	}
 	return r, r.err()
 }
 
 // lost: the keeper died in the middle.
-func lost(err error) error {
+func connectionError(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
 		return ErrNoKeeper
 	}
@@ -72,7 +72,7 @@ func (r reply) err() error {
 	case r.Missing:
 		return fmt.Errorf("%s: %w", r.Error, ErrMissing)
 	case r.Unknown:
-		return &OlderKeeper{r.Error}
+		return &OlderKeeperError{r.Error}
 	case r.Where != "":
 		return &StartError{Where: launch.Where(r.Where), Message: r.Error}
 	}
@@ -81,9 +81,9 @@ func (r reply) err() error {
 
 // OlderKeeper is the refusal of a keeper that does not know all of a request. Nothing was
 // done.
-type OlderKeeper struct{ Message string }
+type OlderKeeperError struct{ Message string }
 
-func (e *OlderKeeper) Error() string {
+func (e *OlderKeeperError) Error() string {
 	return e.Message + "; the daemon upgrades the keeper when it starts and no stead exec runs: restart the daemon"
 }
 
@@ -160,7 +160,7 @@ func (k Client) Watch(ctx context.Context, up func(pid int), f func(id string)) 
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { c.SetDeadline(time.Now()) })()
 	if err := c.send(request{Op: "watch"}); err != nil {
-		return lost(err)
+		return connectionError(err)
 	}
 	for first := true; ; first = false {
 		var r reply
@@ -168,7 +168,7 @@ func (k Client) Watch(ctx context.Context, up func(pid int), f func(id string)) 
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			return lost(err)
+			return connectionError(err)
 		}
 		if first {
 			up(r.Pid)
@@ -185,7 +185,7 @@ func (k Client) Ensure(ctx context.Context) (pid int, started bool, err error) {
 	if err == nil || !errors.Is(err, ErrNoKeeper) {
 		return pid, false, err
 	}
-	if pid, err := k.recall(ctx); err == nil {
+	if pid, err := k.requestRelisten(ctx); err == nil {
 		return pid, false, nil
 	}
 	if err := k.spawn(); err != nil {
@@ -203,7 +203,7 @@ func (k Client) Ensure(ctx context.Context) (pid int, started bool, err error) {
 // container may find under /proc/PID/exe is no file of the host, and replacing
 // the file on disk changes nothing that runs.
 func (k Client) spawn() error {
-	binary, err := keeperBinary(k.Run)
+	binary, err := openBinary(k.Run)
 	if err != nil {
 		return err
 	}
@@ -238,7 +238,7 @@ func (k Client) spawn() error {
 }
 
 // keeperBinary opens what a keeper is started from. It is a variable for test builds.
-var keeperBinary = func(string) (*os.File, error) { return sealedSelf() }
+var openBinary = func(string) (*os.File, error) { return sealedSelf() }
 
 func sealedSelf() (*os.File, error) {
 	self, err := os.Open("/proc/self/exe")

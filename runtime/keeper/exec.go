@@ -35,24 +35,24 @@ func (s *server) exec(c conn, q *request, fds []int) error {
 		closeAll(fds[1:])
 		return fmt.Errorf("decode exec: %w", err)
 	}
-	return s.enter(c, q.ID, &b, fds[1:])
+	return s.runExec(c, q.ID, &b, fds[1:])
 }
 
 // enter starts a process in a container and answers twice: when it runs, and
 // when it ended. It is our child as the container is: its pid 1 does not go
 // away before all in it are reaped by their parents outside, and an exec client
 // that is stopped could hold that up for ever.
-func (s *server) enter(c conn, id string, b *execBody, fds []int) error {
+func (s *server) runExec(c conn, id string, b *execBody, fds []int) error {
 	defer func() { closeAll(fds) }()
 	if want := map[bool]int{true: 0, false: 3}[b.TTY]; len(fds) != want {
 		return fmt.Errorf("exec needs %d descriptors", want)
 	}
 	for _, fd := range fds {
-		giveAway(fd, b.IDBase)
+		giveToContainer(fd, b.IDBase)
 	}
-	target, err := s.target(id)
+	target, err := s.targetPidfd(id)
 	if err == nil {
-		if err = scarce(target); err != nil {
+		if err = checkSpare(target); err != nil {
 			unix.Close(target)
 		}
 	}
@@ -87,13 +87,13 @@ func (s *server) enter(c conn, id string, b *execBody, fds []int) error {
 	}
 	closeAll(fds) // else the client would never read end of file
 	fds = nil
-	s.followExec(c, child, end)
+	s.serveExec(c, child, end)
 	return nil
 }
 
 // target is a pidfd of a container's first process: by the time that the exec
 // has its turn its pid may be another's.
-func (l *loop) target(id string) (pidfd int, err error) {
+func (l *loop) targetPidfd(id string) (pidfd int, err error) {
 	err = ErrMissing
 	l.do(func() {
 		e, ok := l.byID[id]
@@ -113,7 +113,7 @@ func (l *loop) target(id string) (pidfd int, err error) {
 // giveAway lets the container open a pipe by its path in /proc too, as in
 // `echo x >/dev/stderr`. A FIFO that has a name on the host stays as it is: others
 // could write into it.
-func giveAway(fd int, id uint32) {
+func giveToContainer(fd int, id uint32) {
 	const pipefs = 0x50495045
 	var fs unix.Statfs_t
 	if unix.Fstatfs(fd, &fs) == nil && fs.Type == pipefs {
@@ -123,7 +123,7 @@ func giveAway(fd int, id uint32) {
 }
 
 // followExec passes signals on and ends the process when its client is gone.
-func (s *server) followExec(c conn, pid int, end <-chan unix.WaitStatus) {
+func (s *server) serveExec(c conn, pid int, end <-chan unix.WaitStatus) {
 	signals := make(chan int)
 	go func() {
 		defer close(signals)
@@ -145,7 +145,7 @@ func (s *server) followExec(c conn, pid int, end <-chan unix.WaitStatus) {
 	for {
 		select {
 		case ws := <-end:
-			c.send(reply{Ended: ending(ws)})
+			c.send(reply{Ended: endingOf(ws)})
 			return
 		case n, ok := <-signals:
 			if !ok {
@@ -183,18 +183,18 @@ func (k Client) Exec(ctx context.Context, id string, idBase uint32, cgroups []st
 		return nil, fmt.Errorf("encode exec: %w", err)
 	}
 	defer b.Close()
-	return k.enter(request{Op: "exec", ID: id}, append([]*os.File{b}, stdio...))
+	return k.runExec(request{Op: "exec", ID: id}, append([]*os.File{b}, stdio...))
 }
 
 // answerPatience is how long the answer to an exec may take: longer than the launch
 // gives it, so that only a keeper which does not run at all says nothing.
-const answerPatience = 12 * time.Second
+const replyTimeout = 12 * time.Second
 
 // errUnanswered: the keeper died after it was asked.
-var errUnanswered = errors.New("the keeper died before it answered: the command may have run")
+var errNoReply = errors.New("the keeper died before it answered: the command may have run")
 
 // enter asks for a process and waits until it runs.
-func (k Client) enter(q request, files []*os.File) (*Exec, error) {
+func (k Client) runExec(q request, files []*os.File) (*Exec, error) {
 	var fds []int
 	for _, f := range files {
 		fds = append(fds, int(f.Fd()))
@@ -203,7 +203,7 @@ func (k Client) enter(q request, files []*os.File) (*Exec, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.SetDeadline(time.Now().Add(answerPatience))
+	c.SetDeadline(time.Now().Add(replyTimeout))
 	if err = c.send(q, fds...); err == nil {
 		var r reply
 		var got []int
@@ -218,14 +218,14 @@ func (k Client) enter(q request, files []*os.File) (*Exec, error) {
 			}
 			closeAll(got)
 		} else if !errors.Is(err, os.ErrDeadlineExceeded) {
-			err = fmt.Errorf("%w: %w", errUnanswered, lost(err))
+			err = fmt.Errorf("%w: %w", errNoReply, connectionError(err))
 		}
 	}
 	c.Close()
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil, fmt.Errorf("the keeper does not answer: is it stopped, or its cgroup frozen? (%w)", err)
 	}
-	return nil, lost(err)
+	return nil, connectionError(err)
 }
 
 // Signal sends a signal to the process.
@@ -236,7 +236,7 @@ func (e *Exec) Wait() (int, error) {
 	defer e.c.Close()
 	var r reply
 	if _, err := e.c.receive(&r); err != nil {
-		return -1, fmt.Errorf("wait for exec: %w", lost(err))
+		return -1, fmt.Errorf("wait for exec: %w", connectionError(err))
 	}
 	if r.Ended == nil {
 		return -1, errors.New("wait for exec: the keeper did not tell how it ended")

@@ -29,7 +29,7 @@ type Command struct {
 }
 
 // ErrUnprepared: nothing was run, and Exec has to be asked instead.
-var ErrUnprepared = errors.New("no exec is prepared")
+var ErrNotPrepared = errors.New("no exec is prepared")
 
 // Prepare puts down what execs in a start of a container have in common. groups
 // are the directories of all its v1 cgroups, also of those that there are none of
@@ -63,11 +63,11 @@ func (s *server) execPrepared(c conn, q *request, fds []int) error {
 	}
 	if err != nil {
 		closeAll(fds)
-		return fmt.Errorf("exec in %s: %w: %w", q.ID, ErrUnprepared, err)
+		return fmt.Errorf("exec in %s: %w: %w", q.ID, ErrNotPrepared, err)
 	}
 	b.Process = b.Process.With(q.Command.Argv, q.Command.Env, q.Command.WorkingDir)
 	b.TTY, b.Size = q.Command.TTY, q.Command.Size
-	return s.enter(c, q.ID, &b, fds)
+	return s.runExec(c, q.ID, &b, fds)
 }
 
 // ExecPrepared is Exec of a command as the user that the container runs as. After
@@ -76,14 +76,14 @@ func (s *server) execPrepared(c conn, q *request, fds []int) error {
 func (k Client) ExecPrepared(name string, command Command, stdio []*os.File) (*Exec, error) {
 	id, err := os.Readlink(filepath.Join(k.Run, record.CurrentDir, name))
 	if err != nil || !strings.HasPrefix(id, name+".") {
-		return nil, ErrUnprepared
+		return nil, ErrNotPrepared
 	}
 	command.TTY = len(stdio) == 0
-	x, err := k.enter(request{Op: "exec-prepared", ID: id, Command: &command}, stdio)
+	x, err := k.runExec(request{Op: "exec-prepared", ID: id, Command: &command}, stdio)
 	var launched *StartError
-	mayHaveRun := errors.As(err, &launched) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, errUnanswered)
+	mayHaveRun := errors.As(err, &launched) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, errNoReply)
 	if err != nil && !mayHaveRun {
-		return nil, fmt.Errorf("%w: %w", ErrUnprepared, err)
+		return nil, fmt.Errorf("%w: %w", ErrNotPrepared, err)
 	}
 	return x, err
 }

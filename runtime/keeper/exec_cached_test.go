@@ -25,7 +25,7 @@ func runOfWeb(t *testing.T) string {
 func TestOlderKeeper(t *testing.T) {
 	run := runOfWeb(t)
 	k := Client{Run: run}
-	if _, err := k.ExecPrepared("web", Command{Argv: []string{"true"}}, []*os.File{os.Stdin}); !errors.Is(err, ErrUnprepared) {
+	if _, err := k.ExecPrepared("web", Command{Argv: []string{"true"}}, []*os.File{os.Stdin}); !errors.Is(err, ErrNotPrepared) {
 		t.Errorf("without a keeper: %v", err)
 	}
 	l, err := listen(run)
@@ -48,7 +48,7 @@ func TestOlderKeeper(t *testing.T) {
 		}()
 		_, err := k.ExecPrepared("web", Command{Argv: []string{"true"}}, []*os.File{os.Stdin})
 		var launched *StartError
-		if unprepared := errors.Is(err, ErrUnprepared); unprepared == errors.As(err, &launched) || unprepared != (answer.Where == "") {
+		if unprepared := errors.Is(err, ErrNotPrepared); unprepared == errors.As(err, &launched) || unprepared != (answer.Where == "") {
 			t.Errorf("after %+v: %v", answer, err)
 		}
 	}
@@ -75,7 +75,7 @@ func TestUnansweredIsNotUnprepared(t *testing.T) {
 		c.Close()
 	}()
 	_, err = Client{Run: run}.ExecPrepared("web", Command{Argv: []string{"true"}}, []*os.File{os.Stdin})
-	if err == nil || errors.Is(err, ErrUnprepared) || !errors.Is(err, ErrNoKeeper) {
+	if err == nil || errors.Is(err, ErrNotPrepared) || !errors.Is(err, ErrNoKeeper) {
 		t.Errorf("after a death without an answer: %v", err)
 	}
 }

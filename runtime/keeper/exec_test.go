@@ -25,7 +25,7 @@ func TestGiveAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer fifo.Close()
-	giveAway(int(fifo.Fd()), 0)
+	giveToContainer(int(fifo.Fd()), 0)
 	if m := mode(int(fifo.Fd())); m != 0o600 {
 		t.Errorf("a FIFO with a name has mode %04o now, want 0600", m)
 	}
@@ -35,7 +35,7 @@ func TestGiveAway(t *testing.T) {
 	}
 	defer r.Close()
 	defer w.Close()
-	giveAway(int(w.Fd()), 0)
+	giveToContainer(int(w.Fd()), 0)
 	if m := mode(int(w.Fd())); m != 0o622 {
 		t.Errorf("a pipe has mode %04o, want 0622", m)
 	}

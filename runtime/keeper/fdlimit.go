@@ -15,13 +15,13 @@ import (
 // holds no more containers than it can, and says so to who starts one more.
 
 const (
-	filesEach = 3   // while a container lives: its two pipes, its pidfd
-	filesOwn  = 26  // of a keeper that holds nothing, besides its workers'
-	filesDone = 32  // while one thing is done, twice
-	logsMost  = 256 // logs that are open at once
+	filesPerContainer = 3   // while a container lives: its two pipes, its pidfd
+	filesOfKeeper     = 26  // of a keeper that holds nothing, besides its workers'
+	filesReserve      = 32  // while one thing is done, twice
+	maxOpenLogs       = 256 // logs that are open at once
 )
 
-const raise = ": raise the hard limit of the daemon (LimitNOFILE= of its unit, or ulimit -Hn) and restart that"
+const raiseAdvice = ": raise the hard limit of the daemon (LimitNOFILE= of its unit, or ulimit -Hn) and restart that"
 
 // workers is how many starts a keeper makes at a time.
 func workers() int { return max(2, goruntime.NumCPU()) }
@@ -30,12 +30,12 @@ func workers() int { return max(2, goruntime.NumCPU()) }
 // (RLIMIT_NOFILE). It leaves an eighth to what comes and goes: launches, execs,
 // clients, logs.
 func Room(limit uint64) int {
-	n, own := int(min(limit, math.MaxInt32)), filesOwn+launch.FilesEach*workers()
-	return max(0, n-n/8-2*own) / filesEach
+	n, own := int(min(limit, math.MaxInt32)), filesOfKeeper+launch.FilesEach*workers()
+	return max(0, n-n/8-2*own) / filesPerContainer
 }
 
 // openLogs is how many logs may be open at a limit of open files.
-func openLogs(limit uint64) int { return int(max(8, min(logsMost, limit/32))) }
+func openLogs(limit uint64) int { return int(max(8, min(maxOpenLogs, limit/32))) }
 
 // openFiles is our limit of them: the highest descriptor is one less.
 func openFiles() uint64 {
@@ -47,7 +47,7 @@ func openFiles() uint64 {
 }
 
 // full says that no container has room besides those that are held or on their way.
-func (l *loop) full() error {
+func (l *loop) checkRoom() error {
 	limit, n := openFiles(), len(l.byID)
 	for id := range l.starting {
 		if _, ok := l.byID[id]; !ok {
@@ -55,16 +55,16 @@ func (l *loop) full() error {
 		}
 	}
 	if n >= Room(limit) {
-		return fmt.Errorf("the keeper holds %d containers, for more its limit of %d open files leaves no room"+raise, n, limit)
+		return fmt.Errorf("the keeper holds %d containers, for more its limit of %d open files leaves no room"+raiseAdvice, n, limit)
 	}
 	return nil
 }
 
 // adoptable fails where so many containers can't be taken over: each needs its
 // descriptors from the start. They run on.
-func adoptable(n int) error {
-	if limit := openFiles(); uint64(n*filesEach+filesOwn+launch.FilesEach*workers()) > limit {
-		return fmt.Errorf("%d containers run, and the limit of %d open files is too low to hold them"+raise, n, limit)
+func checkAdoptable(n int) error {
+	if limit := openFiles(); uint64(n*filesPerContainer+filesOfKeeper+launch.FilesEach*workers()) > limit {
+		return fmt.Errorf("%d containers run, and the limit of %d open files is too low to hold them"+raiseAdvice, n, limit)
 	}
 	return nil
 }
@@ -85,8 +85,8 @@ func RaiseLimit(pid int) error {
 
 // scarce says by a new descriptor, the lowest that was free, that those above are
 // left to starts and stops.
-func scarce(fd int) error {
-	if limit := openFiles(); uint64(fd)+max(limit/16, filesDone) >= limit {
+func checkSpare(fd int) error {
+	if limit := openFiles(); uint64(fd)+max(limit/16, filesReserve) >= limit {
 		return fmt.Errorf("too much is done at once for the keeper's limit of %d open files", limit)
 	}
 	return nil

@@ -34,7 +34,7 @@ type loop struct {
 	children                            // reap.go
 	starting   map[string]chan struct{} // closed when the start under way is over
 	logs       logs.Set
-	held       map[*entry]struct{} // with the beginning of a line that waits
+	partial    map[*entry]struct{} // with the beginning of a line that waits
 	unrecorded map[*entry]bool     // that ended, while it can't be put on record
 	watchers   map[*watcher]struct{}
 	buf        [quantum]byte
@@ -66,9 +66,9 @@ func newLoop(run string, log *slog.Logger) (*loop, error) {
 		run: run, log: log,
 		byID: map[string]*entry{}, byFD: map[int32]source{},
 		children: newChildren(), starting: map[string]chan struct{}{},
-		held: map[*entry]struct{}{}, unrecorded: map[*entry]bool{}, watchers: map[*watcher]struct{}{},
+		partial: map[*entry]struct{}{}, unrecorded: map[*entry]bool{}, watchers: map[*watcher]struct{}{},
 	}
-	l.logs.Most = openLogs(openFiles())
+	l.logs.MaxOpen = openLogs(openFiles())
 	var err error
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
@@ -104,54 +104,54 @@ func (l *loop) serve() {
 	events := make([]unix.EpollEvent, 128)
 	for {
 		wait := 0
-		l.do(func() { wait = l.timeout() })
+		l.do(func() { wait = l.epollTimeout() })
 		n, err := unix.EpollWait(l.epoll, events, wait)
 		if err != nil && err != unix.EINTR {
 			l.log.Error("wait for events", "error", err)
 			os.Exit(1) // the daemon starts another, which adopts
 		}
-		l.do(func() { l.attend(events[:max(n, 0)], time.Now()) })
+		l.do(func() { l.handleEvents(events[:max(n, 0)], time.Now()) })
 	}
 }
 
-func (l *loop) attend(events []unix.EpollEvent, now time.Time) {
+func (l *loop) handleEvents(events []unix.EpollEvent, now time.Time) {
 	for _, e := range events {
 		if int(e.Fd) == l.wake {
 			var b [8]byte
 			unix.Read(l.wake, b[:])
-			l.someEnded(now)
+			l.handleSIGCHLD(now)
 		} else if s, ok := l.byFD[e.Fd]; ok && s.exec > 0 {
-			l.pidfdTold(s.exec)
+			l.handlePidfd(s.exec)
 		} else if ok && s.exit && s.entry.child {
-			l.pidfdTold(s.entry.rec.Pid)
+			l.handlePidfd(s.entry.rec.Pid)
 		} else if ok && s.exit {
-			l.adoptedEnded(s.entry)
+			l.handleAdoptedExit(s.entry)
 		} else if ok {
 			l.drain(s.entry, s.stream, now)
 		}
 	}
-	l.expire(now)
-	if !l.lookAt.IsZero() && !now.Before(l.lookAt) {
-		l.lookAt = time.Time{}
+	l.expirePartial(now)
+	if !l.nextReap.IsZero() && !now.Before(l.nextReap) {
+		l.nextReap = time.Time{}
 		l.reap()
 		for e := range l.unrecorded {
-			l.conclude(e)
+			l.recordEnd(e)
 		}
 		go trim.Memory() // stops of many containers took it
 	}
 }
 
 // timeout is for epoll_wait(2): ms, -1 for ever.
-func (l *loop) timeout() int {
+func (l *loop) epollTimeout() int {
 	const never = time.Duration(1<<63 - 1)
 	wait := never
-	for e := range l.held {
+	for e := range l.partial {
 		if until, ok := e.log.Pending(); ok {
 			wait = min(wait, time.Until(until), logs.Hold)
 		}
 	}
-	if !l.lookAt.IsZero() {
-		wait = min(wait, time.Until(l.lookAt))
+	if !l.nextReap.IsZero() {
+		wait = min(wait, time.Until(l.nextReap))
 	}
 	if wait == never {
 		return -1
@@ -159,11 +159,11 @@ func (l *loop) timeout() int {
 	return max(1, int(wait.Milliseconds())+1)
 }
 
-func (l *loop) expire(now time.Time) {
-	for e := range l.held {
+func (l *loop) expirePartial(now time.Time) {
+	for e := range l.partial {
 		e.log.Expire(now)
 		if _, ok := e.log.Pending(); !ok {
-			delete(l.held, e)
+			delete(l.partial, e)
 		}
 	}
 }
@@ -179,7 +179,7 @@ func (l *loop) drain(e *entry, s logs.Stream, now time.Time) int {
 	}
 	e.log.Write(s, l.buf[:n], now)
 	if _, ok := e.log.Pending(); ok {
-		l.held[e] = struct{}{}
+		l.partial[e] = struct{}{}
 	}
 	return n
 }
@@ -197,10 +197,10 @@ func (l *loop) drainRest(e *entry, s logs.Stream, now time.Time) {
 }
 
 // launched says that a launch is over, with or without success.
-func (l *loop) launched(e *entry, failed *launch.Error) {
+func (l *loop) noteLaunch(e *entry, failed *launch.Error) {
 	e.launching, e.failed = false, failed
 	if e.ended != nil {
-		l.finish(e, ending(*e.ended))
+		l.finish(e, endingOf(*e.ended))
 	}
 }
 
@@ -213,7 +213,7 @@ func (l *loop) finish(e *entry, end *record.Ending) {
 	fault.Point("keeper-end-drained")
 	e.log.End(now)
 	if f := e.failed; f != nil {
-		end = &record.Ending{Code: failedCode(f), Failed: f.Error(), Where: string(f.Where)}
+		end = &record.Ending{Code: exitCodeOf(f), Failed: f.Error(), Where: string(f.Where)}
 	}
 	e.rec.State, e.rec.FinishedAt, e.rec.Ending = record.Exited, now, end
 	fault.Point("keeper-end-logged")
@@ -225,26 +225,26 @@ func (l *loop) finish(e *entry, end *record.Ending) {
 		}
 	}
 	if e.pidfd >= 0 || e.child {
-		l.unwatch(e.pidfd)
+		l.closePidfd(e.pidfd)
 		e.pidfd = -1
 	}
-	delete(l.held, e)
+	delete(l.partial, e)
 	if e.child {
 		delete(l.byPid, e.rec.Pid)
 	}
-	l.conclude(e)
+	l.recordEnd(e)
 }
 
 // conclude puts an end on record and tells it; later if it can't now, for want of a
 // descriptor or of space: what is told is read from the record.
-func (l *loop) conclude(e *entry) {
+func (l *loop) recordEnd(e *entry) {
 	err := e.rec.Write(l.run)
 	if err != nil && !errors.Is(err, os.ErrNotExist) { // without the directory nobody would read it
 		if !l.unrecorded[e] {
 			l.log.Error("record the end", "container", e.rec.Name, "error", err)
 		}
 		l.unrecorded[e], l.byID[e.rec.ID()] = true, e
-		l.lookAt = time.Now().Add(lookLater)
+		l.nextReap = time.Now().Add(reapDelay)
 		return
 	}
 	fault.Point("keeper-end-recorded")
@@ -254,12 +254,12 @@ func (l *loop) conclude(e *entry) {
 		w <- e.rec.Ending
 	}
 	for w := range l.watchers {
-		w.tell(e.rec.ID())
+		w.notify(e.rec.ID())
 	}
 }
 
 // failedCode is the exit code of a launch that failed, as in Podman.
-func failedCode(f *launch.Error) int {
+func exitCodeOf(f *launch.Error) int {
 	switch {
 	case f.Where != launch.AtCommand:
 		return 125

@@ -108,7 +108,7 @@ func TestEndedBeforeItRan(t *testing.T) {
 	if err := os.WriteFile(record.RanPath(l.run, e.rec.ID()), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l.do(func() { l.adoptedEnded(e) })
+	l.do(func() { l.handleAdoptedExit(e) })
 	now, err := record.Read(l.run, e.rec.ID())
 	if err != nil || now.Ending == nil || now.Ending.Failed == "" {
 		t.Errorf("got %+v %v, want a start that failed", now.Ending, err)
@@ -128,18 +128,18 @@ func TestEndNotOnRecord(t *testing.T) {
 	}
 	now := time.Now()
 	l.finish(e, &record.Ending{Code: 7})
-	l.attend(nil, now.Add(2*lookLater))
-	if len(told) != 0 || l.byID[e.rec.ID()] != e || l.timeout() < 0 {
-		t.Errorf("told %d times, held %v, looks again in %d ms; want it kept", len(told), l.byID, l.timeout())
+	l.handleEvents(nil, now.Add(2*reapDelay))
+	if len(told) != 0 || l.byID[e.rec.ID()] != e || l.epollTimeout() < 0 {
+		t.Errorf("told %d times, held %v, looks again in %d ms; want it kept", len(told), l.byID, l.epollTimeout())
 	}
 	os.Remove(inTheWay)
-	l.attend(nil, now.Add(4*lookLater))
+	l.handleEvents(nil, now.Add(4*reapDelay))
 	onDisk, err := record.Read(l.run, e.rec.ID())
-	if err != nil || onDisk.State != record.Exited || onDisk.Ending.Code != 7 || onDisk.FinishedAt.After(now.Add(lookLater)) {
+	if err != nil || onDisk.State != record.Exited || onDisk.Ending.Code != 7 || onDisk.FinishedAt.After(now.Add(reapDelay)) {
 		t.Errorf("on record: %+v %v", onDisk, err)
 	}
-	if len(told) != 1 || len(l.byID)+len(l.unrecorded) != 0 || l.timeout() != -1 {
-		t.Errorf("told %d times, held %v, looks again in %d ms", len(told), l.byID, l.timeout())
+	if len(told) != 1 || len(l.byID)+len(l.unrecorded) != 0 || l.epollTimeout() != -1 {
+		t.Errorf("told %d times, held %v, looks again in %d ms", len(told), l.byID, l.epollTimeout())
 	}
 }
 
@@ -154,7 +154,7 @@ func TestTooManyToAdopt(t *testing.T) {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
-	few := uint64(filesOwn + 2) // not one's
+	few := uint64(filesOfKeeper + 2) // not one's
 	unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: few, Max: limit.Max})
 	err := l.adopt(nil)
 	unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)

@@ -83,7 +83,7 @@ func TestKeeperRefusesWhatItDoesNotKnow(t *testing.T) {
 		if _, err := c.receive(&r); err != nil {
 			t.Fatalf("%s: %v", tt.summary, err)
 		}
-		var older *OlderKeeper
+		var older *OlderKeeperError
 		if !errors.As(r.err(), &older) || !strings.Contains(r.Error, tt.names) {
 			t.Errorf("%s: answered %+v, want a refusal that names %q", tt.summary, r, tt.names)
 		}
@@ -108,7 +108,7 @@ func TestKeeperRefusesPreparedOfNewer(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = (&server{loop: l}).execPrepared(conn{}, &request{ID: "web.1", Command: &Command{Argv: []string{"true"}}}, nil)
-	if !errors.Is(err, ErrUnprepared) || !strings.Contains(err.Error(), "Landlock") {
-		t.Errorf("got %v, want %v that names Landlock", err, ErrUnprepared)
+	if !errors.Is(err, ErrNotPrepared) || !strings.Contains(err.Error(), "Landlock") {
+		t.Errorf("got %v, want %v that names Landlock", err, ErrNotPrepared)
 	}
 }

@@ -16,27 +16,27 @@ import (
 
 // children are our own processes, and what is known of their ends.
 type children struct {
-	byPid     map[int]*entry
-	execs     map[int]*session
-	unclaimed map[int]unix.WaitStatus // those that ended before they were registered
-	unwanted  map[int]bool            // those whose end interests nobody
-	blind     int                     // how many registered ones have no pidfd
-	lookAt    time.Time               // when to go through all; zero if there is no need
+	byPid        map[int]*entry
+	execs        map[int]*execProcess
+	unclaimed    map[int]unix.WaitStatus // those that ended before they were registered
+	ignored      map[int]bool            // those whose end interests nobody
+	withoutPidfd int                     // how many registered ones have no pidfd
+	nextReap     time.Time               // when to go through all; zero if there is no need
 }
 
 // lookLater is how long an end that no pidfd told may go unseen, such as that of a
 // child that was never registered.
-const lookLater = time.Second
+const reapDelay = time.Second
 
 func newChildren() children {
 	return children{
-		byPid: map[int]*entry{}, execs: map[int]*session{},
-		unclaimed: map[int]unix.WaitStatus{}, unwanted: map[int]bool{},
+		byPid: map[int]*entry{}, execs: map[int]*execProcess{},
+		unclaimed: map[int]unix.WaitStatus{}, ignored: map[int]bool{},
 	}
 }
 
 // session is the process of an exec that lives.
-type session struct {
+type execProcess struct {
 	end   chan<- unix.WaitStatus
 	pidfd int // -1 if there is none
 }
@@ -46,7 +46,7 @@ func (l *loop) register(e *entry) error {
 	l.byID[e.rec.ID()] = e // first: whatever fails below, its end is noticed
 	if e.child {
 		l.byPid[e.rec.Pid] = e
-		e.pidfd = l.watch(e.rec.Pid, source{entry: e, exit: true})
+		e.pidfd = l.watchPidfd(e.rec.Pid, source{entry: e, exit: true})
 	}
 	for s, fd := range e.out {
 		if fd < 0 {
@@ -63,7 +63,7 @@ func (l *loop) register(e *entry) error {
 	}
 	if ws, ok := l.unclaimed[e.rec.Pid]; ok {
 		delete(l.unclaimed, e.rec.Pid)
-		l.ended(e, ws)
+		l.noteExit(e, ws)
 	}
 	return nil
 }
@@ -75,14 +75,14 @@ func (l *loop) awaitExec(pid int, end chan unix.WaitStatus) {
 		end <- ws
 		return
 	}
-	l.execs[pid] = &session{end: end, pidfd: l.watch(pid, source{exec: pid})}
+	l.execs[pid] = &execProcess{end: end, pidfd: l.watchPidfd(pid, source{exec: pid})}
 }
 
 // watch has a pidfd tell of a child's end, once; it is -1 if none can be had.
-func (l *loop) watch(pid int, s source) (pidfd int) {
+func (l *loop) watchPidfd(pid int, s source) (pidfd int) {
 	pidfd, err := unix.PidfdOpen(pid, 0)
 	if err == nil {
-		if err = scarce(pidfd); err == nil { // it can be done without
+		if err = checkSpare(pidfd); err == nil { // it can be done without
 			err = l.add(pidfd, unix.EPOLLIN|unix.EPOLLONESHOT)
 		}
 		if err == nil {
@@ -91,14 +91,14 @@ func (l *loop) watch(pid int, s source) (pidfd int) {
 		}
 		unix.Close(pidfd)
 	}
-	l.blind++
+	l.withoutPidfd++
 	return -1
 }
 
 // unwatch is for a child that was reaped.
-func (l *loop) unwatch(pidfd int) {
+func (l *loop) closePidfd(pidfd int) {
 	if pidfd < 0 {
-		l.blind--
+		l.withoutPidfd--
 		return
 	}
 	delete(l.byFD, int32(pidfd))
@@ -107,31 +107,31 @@ func (l *loop) unwatch(pidfd int) {
 
 // pidfdTold is for a child that ended. While another process of its container traces
 // it, it can't be reaped: SIGCHLD tells when it can.
-func (l *loop) pidfdTold(pid int) {
+func (l *loop) handlePidfd(pid int) {
 	if l.reapOne(pid) {
 		return
 	}
 	if e, ok := l.byPid[pid]; ok {
-		e.pidfd = l.unsee(e.pidfd)
+		e.pidfd = l.dropPidfd(e.pidfd)
 	} else if x, ok := l.execs[pid]; ok {
-		x.pidfd = l.unsee(x.pidfd)
+		x.pidfd = l.dropPidfd(x.pidfd)
 	}
 }
 
 // unsee takes a child's pidfd away.
-func (l *loop) unsee(pidfd int) int {
-	l.unwatch(pidfd)
-	l.blind++
+func (l *loop) dropPidfd(pidfd int) int {
+	l.closePidfd(pidfd)
+	l.withoutPidfd++
 	return -1
 }
 
 // someEnded is for SIGCHLD.
-func (l *loop) someEnded(now time.Time) {
-	if l.blind > 0 || len(l.unwanted) > 0 {
+func (l *loop) handleSIGCHLD(now time.Time) {
+	if l.withoutPidfd > 0 || len(l.ignored) > 0 {
 		l.reap()
 	}
-	if l.lookAt.IsZero() {
-		l.lookAt = now.Add(lookLater)
+	if l.nextReap.IsZero() {
+		l.nextReap = now.Add(reapDelay)
 	}
 }
 
@@ -149,28 +149,28 @@ func (l *loop) reapOne(pid int) bool {
 		return false
 	}
 	if e, ok := l.byPid[pid]; ok {
-		l.ended(e, ws)
+		l.noteExit(e, ws)
 	} else if x, ok := l.execs[pid]; ok {
 		delete(l.execs, pid)
-		l.unwatch(x.pidfd)
+		l.closePidfd(x.pidfd)
 		x.end <- ws
-	} else if l.unwanted[pid] {
-		delete(l.unwanted, pid)
+	} else if l.ignored[pid] {
+		delete(l.ignored, pid)
 	} else {
 		l.unclaimed[pid] = ws
 	}
 	return true
 }
 
-func (l *loop) ended(e *entry, ws unix.WaitStatus) {
+func (l *loop) noteExit(e *entry, ws unix.WaitStatus) {
 	if e.launching {
 		e.ended = &ws
 		return
 	}
-	l.finish(e, ending(ws))
+	l.finish(e, endingOf(ws))
 }
 
-func ending(ws unix.WaitStatus) *record.Ending {
+func endingOf(ws unix.WaitStatus) *record.Ending {
 	if ws.Signaled() {
 		return &record.Ending{Code: 128 + int(ws.Signal()), Signal: int(ws.Signal())}
 	}

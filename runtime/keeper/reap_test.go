@@ -50,13 +50,13 @@ func TestReap(t *testing.T) {
 	one, endOne := child(t)
 	two, endTwo := child(t)
 	first, second := l.testRegister(t, "one", one), l.testRegister(t, "two", two)
-	l.someEnded(time.Now())
+	l.handleSIGCHLD(time.Now())
 	endOne()
 	n, err := unix.EpollWait(l.epoll, events, 5000)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.attend(events[:n], time.Now())
+	l.handleEvents(events[:n], time.Now())
 	if first.rec.State != record.Exited || first.rec.Ending.Code != 0 || second.rec.State != record.Running {
 		t.Fatalf("got %+v and %+v, want the first ended by itself", first.rec, second.rec)
 	}
@@ -68,14 +68,14 @@ func TestReap(t *testing.T) {
 	unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 3, Max: limit.Max})
 	third := l.testRegister(t, "three", three)
 	unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
-	if l.blind != 1 || second.pidfd < 0 || third.pidfd >= 0 {
-		t.Fatalf("%d without a pidfd (%d, %d), want the second alone", l.blind, second.pidfd, third.pidfd)
+	if l.withoutPidfd != 1 || second.pidfd < 0 || third.pidfd >= 0 {
+		t.Fatalf("%d without a pidfd (%d, %d), want the second alone", l.withoutPidfd, second.pidfd, third.pidfd)
 	}
 	endTwo()
 	endThree()
-	l.someEnded(time.Now())
-	if second.rec.State != record.Exited || third.rec.State != record.Exited || l.blind != 0 {
-		t.Errorf("SIGCHLD did not count: %+v, %+v, %d without a pidfd", second.rec, third.rec, l.blind)
+	l.handleSIGCHLD(time.Now())
+	if second.rec.State != record.Exited || third.rec.State != record.Exited || l.withoutPidfd != 0 {
+		t.Errorf("SIGCHLD did not count: %+v, %+v, %d without a pidfd", second.rec, third.rec, l.withoutPidfd)
 	}
 }
 
@@ -86,13 +86,13 @@ func TestReapUnregistered(t *testing.T) {
 	pid, end := child(t)
 	end()
 	now := time.Now()
-	l.someEnded(now)
-	if wait := l.timeout(); wait <= 0 || wait > 1001 {
+	l.handleSIGCHLD(now)
+	if wait := l.epollTimeout(); wait <= 0 || wait > 1001 {
 		t.Errorf("waits %d ms to look, want about 1000", wait)
 	}
-	l.attend(nil, now.Add(lookLater))
+	l.handleEvents(nil, now.Add(reapDelay))
 	e := l.testRegister(t, "late", pid)
-	if e.rec.State != record.Exited || l.timeout() != -1 || len(l.unclaimed) != 0 {
-		t.Errorf("got %+v, timeout %d, unclaimed %v", e.rec, l.timeout(), l.unclaimed)
+	if e.rec.State != record.Exited || l.epollTimeout() != -1 || len(l.unclaimed) != 0 {
+		t.Errorf("got %+v, timeout %d, unclaimed %v", e.rec, l.epollTimeout(), l.unclaimed)
 	}
 }

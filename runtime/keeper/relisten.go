@@ -31,7 +31,7 @@ func listen(run string) (*net.UnixListener, error) {
 }
 
 // listenAgain makes the socket again if it is gone. Who is connected stays so.
-func (s *server) listenAgain() {
+func (s *server) relisten() {
 	if _, err := os.Lstat(Socket(s.run)); err == nil {
 		return
 	}
@@ -49,14 +49,14 @@ func (s *server) listenAgain() {
 }
 
 // replaced tells that a listener is not the one that counts any more.
-func (s *server) replaced(l *net.UnixListener) (is bool) {
+func (s *server) isReplaced(l *net.UnixListener) (is bool) {
 	s.do(func() { is = s.listener != l })
 	return is
 }
 
 // recall has a keeper that runs without its socket listen again, and returns its
 // pid; ErrNoKeeper if there is none.
-func (k Client) recall(ctx context.Context) (int, error) {
+func (k Client) requestRelisten(ctx context.Context) (int, error) {
 	if _, err := os.Lstat(Socket(k.Run)); !errors.Is(err, os.ErrNotExist) {
 		return 0, ErrNoKeeper // a dead one's
 	}

@@ -23,7 +23,7 @@ func (s *server) start(c conn, fd int) error {
 	over := make(chan struct{})
 	var full error
 	s.do(func() {
-		if full = s.full(); full == nil {
+		if full = s.checkRoom(); full == nil {
 			s.starting[r.ID()] = over
 		}
 	})
@@ -50,7 +50,7 @@ func (s *server) start(c conn, fd int) error {
 				if _, ended := s.unclaimed[pid]; ended {
 					delete(s.unclaimed, pid)
 				} else {
-					s.unwanted[pid] = true
+					s.ignored[pid] = true
 				}
 			})
 			return fmt.Errorf("the start of %s was given up", r.ID())
@@ -74,7 +74,7 @@ func (s *server) start(c conn, fd int) error {
 		return failed
 	}
 	fault.Point("keeper-launched")
-	s.do(func() { s.launched(e, failed) })
+	s.do(func() { s.noteLaunch(e, failed) })
 	if failed != nil {
 		return failed
 	}
@@ -129,7 +129,7 @@ func (s *server) waitFor(c conn, q *request) error {
 	return c.send(reply{ID: q.ID, Ended: <-end})
 }
 
-func (s *server) limit(c conn, q *request) error {
+func (s *server) limitLog(c conn, q *request) error {
 	s.do(func() {
 		if e, ok := s.byID[q.ID]; ok {
 			e.log.Limit(q.LogSize, q.LogKeep)

@@ -44,10 +44,10 @@ func Main(args []string) int {
 		log.Error("usage: stead-keeper RUN-DIR")
 		return 2
 	}
-	var old *legacy
+	var old *handover
 	var err error
 	if len(args) > 2 { // we were another binary's keeper until now
-		old, err = inherit(args[2])
+		old, err = readHandover(args[2])
 	}
 	var s *server
 	if err == nil {
@@ -70,7 +70,7 @@ func Main(args []string) int {
 	go s.accept(s.listener)
 	go func() {
 		for range recalls {
-			s.listenAgain()
+			s.relisten()
 		}
 	}()
 	s.serve()
@@ -78,13 +78,13 @@ func Main(args []string) int {
 }
 
 // hide keeps the memory of this process from others. It is a variable for test builds.
-var hide = func() error { return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) }
+var clearDumpable = func() error { return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) }
 
-func newServer(run string, old *legacy, log *slog.Logger) (*server, error) {
+func newServer(run string, old *handover, log *slog.Logger) (*server, error) {
 	// A start copies this process: keep it small, and out of sight.
 	debug.SetGCPercent(25)
 	weak.Dir(run)
-	if err := hide(); err != nil {
+	if err := clearDumpable(); err != nil {
 		return nil, os.NewSyscallError("prctl", err)
 	}
 	os.WriteFile("/proc/self/comm", []byte(Argv0), 0) // else it is called after its memfd
@@ -97,7 +97,7 @@ func newServer(run string, old *legacy, log *slog.Logger) (*server, error) {
 		if err != nil {
 			return nil, err
 		}
-		old = &legacy{Lock: fd}
+		old = &handover{Lock: fd}
 	}
 	fault.Dir(run)
 	nursery := filepath.Join(run, "nursery")
@@ -132,7 +132,7 @@ func lock(run string) (fd int, err error) {
 	}
 	// One that was just killed holds it until it is quite gone, and so does a
 	// child that it was about to launch. Neither listens any more.
-	for end := time.Now().Add(lockPatience); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(lockTimeout); ; time.Sleep(5 * time.Millisecond) {
 		err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
 			return fd, nil
@@ -149,12 +149,12 @@ func lock(run string) (fd int, err error) {
 
 const lockFile = "keeper.lock"
 
-const lockPatience = 10 * time.Second
+const lockTimeout = 10 * time.Second
 
 func (s *server) accept(on *net.UnixListener) {
 	for {
 		c, err := accept.From(on, s.log)
-		if err != nil && s.replaced(on) {
+		if err != nil && s.isReplaced(on) {
 			return
 		}
 		if err != nil {
@@ -167,7 +167,7 @@ func (s *server) accept(on *net.UnixListener) {
 
 func (s *server) answer(c conn) {
 	defer c.Close()
-	if !fromRoot(c) {
+	if !isOwnUser(c) {
 		return
 	}
 	for {
@@ -188,7 +188,7 @@ func (s *server) answer(c conn) {
 }
 
 // fromRoot lets only our own user in (unix(7), SO_PEERCRED).
-func fromRoot(c conn) bool {
+func isOwnUser(c conn) bool {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return false
@@ -227,7 +227,7 @@ func (s *server) dispatch(c conn, q *request, fds []int) error {
 	case "exec-prepared":
 		return s.execPrepared(c, q, fds)
 	case "upgrade":
-		return s.become(c, fds)
+		return s.upgradeTo(c, fds)
 	}
 	closeAll(fds)
 	switch q.Op {
@@ -236,7 +236,7 @@ func (s *server) dispatch(c conn, q *request, fds []int) error {
 	case "wait":
 		return s.waitFor(c, q)
 	case "limit":
-		return s.limit(c, q)
+		return s.limitLog(c, q)
 	case "list":
 		var live int
 		s.do(func() { live = len(s.byID) })

@@ -24,10 +24,10 @@ import (
 // nobody holds forgets what is in it when its container ends.
 
 // legacyArg names the descriptor of a memfd that holds a legacy.
-const legacyArg = "--legacy="
+const handoverArg = "--legacy="
 
 // legacy is what a keeper hands on to the binary that it becomes: descriptors.
-type legacy struct {
+type handover struct {
 	Lock  int
 	Pipes map[string][2]int // by id of the start: stdout, stderr
 }
@@ -40,7 +40,7 @@ type upgrade struct {
 
 // become replaces this process by the program in the memfd. It only returns
 // with an error; then all is as before.
-func (s *server) become(c conn, fds []int) error {
+func (s *server) upgradeTo(c conn, fds []int) error {
 	defer closeAll(fds)
 	if len(fds) != 1 {
 		return errors.New("upgrade needs a program")
@@ -55,7 +55,7 @@ func (s *server) become(c conn, fds []int) error {
 	if n := len(s.unrecorded); n > 0 {
 		return fmt.Errorf("%d ends are not on record yet", n)
 	}
-	l := legacy{Lock: s.upgrade.lock, Pipes: map[string][2]int{}}
+	l := handover{Lock: s.upgrade.lock, Pipes: map[string][2]int{}}
 	for id, e := range s.byID {
 		e.log.Expire(time.Now().Add(time.Hour)) // beginnings of lines are kept as parts
 		l.Pipes[id] = e.out
@@ -65,7 +65,7 @@ func (s *server) become(c conn, fds []int) error {
 		return err
 	}
 	defer will.Close()
-	handed := append(l.all(), int(will.Fd()))
+	handed := append(l.descriptors(), int(will.Fd()))
 	defer func() { // it did not work: they are ours again
 		for _, fd := range handed {
 			unix.CloseOnExec(fd)
@@ -85,11 +85,11 @@ func (s *server) become(c conn, fds []int) error {
 	if err != nil {
 		return os.NewSyscallError("setrlimit", err)
 	}
-	argv := []string{Argv0, s.run, legacyArg + strconv.Itoa(int(will.Fd()))}
+	argv := []string{Argv0, s.run, handoverArg + strconv.Itoa(int(will.Fd()))}
 	return os.NewSyscallError("execve", syscall.Exec(fmt.Sprintf("/proc/self/fd/%d", fds[0]), argv, os.Environ()))
 }
 
-func (l *legacy) all() []int {
+func (l *handover) descriptors() []int {
 	all := []int{l.Lock}
 	for _, p := range l.Pipes {
 		all = append(all, p[:]...)
@@ -98,12 +98,12 @@ func (l *legacy) all() []int {
 }
 
 // inherit reads the legacy that an argument names.
-func inherit(arg string) (*legacy, error) {
-	fd, err := strconv.Atoi(strings.TrimPrefix(arg, legacyArg))
+func readHandover(arg string) (*handover, error) {
+	fd, err := strconv.Atoi(strings.TrimPrefix(arg, handoverArg))
 	if err != nil {
 		return nil, fmt.Errorf("read legacy: %w", err)
 	}
-	l := &legacy{}
+	l := &handover{}
 	f := os.NewFile(uintptr(fd), "legacy")
 	defer f.Close()
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
@@ -112,7 +112,7 @@ func inherit(arg string) (*legacy, error) {
 	if err := json.NewDecoder(f).Decode(l); err != nil { // leniently: a newer keeper's descriptors are as good
 		return nil, fmt.Errorf("read legacy: %w", err)
 	}
-	for _, fd := range l.all() {
+	for _, fd := range l.descriptors() {
 		unix.CloseOnExec(fd)
 	}
 	return l, nil

@@ -12,7 +12,7 @@ type watcher struct {
 	more chan struct{}
 }
 
-func (w *watcher) tell(id string) {
+func (w *watcher) notify(id string) {
 	w.mu.Lock()
 	w.ids = append(w.ids, id)
 	w.mu.Unlock()

@@ -11,14 +11,14 @@ import (
 )
 
 func init() {
-	dumpable, sealed := hide, keeperBinary
-	hide = func() error { // CVE-2019-5736
+	dumpable, sealed := clearDumpable, openBinary
+	clearDumpable = func() error { // CVE-2019-5736
 		if weak.Is("binary on disk") {
 			return nil
 		}
 		return dumpable()
 	}
-	keeperBinary = func(run string) (*os.File, error) {
+	openBinary = func(run string) (*os.File, error) {
 		if weak.Is("binary on disk") {
 			return os.Open(filepath.Join(run, "binary"))
 		}

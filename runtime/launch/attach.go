@@ -14,15 +14,15 @@ import (
 // mount builds the tree while the child makes its proc. Copies of
 // mounts are taken in the host's namespace (open_tree only works where a mount
 // is) and mapped while detached (an attached mount can't be any more).
-func (b *birth) mount() error {
-	root, err := b.tree(b.c.Root.Path, unix.MOUNT_ATTR_NODEV, AtRoot)
+func (b *startJob) mount() error {
+	root, err := b.copyRoot(b.c.Root.Path, unix.MOUNT_ATTR_NODEV, AtRoot)
 	if err != nil {
 		return err
 	}
 	b.rootFD = root
 	usr := -1
 	if b.c.Root.Usr != "" {
-		if usr, err = b.tree(b.c.Root.Usr, unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_RDONLY, AtRoot); err != nil {
+		if usr, err = b.copyRoot(b.c.Root.Usr, unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_RDONLY, AtRoot); err != nil {
 			return err
 		}
 	}
@@ -42,29 +42,29 @@ func (b *birth) mount() error {
 		return err
 	}
 	if b.c.Root.ReadOnly {
-		b.sealed = append(b.sealed, root)
+		b.toSeal = append(b.toSeal, root)
 	}
 	if usr >= 0 {
 		if err := b.attachAt(usr, "/usr", false); err != nil {
 			return err
 		}
-		b.shown = append(b.shown, shown{"/usr", usr})
+		b.visibleMount = append(b.visibleMount, visibleMount{"/usr", usr})
 	}
 	return attachMounts(b, sources)
 }
 
 // What follows are variables for test builds that do it as other runtimes did.
 var (
-	attachMounts = (*birth).attachMounts
-	attachMount  = (*birth).attachMount
-	openSource   = (*birth).source
-	hostTree     = (*birth).hostTree
-	openTarget   = func(b *birth, target string, file bool) (int, error) {
+	attachMounts = (*startJob).attachMounts
+	attachMount  = (*startJob).attachMount
+	openSource   = (*startJob).source
+	copyHostPath = (*startJob).copyHostPath
+	openTarget   = func(b *startJob, target string, file bool) (int, error) {
 		return makeTarget(b.rootFD, target, file, b.c.IDBase)
 	}
 )
 
-func (b *birth) attachMounts(sources []int) error {
+func (b *startJob) attachMounts(sources []int) error {
 	for i, m := range b.c.Mounts {
 		if err := attachMount(b, m, sources[i]); err != nil {
 			return err
@@ -75,11 +75,11 @@ func (b *birth) attachMounts(sources []int) error {
 
 // seal looks whether all is where it should be, and makes mounts read-only: last,
 // so that missing targets could be made.
-func (b *birth) seal() error {
+func (b *startJob) seal() error {
 	if err := verify(b); err != nil {
 		return err
 	}
-	for _, fd := range b.sealed {
+	for _, fd := range b.toSeal {
 		if err := setReadOnly(fd); err != nil {
 			return fmt.Errorf("make read-only: %w", err)
 		}
@@ -87,8 +87,8 @@ func (b *birth) seal() error {
 	return nil
 }
 
-func (b *birth) tree(path string, attr uint64, where Where) (int, error) {
-	fd, err := hostTree(b, path, attr)
+func (b *startJob) copyRoot(path string, attr uint64, where Where) (int, error) {
+	fd, err := copyHostPath(b, path, attr)
 	if err != nil {
 		if errors.Is(err, errNoIdmap) {
 			return -1, &Error{AtIDMap, "map ids of " + path, unix.EINVAL, errNoIdmap.Error() + "; security.userns: host does without"}
@@ -105,18 +105,18 @@ func (b *birth) tree(path string, attr uint64, where Where) (int, error) {
 }
 
 // hostTree is what is mounted of a host's path: what was found by walking it.
-func (b *birth) hostTree(path string, attr uint64) (int, error) {
+func (b *startJob) copyHostPath(path string, attr uint64) (int, error) {
 	at, _, err := hostpath.Open(path, func(string) bool { return true })
 	if err != nil {
 		return -1, err
 	}
 	defer unix.Close(at)
-	return tree(at, "", attr, b.user)
+	return copyMount(at, "", attr, b.user)
 }
 
-func (b *birth) source(m Mount) (int, error) {
+func (b *startJob) source(m Mount) (int, error) {
 	if m.Source != "" {
-		return b.bind(m)
+		return b.copyBindSource(m)
 	}
 	id := func(inside uint32) string { return strconv.FormatUint(uint64(b.c.IDBase)+uint64(inside), 10) }
 	fd, err := newFilesystem("tmpfs", unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID,
@@ -128,7 +128,7 @@ func (b *birth) source(m Mount) (int, error) {
 	return fd, nil
 }
 
-func (b *birth) attachMount(m Mount, source int) error {
+func (b *startJob) attachMount(m Mount, source int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(source, &st); err != nil {
 		return &Error{AtSource, "stat " + m.Source, errnoOf(err), ""}
@@ -136,14 +136,14 @@ func (b *birth) attachMount(m Mount, source int) error {
 	if err := b.attachAt(source, m.Target, st.Mode&unix.S_IFMT != unix.S_IFDIR); err != nil {
 		return err
 	}
-	b.shown = append(b.shown, shown{m.Target, source})
+	b.visibleMount = append(b.visibleMount, visibleMount{m.Target, source})
 	if m.ReadOnly {
-		b.sealed = append(b.sealed, source)
+		b.toSeal = append(b.toSeal, source)
 	}
 	return nil
 }
 
-func (b *birth) attachAt(mount int, target string, file bool) error {
+func (b *startJob) attachAt(mount int, target string, file bool) error {
 	at, err := openTarget(b, target, file)
 	if err == nil {
 		var st unix.Stat_t
@@ -151,7 +151,7 @@ func (b *birth) attachAt(mount int, target string, file bool) error {
 			err = unix.ENOTDIR
 		}
 		if err == nil {
-			err = move(mount, at)
+			err = moveMount(mount, at)
 		}
 		unix.Close(at)
 	}

@@ -14,7 +14,7 @@ import (
 
 // bind is a copy of what the host has at a source, with what is mounted below it where
 // the mount says so.
-func (b *birth) bind(m Mount) (int, error) {
+func (b *startJob) copyBindSource(m Mount) (int, error) {
 	at, real, err := hostpath.Open(m.Source, func(string) bool { return true })
 	if err != nil {
 		return -1, b.sourceError(m, err)
@@ -25,7 +25,7 @@ func (b *birth) bind(m Mount) (int, error) {
 			return -1, err
 		}
 	}
-	how := copying{attr: unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID, idmap: b.user, slave: m.Slave}
+	how := copyOptions{attr: unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID, idmap: b.user, slave: m.Slave}
 	if m.Recursive {
 		how.below = unix.AT_RECURSIVE
 	}
@@ -33,11 +33,11 @@ func (b *birth) bind(m Mount) (int, error) {
 		how.idmap = -1
 	}
 	if m.Slave {
-		if err := receives(at, m.Source); err != nil {
+		if err := checkShared(at, m.Source); err != nil {
 			return -1, err
 		}
 	}
-	fd, err := copyMount(at, "", how)
+	fd, err := copyMountWith(at, "", how)
 	if err == nil {
 		b.opened = append(b.opened, fd)
 		if m.ReadOnly && m.Recursive {
@@ -45,7 +45,7 @@ func (b *birth) bind(m Mount) (int, error) {
 		}
 	}
 	if errors.Is(err, errNoIdmap) {
-		return -1, b.unmappable(m, at, real)
+		return -1, b.idMapError(m, at, real)
 	}
 	if err != nil {
 		return -1, b.sourceError(m, err)
@@ -53,7 +53,7 @@ func (b *birth) bind(m Mount) (int, error) {
 	return fd, nil
 }
 
-func (b *birth) sourceError(m Mount, err error) error {
+func (b *startJob) sourceError(m Mount, err error) error {
 	e := &Error{AtSource, "open " + string(AtSource) + " " + m.Source, errnoOf(err), ""}
 	var link *hostpath.LinkError
 	if errors.As(err, &link) {
@@ -94,7 +94,7 @@ func CheckMountPoint(fd int, path string) error {
 }
 
 // receives wants a mount of the host to pass on what is mounted below it.
-func receives(fd int, path string) error {
+func checkShared(fd int, path string) error {
 	id, err := mountID(fd)
 	if err != nil {
 		return &Error{AtSource, "look at mount source " + path, errnoOf(err), ""}
@@ -121,9 +121,9 @@ func hostMounts(wanted func(*mountinfo.Info) bool) ([]*mountinfo.Info, error) {
 
 // unmappable names the first mount at or below a source whose ids can't be mapped: the
 // kernel refuses all of them together.
-func (b *birth) unmappable(m Mount, at int, real string) error {
+func (b *startJob) idMapError(m Mount, at int, real string) error {
 	e := &Error{AtIDMap, "map ids of " + m.Source, unix.EINVAL, errNoIdmap.Error() + "; write idmap: false, with which the container may do there what others than the owner may, or security.userns: host"}
-	fd, err := tree(at, "", 0, b.user)
+	fd, err := copyMount(at, "", 0, b.user)
 	if err != nil || !m.Recursive {
 		return e
 	}
@@ -135,7 +135,7 @@ func (b *birth) unmappable(m Mount, at int, real string) error {
 		return e
 	}
 	for _, i := range below {
-		fd, err := tree(unix.AT_FDCWD, i.Mountpoint, 0, b.user)
+		fd, err := copyMount(unix.AT_FDCWD, i.Mountpoint, 0, b.user)
 		if errors.Is(err, errNoIdmap) {
 			e.Step = fmt.Sprintf("map ids of %s (%s), which is mounted below %s", i.Mountpoint, i.FSType, m.Source)
 			e.Hint = "that file system can't map ids; write recursive: false to leave out what is mounted there, idmap: false, or security.userns: host"

@@ -32,12 +32,12 @@ type call struct {
 type kind int32
 
 const (
-	plain  kind = iota
-	exec        // an execve: the next one is tried when it finds no file
-	mark        // from here on the workload may have run
-	helper      // no call: the next arg[0] calls are for a vforked helper with its own mount namespace
-	reap        // no call: the rest is for a child; we become its reaping parent (init.go)
-	hand        // no call: the rest is for a sibling, whose pid is told; we end
+	plainCall   kind = iota
+	execCall         // an execve: the next one is tried when it finds no file
+	runMark          // from here on the workload may have run
+	helperCall       // no call: the next arg[0] calls are for a vforked helper with its own mount namespace
+	initCall         // no call: the rest is for a child; we become its reaping parent (init.go)
+	siblingCall      // no call: the rest is for a sibling, whose pid is told; we end
 )
 
 const anything = -1
@@ -52,10 +52,10 @@ type table struct {
 // failure is what the child tells the parent, over the gate and in the ran
 // file: which call, which error.
 type failure struct {
-	mark  byte // 'e'
-	_     [3]byte
-	index int32 // of the call
-	errno int32
+	runMark byte // 'e'
+	_       [3]byte
+	index   int32 // of the call
+	errno   int32
 }
 
 const (
@@ -132,23 +132,23 @@ func (p *program) slot() *int32 {
 }
 
 // text is a C string. Config.check has refused NUL bytes.
-func (p *program) text(s string) uintptr {
+func (p *program) cString(s string) uintptr {
 	m := p.alloc(uintptr(len(s)) + 1)
 	copy(unsafe.Slice((*byte)(m), len(s)), s)
 	return uintptr(m)
 }
 
 // texts is a NULL-terminated array of C strings.
-func (p *program) texts(all []string) uintptr {
+func (p *program) cStrings(all []string) uintptr {
 	array := unsafe.Slice((*uintptr)(p.alloc(uintptr(len(all)+1)*8)), len(all)+1)
 	for i, s := range all {
-		array[i] = p.text(s)
+		array[i] = p.cString(s)
 	}
 	return uintptr(unsafe.Pointer(&array[0]))
 }
 
 // data is a copy of v, which must hold no pointers.
-func data[T any](p *program, v T) uintptr {
+func copyIn[T any](p *program, v T) uintptr {
 	m := (*T)(p.alloc(unsafe.Sizeof(v)))
 	*m = v
 	return uintptr(unsafe.Pointer(m))
@@ -190,7 +190,7 @@ func (p *program) clone(args *cloneArgs) (pid int, err error) {
 		return 0, err
 	}
 	tls := uintptr(0) // the thread's own, a copy of which the child has
-	if canWithhold {
+	if canExcludeFromFork {
 		tls = uintptr(top) + tlsSize/2
 	}
 	r := rawClone(args, unsafe.Sizeof(*args), tls, p.table)

@@ -22,28 +22,28 @@ type fds []int
 // childOf is the program of a container's first process; root is where the
 // parent attaches its tree in the nursery, w are its descriptors, tasks the
 // cgroups that it joins. It is the child's half of start.go.
-func childOf(mem []byte, c *Config, root string, w window, tasks []int) *program {
+func startProgram(mem []byte, c *Config, root string, w window, tasks []int) *program {
 	p := newProgram(mem, c.moreCalls())
 	p.join(tasks)
-	p.keepOnly(w, ranFD+1)
-	p.hearGate("wait for id maps")
+	p.keepWindow(w, ranFD+1)
+	p.waitForGate("wait for id maps")
 	p.do("setsid", unix.SYS_SETSID)
 	p.becomeRoot()
 	p.procFilesystem(c)
-	p.hearGate("wait for the mounts")
+	p.waitForGate("wait for the mounts")
 	p.do("copy mount namespace", unix.SYS_UNSHARE, unix.CLONE_NEWNS)
-	p.do("tell of the copy", unix.SYS_SENDTO, gateFD, p.text("u"), 1, unix.MSG_NOSIGNAL)
+	p.do("tell of the copy", unix.SYS_SENDTO, gateFD, p.cString("u"), 1, unix.MSG_NOSIGNAL)
 	tree := p.unlockedRoot(root)
 	p.dev(tree, c, root)
 	if !c.HostNetwork {
 		p.loopback()
 	}
-	p.do("set host name", unix.SYS_SETHOSTNAME, p.text(c.Hostname), uintptr(len(c.Hostname)))
+	p.do("set host name", unix.SYS_SETHOSTNAME, p.cString(c.Hostname), uintptr(len(c.Hostname)))
 	p.do("enter root", unix.SYS_FCHDIR).from[0] = tree
-	dot := p.text(".")
+	dot := p.cString(".")
 	p.do("pivot root", unix.SYS_PIVOT_ROOT, dot, dot)
 	p.do("unmount old root", unix.SYS_UMOUNT2, dot, unix.MNT_DETACH)
-	p.do("enter root", unix.SYS_CHDIR, p.text("/"))
+	p.do("enter root", unix.SYS_CHDIR, p.cString("/"))
 	// Late, so that the cgroups that we joined are the root of it.
 	p.do("unshare cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP)
 	p.confine(&c.Process)
@@ -60,16 +60,16 @@ func childOf(mem []byte, c *Config, root string, w window, tasks []int) *program
 // (cgroup_threadgroup_rwsem, Linux 6.18). What counts is who opened the file.
 func (p *program) join(tasks []int) {
 	for _, fd := range tasks {
-		p.do("join cgroup", unix.SYS_WRITE, uintptr(fd), p.text("0"), 1).want = 1
+		p.do("join cgroup", unix.SYS_WRITE, uintptr(fd), p.cString("0"), 1).want = 1
 	}
 }
 
 // keepOnly leaves our table of descriptors, moves the n in a window to 0–5 and
 // closes the rest: another start's gate, held open here, would hide its end of file.
-func (p *program) keepOnly(w window, n int) {
+func (p *program) keepWindow(w window, n int) {
 	from := uintptr(w) + uintptr(n)
 	p.do("have descriptors of its own", unix.SYS_CLOSE_RANGE, from, last, unix.CLOSE_RANGE_UNSHARE)
-	p.do("tell of them", unix.SYS_SENDTO, uintptr(w)+gateFD, p.text("d"), 1, unix.MSG_NOSIGNAL)
+	p.do("tell of them", unix.SYS_SENDTO, uintptr(w)+gateFD, p.cString("d"), 1, unix.MSG_NOSIGNAL)
 	for k := range n {
 		flags := uintptr(0)
 		if k >= gateFD {
@@ -84,14 +84,14 @@ func (p *program) keepOnly(w window, n int) {
 }
 
 // hearGate waits for one byte of the parent. End of file: it died or gave up.
-func (p *program) hearGate(step string) {
-	p.do(step, unix.SYS_READ, gateFD, data(p, byte(0)), 1).want = 1
+func (p *program) waitForGate(step string) {
+	p.do(step, unix.SYS_READ, gateFD, copyIn(p, byte(0)), 1).want = 1
 }
 
 // becomeRoot is possible after the maps were written. Without it execve would
 // drop all capabilities.
 func (p *program) becomeRoot() {
-	if hasKeyrings() { // ours may be an admin's, and whoever holds one can read its keys
+	if hasSessionKeyrings() { // ours may be an admin's, and whoever holds one can read its keys
 		p.do("leave session keyring", unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0)
 	}
 	p.do("drop groups", unix.SYS_SETGROUPS, 0, 0)
@@ -101,7 +101,7 @@ func (p *program) becomeRoot() {
 
 // hasKeyrings says whether the kernel has session keyrings and lets us at them
 // (session-keyring(7)). Each container, and each exec, gets an empty one.
-var hasKeyrings = sync.OnceValue(func() bool {
+var hasSessionKeyrings = sync.OnceValue(func() bool {
 	_, err := unix.KeyctlGetKeyringID(unix.KEY_SPEC_SESSION_KEYRING, false)
 	return err != unix.ENOSYS && err != unix.EPERM
 })
@@ -140,7 +140,7 @@ func (p *program) procFilesystem(c *Config) {
 	var work *call
 	if c.IDBase != 0 {
 		work = p.do("make proc", 0)
-		work.kind = helper
+		work.kind = helperCall
 	}
 	before := len(p.steps)
 	p.filesystem("proc", safe, nil, &m.cmsg.fd)
@@ -154,9 +154,9 @@ func (p *program) procFilesystem(c *Config) {
 // filesystem makes a new one as a detached mount, into fd. kv are key, value, …
 func (p *program) filesystem(kind string, attr uintptr, kv []string, fd *int32) {
 	s := p.slot()
-	p.do("open "+kind, unix.SYS_FSOPEN, p.text(kind), unix.FSOPEN_CLOEXEC).into = s
+	p.do("open "+kind, unix.SYS_FSOPEN, p.cString(kind), unix.FSOPEN_CLOEXEC).into = s
 	for i := 0; i < len(kv); i += 2 {
-		p.do(kind+" option "+kv[i], unix.SYS_FSCONFIG, 0, unix.FSCONFIG_SET_STRING, p.text(kv[i]), p.text(kv[i+1]), 0).from[0] = s
+		p.do(kind+" option "+kv[i], unix.SYS_FSCONFIG, 0, unix.FSCONFIG_SET_STRING, p.cString(kv[i]), p.cString(kv[i+1]), 0).from[0] = s
 	}
 	p.do("create "+kind, unix.SYS_FSCONFIG, 0, unix.FSCONFIG_CMD_CREATE, 0, 0, 0).from[0] = s
 	c := p.do("mount "+kind, unix.SYS_FSMOUNT, 0, unix.FSMOUNT_CLOEXEC, attr)
@@ -167,7 +167,7 @@ func (p *program) filesystem(kind string, attr uintptr, kv []string, fd *int32) 
 // unlockedRoot puts an unlocked copy of the root on top of it: a locked mount
 // can't be pivoted to. Mounts below stay locked, and so do the flags.
 func (p *program) unlockedRoot(root string) *int32 {
-	tree, path, empty := p.slot(), p.text(root), p.text("")
+	tree, path, empty := p.slot(), p.cString(root), p.cString("")
 	p.do("copy root", unix.SYS_OPEN_TREE, cwd, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE).into = tree
 	p.do("attach root", unix.SYS_MOVE_MOUNT, 0, empty, cwd, path, unix.MOVE_MOUNT_F_EMPTY_PATH).from[0] = tree
 	return tree
@@ -178,8 +178,8 @@ func (p *program) unlockedRoot(root string) *int32 {
 // way than this.
 func (p *program) attach(what string, mount, dir *int32, name string) {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS}
-	at, empty := p.slot(), p.text("")
-	c := p.do("find "+what, unix.SYS_OPENAT2, 0, p.text(name), data(p, how), unsafe.Sizeof(how))
+	at, empty := p.slot(), p.cString("")
+	c := p.do("find "+what, unix.SYS_OPENAT2, 0, p.cString(name), copyIn(p, how), unsafe.Sizeof(how))
 	c.from[0], c.into = dir, at
 	c = p.do("attach "+what, unix.SYS_MOVE_MOUNT, 0, empty, 0, empty, unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 	c.from[0], c.from[2] = mount, at
@@ -195,7 +195,7 @@ func (p *program) loopback() {
 	copy(ifr.name[:], "lo")
 	s := p.slot()
 	p.do("open socket for lo", unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0).into = s
-	p.do("bring lo up", unix.SYS_IOCTL, 0, unix.SIOCSIFFLAGS, data(p, ifr)).from[0] = s
+	p.do("bring lo up", unix.SYS_IOCTL, 0, unix.SIOCSIFFLAGS, copyIn(p, ifr)).from[0] = s
 }
 
 // explain is the error of a child that failed.
@@ -206,7 +206,7 @@ func (p *program) explain(f failure) *Error {
 	}
 	c := p.made[f.index]
 	e.Step = p.steps[f.index]
-	if c.kind == exec {
+	if c.kind == execCall {
 		e.Where, e.Hint = AtCommand, commandHint(e.Errno)
 	}
 	if c.nr == unix.SYS_PRLIMIT64 && e.Errno == unix.EPERM {

@@ -14,8 +14,8 @@ import (
 func (p *program) confine(c *Process) {
 	p.do("close what is left on exec", unix.SYS_CLOSE_RANGE, gateFD, ^uintptr(0)>>32, unix.CLOSE_RANGE_CLOEXEC)
 	p.do("set umask", unix.SYS_UMASK, rootUmask)
-	for _, l := range limitsOf(c.Rlimits) {
-		p.do("set ulimit "+l.Name, unix.SYS_PRLIMIT64, 0, uintptr(l.Resource), data(p, [2]uint64{l.Soft, l.Hard}), 0)
+	for _, l := range effectiveLimits(c.Rlimits) {
+		p.do("set ulimit "+l.Name, unix.SYS_PRLIMIT64, 0, uintptr(l.Resource), copyIn(p, [2]uint64{l.Soft, l.Hard}), 0)
 	}
 	if c.NoNewPrivs {
 		p.do("set no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1)
@@ -34,19 +34,19 @@ func (p *program) confine(c *Process) {
 	}
 	for n := range uintptr(64) { // an ignored signal stays so through clone and execve
 		if ignoredSignals()>>n&1 == 1 {
-			p.do("reset signal", unix.SYS_RT_SIGACTION, n+1, data(p, [4]uintptr{}), 0, 8)
+			p.do("reset signal", unix.SYS_RT_SIGACTION, n+1, copyIn(p, [4]uintptr{}), 0, 8)
 		}
 	}
 }
 
 // execute becomes the workload.
 func (p *program) execute(c *Process) {
-	p.do("unblock signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, data(p, uint64(0)), 0, 8)
-	x := p.do("note that it runs", unix.SYS_WRITE, ranFD, p.text("x"), 1)
-	x.want, x.kind = 1, mark
-	argv, envp := p.texts(c.Argv), p.texts(c.Env)
+	p.do("unblock signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, copyIn(p, uint64(0)), 0, 8)
+	x := p.do("note that it runs", unix.SYS_WRITE, ranFD, p.cString("x"), 1)
+	x.want, x.kind = 1, runMark
+	argv, envp := p.cStrings(c.Argv), p.cStrings(c.Env)
 	for _, path := range c.Paths {
-		p.do("execute "+c.Argv[0], unix.SYS_EXECVE, p.text(path), argv, envp).kind = exec
+		p.do("execute "+c.Argv[0], unix.SYS_EXECVE, p.cString(path), argv, envp).kind = execCall
 	}
 }
 
@@ -56,7 +56,7 @@ func (p *program) enterWorkingDir(dir string) {
 	step := "enter working directory " + dir
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
 	fd := p.slot()
-	p.do(step, unix.SYS_OPENAT2, cwd, p.text(dir), data(p, how), unsafe.Sizeof(how)).into = fd
+	p.do(step, unix.SYS_OPENAT2, cwd, p.cString(dir), copyIn(p, how), unsafe.Sizeof(how)).into = fd
 	p.do(step, unix.SYS_FCHDIR).from[0] = fd
 }
 
@@ -102,7 +102,7 @@ func (p *program) identity(c *Process) {
 		{uint32(both), uint32(both), uint32(inheritable)},
 		{uint32(both >> 32), uint32(both >> 32), uint32(inheritable >> 32)},
 	}
-	p.do("set capabilities", unix.SYS_CAPSET, data(p, header), data(p, sets))
+	p.do("set capabilities", unix.SYS_CAPSET, copyIn(p, header), copyIn(p, sets))
 	for i := uintptr(0); i < 64; i++ {
 		if c.Caps.Ambient>>i&1 == 1 {
 			p.do("raise ambient capability", unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, i, 0, 0)

@@ -25,14 +25,14 @@ const windowSize = targetFD + 1
 const FilesEach = 2 * windowSize
 
 // keepWindows sets n of them aside, while low numbers are free.
-func (l *Launcher) keepWindows(n int) error {
+func (l *Launcher) reserveWindows(n int) error {
 	l.windows = make(chan window, n)
 	for range n {
 		w, err := l.makeWindow()
 		if err != nil {
 			return fmt.Errorf("set descriptors aside: %w", err)
 		}
-		l.kept = append(l.kept, w)
+		l.reserved = append(l.reserved, w)
 		l.windows <- w
 	}
 	return nil
@@ -63,7 +63,7 @@ func (w window) close(n int) {
 }
 
 // lend puts descriptors into a window for a child.
-func (l *Launcher) lend(f fds) (w window, err error) {
+func (l *Launcher) fillWindow(f fds) (w window, err error) {
 	select {
 	case w = <-l.windows:
 	default: // more children than ever are on their way
@@ -73,7 +73,7 @@ func (l *Launcher) lend(f fds) (w window, err error) {
 	}
 	for k, fd := range f {
 		if err := unix.Dup3(fd, int(w)+k, unix.O_CLOEXEC); err != nil {
-			l.takeBack(w)
+			l.emptyWindow(w)
 			return 0, os.NewSyscallError("dup3", err)
 		}
 	}
@@ -81,11 +81,11 @@ func (l *Launcher) lend(f fds) (w window, err error) {
 }
 
 // takeBack closes what is in a window, but keeps the numbers.
-func (l *Launcher) takeBack(w window) {
+func (l *Launcher) emptyWindow(w window) {
 	for fd := range windowSize {
 		unix.Dup3(l.proc, int(w)+fd, unix.O_CLOEXEC) // our own numbers: it can't fail
 	}
-	if slices.Contains(l.kept, w) {
+	if slices.Contains(l.reserved, w) {
 		l.windows <- w
 	} else {
 		w.close(windowSize)

@@ -30,7 +30,7 @@ func TestWindows(t *testing.T) {
 	before := openDescriptors(t)
 	used := map[window]bool{}
 	for range 2 * cap(b.windows) {
-		at, err := b.lend(fds{int(w.Fd()), int(w.Fd())})
+		at, err := b.fillWindow(fds{int(w.Fd()), int(w.Fd())})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -46,10 +46,10 @@ func TestWindows(t *testing.T) {
 	}
 	w.Close()
 	for at := range used {
-		b.takeBack(at)
+		b.emptyWindow(at)
 	}
-	if len(b.windows) != len(b.kept) {
-		t.Errorf("%d of %d windows that were kept are back", len(b.windows), len(b.kept))
+	if len(b.windows) != len(b.reserved) {
+		t.Errorf("%d of %d windows that were kept are back", len(b.windows), len(b.reserved))
 	}
 	reading := int(r.Fd())
 	unix.SetNonblock(reading, true)
@@ -79,15 +79,15 @@ func TestDiesBeforeSeparate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(pidfd)
-	l := line{gate: pair[0], program: &program{pidfd: int32(pidfd)}}
+	l := gateEnd{gate: pair[0], program: &program{pidfd: int32(pidfd)}}
 	began := time.Now()
-	if err := l.hearSeparate(); !errors.Is(err, errKilled) || time.Since(began) > execPatience/2 {
+	if err := l.expectSeparate(); !errors.Is(err, errKilled) || time.Since(began) > execTimeout/2 {
 		t.Errorf("after %v: %v", time.Since(began), err)
 	}
 	if err := unix.Send(pair[1], []byte("d"), 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.hearSeparate(); err != nil { // what it said before counts
+	if err := l.expectSeparate(); err != nil { // what it said before counts
 		t.Error(err)
 	}
 }

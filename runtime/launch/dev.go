@@ -24,7 +24,7 @@ type node struct {
 }
 
 // nodesOf are all nodes of a container whose root is at root in the nursery.
-func nodesOf(c *Config, root string) []node {
+func nodesFor(c *Config, root string) []node {
 	all := make([]node, 0, len(devices)+len(c.Devices))
 	for _, d := range devices {
 		all = append(all, node{Device{Name: d.name, Mode: unix.S_IFCHR | 0o666, Dev: unix.Mkdev(d.major, d.minor)}, "/nodes/" + d.name})
@@ -37,8 +37,8 @@ func nodesOf(c *Config, root string) []node {
 
 // allNodes and ownNodes are variables for test builds that do it as other runtimes did.
 var (
-	allNodes = nodesOf
-	ownNodes = func(c *Config) bool { return c.IDBase == 0 } // it makes its nodes itself
+	listNodes     = nodesFor
+	makesOwnNodes = func(c *Config) bool { return c.IDBase == 0 } // it makes its nodes itself
 )
 
 // devicesDir is where in the nursery the nodes of Config.Devices are.
@@ -51,18 +51,18 @@ func devicesDir(root string) string { return root + ".dev" }
 func (p *program) dev(tree *int32, c *Config, root string) {
 	dev := p.slot()
 	p.filesystem("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, []string{"mode", "755", "size", "64k"}, dev)
-	nodes := allNodes(c, root)
+	nodes := listNodes(c, root)
 	for _, dir := range dirsOf(nodes) {
-		p.do("make /dev/"+dir, unix.SYS_MKDIRAT, 0, p.text(dir), 0o755).from[0] = dev
+		p.do("make /dev/"+dir, unix.SYS_MKDIRAT, 0, p.cString(dir), 0o755).from[0] = dev
 	}
 	for _, l := range [][2]string{{"ptmx", "pts/ptmx"}, {"fd", "/proc/self/fd"}, {"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"}, {"stderr", "/proc/self/fd/2"}} {
-		p.do("link /dev/"+l[0], unix.SYS_SYMLINKAT, p.text(l[1]), 0, p.text(l[0])).from[1] = dev
+		p.do("link /dev/"+l[0], unix.SYS_SYMLINKAT, p.cString(l[1]), 0, p.cString(l[0])).from[1] = dev
 	}
 	p.do("clear umask", unix.SYS_UMASK, 0)
 	copies := make([]*int32, len(nodes))
 	for i, n := range nodes {
-		name := p.text(n.Name)
-		if ownNodes(c) {
+		name := p.cString(n.Name)
+		if makesOwnNodes(c) {
 			p.do("make /dev/"+n.Name, unix.SYS_MKNODAT, 0, name, uintptr(n.Mode), uintptr(n.Dev)).from[0] = dev
 			if n.UID != 0 || n.GID != 0 {
 				p.do("give /dev/"+n.Name+" to its owner", unix.SYS_FCHOWNAT, 0, name, uintptr(n.UID), uintptr(n.GID), unix.AT_SYMLINK_NOFOLLOW).from[0] = dev
@@ -71,7 +71,7 @@ func (p *program) dev(tree *int32, c *Config, root string) {
 		}
 		copies[i] = p.slot()
 		p.do("make /dev/"+n.Name, unix.SYS_MKNODAT, 0, name, unix.S_IFREG|0o666, 0).from[0] = dev
-		p.do("copy /dev/"+n.Name, unix.SYS_OPEN_TREE, cwd, p.text(n.copied), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).into = copies[i]
+		p.do("copy /dev/"+n.Name, unix.SYS_OPEN_TREE, cwd, p.cString(n.copied), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).into = copies[i]
 	}
 	p.attach("/dev", dev, tree, "dev")
 	for i, n := range nodes {
@@ -113,7 +113,7 @@ func dirsOf(nodes []node) []string {
 // makeDevices puts nodes for Config.Devices into the nursery, where the child
 // finds them in its copy. The host's own nodes would not do: their owners and modes
 // are not meant for it.
-func (b *birth) makeDevices() error {
+func (b *startJob) makeDevices() error {
 	if len(b.c.Devices) == 0 || b.c.IDBase == 0 {
 		return nil
 	}
@@ -142,7 +142,7 @@ func (b *birth) makeDevices() error {
 }
 
 // clearDevices undoes makeDevices, where anything was made.
-func (b *birth) clearDevices() {
+func (b *startJob) clearDevices() {
 	if len(b.c.Devices) > 0 {
 		unix.Unmount(devicesDir(b.root), unix.MNT_DETACH)
 		unix.Rmdir(devicesDir(b.root))

@@ -30,7 +30,7 @@ type Size struct {
 }
 
 // execPatience is how long a command may take to be executed.
-const execPatience = 10 * time.Second
+const execTimeout = 10 * time.Second
 
 // Exec starts it and returns when its command was executed, with the master of
 // its terminal if it has one, else -1. As in Start, born gets the pid first, and
@@ -52,67 +52,67 @@ func (l *Launcher) Exec(e *Entry, born func(pid int)) (master int, err error) {
 	if err != nil {
 		return -1, err
 	}
-	outside := beginsOutside(e)
+	outside := startsOutside(e)
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, &Error{AtStep, "make gate", errnoOf(err), ""}
 	}
 	defer unix.Close(pair[0])
-	patience := unix.NsecToTimeval(execPatience.Nanoseconds())
+	patience := unix.NsecToTimeval(execTimeout.Nanoseconds())
 	err = unix.SetsockoptTimeval(pair[0], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &patience)
 	if err == nil && outside {
 		err = unix.SetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_PASSCRED, 1) // for hearPid
 	}
-	entry := line{gate: pair[0]}
+	entry := gateEnd{gate: pair[0]}
 	pid := 0
 	var w window
 	if err == nil {
 		std := [3]int{null, null, null} // until it has its own terminal
 		if !e.TTY {
 			var opened []int
-			std, opened = l.stdio(e.Stdio)
+			std, opened = l.replaceNull(e.Stdio)
 			defer func() { closeAll(opened) }()
 		}
-		w, err = l.lend(fds{std[0], std[1], std[2], pair[1], null, e.Target})
+		w, err = l.fillWindow(fds{std[0], std[1], std[2], pair[1], null, e.Target})
 	}
 	unix.Close(pair[1]) // it is in the window
 	if err != nil {
 		return -1, &Error{AtStep, "prepare", errnoOf(err), ""}
 	}
 	l.do(func(on *worker) {
-		entry.program = joiner(on.memory(e.Process.size()), e, outside, w, tasks)
+		entry.program = execProgram(on.memory(e.Process.size()), e, outside, w, tasks)
 		pid, err = on.cloneInto(e.Target, outside, e.CgroupInto, entry.program)
 	})
 	if err != nil {
-		l.takeBack(w)
+		l.emptyWindow(w)
 		return -1, &Error{AtStep, "clone", errnoOf(err), ""}
 	}
 	defer unix.Close(int(entry.program.pidfd))
 	born(pid)
-	err = entry.hearSeparate()
-	l.takeBack(w)
+	err = entry.expectSeparate()
+	l.emptyWindow(w)
 	master = -1
 	if err == nil {
 		master, err = entry.letIn(e)
 	}
 	if err == nil && outside {
-		if pid, err = entry.hearPid(pid); err == nil {
+		if pid, err = entry.expectPid(pid); err == nil {
 			born(pid)
 		}
 	}
 	if err == nil {
-		if _, err = entry.hear(0); err != nil && master >= 0 {
+		if _, err = entry.expect(0); err != nil && master >= 0 {
 			unix.Close(master)
 		}
 	}
 	if err != nil {
-		return -1, reason(err)
+		return -1, launchError(err)
 	}
 	return master, nil
 }
 
 // stdio are the descriptors for 0, 1 and 2, with ours of /dev/null for the client's.
-func (l *Launcher) stdio(given [3]int) (std [3]int, opened []int) {
+func (l *Launcher) replaceNull(given [3]int) (std [3]int, opened []int) {
 	std = given
 	for i, fd := range given {
 		var st unix.Stat_t
@@ -157,13 +157,13 @@ func closeAll(fds []int) {
 }
 
 // letIn lets the child go on and gets its terminal.
-func (l *line) letIn(e *Entry) (master int, err error) {
-	if err := l.tell('m'); err != nil {
+func (l *gateEnd) letIn(e *Entry) (master int, err error) {
+	if err := l.send('m'); err != nil {
 		return -1, err
 	}
 	master = -1
 	if e.TTY {
-		fd, err := l.hear('p')
+		fd, err := l.expect('p')
 		if err != nil || len(fd) != 1 {
 			closeAll(fd)
 			return -1, errors.Join(err, unix.EPROTO)
@@ -206,18 +206,18 @@ func (w *worker) cloneInto(target int, outside bool, cgroup string, p *program) 
 
 // beginsOutside reports whether the child of an exec begins outside of the container's pid
 // namespace.
-var beginsOutside = func(e *Entry) bool { return !e.UserNS }
+var startsOutside = func(e *Entry) bool { return !e.UserNS }
 
 // joiner is the program of an exec's child. Without a user namespace it begins
 // outside of the container's pid namespace: with SYS_PTRACE root inside could take
 // hold of any process that he sees, dumpable or not, and this one still has all
 // capabilities and the host's root (CVE-2016-9962). When it has given up both it
 // hands on to a sibling inside.
-func joiner(mem []byte, e *Entry, outside bool, w window, tasks []int) *program {
+func execProgram(mem []byte, e *Entry, outside bool, w window, tasks []int) *program {
 	p := newProgram(mem, 0)
 	p.join(tasks)
-	p.keepOnly(w, windowSize)
-	p.hearGate("wait to be known")
+	p.keepWindow(w, windowSize)
+	p.waitForGate("wait to be known")
 	ns := uintptr(unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP)
 	if e.UserNS { // joining our own is EINVAL
 		ns |= unix.CLONE_NEWUSER
@@ -234,7 +234,7 @@ func joiner(mem []byte, e *Entry, outside bool, w window, tasks []int) *program 
 	}
 	p.confine(&e.Process)
 	if outside {
-		p.handOn()
+		p.continueInSibling()
 	}
 	if e.TTY {
 		p.do("make it the controlling terminal", unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 0)
@@ -244,11 +244,11 @@ func joiner(mem []byte, e *Entry, outside bool, w window, tasks []int) *program 
 }
 
 // handOn has what follows done by a sibling, a child of our parent's as we are.
-func (p *program) handOn() {
+func (p *program) continueInSibling() {
 	p.do("close what leads to the container's first process", unix.SYS_CLOSE, targetFD)
 	told := (*pidMessage)(p.alloc(unsafe.Sizeof(pidMessage{})))
 	told.letter = 'b'
-	p.do("enter pid namespace", 0, uintptr(unsafe.Pointer(told))).kind = hand
+	p.do("enter pid namespace", 0, uintptr(unsafe.Pointer(told))).kind = siblingCall
 	p.do("setsid", unix.SYS_SETSID)
 }
 
@@ -264,7 +264,7 @@ type pidMessage struct {
 //go:nosplit
 //go:norace
 //go:nocheckptr
-func handOn(c *call) syscall.Errno {
+func continueInSibling(c *call) syscall.Errno {
 	m := *(**pidMessage)(unsafe.Pointer(&c.arg[0]))
 	pid, _, e := syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.CLONE_PARENT)|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 	if e != 0 || pid == 0 {
@@ -288,13 +288,13 @@ func (p *program) terminal(uid uint32, size Size) {
 	m.fill('p')
 	master := &m.cmsg.fd
 	how := unix.OpenHow{Flags: unix.O_RDWR | unix.O_NOCTTY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS}
-	p.do("open /dev/pts/ptmx", unix.SYS_OPENAT2, cwd, p.text("/dev/pts/ptmx"), data(p, how), unsafe.Sizeof(how)).into = master
-	p.do("unlock terminal", unix.SYS_IOCTL, 0, unix.TIOCSPTLCK, data(p, int32(0))).from[0] = master
+	p.do("open /dev/pts/ptmx", unix.SYS_OPENAT2, cwd, p.cString("/dev/pts/ptmx"), copyIn(p, how), unsafe.Sizeof(how)).into = master
+	p.do("unlock terminal", unix.SYS_IOCTL, 0, unix.TIOCSPTLCK, copyIn(p, int32(0))).from[0] = master
 	c := p.do("open terminal", unix.SYS_IOCTL, 0, unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
 	c.from[0], c.into = master, slave
 	p.do("give terminal to the user", unix.SYS_FCHOWN, 0, uintptr(uid), ^uintptr(0)).from[0] = slave
 	if size != (Size{}) { // before its command can ask
-		p.do("size terminal", unix.SYS_IOCTL, 0, unix.TIOCSWINSZ, data(p, unix.Winsize{Row: size.Rows, Col: size.Cols})).from[0] = master
+		p.do("size terminal", unix.SYS_IOCTL, 0, unix.TIOCSWINSZ, copyIn(p, unix.Winsize{Row: size.Rows, Col: size.Cols})).from[0] = master
 	}
 	p.do("send terminal", unix.SYS_SENDMSG, gateFD, uintptr(unsafe.Pointer(m)), unix.MSG_NOSIGNAL)
 	for fd := range uintptr(3) {

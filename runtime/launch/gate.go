@@ -12,21 +12,21 @@ import (
 )
 
 // line is the parent's end of the gate to one child.
-type line struct {
+type gateEnd struct {
 	program *program // of the child, to explain its failure
 	gate    int
 }
 
-func (l *line) tell(what byte) error {
+func (l *gateEnd) send(what byte) error {
 	if err := unix.Sendto(l.gate, []byte{what}, unix.MSG_NOSIGNAL, nil); err != nil {
-		return l.died(err)
+		return l.deathError(err)
 	}
 	return nil
 }
 
 // died prefers the child's own words to the broken pipe that its end left.
-func (l *line) died(err error) error {
-	if _, said := l.hear('-'); said != nil {
+func (l *gateEnd) deathError(err error) error {
+	if _, said := l.expect('-'); said != nil {
 		return said
 	}
 	return fmt.Errorf("tell the child: %w", err)
@@ -34,18 +34,18 @@ func (l *line) died(err error) error {
 
 // hearSeparate waits until the child has descriptors of its own. Until then we
 // hold its end of the gate, too, so that its death is no end of file.
-func (l *line) hearSeparate() error {
+func (l *gateEnd) expectSeparate() error {
 	all := []unix.PollFd{{Fd: int32(l.gate), Events: unix.POLLIN}, {Fd: l.program.pidfd, Events: unix.POLLIN}}
 	for {
-		n, err := unix.Poll(all, int(execPatience.Milliseconds()))
+		n, err := unix.Poll(all, int(execTimeout.Milliseconds()))
 		switch {
 		case err == unix.EINTR:
 		case err != nil:
 			return os.NewSyscallError("poll", err)
 		case n == 0:
-			return fmt.Errorf("start: %w", errSilent)
+			return fmt.Errorf("start: %w", errTimeout)
 		case all[0].Revents != 0:
-			_, err = l.hear('d')
+			_, err = l.expect('d')
 			return err
 		default:
 			return fmt.Errorf("start: %w", errKilled)
@@ -55,7 +55,7 @@ func (l *line) hearSeparate() error {
 
 // hear reads one message of the child: the wanted letter with its descriptors,
 // its failure, or end of file, which is `want` 0.
-func (l *line) hear(want byte) ([]int, error) {
+func (l *gateEnd) expect(want byte) ([]int, error) {
 	m, err := l.receive(want)
 	return m.fds, err
 }
@@ -63,7 +63,7 @@ func (l *line) hear(want byte) ([]int, error) {
 // hearPid reads of a process that takes the child's place, from the child itself:
 // the other one is in reach of the container already, whose root may have taken the
 // gate from it, and whatever pid is said here the keeper will signal.
-func (l *line) hearPid(child int) (int, error) {
+func (l *gateEnd) expectPid(child int) (int, error) {
 	m, err := l.receive('b')
 	if err == nil && (len(m.text) < int(unsafe.Sizeof(pidMessage{})) || m.sender != child) {
 		err = fmt.Errorf("hear the child: %w", unix.EPROTO)
@@ -82,7 +82,7 @@ type message struct {
 	sender int // its pid, as we see it; 0 where the gate was not asked to tell (SO_PASSCRED)
 }
 
-func (l *line) receive(want byte) (message, error) {
+func (l *gateEnd) receive(want byte) (message, error) {
 	var text, control [64]byte
 	var n, nc int
 	var err error
@@ -93,12 +93,12 @@ func (l *line) receive(want byte) (message, error) {
 		}
 	}
 	if err == unix.EAGAIN { // SO_RCVTIMEO
-		return message{}, fmt.Errorf("start: %w", errSilent)
+		return message{}, fmt.Errorf("start: %w", errTimeout)
 	}
 	if err != nil && err != unix.ECONNRESET {
 		return message{}, fmt.Errorf("hear the child: %w", err)
 	}
-	m, err := controlled(control[:nc])
+	m, err := parseControl(control[:nc])
 	m.text = text[:n]
 	switch {
 	case err != nil:
@@ -118,12 +118,12 @@ func (l *line) receive(want byte) (message, error) {
 }
 
 var (
-	errKilled = errors.New("the process was killed before its command ran")
-	errSilent = errors.New("the process did not get to its command in time; the container is frozen, or stopped it")
+	errKilled  = errors.New("the process was killed before its command ran")
+	errTimeout = errors.New("the process did not get to its command in time; the container is frozen, or stopped it")
 )
 
 // controlled is what comes along with a message's text.
-func controlled(control []byte) (m message, err error) {
+func parseControl(control []byte) (m message, err error) {
 	all, err := unix.ParseSocketControlMessage(control)
 	for i := range all {
 		if fds, err := unix.ParseUnixRights(&all[i]); err == nil {
@@ -136,11 +136,11 @@ func controlled(control []byte) (m message, err error) {
 }
 
 func decodeFailure(b []byte) failure {
-	return failure{mark: b[0], index: int32(binary.NativeEndian.Uint32(b[4:])), errno: int32(binary.NativeEndian.Uint32(b[8:]))}
+	return failure{runMark: b[0], index: int32(binary.NativeEndian.Uint32(b[4:])), errno: int32(binary.NativeEndian.Uint32(b[8:]))}
 }
 
 // reason makes every error a *Error.
-func reason(err error) error {
+func launchError(err error) error {
 	var e *Error
 	if errors.As(err, &e) {
 		return e
@@ -148,8 +148,8 @@ func reason(err error) error {
 	if errors.Is(err, errKilled) {
 		return &Error{AtStep, "start", unix.ECANCELED, errKilled.Error()}
 	}
-	if errors.Is(err, errSilent) {
-		return &Error{AtStep, "start", unix.ETIMEDOUT, errSilent.Error()}
+	if errors.Is(err, errTimeout) {
+		return &Error{AtStep, "start", unix.ETIMEDOUT, errTimeout.Error()}
 	}
 	errno := errnoOf(err)
 	return &Error{AtStep, strings.TrimSuffix(err.Error(), ": "+errno.Error()), errno, ""}

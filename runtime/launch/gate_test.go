@@ -34,7 +34,7 @@ func TestHearPid(t *testing.T) {
 		if err = errors.Join(err, unix.Sendto(pair[1], said, unix.MSG_NOSIGNAL, nil)); err != nil {
 			t.Fatal(err)
 		}
-		pid, err := (&line{gate: pair[0]}).hearPid(tt.child)
+		pid, err := (&gateEnd{gate: pair[0]}).expectPid(tt.child)
 		if !errors.Is(err, tt.want) || err == nil && pid != 4711 {
 			t.Errorf("%s: pid %d, %v; want %v", tt.summary, pid, err, tt.want)
 		}

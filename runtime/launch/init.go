@@ -20,12 +20,12 @@ type initState struct {
 // does. It is still a copy of this program, not of its memory: undumpable, and
 // as confined as the command.
 func (p *program) init() {
-	name := p.text("stead-init")
+	name := p.cString("stead-init")
 	state := (*initState)(p.alloc(unsafe.Sizeof(initState{})))
 	state.all = ^uint64(0)
 	p.do("name init", unix.SYS_PRCTL, unix.PR_SET_NAME, name)
 	c := p.do("fork from init", 0, uintptr(unsafe.Pointer(state)))
-	c.kind = reap
+	c.kind = initCall
 	p.do("setsid", unix.SYS_SETSID)
 }
 
@@ -35,7 +35,7 @@ func (p *program) init() {
 //go:nosplit
 //go:norace
 //go:nocheckptr
-func beInit(c *call) syscall.Errno {
+func runInit(c *call) syscall.Errno {
 	s := *(**initState)(unsafe.Pointer(&c.arg[0]))
 	pid, _, e := syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 	if e != 0 || pid == 0 {

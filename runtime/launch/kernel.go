@@ -8,8 +8,8 @@ import (
 )
 
 // attachKernel attaches the child's proc and a sysfs, with their masks.
-func (b *birth) attachKernel() error {
-	kernel, err := b.hear('f')
+func (b *startJob) attachProcAndSys() error {
+	kernel, err := b.expect('f')
 	if err != nil {
 		return err
 	}
@@ -21,25 +21,25 @@ func (b *birth) attachKernel() error {
 	if b.c.HostNetwork {
 		of = "/sys"
 	}
-	sys, err := tree(unix.AT_FDCWD, of, unix.MOUNT_ATTR_RDONLY, -1)
+	sys, err := copyMount(unix.AT_FDCWD, of, unix.MOUNT_ATTR_RDONLY, -1)
 	if err != nil {
 		return err
 	}
 	b.opened = append(b.opened, sys)
 	kernel = append(kernel, sys)
 	for i, name := range []string{"proc", "sys"} {
-		at, err := b.kernelTarget(name)
+		at, err := b.openKernelTarget(name)
 		if err != nil {
 			return err
 		}
-		err = move(kernel[i], at)
+		err = moveMount(kernel[i], at)
 		unix.Close(at)
 		if err != nil {
 			return fmt.Errorf("attach /%s: %w", name, err)
 		}
-		b.shown = append(b.shown, shown{name, kernel[i]})
+		b.visibleMount = append(b.visibleMount, visibleMount{name, kernel[i]})
 	}
-	if at, err := b.kernelTarget("dev"); err != nil { // the child mounts it
+	if at, err := b.openKernelTarget("dev"); err != nil { // the child mounts it
 		return err
 	} else {
 		unix.Close(at)
@@ -52,18 +52,18 @@ func (b *birth) attachKernel() error {
 // runtimes did.
 var (
 	kernelTargetResolve = func() uint64 { return unix.RESOLVE_NO_SYMLINKS }
-	coverTree           = func(_ *birth, cover string) (int, error) { return tree(unix.AT_FDCWD, cover, 0, -1) }
+	coverTree           = func(_ *startJob, cover string) (int, error) { return copyMount(unix.AT_FDCWD, cover, 0, -1) }
 )
 
 // kernelTarget is /proc, /sys or /dev of the root: a directory, never a link,
 // made where it is missing.
-func (b *birth) kernelTarget(name string) (int, error) {
+func (b *startJob) openKernelTarget(name string) (int, error) {
 	resolve := kernelTargetResolve()
-	at, err := beneath(b.rootFD, name, resolve)
+	at, err := openBeneath(b.rootFD, name, resolve)
 	if err == unix.ENOENT {
 		err = asContainer(b.c.IDBase, func() error { return unix.Mkdirat(b.rootFD, name, 0o755) })
 		if err == nil || errors.Is(err, unix.EEXIST) { // another start in this root may have been quicker
-			at, err = beneath(b.rootFD, name, resolve)
+			at, err = openBeneath(b.rootFD, name, resolve)
 		}
 	}
 	var st unix.Stat_t
@@ -83,7 +83,7 @@ func (b *birth) kernelTarget(name string) (int, error) {
 
 // mask hides paths below base: directories behind an empty one, files behind
 // /dev/null. Missing ones are skipped: they depend on the kernel's build.
-func (b *birth) mask(base int, names []string) error {
+func (b *startJob) mask(base int, names []string) error {
 	return eachBelow(base, names, func(at int, mode uint32) (int, error) {
 		cover := "/dev/null"
 		if mode&unix.S_IFMT == unix.S_IFDIR {
@@ -95,13 +95,13 @@ func (b *birth) mask(base int, names []string) error {
 
 func protect(base int, names []string) error {
 	return eachBelow(base, names, func(at int, _ uint32) (int, error) {
-		return tree(at, "", unix.MOUNT_ATTR_RDONLY, -1)
+		return copyMount(at, "", unix.MOUNT_ATTR_RDONLY, -1)
 	})
 }
 
 func eachBelow(base int, names []string, cover func(at int, mode uint32) (int, error)) error {
 	for _, name := range names {
-		at, err := beneath(base, name, unix.RESOLVE_NO_SYMLINKS)
+		at, err := openBeneath(base, name, unix.RESOLVE_NO_SYMLINKS)
 		if err == unix.ENOENT {
 			continue
 		}
@@ -115,7 +115,7 @@ func eachBelow(base int, names []string, cover func(at int, mode uint32) (int, e
 			m, err = cover(at, st.Mode)
 		}
 		if err == nil {
-			err = move(m, at)
+			err = moveMount(m, at)
 			unix.Close(m)
 		}
 		unix.Close(at)

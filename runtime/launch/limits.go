@@ -40,17 +40,17 @@ func raiseHardLimits() {
 	for _, d := range defaultLimits {
 		var own unix.Rlimit
 		if unix.Getrlimit(d.Resource, &own) == nil {
-			own.Max = most(d.Resource)
+			own.Max = highestLimit(d.Resource)
 			_ = unix.Setrlimit(d.Resource, &own)
 		}
 	}
 }
 
 // most is the highest value of a limit.
-func most(resource int) uint64 {
+func highestLimit(resource int) uint64 {
 	switch resource {
 	case unix.RLIMIT_NOFILE: // the kernel refuses RLIM_INFINITY
-		return mostFiles()
+		return maxFiles()
 	case unix.RLIMIT_NICE:
 		return 40
 	case unix.RLIMIT_RTPRIO:
@@ -59,7 +59,7 @@ func most(resource int) uint64 {
 	return unix.RLIM_INFINITY
 }
 
-var mostFiles = sync.OnceValue(func() uint64 {
+var maxFiles = sync.OnceValue(func() uint64 {
 	b, _ := os.ReadFile("/proc/sys/fs/nr_open")
 	n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
 	if err != nil {
@@ -70,11 +70,11 @@ var mostFiles = sync.OnceValue(func() uint64 {
 
 // limitsOf are all limits of a process. What said does not say is stead's own default,
 // as far as the hard limits of this process go.
-func limitsOf(said []Rlimit) []Rlimit {
+func effectiveLimits(said []Rlimit) []Rlimit {
 	all := slices.Clone(said)
 	for i, l := range all {
 		if l.Resource == unix.RLIMIT_NOFILE {
-			all[i].Soft, all[i].Hard = unlimitedFiles(l.Soft), unlimitedFiles(l.Hard)
+			all[i].Soft, all[i].Hard = boundFiles(l.Soft), boundFiles(l.Hard)
 		}
 	}
 	for _, d := range defaultLimits {
@@ -91,9 +91,9 @@ func limitsOf(said []Rlimit) []Rlimit {
 	return all
 }
 
-func unlimitedFiles(n uint64) uint64 {
+func boundFiles(n uint64) uint64 {
 	if n == unix.RLIM_INFINITY {
-		return mostFiles()
+		return maxFiles()
 	}
 	return n
 }

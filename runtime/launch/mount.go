@@ -14,7 +14,7 @@ import (
 // copying is how a mount is copied. Never as the peer that a clone of a shared mount
 // is: mounts would leak from the container's tree to the host and back
 // (mount_namespaces(7), mount_setattr(2)).
-type copying struct {
+type copyOptions struct {
 	attr  uint64
 	idmap int  // the user namespace by which ids are mapped, -1: not
 	below uint // unix.AT_RECURSIVE: with the mounts below it, all of them alike
@@ -22,11 +22,11 @@ type copying struct {
 }
 
 // tree is a detached, private copy of one mount, not of those below it.
-func tree(dir int, name string, attr uint64, idmap int) (int, error) {
-	return copyMount(dir, name, copying{attr: attr, idmap: idmap})
+func copyMount(dir int, name string, attr uint64, idmap int) (int, error) {
+	return copyMountWith(dir, name, copyOptions{attr: attr, idmap: idmap})
 }
 
-func copyMount(dir int, name string, how copying) (int, error) {
+func copyMountWith(dir int, name string, how copyOptions) (int, error) {
 	fd, err := unix.OpenTree(dir, name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|how.below)
 	if err != nil {
 		return -1, fmt.Errorf("copy mount %s: %w", name, err)
@@ -76,7 +76,7 @@ func newFilesystem(kind string, attr int, kv ...string) (int, error) {
 }
 
 // move attaches a detached mount to the file that target is open on.
-func move(mount, target int) error {
+func moveMount(mount, target int) error {
 	return unix.MoveMount(mount, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 }
 
@@ -88,7 +88,7 @@ func setReadOnly(mount int) error {
 // beneath opens a path inside a root. Names in a root are the container's to
 // choose: a link that leads out is an error (EXDEV), magic links are never
 // followed (openat2(2), Linux 5.6).
-func beneath(root int, name string, resolve uint64) (int, error) {
+func openBeneath(root int, name string, resolve uint64) (int, error) {
 	name = strings.TrimLeft(path.Clean(name), "/")
 	if name == "" {
 		name = "."
@@ -106,7 +106,7 @@ func beneath(root int, name string, resolve uint64) (int, error) {
 // of it: directories, and for a file an empty file. New ones belong to the
 // container's root: id is its host id.
 func makeTarget(root int, target string, file bool, id uint32) (int, error) {
-	fd, err := beneath(root, target, 0)
+	fd, err := openBeneath(root, target, 0)
 	if err == nil || !errors.Is(err, unix.ENOENT) {
 		return fd, err
 	}
@@ -124,7 +124,7 @@ func makeTarget(root int, target string, file bool, id uint32) (int, error) {
 		if err != nil && !errors.Is(err, unix.EEXIST) {
 			return -1, err
 		}
-		if at, err = beneath(root, path.Join(parts[:i+1]...), 0); err != nil {
+		if at, err = openBeneath(root, path.Join(parts[:i+1]...), 0); err != nil {
 			return -1, err
 		}
 	}

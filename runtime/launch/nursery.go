@@ -24,7 +24,7 @@ type Launcher struct {
 	noNetwork     int // the network namespace of noNetworkSys
 	null          int // the host's /dev/null, read-only: a container that has it open can't change its mode or owner
 	work          chan func(*worker)
-	kept          []window    // low numbers set aside for children
+	reserved      []window    // low numbers set aside for children
 	windows       chan window // those that no child uses
 	wait          sync.WaitGroup
 
@@ -59,8 +59,8 @@ func (w *worker) memory(size int) []byte {
 		}
 		w.mem, w.mems[w] = mem, mem
 	}
-	if canWithhold && w.starts%64 == 0 {
-		withhold(slices.Collect(maps.Values(w.mems))) // an error costs time, nothing else
+	if canExcludeFromFork && w.starts%64 == 0 {
+		excludeFromFork(slices.Collect(maps.Values(w.mems))) // an error costs time, nothing else
 	}
 	w.starts++
 	return w.mem
@@ -80,7 +80,7 @@ func NewLauncher(dir string, n int) (*Launcher, error) {
 	if l.proc, err = unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return nil, os.NewSyscallError("open /proc", err)
 	}
-	if err := l.keepWindows(2 * n); err != nil {
+	if err := l.reserveWindows(2 * n); err != nil {
 		return nil, err
 	}
 	ready := make(chan error)
@@ -98,7 +98,7 @@ func NewLauncher(dir string, n int) (*Launcher, error) {
 func (l *Launcher) Close() {
 	close(l.work)
 	l.wait.Wait()
-	for _, w := range l.kept {
+	for _, w := range l.reserved {
 		w.close(windowSize)
 	}
 	for _, fd := range []int{l.host, l.nursery, l.top, l.proc, l.noNetwork, l.null} {
@@ -153,7 +153,7 @@ func (l *Launcher) makeNursery(dir string) error {
 	if err != nil {
 		return err
 	}
-	null, err := tree(unix.AT_FDCWD, "/dev/null", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC|unix.MOUNT_ATTR_RDONLY, -1)
+	null, err := copyMount(unix.AT_FDCWD, "/dev/null", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC|unix.MOUNT_ATTR_RDONLY, -1)
 	if err != nil {
 		return err
 	}
@@ -185,7 +185,7 @@ func (l *Launcher) makeNursery(dir string) error {
 func deviceTrees() ([]int, error) {
 	var nodes []int
 	for _, d := range devices {
-		fd, err := tree(unix.AT_FDCWD, "/dev/"+d.name, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, -1)
+		fd, err := copyMount(unix.AT_FDCWD, "/dev/"+d.name, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, -1)
 		if err != nil {
 			return nil, err
 		}
@@ -215,10 +215,10 @@ func fillNursery(nodes []int, null int) error {
 	}
 	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 	for _, m := range []struct {
-		kind, at, data string
-		flags          uintptr
+		kind, at, copyIn string
+		flags            uintptr
 	}{{"proc", "proc", "", flags}, {"sysfs", "sys", "", flags}, {"tmpfs", "empty", "size=4k,mode=555", flags | unix.MS_RDONLY}} {
-		if err := unix.Mount(m.kind, m.at, m.kind, m.flags, m.data); err != nil {
+		if err := unix.Mount(m.kind, m.at, m.kind, m.flags, m.copyIn); err != nil {
 			return os.NewSyscallError("mount "+m.kind, err)
 		}
 	}

@@ -17,7 +17,7 @@ func runChild(t *table) {
 	ran := false
 	for i := int32(0); i < t.n; i++ {
 		c := t.at(i)
-		if c.kind == helper {
+		if c.kind == helperCall {
 			n := int32(c.arg[0])
 			if rawVfork(unix.CLONE_VM|unix.CLONE_VFORK|unix.CLONE_FILES|unix.CLONE_NEWNS) == 0 {
 				t.assist(i+1, n)
@@ -27,25 +27,25 @@ func runChild(t *table) {
 			i += n
 			continue
 		}
-		if c.kind == reap {
-			if e := beInit(c); e != 0 {
+		if c.kind == initCall {
+			if e := runInit(c); e != 0 {
 				t.fail(i, e, ran)
 			}
 			continue
 		}
-		if c.kind == hand {
-			if e := handOn(c); e != 0 {
+		if c.kind == siblingCall {
+			if e := continueInSibling(c); e != 0 {
 				t.fail(i, e, ran)
 			}
 			continue
 		}
-		if c.kind == mark {
+		if c.kind == runMark {
 			ran = true
 		}
 		e := c.invoke()
 		switch {
 		case e == 0:
-		case c.kind == exec && (e == unix.ENOENT || e == unix.EACCES || e == unix.ENOTDIR || e == unix.ELOOP):
+		case c.kind == execCall && (e == unix.ENOENT || e == unix.EACCES || e == unix.ENOTDIR || e == unix.ELOOP):
 			if e == unix.EACCES {
 				last = e // more telling than a later "not found", as in execvp(3)
 			}
@@ -105,7 +105,7 @@ func (c *call) invoke() syscall.Errno {
 //go:norace
 //go:nocheckptr
 func (t *table) fail(index int32, e syscall.Errno, ran bool) {
-	t.failed.mark, t.failed.index, t.failed.errno = 'e', index, int32(e)
+	t.failed.runMark, t.failed.index, t.failed.errno = 'e', index, int32(e)
 	at, size := uintptr(unsafe.Pointer(&t.failed)), unsafe.Sizeof(t.failed)
 	if ran {
 		syscall.RawSyscall6(unix.SYS_PWRITE64, ranFD, at, size, 0, 0, 0)

@@ -18,19 +18,19 @@ var (
 	readOnlyProc = []string{"bus", "fs", "irq", "pressure", "sys", "sysrq-trigger"}
 )
 
-// birth is one start under way, the parent's half of childOf.
-type birth struct {
+// startJob is one start under way, the parent's half of childOf.
+type startJob struct {
 	*worker
-	line
-	c      *Config
-	root   string // of the container, in the nursery
-	pid    int
-	user   int     // the child's user namespace, -1 if it is the host's
-	rootFD int     // the root's mount
-	lent   *window // until the child has descriptors of its own
-	opened []int
-	shown  []shown
-	sealed []int // mounts to be made read-only once their targets are there
+	gateEnd
+	c            *Config
+	root         string // of the container, in the nursery
+	pid          int
+	user         int     // the child's user namespace, -1 if it is the host's
+	rootFD       int     // the root's mount
+	windowInUse  *window // until the child has descriptors of its own
+	opened       []int
+	visibleMount []visibleMount
+	toSeal       []int // mounts to be made read-only once their targets are there
 }
 
 // Start starts a container and returns when its command was executed. born is
@@ -43,18 +43,18 @@ func (l *Launcher) Start(c *Config, born func(pid int) error) error {
 	}
 	var err error
 	l.do(func(w *worker) {
-		b := &birth{worker: w, line: line{gate: -1}, c: c, root: "/root-" + c.Name + "." + c.Nonce, user: -1, rootFD: -1}
+		b := &startJob{worker: w, gateEnd: gateEnd{gate: -1}, c: c, root: "/root-" + c.Name + "." + c.Nonce, user: -1, rootFD: -1}
 		err = b.start(born)
 	})
 	return err
 }
 
-func (b *birth) start(born func(int) error) (err error) {
+func (b *startJob) start(born func(int) error) (err error) {
 	defer func() {
 		if err != nil && b.pid > 0 {
 			unix.Kill(b.pid, unix.SIGKILL) // not reaped yet, so the pid is its
 		}
-		b.endLoan()
+		b.emptyLentWindow()
 		for _, fd := range append(b.opened, b.gate) {
 			if fd >= 0 {
 				unix.Close(fd)
@@ -68,27 +68,27 @@ func (b *birth) start(born func(int) error) (err error) {
 	if err := b.clone(child, tasks); err != nil {
 		return err
 	}
-	defer b.clear()
+	defer b.clearNursery()
 	if err := born(b.pid); err != nil {
 		return err
 	}
 	for i, step := range []func() error{
-		b.identify,
+		b.writeIDMaps,
 		b.mount,
-		b.attachKernel,
+		b.attachProcAndSys,
 		b.seal,
-		b.handOver,
+		b.letRun,
 	} {
 		fault.Point("launch-" + strconv.Itoa(i))
 		if err := step(); err != nil {
-			return reason(err)
+			return launchError(err)
 		}
 	}
 	return nil
 }
 
 // prepare opens all that the child starts with, in the host's namespace.
-func (b *birth) prepare() (child fds, tasks []int, err error) {
+func (b *startJob) prepare() (child fds, tasks []int, err error) {
 	open := func(name string, flags int) int {
 		if err != nil {
 			return -1
@@ -126,14 +126,14 @@ func (b *birth) prepare() (child fds, tasks []int, err error) {
 }
 
 // clone makes the child, still in the nursery: without CLONE_NEWNS.
-func (b *birth) clone(child fds, tasks []int) error {
-	w, err := b.lend(child)
+func (b *startJob) clone(child fds, tasks []int) error {
+	w, err := b.fillWindow(child)
 	unix.Close(child[gateFD]) // it is in the window
 	if err != nil {
 		return &Error{AtStep, "prepare", errnoOf(err), ""}
 	}
-	b.lent = &w
-	b.program = childOf(b.memory(b.c.size()), b.c, b.root, w, tasks)
+	b.windowInUse = &w
+	b.program = startProgram(b.memory(b.c.size()), b.c, b.root, w, tasks)
 	args := &cloneArgs{flags: unix.CLONE_NEWUTS | unix.CLONE_NEWIPC}
 	if !b.c.HostPids {
 		args.flags |= unix.CLONE_NEWPID
@@ -175,7 +175,7 @@ func (b *birth) clone(child fds, tasks []int) error {
 }
 
 // identify gives the child its ids and lets it go on.
-func (b *birth) identify() error {
+func (b *startJob) writeIDMaps() error {
 	pid := strconv.Itoa(b.pid)
 	if b.c.IDBase != 0 {
 		m := fmt.Sprintf("0 %d 65536", b.c.IDBase)
@@ -191,11 +191,11 @@ func (b *birth) identify() error {
 		b.user = fd
 		b.opened = append(b.opened, fd)
 	}
-	if err := b.tell('m'); err != nil {
+	if err := b.send('m'); err != nil {
 		return err
 	}
-	err := b.hearSeparate()
-	b.endLoan()
+	err := b.expectSeparate()
+	b.emptyLentWindow()
 	if err == nil {
 		err = b.setSysctls()
 	}
@@ -205,7 +205,7 @@ func (b *birth) identify() error {
 // setSysctls sets what the container's namespaces have of their own. This thread does
 // it inside of them and with the host's rights: until Linux 6.9 nobody in a user
 // namespace may set those of IPC.
-func (b *birth) setSysctls() (err error) {
+func (b *startJob) setSysctls() (err error) {
 	if len(b.c.Sysctls) == 0 {
 		return nil
 	}
@@ -260,10 +260,10 @@ func asUser(id uint32, do func() error) error {
 
 // endLoan closes the child's descriptors on our side: else we would never read
 // end of file.
-func (b *birth) endLoan() {
-	if b.lent != nil {
-		b.takeBack(*b.lent)
-		b.lent = nil
+func (b *startJob) emptyLentWindow() {
+	if b.windowInUse != nil {
+		b.emptyWindow(*b.windowInUse)
+		b.windowInUse = nil
 	}
 }
 
@@ -279,24 +279,24 @@ func writeAt(dir int, name, text string) error {
 
 // handOver lets the child copy the nursery, clears our copy of its tree at once
 // so that later copies don't contain it, and waits for the execve: end of file.
-func (b *birth) handOver() error {
-	if err := b.tell('g'); err != nil {
+func (b *startJob) letRun() error {
+	if err := b.send('g'); err != nil {
 		return err
 	}
-	if _, err := b.hear('u'); err != nil {
+	if _, err := b.expect('u'); err != nil {
 		return err
 	}
 	if err := unix.Unmount(b.root, unix.MNT_DETACH); err != nil {
 		return fmt.Errorf("detach root from nursery: %w", err)
 	}
-	_, err := b.hear(0)
+	_, err := b.expect(0)
 	return err
 }
 
 // clear takes what is left of the container out of the nursery. Only now, after
 // execve: rmdir unmounts what is mounted there in every namespace, also in
 // that of a child that has not pivoted yet.
-func (b *birth) clear() {
+func (b *startJob) clearNursery() {
 	if b.enter(b.nursery) == nil {
 		unix.Unmount(b.root, unix.MNT_DETACH)
 		unix.Rmdir(b.root)

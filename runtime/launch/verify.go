@@ -9,28 +9,28 @@ import (
 )
 
 // shown is a mount of the container's, by its descriptor, and where it is to be seen.
-type shown struct {
+type visibleMount struct {
 	target string
 	mount  int
 }
 
 // verify is a variable for test builds, in which attacks are to get further.
-var verify = (*birth).verify
+var verify = (*startJob).verify
 
 // verify looks, when all is attached, whether each mount is where it should be.
 // Whoever shares the root or a volume may have renamed a target after it was
 // found: no harm to the host, but the container would run without the mount. One
 // of its own over another is meant so.
-func (b *birth) verify() error {
-	ids := make([]uint64, len(b.shown))
-	for i, s := range b.shown {
+func (b *startJob) verify() error {
+	ids := make([]uint64, len(b.visibleMount))
+	for i, s := range b.visibleMount {
 		var err error
 		if ids[i], err = mountID(s.mount); err != nil {
 			return fmt.Errorf("look at mount %s: %w", s.target, err)
 		}
 	}
-	for i, s := range b.shown {
-		at, err := beneath(b.rootFD, s.target, 0)
+	for i, s := range b.visibleMount {
+		at, err := openBeneath(b.rootFD, s.target, 0)
 		if err != nil {
 			return TargetError(s.target, errnoOf(err))
 		}

@@ -27,7 +27,7 @@ func TestVerify(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		for _, tt := range []struct{ summary, data, proc, gone, want string }{
+		for _, tt := range []struct{ summary, copyIn, proc, gone, want string }{
 			{"as it should be", "data/x", "proc", "", ""},
 			{"another of its own on it", "data/x data/x", "proc", "", ""},
 			{"a target that was renamed", "data/y", "proc", "data/x", "mount at /data/x: no such file or directory"},
@@ -35,7 +35,7 @@ func TestVerify(t *testing.T) {
 			{"a directory above that was", "other/x", "proc", "", "mount at /data/x: stale file handle"},
 			{"proc that was", "data/x", "other", "", "mount at /proc: stale file handle"},
 		} {
-			verifyOne(t, tt.summary, strings.Fields(tt.data), tt.proc, tt.gone, tt.want)
+			verifyOne(t, tt.summary, strings.Fields(tt.copyIn), tt.proc, tt.gone, tt.want)
 		}
 	}()
 	<-done
@@ -48,7 +48,7 @@ func verifyOne(t *testing.T, summary string, data []string, proc, gone, want str
 	for _, d := range []string{"data/x", "data/y", "other/x", "proc"} {
 		os.MkdirAll(filepath.Join(dir, d), 0o755)
 	}
-	root, err := tree(unix.AT_FDCWD, dir, 0, -1)
+	root, err := copyMount(unix.AT_FDCWD, dir, 0, -1)
 	if err == nil {
 		err = unix.MoveMount(root, "", unix.AT_FDCWD, at, unix.MOVE_MOUNT_F_EMPTY_PATH)
 	}
@@ -56,7 +56,7 @@ func verifyOne(t *testing.T, summary string, data []string, proc, gone, want str
 		t.Error(err)
 		return
 	}
-	b := &birth{c: &Config{}, rootFD: root, opened: []int{root}}
+	b := &startJob{c: &Config{}, rootFD: root, opened: []int{root}}
 	defer func() {
 		unix.Unmount(at, unix.MNT_DETACH)
 		for _, fd := range b.opened {
@@ -68,15 +68,15 @@ func verifyOne(t *testing.T, summary string, data []string, proc, gone, want str
 		b.opened = append(b.opened, m)
 		if err == nil {
 			var fd int
-			if fd, err = beneath(root, where, 0); err == nil {
-				err = move(m, fd)
+			if fd, err = openBeneath(root, where, 0); err == nil {
+				err = moveMount(m, fd)
 				unix.Close(fd)
 			}
 		}
 		if err != nil {
 			t.Error(summary, err)
 		}
-		b.shown = append(b.shown, shown{target, m})
+		b.visibleMount = append(b.visibleMount, visibleMount{target, m})
 	}
 	for _, where := range data {
 		attach("/data/x", where)

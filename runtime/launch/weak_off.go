@@ -2,6 +2,6 @@
 
 package launch
 
-func (b *birth) weaken([]int)    {}
+func (b *startJob) weaken([]int) {}
 func (p *program) weaken()       {}
 func (p *program) weakenJoined() {}

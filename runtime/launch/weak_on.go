@@ -16,42 +16,42 @@ import (
 
 func consoleOf(root string) string { return root + ".console" }
 
-var late sync.Map // *birth to what mounts after proc, as func()
+var late sync.Map // *startJob to what mounts after proc, as func()
 
 func init() {
-	resolve, cover, outside, all, own := kernelTargetResolve, coverTree, beginsOutside, allNodes, ownNodes
-	mounts, mount, source, target := attachMounts, attachMount, hostTree, openTarget
+	resolve, cover, outside, all, own := kernelTargetResolve, coverTree, startsOutside, listNodes, makesOwnNodes
+	mounts, mount, source, target := attachMounts, attachMount, copyHostPath, openTarget
 	bind := openSource
-	verify = func(*birth) error { return nil }
+	verify = func(*startJob) error { return nil }
 	kernelTargetResolve = func() uint64 { // CVE-2019-19921, CVE-2023-27561
 		if weak.Is("masks by path") {
 			return 0
 		}
 		return resolve()
 	}
-	coverTree = func(b *birth, name string) (int, error) { // CVE-2025-31133
+	coverTree = func(b *startJob, name string) (int, error) { // CVE-2025-31133
 		if weak.Is("masks from the root") && name == "/dev/null" {
 			name = b.root + name
 		}
 		return cover(b, name)
 	}
-	beginsOutside = func(e *Entry) bool { return outside(e) && !weak.Is("exec begins inside") }
-	ownNodes = func(c *Config) bool { return own(c) && !weak.Is("console from the root") }
-	allNodes = func(c *Config, root string) []node {
+	startsOutside = func(e *Entry) bool { return outside(e) && !weak.Is("exec begins inside") }
+	makesOwnNodes = func(c *Config) bool { return own(c) && !weak.Is("console from the root") }
+	listNodes = func(c *Config, root string) []node {
 		nodes := all(c, root)
 		if weak.Is("console from the root") {
 			nodes[len(devices)-1].copied = consoleOf(root)
 		}
 		return nodes
 	}
-	attachMounts = func(b *birth, sources []int) error { // CVE-2019-16884
+	attachMounts = func(b *startJob, sources []int) error { // CVE-2019-16884
 		if weak.Is("mounts over proc") {
 			late.Store(b, func() { mounts(b, sources) })
 			return nil
 		}
 		return mounts(b, sources)
 	}
-	attachMount = func(b *birth, m Mount, fd int) error { // CVE-2024-45310
+	attachMount = func(b *startJob, m Mount, fd int) error { // CVE-2024-45310
 		if weak.Is("targets made by path") && m.Source == "" {
 			b.enter(b.host)
 			os.MkdirAll(b.c.Root.Path+m.Target, 0o755)
@@ -59,19 +59,19 @@ func init() {
 		}
 		return mount(b, m, fd)
 	}
-	hostTree = func(b *birth, path string, attr uint64) (int, error) { // CVE-2017-1002101
+	copyHostPath = func(b *startJob, path string, attr uint64) (int, error) { // CVE-2017-1002101
 		if weak.Is("sources by path") {
-			return tree(unix.AT_FDCWD, path, attr, b.user)
+			return copyMount(unix.AT_FDCWD, path, attr, b.user)
 		}
 		return source(b, path, attr)
 	}
-	openSource = func(b *birth, m Mount) (int, error) {
+	openSource = func(b *startJob, m Mount) (int, error) {
 		if m.Source != "" && weak.Is("sources by path") {
-			return b.tree(m.Source, unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID, AtSource)
+			return b.copyRoot(m.Source, unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID, AtSource)
 		}
 		return bind(b, m)
 	}
-	openTarget = func(b *birth, name string, file bool) (int, error) { // CVE-2021-30465
+	openTarget = func(b *startJob, name string, file bool) (int, error) { // CVE-2021-30465
 		at, err := target(b, name, file)
 		if weak.Is("targets by path") {
 			at, err = unix.Open(b.root+name, unix.O_PATH|unix.O_CLOEXEC, 0)
@@ -110,13 +110,13 @@ func (p *program) weaken() {
 func (p *program) weakenJoined() {
 	if weak.Is("label through proc") { // CVE-2025-52881
 		label, fd := "label", p.slot()
-		p.do("open label", unix.SYS_OPENAT, cwd, p.text("/proc/self/attr/exec"), unix.O_WRONLY).into = fd
-		p.do("write label", unix.SYS_WRITE, 0, p.text(label), uintptr(len(label))).from[0] = fd
+		p.do("open label", unix.SYS_OPENAT, cwd, p.cString("/proc/self/attr/exec"), unix.O_WRONLY).into = fd
+		p.do("write label", unix.SYS_WRITE, 0, p.cString(label), uintptr(len(label))).from[0] = fd
 	}
 }
 
 // weaken does what other runtimes did between the mount of proc and its masks.
-func (b *birth) weaken(kernel []int) {
+func (b *startJob) weaken(kernel []int) {
 	if mount, is := late.LoadAndDelete(b); is {
 		mount.(func())()
 	}

@@ -80,7 +80,7 @@ func TestRotate(t *testing.T) {
 	for i := range 40 {
 		l.Write(Stdout, fmt.Appendf(nil, "line %02d\n", i), noon)
 	}
-	if got := numbers(dir); len(got) != 3 {
+	if got := rotatedNumbers(dir); len(got) != 3 {
 		t.Errorf("rotated files: %v", got)
 	}
 	got := all(t, dir, everything)
@@ -99,7 +99,7 @@ func TestRotate(t *testing.T) {
 	for range 10 {
 		l.Write(Stdout, []byte("more\n"), noon)
 	}
-	if got := numbers(dir); len(got) != 1 {
+	if got := rotatedNumbers(dir); len(got) != 1 {
 		t.Errorf("after keep: 1 there are %v", got)
 	}
 }
@@ -172,11 +172,11 @@ func TestFollowAcrossRotations(t *testing.T) {
 // second and not the first.
 func TestFollowingByAnIncompleteListing(t *testing.T) {
 	for _, tt := range []struct {
-		summary           string
-		files             []int // there are; ours is 5
-		known             int
-		listed            []int
-		following, known2 int
+		summary            string
+		files              []int // there are; ours is 5
+		known              int
+		listed             []int
+		nextNumber, known2 int
 	}{
 		{"all shown", []int{4, 5, 6, 7}, 4, []int{4, 5, 6, 7}, 6, 5},
 		{"one missing", []int{4, 5, 6, 7}, 4, []int{4, 5, 7}, 6, 5},
@@ -194,16 +194,16 @@ func TestFollowingByAnIncompleteListing(t *testing.T) {
 		}
 		for _, n := range tt.files {
 			if n == 5 {
-				err = os.Rename(filepath.Join(dir, "ours"), numbered(dir, n))
+				err = os.Rename(filepath.Join(dir, "ours"), rotatedPath(dir, n))
 			} else {
-				err = os.WriteFile(numbered(dir, n), nil, 0o600)
+				err = os.WriteFile(rotatedPath(dir, n), nil, 0o600)
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
 		}
-		if got := r.following(tt.listed); got != tt.following || r.number != tt.known2 {
-			t.Errorf("%s: %d follows %d, want %d follows %d", tt.summary, got, r.number, tt.following, tt.known2)
+		if got := r.nextNumber(tt.listed); got != tt.nextNumber || r.number != tt.known2 {
+			t.Errorf("%s: %d follows %d, want %d follows %d", tt.summary, got, r.number, tt.nextNumber, tt.known2)
 		}
 		r.close()
 	}
@@ -217,7 +217,7 @@ func TestNextBeginsWithTheFirst(t *testing.T) {
 	r := &reader{dir: dir, o: everything}
 	var got []string
 	r.emit = func(x Record) error { got = append(got, x.Text); return nil }
-	if err := r.existing(); err != nil {
+	if err := r.readExisting(); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 4 { // each fills a file
@@ -286,10 +286,10 @@ func TestFullDisk(t *testing.T) {
 func TestOpenFilesAreBounded(t *testing.T) {
 	dir := t.TempDir()
 	var s Set
-	for i := range 2 * maxOpen {
+	for i := range 2 * defaultMaxOpen {
 		s.Log(filepath.Join(dir, fmt.Sprint(i)), 1<<20, 3).Write(Stdout, []byte("x\n"), noon)
 	}
-	if s.open.Len() > maxOpen {
+	if s.open.Len() > defaultMaxOpen {
 		t.Errorf("%d files are open", s.open.Len())
 	}
 }

@@ -44,7 +44,7 @@ func Read(ctx context.Context, dir string, o Options, emit func(Record) error) e
 		}
 		defer watch.close()
 	}
-	if err := r.existing(); err != nil || !o.Follow {
+	if err := r.readExisting(); err != nil || !o.Follow {
 		r.close()
 		return err
 	}
@@ -79,13 +79,13 @@ func (r *reader) close() {
 }
 
 // existing reads all files there are; the newest stays open.
-func (r *reader) existing() (err error) {
+func (r *reader) readExisting() (err error) {
 	// The current one before the others are listed: what is put aside from then on
 	// is found by follow.
 	if r.file, err = open(filepath.Join(r.dir, File)); err != nil {
 		return err
 	}
-	old := r.before(numbers(r.dir))
+	old := r.olderThanOurs(rotatedNumbers(r.dir))
 	var files []*os.File // the newest first
 	defer func() {
 		for _, f := range files {
@@ -98,7 +98,7 @@ func (r *reader) existing() (err error) {
 		files = append(files, r.file)
 	}
 	for i := len(old) - 1; i >= 0; i-- {
-		f, err := open(numbered(r.dir, old[i]))
+		f, err := open(rotatedPath(r.dir, old[i]))
 		if err != nil {
 			return err
 		}
@@ -121,7 +121,7 @@ func (r *reader) existing() (err error) {
 }
 
 // before are those of a listing that were put aside before ours.
-func (r *reader) before(listed []int) []int {
+func (r *reader) olderThanOurs(listed []int) []int {
 	for i, n := range listed {
 		if is, _ := r.isOurs(n); is {
 			r.number = n
@@ -138,7 +138,7 @@ func (r *reader) isOurs(n int) (is, there bool) {
 		return false, false
 	}
 	mine, err := r.file.Stat()
-	st, err2 := os.Stat(numbered(r.dir, n))
+	st, err2 := os.Stat(rotatedPath(r.dir, n))
 	return err == nil && err2 == nil && os.SameFile(st, mine), err2 == nil
 }
 
@@ -189,7 +189,7 @@ func (r *reader) follow() error {
 				return err
 			}
 		}
-		next, err := r.next()
+		next, err := r.nextFile()
 		if err != nil || next == nil {
 			return err
 		}
@@ -207,7 +207,7 @@ func (r *reader) follow() error {
 
 // next is the file that was begun after the one that is read; nil if there is
 // none. Several rotations may lie between two looks, or happen while we look.
-func (r *reader) next() (*os.File, error) {
+func (r *reader) nextFile() (*os.File, error) {
 	for {
 		current, err := open(filepath.Join(r.dir, File))
 		if err != nil {
@@ -216,14 +216,14 @@ func (r *reader) next() (*os.File, error) {
 		if current != nil && r.file != nil && sameFile(current, r.file) {
 			return nil, current.Close()
 		}
-		n := r.following(numbers(r.dir)) // without a file of ours, the first
+		n := r.nextNumber(rotatedNumbers(r.dir)) // without a file of ours, the first
 		if n == 0 {
 			return current, nil // nil: put aside, and none is begun yet
 		}
 		if current != nil {
 			current.Close()
 		}
-		f, err := open(numbered(r.dir, n))
+		f, err := open(rotatedPath(r.dir, n))
 		if r.number = n; f != nil || err != nil { // else removed as too old while we looked
 			return f, err
 		}
@@ -240,7 +240,7 @@ func sameFile(a, b *os.File) bool {
 // was. A listing that was made while files were put aside may show a later one
 // and lack an earlier one (readdir(3)), but numbers follow each other: what is
 // missing below one that is shown is looked for by its name.
-func (r *reader) following(listed []int) int {
+func (r *reader) nextNumber(listed []int) int {
 	next := 0
 	for _, n := range listed {
 		if n <= r.number {
@@ -279,10 +279,10 @@ func parse(b []byte) (Record, bool) {
 }
 
 // numbered is the path of a file that was put aside.
-func numbered(dir string, n int) string { return filepath.Join(dir, File+"."+strconv.Itoa(n)) }
+func rotatedPath(dir string, n int) string { return filepath.Join(dir, File+"."+strconv.Itoa(n)) }
 
 // numbers are those of the files that were put aside, the oldest first.
-func numbers(dir string) []int {
+func rotatedNumbers(dir string) []int {
 	d, err := os.Open(dir)
 	if err != nil {
 		return nil

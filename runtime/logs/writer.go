@@ -21,15 +21,15 @@ const (
 	// written as a part.
 	Hold = 250 * time.Millisecond
 	// An open file each would be too many at thousands of containers.
-	maxOpen = 256
+	defaultMaxOpen = 256
 )
 
 // Set is the logs of many containers that share a bound on open files. It is
 // for one goroutine.
 type Set struct {
-	Most int       // files that are open at once; 0 is maxOpen
-	open list.List // of *Log, the last used in front
-	buf  []byte    // records on their way to a file; one for all, as a burst makes it large
+	MaxOpen int       // files that are open at once; 0 is maxOpen
+	open    list.List // of *Log, the last used in front
+	buf     []byte    // records on their way to a file; one for all, as a burst makes it large
 
 	at   time.Time // what stamp holds
 	text []byte
@@ -37,14 +37,14 @@ type Set struct {
 
 // clear empties the buffer. One as large as only a flood of empty lines makes it
 // is not kept.
-func (s *Set) clear() {
+func (s *Set) resetBuffer() {
 	if s.buf = s.buf[:0]; cap(s.buf) > 16*maxRecord {
 		s.buf = nil
 	}
 }
 
 // stamp is a time as it begins a record. A burst has many records of one time.
-func (s *Set) stamp(t time.Time) []byte {
+func (s *Set) timestamp(t time.Time) []byte {
 	if len(s.text) == 0 || t != s.at {
 		s.at, s.text = t, t.UTC().AppendFormat(s.text[:0], "2006-01-02T15:04:05.000000000Z")
 	}
@@ -156,7 +156,7 @@ func (l *Log) expire(now time.Time, end bool) {
 }
 
 func (l *Log) record(s Stream, full bool, head, tail []byte, now time.Time) {
-	l.set.buf = append(l.set.buf, l.set.stamp(now)...)
+	l.set.buf = append(l.set.buf, l.set.timestamp(now)...)
 	l.set.buf = append(l.set.buf, ' ')
 	l.set.buf = append(l.set.buf, s.String()...)
 	if full {
@@ -174,10 +174,10 @@ func (l *Log) flush() {
 	if len(l.set.buf) == 0 && l.dropped == 0 {
 		return
 	}
-	defer l.set.clear()
+	defer l.set.resetBuffer()
 	records := int64(bytes.Count(l.set.buf, []byte{'\n'}))
 	if l.dropped > 0 {
-		note := fmt.Sprintf("%s stderr F stead: %d lines were dropped here: the disk was full\n", l.set.stamp(time.Now()), l.dropped)
+		note := fmt.Sprintf("%s stderr F stead: %d lines were dropped here: the disk was full\n", l.set.timestamp(time.Now()), l.dropped)
 		l.set.buf = append([]byte(note), l.set.buf...)
 	}
 	if err := l.append(l.set.buf); err != nil {
@@ -191,7 +191,7 @@ func (l *Log) flush() {
 }
 
 func (l *Log) append(data []byte) error {
-	if err := l.ensure(); err != nil {
+	if err := l.openFile(); err != nil {
 		return err
 	}
 	n, err := l.file.Write(data)
@@ -205,7 +205,7 @@ func (l *Log) append(data []byte) error {
 	return nil
 }
 
-func (l *Log) ensure() error {
+func (l *Log) openFile() error {
 	if l.file != nil {
 		l.set.open.MoveToFront(l.element)
 		return nil
@@ -228,7 +228,7 @@ func (l *Log) ensure() error {
 	}
 	l.file, l.size = f, st.Size()
 	l.element = l.set.open.PushFront(l)
-	if l.set.open.Len() > cmp.Or(l.set.Most, maxOpen) {
+	if l.set.open.Len() > cmp.Or(l.set.MaxOpen, defaultMaxOpen) {
 		l.set.open.Back().Value.(*Log).close()
 	}
 	return nil
@@ -248,7 +248,7 @@ func (l *Log) close() {
 func (l *Log) rotate() {
 	l.close()
 	path := filepath.Join(l.dir, File)
-	old := numbers(l.dir)
+	old := rotatedNumbers(l.dir)
 	next := 1
 	if len(old) > 0 {
 		next = old[len(old)-1] + 1
@@ -256,13 +256,13 @@ func (l *Log) rotate() {
 	fault.Point("rotate-begun")
 	if l.keep == 0 {
 		os.Remove(path)
-	} else if err := os.Rename(path, numbered(l.dir, next)); err != nil && !errors.Is(err, os.ErrNotExist) {
+	} else if err := os.Rename(path, rotatedPath(l.dir, next)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		os.Truncate(path, 0) // can't be kept: still bounded
 	}
 	fault.Point("rotate-renamed")
 	for _, n := range old {
 		if n <= next-l.keep {
-			os.Remove(numbered(l.dir, n))
+			os.Remove(rotatedPath(l.dir, n))
 		}
 	}
 }

@@ -124,7 +124,7 @@ func (r *Record) Restore(run string) error {
 // ReadRecords are all records of the run directory, or those of some
 // containers. One that can't be read is an error besides the others.
 func ReadAll(run string, names ...string) ([]*Record, error) {
-	if all := pointed(run, names); len(names) > 0 && len(all) == len(names) {
+	if all := readLinked(run, names); len(names) > 0 && len(all) == len(names) {
 		return all, nil
 	}
 	dir, err := os.Open(filepath.Join(run, "containers"))
@@ -194,7 +194,7 @@ func (r *Record) Point(run string) error {
 
 // pointed reads the records that containers' names lead to; those that are not
 // among them have to be looked for.
-func pointed(run string, names []string) (all []*Record) {
+func readLinked(run string, names []string) (all []*Record) {
 	for _, name := range names {
 		id, err := os.Readlink(filepath.Join(run, CurrentDir, name))
 		if err != nil {

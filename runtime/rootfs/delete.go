@@ -13,7 +13,7 @@ import (
 // deepest is how many directories are open at once while a tree is deleted. What
 // lies deeper is moved to the top first: a container can nest directories until
 // whoever follows them has no descriptors left, nor stack.
-const deepest = 64
+const maxDepth = 64
 
 // tree is one that is being deleted.
 type tree struct {
@@ -81,7 +81,7 @@ func (t *tree) remove(dir *os.File, name string, depth int) error {
 	if err == nil || err == unix.ENOENT {
 		return nil
 	}
-	if depth >= deepest && t.raise(at, name) {
+	if depth >= maxDepth && t.moveToTop(at, name) {
 		return nil
 	}
 	fd, e := unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -101,7 +101,7 @@ func (t *tree) remove(dir *os.File, name string, depth int) error {
 }
 
 // raise moves a directory to the top under a name that is free there.
-func (t *tree) raise(at int, name string) bool {
+func (t *tree) moveToTop(at int, name string) bool {
 	for {
 		t.moved++
 		err := unix.Renameat2(at, name, int(t.top.Fd()), ".deep-"+strconv.Itoa(t.moved), unix.RENAME_NOREPLACE)

@@ -79,30 +79,30 @@ func entries(file []byte, n, id int) iter.Seq[[]string] {
 }
 
 // inside is an id that a container can have.
-func inside(s string) (uint32, bool) {
+func parseID(s string) (uint32, bool) {
 	n, err := strconv.ParseUint(s, 10, 16)
 	return uint32(n), err == nil
 }
 
 // numbersFirst reports that a number is an id, whatever users are called. It is a variable for
 // test builds.
-var numbersFirst = func() bool { return true }
+var idsBeforeNames = func() bool { return true }
 
 // findUser finds a line of passwd; name is "" where an id has none.
 func findUser(passwd []byte, who string) (name string, id Identity, err error) {
 	id.Home = "/"
-	number, isNumber := inside(who)
+	number, isNumber := parseID(who)
 	id.UID = number
 	for f := range entries(passwd, 4, 2) {
-		uid, uidInside := inside(f[2])
-		if isNumber && numbersFirst() {
+		uid, uidInside := parseID(f[2])
+		if isNumber && idsBeforeNames() {
 			if !uidInside || uid != number {
 				continue
 			}
 		} else if f[0] != who {
 			continue
 		}
-		gid, gidInside := inside(f[3])
+		gid, gidInside := parseID(f[3])
 		if !uidInside || !gidInside {
 			return "", id, fmt.Errorf("user %s has id %s:%s in the root's /etc/passwd, want ids of 0 to 65535", who, f[2], f[3])
 		}
@@ -119,11 +119,11 @@ func findUser(passwd []byte, who string) (name string, id Identity, err error) {
 }
 
 func findGroup(group []byte, name string) (uint32, error) {
-	if gid, ok := inside(name); ok {
+	if gid, ok := parseID(name); ok {
 		return gid, nil
 	}
 	for f := range entries(group, 3, 2) {
-		if gid, ok := inside(f[2]); ok && f[0] == name {
+		if gid, ok := parseID(f[2]); ok && f[0] == name {
 			return gid, nil
 		}
 	}
@@ -133,7 +133,7 @@ func findGroup(group []byte, name string) (uint32, error) {
 // memberships are the groups that list the user, as initgroups(3) finds them.
 func memberships(group []byte, name string, primary uint32) (gids []uint32) {
 	for f := range entries(group, 4, 2) {
-		if gid, ok := inside(f[2]); ok && gid != primary && slices.Contains(strings.Split(f[3], ","), name) {
+		if gid, ok := parseID(f[2]); ok && gid != primary && slices.Contains(strings.Split(f[3], ","), name) {
 			gids = append(gids, gid)
 		}
 	}

@@ -4,4 +4,4 @@ package rootfs
 
 import "stead/runtime/weak"
 
-func init() { numbersFirst = func() bool { return !weak.Is("names before numbers") } } // CVE-2016-3697
+func init() { idsBeforeNames = func() bool { return !weak.Is("names before numbers") } } // CVE-2016-3697

@@ -6,4 +6,4 @@ package launch
 // their stacks with the kernel (rseq(2)). A child inherits the registration and
 // is killed if it does not have the place. The released program has no cgo; its
 // tests under the race detector do, and their instrumented code wants a real thread.
-const canWithhold = false
+const canExcludeFromFork = false

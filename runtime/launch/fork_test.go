@@ -27,7 +27,7 @@ func TestOwn(t *testing.T) {
 7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0     [stack]
 `, nil},
 	} {
-		if got := slices.Collect(own(strings.NewReader(binary + tt.maps))); !slices.Equal(got, tt.want) {
+		if got := slices.Collect(heapMappings(strings.NewReader(binary + tt.maps))); !slices.Equal(got, tt.want) {
 			t.Errorf("%s: %x, want %x", tt.summary, got, tt.want)
 		}
 	}

@@ -18,14 +18,14 @@ import (
 //
 // The heap grows by new mappings, so it is repeated from time to time; what was
 // missed is merely copied.
-func withhold(keep [][]byte) error {
+func excludeFromFork(keep [][]byte) error {
 	f, err := os.Open("/proc/self/maps")
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	for m := range own(f) {
-		for _, r := range without(m, keep) {
+	for m := range heapMappings(f) {
+		for _, r := range subtract(m, keep) {
 			if _, _, e := unix.Syscall(unix.SYS_MADVISE, r.from, r.to-r.from, unix.MADV_DONTFORK); e != 0 && e != unix.ENOMEM {
 				return os.NewSyscallError("madvise", e) // ENOMEM: unmapped meanwhile
 			}
@@ -37,7 +37,7 @@ func withhold(keep [][]byte) error {
 // own are the mappings of heap and stacks: anonymous, private and to be written.
 // Go names its own where the kernel can ("[anon: Go: heap]") and puts them at
 // random. Static data that is in no file touches what is in one.
-func own(maps io.Reader) iter.Seq[span] {
+func heapMappings(maps io.Reader) iter.Seq[span] {
 	return func(yield func(span) bool) {
 		inFile := uintptr(0) // the end of what lies in a file
 		for s := bufio.NewScanner(maps); s.Scan(); {
@@ -64,7 +64,7 @@ type span struct{ from, to uintptr }
 
 // without is what is left of a mapping without what lies in keep: the kernel
 // shows mappings that touch each other as one.
-func without(m span, keep [][]byte) []span {
+func subtract(m span, keep [][]byte) []span {
 	left := []span{m}
 	for _, k := range keep {
 		from, to := address(k), address(k)+uintptr(len(k))

@@ -2,4 +2,4 @@
 
 package launch
 
-const canWithhold = true
+const canExcludeFromFork = true
