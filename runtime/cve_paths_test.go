@@ -70,7 +70,7 @@ func linkSource(w *world) string {
 	if err == nil {
 		w.await("later", status.Exited)
 		return "later " + w.escapes("later")
-	} else if !strings.Contains(err.Error(), volume+"/y is a symbolic link, and a container can write to "+volume+", or once could; name the place that it means") {
+	} else if !strings.Contains(err.Error(), volume+"/y is a symbolic link, and a container can write to "+volume+", or once could; write the path that it leads to") {
 		w.t.Error(err)
 	}
 	return w.escapes("x") + w.escapes("y") + w.escapes("z")

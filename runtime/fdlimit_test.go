@@ -40,7 +40,7 @@ func TestKeeperIsFull(t *testing.T) {
 		w.create(fmt.Sprintf("c%d", i), body)
 	}
 	_, err = w.Create(ctx, parse(t, "more", body), origin)
-	if want := fmt.Sprintf("the keeper holds %d containers, for more its limit of %d open files leaves no room", room, files); err == nil || !strings.Contains(err.Error(), want) {
+	if want := fmt.Sprintf("the keeper is full: it holds %d containers at its limit of %d open files", room, files); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want %q", err, want)
 	}
 	w.Remove(ctx, "more")

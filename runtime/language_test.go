@@ -141,7 +141,7 @@ func TestMountFields(t *testing.T) {
 		t.Errorf("an owner that there is not: %s", got)
 	}
 
-	if got := w.refused("web", script("true")+mount(", mountPoint: true")); !strings.Contains(got, "look at mount source "+dir+"/made: no such device or address (nothing is mounted there, and mountPoint: true wants something to be)") {
+	if got := w.refused("web", script("true")+mount(", mountPoint: true")); !strings.Contains(got, "check mount source "+dir+"/made: no such device or address (nothing is mounted there, but the mount says mountPoint: true)") {
 		t.Errorf("no mount point: %s", got)
 	}
 	w.disk(dir+"/made", 0)
@@ -173,7 +173,7 @@ func TestPropagation(t *testing.T) {
 	body := script("echo up; while ! cat /media/usb/file 2>/dev/null; do sleep 0.02; done; while cat /media/usb/file >/dev/null 2>&1; do sleep 0.02; done; echo gone; "+forever) +
 		"\nmounts: {/media: {source: " + source + ", propagation: slave}}\nsecurity: {userns: host}"
 	w.must(unix.Mount("", source, "", unix.MS_PRIVATE, ""))
-	if got := w.refused("web", body); !strings.Contains(got, "receive mounts below "+source+": invalid argument (it lies on a mount that passes none on; write mount --make-shared on the host") {
+	if got := w.refused("web", body); !strings.Contains(got, "receive mounts below "+source+": invalid argument (its mount has private propagation; run mount --make-shared on the host") {
 		t.Fatalf("from a private mount: %s", got)
 	}
 	w.must(unix.Mount("", source, "", unix.MS_SHARED, ""))
@@ -231,8 +231,8 @@ func TestSysctls(t *testing.T) {
 		}
 	}
 	for line, want := range map[string]string{
-		"net.core.nosuch: 1":         "set sysctl net.core.nosuch to 1: no such file or directory (this kernel has no such setting of a container's own)",
-		"net.core.somaxconn: lots":   "set sysctl net.core.somaxconn to lots: invalid argument (not a value that it takes)",
+		"net.core.nosuch: 1":         "set sysctl net.core.nosuch to 1: no such file or directory (this kernel has no such sysctl for a single container)",
+		"net.core.somaxconn: lots":   "set sysctl net.core.somaxconn to lots: invalid argument (the kernel refuses this value)",
 		"net.core.netdev_budget: 10": "set sysctl net.core.netdev_budget to 10: no such file or directory",
 	} {
 		if got := w.refused("web", script("true")+"\nsysctls: {"+line+"}"); !strings.Contains(got, want) {

@@ -142,7 +142,7 @@ func TestStartFails(t *testing.T) {
 		{"group", "command: [sh]\ngroups: [nosuchgroup]", status.ReasonUserNotFound, "group nosuchgroup is not in the root's /etc/group"},
 		{"source", "command: [sh]\nmounts: {/data: {source: /nonexistent}}", status.ReasonMountSourceMissing, "open mount source /nonexistent: no such file or directory"},
 		{"target", "command: [sh]\nrootfs: {path: " + root + "}\nmounts: {/out/x: {source: /usr}}", status.ReasonMountTarget, "a symbolic link there leads out of the root"},
-		{"ulimit", "command: [sh]\nulimits: {nofile: 99999999}", status.ReasonStartFailed, "more than the keeper's own hard limit"},
+		{"ulimit", "command: [sh]\nulimits: {nofile: 99999999}", status.ReasonStartFailed, "above the keeper's own hard limit (raising it needs CAP_SYS_RESOURCE) or above fs.nr_open"},
 	}
 	for _, tt := range tests {
 		_, err := w.Create(ctx, parse(t, tt.name, tt.body), origin)

@@ -39,7 +39,7 @@ func TestBadStarts(t *testing.T) {
 		reason, want        string
 	}{
 		{"a command that is not in the root", "command", manifest("command", ""), "[sh,", "[nonsuch,",
-			status.ReasonCommandNotFound, "execute nonsuch: no such file or directory (not in the container's root, or its interpreter is not)"},
+			status.ReasonCommandNotFound, "execute nonsuch: no such file or directory (the file or its interpreter does not exist in the container's root)"},
 		{"a root that is not there", "root", own("root", ""), h.dir + "/root", gone,
 			status.ReasonRootfsMissing, "rootfs.path " + gone + ": no such file or directory"},
 		{"a user that does not exist", "user", manifest("user", "  user: nobody\n"), "user: nobody", "user: nonsuch",

@@ -24,7 +24,7 @@ type LinkError struct {
 }
 
 func (e *LinkError) Error() string {
-	return fmt.Sprintf("%s is a symbolic link, and %s; name the place that it means", e.Link, e.Why)
+	return fmt.Sprintf("%s is a symbolic link, and %s; write the path that it leads to", e.Link, e.Why)
 }
 
 // Unwrap is what openat2(2) would say.

@@ -48,7 +48,7 @@ func TestOpen(t *testing.T) {
 		{"a/loop", "", "too many levels"},
 		{"a/gone", "", "no such file"},
 		{"a/file/x", "", "not a directory"},
-		{"a/theirs", "", "a/theirs is a symbolic link, and it belongs to user 1000; name the place that it means"},
+		{"a/theirs", "", "a/theirs is a symbolic link, and it belongs to user 1000; write the path that it leads to"},
 		{"open/d", "open/d", ""},
 		{"open/link", "", "others than root can write to " + dir + "/open"},
 		{"open/d/link", "", "others than root can write to " + dir + "/open"},

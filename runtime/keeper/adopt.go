@@ -12,8 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// adopt takes over the containers that an earlier keeper left running, and puts
-// on record which of them ended meanwhile. pipes are those whose ends it handed on.
+// adopt takes over the containers that an earlier keeper left running, and records
+// those that have ended since. pipes holds the pipes that the earlier keeper handed over,
+// by the id of the start; nil if none were.
 func (l *loop) adopt(pipes map[string][2]int) error {
 	records, err := record.ReadAll(l.run)
 	if err != nil {
@@ -38,13 +39,13 @@ func (l *loop) adoptOne(r *record.Record, pipes map[string][2]int) error {
 	if handed, ok := pipes[r.ID()]; ok {
 		e.out = handed
 	} else if err := e.openPipes(l.run); err != nil { // somebody removed them: the container matters more than its output
-		l.log.Error("its output is lost", "container", r.Name, "error", err)
+		l.log.Error("cannot read the output of the container", "container", r.Name, "error", err)
 	}
 	if e.child = isChild(r); e.child {
-		return l.register(e) // wait4 tells how it ends, or ended
+		return l.register(e) // wait4 reports its exit, even an earlier one
 	}
 	pidfd, err := unix.PidfdOpen(r.Pid, 0)
-	if err == nil && !r.Alive() { // checked after it was opened: from then on the pid can't be another's
+	if err == nil && !r.Alive() { // checked after the pidfd was opened, so that the pid can't be a reused one
 		unix.Close(pidfd)
 		err = unix.ESRCH
 	}
@@ -59,8 +60,8 @@ func (l *loop) adoptOne(r *record.Record, pipes map[string][2]int) error {
 	return l.register(e)
 }
 
-// unseen is the end of a container that ended while no keeper watched: the ran
-// file tells at least whether its command was ever executed.
+// missedEnding returns the ending of a container that ended while no keeper ran. The ran
+// file shows whether the command was ever executed.
 func missedEnding(run string, r *record.Record) *record.Ending {
 	ran, failed, err := launch.ReadRan(record.RanPath(run, r.ID()))
 	switch {
@@ -74,11 +75,11 @@ func missedEnding(run string, r *record.Record) *record.Ending {
 	return &record.Ending{Code: -1, Unknown: true}
 }
 
-// adoptedEnded asks the kernel how a process ended that is not our child. Its
-// exit code can be had only after its parent has reaped it (PIDFD_GET_INFO,
-// Linux 6.15), which the pidfd tells by EPOLLHUP.
+// handleAdoptedExit handles the exit of a process that is not a child of this keeper. The
+// kernel gives its exit code only after its parent has reaped it (PIDFD_GET_INFO,
+// Linux 6.15); the pidfd then reports EPOLLHUP.
 func (l *loop) handleAdoptedExit(e *entry) {
-	if end := missedEnding(l.run, e.rec); !end.Unknown { // its launch was under way when the last keeper died
+	if end := missedEnding(l.run, e.rec); !end.Unknown { // the last keeper died during the launch
 		l.finish(e, end)
 		return
 	}
@@ -87,7 +88,7 @@ func (l *loop) handleAdoptedExit(e *entry) {
 	case err == nil && reaped:
 		l.finish(e, endingOf(ws))
 	case err == nil:
-		event := unix.EpollEvent{Events: 0, Fd: int32(e.pidfd)} // hang-ups are always told
+		event := unix.EpollEvent{Events: 0, Fd: int32(e.pidfd)} // EPOLLHUP is always reported
 		if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_MOD, e.pidfd, &event); err != nil {
 			l.finish(e, &record.Ending{Code: -1, Unknown: true})
 		}
@@ -96,15 +97,16 @@ func (l *loop) handleAdoptedExit(e *entry) {
 	}
 }
 
-// exitInfo asks the kernel how a process ended that is not our child (Linux 6.15).
+// exitInfo returns the wait status of any process, and whether it was reaped
+// (PIDFD_GET_INFO, Linux 6.15).
 func exitInfo(pidfd int) (ws unix.WaitStatus, reaped bool, err error) {
 	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
 	err = unix.IoctlPidfdInfo(pidfd, &info)
 	return unix.WaitStatus(info.Exit_code), info.Mask&unix.PIDFD_INFO_EXIT != 0, err
 }
 
-// openPipes opens our ends. Read-write, so that the pipe never hangs up while
-// the container has closed its end.
+// openPipes opens the keeper's ends of the pipes, read-write, so that they never report a
+// hang-up while the container has closed its ends.
 func (e *entry) openPipes(run string) error {
 	for s, p := range []string{record.StdoutPath(run, e.rec.ID()), record.StderrPath(run, e.rec.ID())} {
 		fd, err := unix.Open(p, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)

@@ -18,11 +18,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Client speaks to the keeper of one run directory. Each call is a connection
-// of its own, so it needs no state and any number may run at once.
+// Client sends requests to the keeper of one run directory. Each call opens its own
+// connection, so a Client has no state and is safe for concurrent use.
 type Client struct{ Run string }
 
-// ErrNoKeeper: no keeper listens.
+// ErrNoKeeper is returned when no keeper listens.
 var ErrNoKeeper = errors.New("no keeper runs")
 
 func (k Client) dial() (conn, error) {
@@ -36,7 +36,7 @@ func (k Client) dial() (conn, error) {
 	return conn{c}, nil
 }
 
-// call is one request and its reply. The end of ctx breaks it off.
+// call sends one request and returns the reply. It returns early when ctx ends.
 func (k Client) call(ctx context.Context, q request, fds ...int) (reply, error) {
 	var r reply
 	c, err := k.dial()
@@ -57,7 +57,7 @@ func (k Client) call(ctx context.Context, q request, fds ...int) (reply, error) 
 	return r, r.err()
 }
 
-// lost: the keeper died in the middle.
+// connectionError turns the errors of a connection whose keeper has died into ErrNoKeeper.
 func connectionError(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
 		return ErrNoKeeper
@@ -79,15 +79,15 @@ func (r reply) err() error {
 	return errors.New(r.Error)
 }
 
-// OlderKeeper is the refusal of a keeper that does not know all of a request. Nothing was
-// done.
+// OlderKeeperError is returned when the keeper does not know a part of the request. The
+// keeper has done nothing.
 type OlderKeeperError struct{ Message string }
 
 func (e *OlderKeeperError) Error() string {
 	return e.Message + "; the daemon upgrades the keeper when it starts and no stead exec runs: restart the daemon"
 }
 
-// StartError is a launch that failed.
+// StartError is returned when a launch failed.
 type StartError struct {
 	Where   launch.Where
 	Message string
@@ -95,10 +95,9 @@ type StartError struct {
 
 func (e *StartError) Error() string { return e.Message }
 
-// Start launches the container of the record, which is on disk, as are its
-// pipes. The pid is on record before its command runs. Once asked for, a start is
-// waited for, whatever becomes of ctx: who gave up would note a failure, while
-// the keeper goes on to run the container.
+// Start launches the container of the record. The record and the pipes must exist on disk.
+// The keeper records the pid before the command runs. Start ignores the end of ctx: a caller
+// that stopped waiting would record a failure, while the keeper still runs the container.
 func (k Client) Start(ctx context.Context, r *record.Record, c *launch.Config) error {
 	b, err := body(startBody{r, c})
 	if err != nil {
@@ -109,38 +108,38 @@ func (k Client) Start(ctx context.Context, r *record.Record, c *launch.Config) e
 	return err
 }
 
-// Signal sends a signal to the command. stopping notes that stead means to end
-// it; the signal 0 only notes.
+// Signal sends a signal to the command. stopping records that stead asked it to end. Signal
+// 0 sends nothing; it waits for a start in progress.
 func (k Client) Signal(ctx context.Context, id string, signal syscall.Signal, stopping bool) error {
 	_, err := k.call(ctx, request{Op: "signal", ID: id, Signal: int(signal), Stopping: stopping})
 	return err
 }
 
-// Wait returns when the container has ended and that is on record.
+// Wait returns when the container has ended and its ending is recorded.
 func (k Client) Wait(ctx context.Context, id string) (*record.Ending, error) {
 	r, err := k.call(ctx, request{Op: "wait", ID: id})
 	return r.Ended, err
 }
 
-// LimitLog changes size and number of the log files of a running container.
+// LimitLog changes the size (bytes) and number of the log files of a running container.
 func (k Client) LimitLog(ctx context.Context, id string, size int64, keep int) error {
 	_, err := k.call(ctx, request{Op: "limit", ID: id, LogSize: size, LogKeep: keep})
 	return err
 }
 
-// Ping says which process the keeper is and how many containers it holds.
+// Ping returns the pid of the keeper and how many containers it holds.
 func (k Client) Ping(ctx context.Context) (pid, live int, err error) {
 	r, err := k.call(ctx, request{Op: "list"})
 	return r.Pid, r.Live, err
 }
 
-// Current says whether the keeper runs this program's binary.
+// Current reports whether the keeper runs the same binary as this process.
 func (k Client) Current(ctx context.Context) (bool, error) {
 	r, err := k.call(ctx, request{Op: "list"})
 	return r.Build == Build(), err
 }
 
-// Quit ends a keeper that holds nothing. No keeper is no error.
+// Quit ends the keeper if it holds no containers. It is no error if no keeper runs.
 func (k Client) Quit(ctx context.Context) error {
 	_, err := k.call(ctx, request{Op: "quit"})
 	if errors.Is(err, ErrNoKeeper) {
@@ -149,9 +148,8 @@ func (k Client) Quit(ctx context.Context) error {
 	return err
 }
 
-// Watch hands the id of every container that ends to f, until ctx ends or the
-// keeper dies. up is called once the keeper listens: what ended before that is
-// on record.
+// Watch calls f with the id of every container that ends, until ctx ends or the keeper
+// dies. It first calls up with the keeper's pid; all earlier endings are recorded by then.
 func (k Client) Watch(ctx context.Context, up func(pid int), f func(id string)) error {
 	c, err := k.dial()
 	if err != nil {
@@ -178,8 +176,8 @@ func (k Client) Watch(ctx context.Context, up func(pid int), f func(id string)) 
 	}
 }
 
-// Ensure makes sure that a keeper runs, starting one from this program's own
-// binary. It returns its pid, and whether it was started now.
+// Ensure starts a keeper from this program's own binary unless one runs. It returns the
+// keeper's pid and whether it has started the keeper.
 func (k Client) Ensure(ctx context.Context) (pid int, started bool, err error) {
 	pid, _, err = k.Ping(ctx)
 	if err == nil || !errors.Is(err, ErrNoKeeper) {
@@ -189,7 +187,7 @@ func (k Client) Ensure(ctx context.Context) (pid int, started bool, err error) {
 		return pid, false, nil
 	}
 	if err := k.spawn(); err != nil {
-		// Another process may have been quicker.
+		// Another process may have started a keeper first.
 		if pid, _, e := k.Ping(ctx); e == nil {
 			return pid, false, nil
 		}
@@ -199,9 +197,9 @@ func (k Client) Ensure(ctx context.Context) (pid int, started bool, err error) {
 	return pid, true, err
 }
 
-// spawn starts the keeper from a sealed memfd of our own binary: what a
-// container may find under /proc/PID/exe is no file of the host, and replacing
-// the file on disk changes nothing that runs.
+// spawn starts the keeper from a sealed memfd that holds this program's binary: a container
+// that finds the keeper's /proc/PID/exe can't change a file of the host, and replacing
+// the file on disk does not affect the running keeper.
 func (k Client) spawn() error {
 	binary, err := openBinary(k.Run)
 	if err != nil {
@@ -229,7 +227,7 @@ func (k Client) spawn() error {
 	if err != nil {
 		return err
 	}
-	go cmd.Wait() // so that it leaves no zombie if it dies before us
+	go cmd.Wait() // so that no zombie stays if the keeper dies before this process
 	said, err := io.ReadAll(io.LimitReader(r, 4096))
 	if err == nil && len(said) != 1 {
 		err = fmt.Errorf("it says: %s", said)
@@ -237,7 +235,7 @@ func (k Client) spawn() error {
 	return err
 }
 
-// keeperBinary opens what a keeper is started from. It is a variable for test builds.
+// openBinary opens the program that runs as keeper. Test builds replace it.
 var openBinary = func(string) (*os.File, error) { return sealedSelf() }
 
 func sealedSelf() (*os.File, error) {

@@ -1,10 +1,10 @@
-// Package keeper is the process that holds a host's containers: it clones
-// them, is their parent, records how they ended and drains their output into
-// log files. One runs for each state directory. It knows no manifest and makes
-// no decision, so it outlives the daemon and hardly ever changes; if it dies,
-// containers run on and the next one adopts them.
+// Package keeper contains the process that holds a host's containers: it clones
+// them, is their parent, records how they ended and copies their output into
+// log files. One keeper runs per state directory. It knows no manifests and makes
+// no decisions, so it outlives the daemon and rarely changes. If it dies, the
+// containers run on and the next keeper adopts them.
 //
-// The other half of the package is the client that the runtime and the verbs
-// use. They speak over a root-only SOCK_SEQPACKET socket: one JSON message a
-// packet, larger bodies in a memfd (protocol.go).
+// The package also contains the client that the runtime and the commands use. They talk over
+// a SOCK_SEQPACKET socket that only root may use: one JSON message per packet, larger bodies
+// in a memfd (protocol.go).
 package keeper

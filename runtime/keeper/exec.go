@@ -18,14 +18,14 @@ import (
 type execBody struct {
 	UserNS  bool
 	IDBase  uint32
-	Cgroups []string // all of them: an older keeper knows no Into
+	Cgroups []string // all of them, since older keepers don't know Into
 	Into    string
 	Process launch.Process
 	TTY     bool
 	Size    launch.Size
 }
 
-// exec starts a process that its body says all of.
+// exec starts the process that the body of the request describes.
 func (s *server) exec(c conn, q *request, fds []int) error {
 	if len(fds) == 0 {
 		return errors.New("exec needs a body")
@@ -38,10 +38,10 @@ func (s *server) exec(c conn, q *request, fds []int) error {
 	return s.runExec(c, q.ID, &b, fds[1:])
 }
 
-// enter starts a process in a container and answers twice: when it runs, and
-// when it ended. It is our child as the container is: its pid 1 does not go
-// away before all in it are reaped by their parents outside, and an exec client
-// that is stopped could hold that up for ever.
+// runExec starts a process in a container and replies twice: when the process runs and when it
+// has ended. The process is a child of the keeper, not of the client: a container's pid 1
+// exits only after all processes in the container are reaped by their parents outside,
+// and a stopped client could delay that for ever.
 func (s *server) runExec(c conn, id string, b *execBody, fds []int) error {
 	defer func() { closeAll(fds) }()
 	if want := map[bool]int{true: 0, false: 3}[b.TTY]; len(fds) != want {
@@ -58,7 +58,7 @@ func (s *server) runExec(c conn, id string, b *execBody, fds []int) error {
 	}
 	if err == nil && b.Into != "" && cgroup.FrozenByHand(b.Into) {
 		unix.Close(target)
-		err = errors.New("its cgroup is frozen, so that nothing would run; stead apply thaws it, unless it is on hold")
+		err = errors.New("the cgroup of the container is frozen, so nothing would run; run: stead apply (thaws it unless the container is on hold)")
 	}
 	if err != nil {
 		return fmt.Errorf("exec in %s: %w", id, err)
@@ -69,7 +69,7 @@ func (s *server) runExec(c conn, id string, b *execBody, fds []int) error {
 	entry := &launch.Entry{Target: target, UserNS: b.UserNS, Cgroups: b.Cgroups, CgroupInto: b.Into, Process: b.Process, TTY: b.TTY, Size: b.Size}
 	copy(entry.Stdio[:], fds)
 	master, err := s.launcher.Exec(entry, func(pid int) {
-		child, end = pid, make(chan unix.WaitStatus, 1) // how one ends that hands on interests nobody
+		child, end = pid, make(chan unix.WaitStatus, 1) // the ending of a process that was replaced is not needed
 		s.do(func() { s.awaitExec(pid, end) })
 	})
 	if err != nil {
@@ -85,14 +85,14 @@ func (s *server) runExec(c conn, id string, b *execBody, fds []int) error {
 		s.signalExec(child, unix.SIGKILL)
 		return err
 	}
-	closeAll(fds) // else the client would never read end of file
+	closeAll(fds) // otherwise the client would never read end of file
 	fds = nil
 	s.serveExec(c, child, end)
 	return nil
 }
 
-// target is a pidfd of a container's first process: by the time that the exec
-// has its turn its pid may be another's.
+// targetPidfd returns a new pidfd of a container's first process. Its pid could be reused
+// before the exec uses it.
 func (l *loop) targetPidfd(id string) (pidfd int, err error) {
 	err = ErrMissing
 	l.do(func() {
@@ -100,19 +100,19 @@ func (l *loop) targetPidfd(id string) (pidfd int, err error) {
 		switch {
 		case !ok || e.rec.State == record.Exited:
 		case e.launching: // it is still in the nursery
-			err = errors.New("it is just being started")
+			err = errors.New("the container is still starting")
 		case e.pidfd >= 0:
 			pidfd, err = unix.FcntlInt(uintptr(e.pidfd), unix.F_DUPFD_CLOEXEC, 0)
-		default: // not reaped before it is taken from byID
+		default: // a container is removed from byID before it is reaped
 			pidfd, err = unix.PidfdOpen(e.rec.Pid, 0)
 		}
 	})
 	return pidfd, err
 }
 
-// giveAway lets the container open a pipe by its path in /proc too, as in
-// `echo x >/dev/stderr`. A FIFO that has a name on the host stays as it is: others
-// could write into it.
+// giveToContainer lets the container open a pipe by its path in /proc, as in
+// `echo x >/dev/stderr`. It leaves FIFOs that have a name on the host unchanged: other
+// users could write into them.
 func giveToContainer(fd int, id uint32) {
 	const pipefs = 0x50495045
 	var fs unix.Statfs_t
@@ -122,7 +122,7 @@ func giveToContainer(fd int, id uint32) {
 	}
 }
 
-// followExec passes signals on and ends the process when its client is gone.
+// serveExec forwards signals to the process and kills it when the client disconnects.
 func (s *server) serveExec(c conn, pid int, end <-chan unix.WaitStatus) {
 	signals := make(chan int)
 	go func() {
@@ -137,7 +137,7 @@ func (s *server) serveExec(c conn, pid int, end <-chan unix.WaitStatus) {
 			signals <- q.Signal
 		}
 	}()
-	defer func() { // let the reader go
+	defer func() { // end the reading goroutine
 		c.Close()
 		for range signals {
 		}
@@ -157,8 +157,8 @@ func (s *server) serveExec(c conn, pid int, end <-chan unix.WaitStatus) {
 	}
 }
 
-// signalExec signals an exec'd process unless it was reaped: then its pid may be
-// another's.
+// signalExec signals the process of an exec unless it was reaped: then the pid may be in use
+// by another process.
 func (s *server) signalExec(pid int, n unix.Signal) {
 	s.do(func() {
 		if _, ok := s.execs[pid]; ok {
@@ -167,16 +167,17 @@ func (s *server) signalExec(pid int, n unix.Signal) {
 	})
 }
 
-// Exec is a process that runs in a container for a client.
+// Exec is a process that a client has started in a container.
 type Exec struct {
 	Pid      int
-	Terminal *os.File // the master, if it has one; the caller closes it
+	Terminal *os.File // the master; nil without a terminal; the caller closes it
 	c        conn
 }
 
-// Exec starts a process in a running container with the given files as its 0, 1
-// and 2, which the caller may close; without any it gets a terminal of the
-// container's own, of that size. An ended or dropped client kills it.
+// Exec starts a process in a running container, with stdio as its descriptors 0, 1 and 2;
+// the caller may close the files. If stdio is empty, the process gets a terminal
+// of the given size from the container's own devpts. The keeper kills the process when
+// the client disconnects.
 func (k Client) Exec(ctx context.Context, id string, idBase uint32, cgroups []string, into string, p launch.Process, stdio []*os.File, size launch.Size) (*Exec, error) {
 	b, err := body(execBody{UserNS: idBase != 0, IDBase: idBase, Cgroups: cgroups, Into: into, Process: p, TTY: len(stdio) == 0, Size: size})
 	if err != nil {
@@ -186,14 +187,14 @@ func (k Client) Exec(ctx context.Context, id string, idBase uint32, cgroups []st
 	return k.runExec(request{Op: "exec", ID: id}, append([]*os.File{b}, stdio...))
 }
 
-// answerPatience is how long the answer to an exec may take: longer than the launch
-// gives it, so that only a keeper which does not run at all says nothing.
+// replyTimeout is how long the reply to an exec may take. It is longer than the timeout of
+// the launch, so only a keeper that does not run at all exceeds it.
 const replyTimeout = 12 * time.Second
 
-// errUnanswered: the keeper died after it was asked.
+// errNoReply is returned when the keeper died after it got the request.
 var errNoReply = errors.New("the keeper died before it answered: the command may have run")
 
-// enter asks for a process and waits until it runs.
+// runExec sends the request for an exec and waits until the process runs.
 func (k Client) runExec(q request, files []*os.File) (*Exec, error) {
 	var fds []int
 	for _, f := range files {
@@ -223,7 +224,7 @@ func (k Client) runExec(q request, files []*os.File) (*Exec, error) {
 	}
 	c.Close()
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return nil, fmt.Errorf("the keeper does not answer: is it stopped, or its cgroup frozen? (%w)", err)
+		return nil, fmt.Errorf("the keeper does not reply; check whether it is stopped or its cgroup is frozen: %w", err)
 	}
 	return nil, connectionError(err)
 }
@@ -231,7 +232,7 @@ func (k Client) runExec(q request, files []*os.File) (*Exec, error) {
 // Signal sends a signal to the process.
 func (e *Exec) Signal(n int) error { return e.c.send(request{Op: "signal", Signal: n}) }
 
-// Wait returns its exit code, 128+N for signal N.
+// Wait returns the exit code of the process, 128+N for signal N.
 func (e *Exec) Wait() (int, error) {
 	defer e.c.Close()
 	var r reply
@@ -239,7 +240,7 @@ func (e *Exec) Wait() (int, error) {
 		return -1, fmt.Errorf("wait for exec: %w", connectionError(err))
 	}
 	if r.Ended == nil {
-		return -1, errors.New("wait for exec: the keeper did not tell how it ended")
+		return -1, errors.New("wait for exec: the reply has no exit code")
 	}
 	return r.Ended.Code, nil
 }

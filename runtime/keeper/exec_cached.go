@@ -15,25 +15,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An exec as the container's own user needs nothing that its start did not find
-// out. That lies beside the boot record, ready for the keeper, so who asks for
-// such an exec reads no manifest, no passwd and no cgroup mounts.
+// The start of a container stores its exec configuration beside the boot record. An exec as
+// the container's own user needs nothing more, so its client reads no manifest, no
+// passwd and no cgroup mounts.
 
-// Command is what is run in a container besides all that is the container's own.
+// Command is what an exec runs. All else comes from the container's configuration.
 type Command struct {
 	Argv       []string    `json:"argv"`
-	Env        []string    `json:"env,omitempty"`        // KEY=VALUE, besides the container's
+	Env        []string    `json:"env,omitempty"`        // KEY=VALUE, added to the container's
 	WorkingDir string      `json:"workingDir,omitempty"` // "" is the container's
 	TTY        bool        `json:"tty,omitempty"`
 	Size       launch.Size `json:"size,omitzero"`
 }
 
-// ErrUnprepared: nothing was run, and Exec has to be asked instead.
+// ErrNotPrepared is returned when there is no usable exec configuration. Nothing was run;
+// the caller has to use Exec.
 var ErrNotPrepared = errors.New("no exec is prepared")
 
-// Prepare puts down what execs in a start of a container have in common. groups
-// are the directories of all its v1 cgroups, also of those that there are none of
-// yet: a limit that is set later may make them.
+// Prepare stores the exec configuration of one start of a container. groups are the
+// directories of all its v1 cgroups, including missing ones that a later limit may create.
 func Prepare(run string, r *record.Record, c *launch.Config, groups []string) error {
 	b := execBody{UserNS: c.IDBase != 0, IDBase: c.IDBase, Cgroups: groups, Into: c.CgroupInto, Process: c.Process}
 	b.Process.Argv, b.Process.Paths, b.Process.Init = nil, nil, false
@@ -47,15 +47,15 @@ func Prepare(run string, r *record.Record, c *launch.Config, groups []string) er
 	return nil
 }
 
-// execPrepared is exec of what is prepared. It refuses without anything run if that is
-// not there, or not whole.
+// execPrepared starts a process with the stored exec configuration. If that is missing or
+// incomplete, it runs nothing and returns ErrNotPrepared.
 func (s *server) execPrepared(c conn, q *request, fds []int) error {
 	var b execBody
 	text, err := os.ReadFile(record.PreparedPath(s.run, q.ID))
-	if err == nil { // strictly: what a newer stead prepared is not left out
+	if err == nil { // strictly: a field of a newer stead must not be ignored
 		err = decodeStrictly(bytes.NewReader(text), &b)
 	}
-	if err == nil && b.Into != "" { // it may have been removed by hand
+	if err == nil && b.Into != "" { // somebody may have removed the cgroup
 		err = unix.Access(b.Into, unix.F_OK)
 	}
 	if err == nil && (q.Command == nil || len(q.Command.Argv) == 0) {
@@ -70,9 +70,9 @@ func (s *server) execPrepared(c conn, q *request, fds []int) error {
 	return s.runExec(c, q.ID, &b, fds)
 }
 
-// ExecPrepared is Exec of a command as the user that the container runs as. After
-// ErrUnprepared nothing was run: the container is not known or does not run, its
-// start or the keeper is of an older program, or there is no keeper.
+// ExecPrepared starts a command as the user that the container runs as. It returns
+// ErrNotPrepared, and has run nothing, if the container is unknown or does not run, if
+// an older program started it or its keeper, or if no keeper runs.
 func (k Client) ExecPrepared(name string, command Command, stdio []*os.File) (*Exec, error) {
 	id, err := os.Readlink(filepath.Join(k.Run, record.CurrentDir, name))
 	if err != nil || !strings.HasPrefix(id, name+".") {

@@ -17,11 +17,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// quantum is how much of one pipe is read in a round: no writer starves the rest.
+// quantum is how many bytes of one pipe are read at a time, so that one writer can't
+// delay the others.
 const quantum = 64 << 10
 
-// loop holds all containers: it drains, reaps and writes records. What touches
-// its state holds mu, as do does.
+// loop holds all containers: it copies output, reaps processes and writes records. mu guards
+// all its state; do takes it.
 type loop struct {
 	run   string
 	log   *slog.Logger
@@ -32,33 +33,33 @@ type loop struct {
 	byID       map[string]*entry
 	byFD       map[int32]source
 	children                            // reap.go
-	starting   map[string]chan struct{} // closed when the start under way is over
+	starting   map[string]chan struct{} // starts in progress; closed when they are over
 	logs       logs.Set
-	partial    map[*entry]struct{} // with the beginning of a line that waits
-	unrecorded map[*entry]bool     // that ended, while it can't be put on record
+	partial    map[*entry]struct{} // have an incomplete line in memory
+	unrecorded map[*entry]bool     // have ended, but the record can't be written yet
 	watchers   map[*watcher]struct{}
 	buf        [quantum]byte
 }
 
-// entry is a container that lives, or whose launch is under way.
+// entry is a container that runs or is being launched.
 type entry struct {
 	rec       *record.Record
 	log       *logs.Log
-	out       [2]int // its pipes, our ends
-	child     bool   // ours: we reap it
+	out       [2]int // the keeper's ends of its pipes; -1 if closed
+	child     bool   // of this keeper, which reaps it
 	pidfd     int    // -1 if there is none
-	launching bool   // the end is not told before the launch is
+	launching bool   // its ending is recorded after the launch
 	failed    *launch.Error
 	ended     *unix.WaitStatus
 	waiters   []chan<- *record.Ending
 }
 
-// source is what a descriptor in epoll belongs to.
+// source describes a descriptor in epoll.
 type source struct {
 	entry  *entry
 	stream logs.Stream
 	exit   bool // a pidfd
-	exec   int  // the process of an exec, whose pidfd it is
+	exec   int  // the process of an exec, if it is the pidfd of one
 }
 
 func newLoop(run string, log *slog.Logger) (*loop, error) {
@@ -83,24 +84,24 @@ func (l *loop) add(fd int, events uint32) error {
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)}))
 }
 
-// do runs f with the loop's state to itself.
+// do runs f while it holds mu.
 func (l *loop) do(f func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	f()
 }
 
-// serve runs until the process ends.
+// serve handles events until the process ends.
 func (l *loop) serve() {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, unix.SIGCHLD)
 	go func() {
 		one := [8]byte{1}
 		for range signals {
-			unix.Write(l.wake, one[:]) // a full counter wakes as well
+			unix.Write(l.wake, one[:]) // a full counter wakes the loop, too
 		}
 	}()
-	l.do(l.reap) // children of a predecessor that ended before we listened
+	l.do(l.reap) // children of a predecessor that ended before the signal handler was set
 	events := make([]unix.EpollEvent, 128)
 	for {
 		wait := 0
@@ -137,11 +138,11 @@ func (l *loop) handleEvents(events []unix.EpollEvent, now time.Time) {
 		for e := range l.unrecorded {
 			l.recordEnd(e)
 		}
-		go trim.Memory() // stops of many containers took it
+		go trim.Memory() // stops of many containers need much
 	}
 }
 
-// timeout is for epoll_wait(2): ms, -1 for ever.
+// epollTimeout returns the timeout for epoll_wait(2) in milliseconds, -1 for none.
 func (l *loop) epollTimeout() int {
 	const never = time.Duration(1<<63 - 1)
 	wait := never
@@ -168,7 +169,7 @@ func (l *loop) expirePartial(now time.Time) {
 	}
 }
 
-// drain reads one quantum and says how much was there.
+// drain copies at most one quantum of output to the log and returns its bytes.
 func (l *loop) drain(e *entry, s logs.Stream, now time.Time) int {
 	n, err := unix.Read(e.out[s], l.buf[:])
 	if n <= 0 {
@@ -184,8 +185,8 @@ func (l *loop) drain(e *entry, s logs.Stream, now time.Time) int {
 	return n
 }
 
-// drainRest reads what a pipe holds and no more: a container can hand its end to
-// a process elsewhere, which may write for ever.
+// drainRest reads at most one pipe capacity: a container can pass its end to another process,
+// which may write for ever.
 func (l *loop) drainRest(e *entry, s logs.Stream, now time.Time) {
 	if e.out[s] < 0 {
 		return
@@ -196,7 +197,7 @@ func (l *loop) drainRest(e *entry, s logs.Stream, now time.Time) {
 	}
 }
 
-// launched says that a launch is over, with or without success.
+// noteLaunch notes that a launch is over. failed is nil after a success.
 func (l *loop) noteLaunch(e *entry, failed *launch.Error) {
 	e.launching, e.failed = false, failed
 	if e.ended != nil {
@@ -204,7 +205,7 @@ func (l *loop) noteLaunch(e *entry, failed *launch.Error) {
 	}
 }
 
-// finish takes what is left of the output, puts the end on record and tells it.
+// finish reads the remaining output, records the ending and reports it to the clients.
 func (l *loop) finish(e *entry, end *record.Ending) {
 	now := time.Now()
 	for s := range e.out {
@@ -220,7 +221,7 @@ func (l *loop) finish(e *entry, end *record.Ending) {
 	for i, fd := range e.out {
 		if fd >= 0 {
 			delete(l.byFD, int32(fd))
-			unix.Close(fd) // takes it out of epoll
+			unix.Close(fd) // also removes it from epoll
 			e.out[i] = -1
 		}
 	}
@@ -235,13 +236,13 @@ func (l *loop) finish(e *entry, end *record.Ending) {
 	l.recordEnd(e)
 }
 
-// conclude puts an end on record and tells it; later if it can't now, for want of a
-// descriptor or of space: what is told is read from the record.
+// recordEnd records an ending and reports it to the clients, which then read the record. If
+// the write fails for lack of a descriptor or of disk space, it is retried later.
 func (l *loop) recordEnd(e *entry) {
 	err := e.rec.Write(l.run)
-	if err != nil && !errors.Is(err, os.ErrNotExist) { // without the directory nobody would read it
+	if err != nil && !errors.Is(err, os.ErrNotExist) { // without the directory nobody reads it
 		if !l.unrecorded[e] {
-			l.log.Error("record the end", "container", e.rec.Name, "error", err)
+			l.log.Error("cannot record the ending; retrying every second", "container", e.rec.Name, "error", err)
 		}
 		l.unrecorded[e], l.byID[e.rec.ID()] = true, e
 		l.nextReap = time.Now().Add(reapDelay)
@@ -258,7 +259,7 @@ func (l *loop) recordEnd(e *entry) {
 	}
 }
 
-// failedCode is the exit code of a launch that failed, as in Podman.
+// exitCodeOf returns the exit code of a failed launch, as Podman has it.
 func exitCodeOf(f *launch.Error) int {
 	switch {
 	case f.Where != launch.AtCommand:

@@ -16,23 +16,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Socket is the keeper's socket in the run directory.
+// Socket returns the path of the keeper's socket in the run directory.
 func Socket(run string) string { return filepath.Join(run, "keeper.sock") }
 
-// The keeper outlives the daemon and may be older than whoever asks. It decodes every
-// request and every body strictly: a field that it does not know is refused, since it
-// would otherwise be left out of the container without a word. The answer to list names
-// its features, for what a field can't show: a new value, or a new meaning. A client
-// decodes replies leniently: a newer keeper may say more.
+// The keeper outlives the daemon and may be older than its clients. It decodes every
+// request and every body strictly and refuses unknown fields: a field that it ignored would
+// silently be missing from the container. The reply to list names the keeper's features, for
+// changes that a field name can't show: a new value or a new meaning. A client decodes
+// replies leniently, as a newer keeper may send more.
 
-// features are what this keeper can do beyond what every keeper could. A feature that was
-// ever in a release stays in the list.
+// features lists what this keeper can do that the first keepers could not. A released
+// feature stays in the list for ever.
 var features = []string{
 	"strict", // unknown fields are refused
 }
 
-// request is one message to the keeper. Start and exec have their body in a
-// memfd, the first descriptor that comes along.
+// request is one message to the keeper. The body of start and exec is in a memfd, the first
+// descriptor of the message.
 type request struct {
 	Op       string   `json:"op"` // start, exec, exec-prepared, signal, wait, limit, list, watch, upgrade, quit
 	ID       string   `json:"id,omitempty"`
@@ -43,7 +43,7 @@ type request struct {
 	Command  *Command `json:"command,omitempty"` // of exec-prepared
 }
 
-// reply is one message of the keeper.
+// reply is one message from the keeper.
 type reply struct {
 	Error   string         `json:"error,omitempty"`
 	Where   string         `json:"where,omitempty"` // launch.Where of a failed launch
@@ -54,8 +54,8 @@ type reply struct {
 	Live    int            `json:"live,omitempty"`
 	Build   string         `json:"build,omitempty"`
 
-	Unknown  bool     `json:"unknown,omitempty"`  // the request holds something that this keeper does not know
-	Features []string `json:"features,omitempty"` // of list
+	Unknown  bool     `json:"unknown,omitempty"`  // this keeper does not know a part of the request
+	Features []string `json:"features,omitempty"` // in the reply to list
 }
 
 // startBody is the body of start.
@@ -85,7 +85,7 @@ func (c conn) send(v any, fds ...int) error {
 	return err
 }
 
-// receive reads a reply; io.EOF when the other end is gone.
+// receive reads a reply. It returns io.EOF when the other end is closed.
 func (c conn) receive(v any) (fds []int, err error) {
 	b, fds, err := c.read()
 	if err != nil {
@@ -98,8 +98,8 @@ func (c conn) receive(v any) (fds []int, err error) {
 	return fds, nil
 }
 
-// receiveRequest reads a request; io.EOF when the other end is gone, errUnknown for one
-// that holds something this keeper does not know.
+// receiveRequest reads a request. It returns io.EOF when the other end is closed, and
+// errUnknown if this keeper does not know a part of the request.
 func (c conn) receiveRequest(q *request) (fds []int, err error) {
 	b, fds, err := c.read()
 	if err != nil {
@@ -112,8 +112,8 @@ func (c conn) receiveRequest(q *request) (fds []int, err error) {
 	return fds, nil
 }
 
-// errUnknown is what a keeper says of a request from a newer stead.
-var errUnknown = errors.New("this keeper is older than the stead that asks")
+// errUnknown is the keeper's error for a request of a newer stead.
+var errUnknown = errors.New("the keeper is older than the stead that sent the request")
 
 // decodeStrictly decodes one JSON value; the error wraps errUnknown.
 func decodeStrictly(r io.Reader, v any) error {
@@ -160,7 +160,7 @@ func closeAll(fds []int) {
 	}
 }
 
-// body puts v into a memfd.
+// body returns a memfd that holds v as JSON.
 func body(v any) (*os.File, error) {
 	fd, err := unix.MemfdCreate("stead-request", unix.MFD_CLOEXEC)
 	if err != nil {
@@ -174,7 +174,7 @@ func body(v any) (*os.File, error) {
 	return f, nil
 }
 
-// decodeBody reads the body of a request and closes it; the error may wrap errUnknown.
+// decodeBody decodes the body of a request strictly and closes it.
 func decodeBody(fd int, v any) error {
 	f := os.NewFile(uintptr(fd), "request")
 	defer f.Close()

@@ -9,22 +9,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A child's end is told twice: by its pidfd, and by SIGCHLD, which may stand for
-// several and names none. To find one that nobody names the kernel goes through
-// all children (wait4(2)): 0.4 ms at 1,000, 2 ms at 5,000. So the pidfd counts;
-// SIGCHLD does for children without one, and a second later for what none told.
+// The kernel reports a child's exit twice: by its pidfd, and by SIGCHLD, which may stand for
+// several children and names none of them. Without a pid, wait4(2) goes through all
+// children: 0.4 ms at 1,000 of them, 2 ms at 5,000. So the keeper uses the pidfd. SIGCHLD
+// serves for children without a pidfd and, a second later, for exits that were missed.
 
-// children are our own processes, and what is known of their ends.
+// children holds the child processes of the keeper.
 type children struct {
 	byPid        map[int]*entry
 	execs        map[int]*execProcess
-	unclaimed    map[int]unix.WaitStatus // those that ended before they were registered
-	ignored      map[int]bool            // those whose end interests nobody
-	withoutPidfd int                     // how many registered ones have no pidfd
-	nextReap     time.Time               // when to go through all; zero if there is no need
+	unclaimed    map[int]unix.WaitStatus // ended before they were registered
+	ignored      map[int]bool            // nobody needs their endings
+	withoutPidfd int                     // number of registered children without a pidfd
+	nextReap     time.Time               // when to go through all children; zero: not needed
 }
 
-// lookLater is how long an end that no pidfd told may go unseen, such as that of a
+// reapDelay is how long an exit that no pidfd reports may stay unnoticed, such as that of a
 // child that was never registered.
 const reapDelay = time.Second
 
@@ -35,15 +35,15 @@ func newChildren() children {
 	}
 }
 
-// session is the process of an exec that lives.
+// execProcess is the running process of an exec.
 type execProcess struct {
 	end   chan<- unix.WaitStatus
 	pidfd int // -1 if there is none
 }
 
-// register takes a container over; from here on its end is noticed.
+// register adds a container; from now on its exit is noticed.
 func (l *loop) register(e *entry) error {
-	l.byID[e.rec.ID()] = e // first: whatever fails below, its end is noticed
+	l.byID[e.rec.ID()] = e // first, so that its exit is noticed even if a step below fails
 	if e.child {
 		l.byPid[e.rec.Pid] = e
 		e.pidfd = l.watchPidfd(e.rec.Pid, source{entry: e, exit: true})
@@ -68,7 +68,7 @@ func (l *loop) register(e *entry) error {
 	return nil
 }
 
-// awaitExec has the end of one of our children told.
+// awaitExec sends the wait status of the child to end when the child exits.
 func (l *loop) awaitExec(pid int, end chan unix.WaitStatus) {
 	if ws, ok := l.unclaimed[pid]; ok {
 		delete(l.unclaimed, pid)
@@ -78,11 +78,12 @@ func (l *loop) awaitExec(pid int, end chan unix.WaitStatus) {
 	l.execs[pid] = &execProcess{end: end, pidfd: l.watchPidfd(pid, source{exec: pid})}
 }
 
-// watch has a pidfd tell of a child's end, once; it is -1 if none can be had.
+// watchPidfd opens a pidfd that reports the exit of a child once. It returns -1 if none can
+// be opened.
 func (l *loop) watchPidfd(pid int, s source) (pidfd int) {
 	pidfd, err := unix.PidfdOpen(pid, 0)
 	if err == nil {
-		if err = checkSpare(pidfd); err == nil { // it can be done without
+		if err = checkSpare(pidfd); err == nil { // the keeper can do without
 			err = l.add(pidfd, unix.EPOLLIN|unix.EPOLLONESHOT)
 		}
 		if err == nil {
@@ -95,18 +96,18 @@ func (l *loop) watchPidfd(pid int, s source) (pidfd int) {
 	return -1
 }
 
-// unwatch is for a child that was reaped.
+// closePidfd closes the pidfd of a child that was reaped.
 func (l *loop) closePidfd(pidfd int) {
 	if pidfd < 0 {
 		l.withoutPidfd--
 		return
 	}
 	delete(l.byFD, int32(pidfd))
-	unix.Close(pidfd) // takes it out of epoll
+	unix.Close(pidfd) // also removes it from epoll
 }
 
-// pidfdTold is for a child that ended. While another process of its container traces
-// it, it can't be reaped: SIGCHLD tells when it can.
+// handlePidfd reaps a child whose pidfd reported its exit. While another process of the
+// container traces it, it can't be reaped; SIGCHLD comes when it can.
 func (l *loop) handlePidfd(pid int) {
 	if l.reapOne(pid) {
 		return
@@ -118,14 +119,14 @@ func (l *loop) handlePidfd(pid int) {
 	}
 }
 
-// unsee takes a child's pidfd away.
+// dropPidfd closes the pidfd of a child that is not reaped yet.
 func (l *loop) dropPidfd(pidfd int) int {
 	l.closePidfd(pidfd)
 	l.withoutPidfd++
 	return -1
 }
 
-// someEnded is for SIGCHLD.
+// handleSIGCHLD reaps all children if some of them have no pidfd, else schedules that.
 func (l *loop) handleSIGCHLD(now time.Time) {
 	if l.withoutPidfd > 0 || len(l.ignored) > 0 {
 		l.reap()
@@ -135,13 +136,13 @@ func (l *loop) handleSIGCHLD(now time.Time) {
 	}
 }
 
-// reap goes through all children for those that ended.
+// reap reaps all children that have ended.
 func (l *loop) reap() {
 	for l.reapOne(-1) {
 	}
 }
 
-// reapOne is for a child that ended, or -1 for any; it says whether there was one.
+// reapOne reaps the child pid, or any for -1, and reports whether there was one.
 func (l *loop) reapOne(pid int) bool {
 	var ws unix.WaitStatus
 	pid, err := unix.Wait4(pid, &ws, unix.WNOHANG, nil)

@@ -14,10 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A keeper whose socket somebody deleted holds its containers and can't be asked
-// anything, nor can another take its place. SIGHUP has it listen again.
+// If somebody deletes the socket of a keeper, the keeper still holds its containers and its
+// lock, but no request reaches it. SIGHUP makes it create the socket again.
 
-// listen makes the socket.
+// listen creates the socket.
 func listen(run string) (*net.UnixListener, error) {
 	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: Socket(run), Net: "unixpacket"})
 	if err != nil {
@@ -30,35 +30,35 @@ func listen(run string) (*net.UnixListener, error) {
 	return l, nil
 }
 
-// listenAgain makes the socket again if it is gone. Who is connected stays so.
+// relisten creates the socket again if it is missing. Open connections stay open.
 func (s *server) relisten() {
 	if _, err := os.Lstat(Socket(s.run)); err == nil {
 		return
 	}
 	next, err := listen(s.run)
 	if err != nil {
-		s.log.Error("listen again", "error", err)
+		s.log.Error("cannot create the socket again", "error", err)
 		return
 	}
-	s.log.Warn("the socket was deleted by hand: listening again")
+	s.log.Warn("the socket was deleted by hand; created it again")
 	var old *net.UnixListener
 	s.do(func() { old, s.listener = s.listener, next })
 	go s.accept(next)
-	old.SetUnlinkOnClose(false) // the name is the new one's
+	old.SetUnlinkOnClose(false) // the name belongs to the new listener
 	old.Close()
 }
 
-// replaced tells that a listener is not the one that counts any more.
+// isReplaced reports whether another listener has replaced l.
 func (s *server) isReplaced(l *net.UnixListener) (is bool) {
 	s.do(func() { is = s.listener != l })
 	return is
 }
 
-// recall has a keeper that runs without its socket listen again, and returns its
-// pid; ErrNoKeeper if there is none.
+// requestRelisten makes a keeper that runs without its socket create the socket again, and
+// returns the keeper's pid; ErrNoKeeper if there is none.
 func (k Client) requestRelisten(ctx context.Context) (int, error) {
 	if _, err := os.Lstat(Socket(k.Run)); !errors.Is(err, os.ErrNotExist) {
-		return 0, ErrNoKeeper // a dead one's
+		return 0, ErrNoKeeper // left by a dead keeper
 	}
 	pid := lockHolder(filepath.Join(k.Run, lockFile))
 	if pid == 0 {
@@ -81,14 +81,14 @@ func (k Client) requestRelisten(ctx context.Context) (int, error) {
 			return pid, nil
 		}
 		if n, _ := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 0); n > 0 {
-			break // it was an older one, which does not know the signal
+			break // it was an older keeper, which the signal ended
 		}
 	}
 	return 0, ErrNoKeeper
 }
 
-// lockHolder is the process that took a flock(2) lock on a file; 0 if none has.
-// /proc/locks has lines such as "1: FLOCK  ADVISORY  WRITE 1234 00:1a:5678 0 EOF".
+// lockHolder returns the pid of the process that holds a flock(2) lock on a file; 0 if none
+// does. /proc/locks has lines such as "1: FLOCK  ADVISORY  WRITE 1234 00:1a:5678 0 EOF".
 func lockHolder(file string) (pid int) {
 	var st unix.Stat_t
 	if unix.Stat(file, &st) != nil {

@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// start launches a container. Its record exists; from the clone on it is ours.
+// start launches a container. The runtime has written its record; from the clone on the
+// keeper alone writes it.
 func (s *server) start(c conn, fd int) error {
 	var b startBody
 	if err := decodeBody(fd, &b); err != nil {
@@ -41,9 +42,9 @@ func (s *server) start(c conn, fd int) error {
 	s.upgrade.RLock()
 	defer s.upgrade.RUnlock()
 	fault.Point("keeper-start-received")
-	born := false
+	cloned := false
 	err := s.launcher.Start(b.Config, func(pid int) (err error) {
-		born = true
+		cloned = true
 		if now, err := record.Read(s.run, r.ID()); err != nil || now.State != record.Creating {
 			r = &record.Record{Name: r.Name, Nonce: r.Nonce}
 			s.do(func() {
@@ -53,13 +54,13 @@ func (s *server) start(c conn, fd int) error {
 					s.ignored[pid] = true
 				}
 			})
-			return fmt.Errorf("the start of %s was given up", r.ID())
+			return fmt.Errorf("the start of %s was cancelled by the daemon", r.ID())
 		}
 		r.Pid, r.State, r.StartedAt = pid, record.Running, time.Now()
 		r.StartTime, _ = record.StartTime(pid)
 		fault.Point("keeper-born")
-		if err = r.Write(s.run); err != nil { // before the gate opens
-			e.failed = &launch.Error{Where: launch.AtStep, Step: "put the start on record", Errno: unix.EIO, Hint: err.Error()}
+		if err = r.Write(s.run); err != nil { // before the child may go on
+			e.failed = &launch.Error{Where: launch.AtStep, Step: "record the start", Errno: unix.EIO, Hint: err.Error()}
 		}
 		fault.Point("keeper-born-recorded")
 		s.do(func() { err = errors.Join(err, s.register(e)) })
@@ -69,7 +70,7 @@ func (s *server) start(c conn, fd int) error {
 	if err != nil && !errors.As(err, &failed) {
 		failed = &launch.Error{Where: launch.AtStep, Step: "start", Errno: unix.EIO, Hint: err.Error()}
 	}
-	if !born || r.Pid == 0 {
+	if !cloned || r.Pid == 0 {
 		e.closePipes()
 		return failed
 	}
@@ -81,8 +82,8 @@ func (s *server) start(c conn, fd int) error {
 	return c.send(reply{Pid: r.Pid})
 }
 
-// signal sends one to the container's command. As it is our child, or held by
-// a pidfd, it can't hit another process.
+// signal signals the container's command. The command is a child of the keeper or has a
+// pidfd, so the signal can't reach another process.
 func (s *server) signal(c conn, q *request) error {
 	var over chan struct{}
 	s.do(func() { over = s.starting[q.ID] })
@@ -97,7 +98,7 @@ func (s *server) signal(c conn, q *request) error {
 		}
 		if q.Stopping && !e.rec.Stopping {
 			e.rec.Stopping = true
-			e.rec.Write(s.run) // only colours the reason; the signal matters
+			e.rec.Write(s.run) // a failure only changes the reason that is shown; the signal matters
 		}
 		if q.Signal == 0 {
 			err = nil
@@ -113,7 +114,7 @@ func (s *server) signal(c conn, q *request) error {
 	return c.send(reply{})
 }
 
-// waitFor answers when the container has ended.
+// waitFor replies when the container has ended.
 func (s *server) waitFor(c conn, q *request) error {
 	end := make(chan *record.Ending, 1)
 	held := false
@@ -140,7 +141,7 @@ func (s *server) limitLog(c conn, q *request) error {
 	return c.send(reply{})
 }
 
-// quit ends the keeper if it holds nothing.
+// quit ends the keeper if it holds no containers.
 func (s *server) quit(c conn) error {
 	live := 0
 	s.do(func() { live = len(s.byID) + len(s.execs) + len(s.starting) })

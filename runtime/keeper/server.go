@@ -19,14 +19,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Argv0 is the name under which this program's binary runs as a keeper:
-// main calls Main when it finds itself called so.
+// Argv0 is the argv[0] with which this program runs as a keeper: main then calls Main.
 const Argv0 = "stead-keeper"
 
-// readyFD gets one byte once the keeper listens; the error's text otherwise.
+// readyFD gets one zero byte once the keeper listens, or the text of an error.
 const readyFD = 3
 
-// server answers requests; each connection has a goroutine.
+// server answers requests. Each connection has its own goroutine.
 type server struct {
 	*loop
 	launcher *launch.Launcher
@@ -39,14 +38,14 @@ type server struct {
 func Main(args []string) int {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	recalls := make(chan os.Signal, 1)
-	signal.Notify(recalls, unix.SIGHUP) // before the lock shows who to send it to
+	signal.Notify(recalls, unix.SIGHUP) // before the lock shows the pid to clients
 	if len(args) < 2 {
 		log.Error("usage: stead-keeper RUN-DIR")
 		return 2
 	}
 	var old *handover
 	var err error
-	if len(args) > 2 { // we were another binary's keeper until now
+	if len(args) > 2 { // this process ran as the keeper of another binary until now
 		old, err = readHandover(args[2])
 	}
 	var s *server
@@ -77,18 +76,19 @@ func Main(args []string) int {
 	return 0
 }
 
-// hide keeps the memory of this process from others. It is a variable for test builds.
+// clearDumpable protects the memory of this process from other processes. Test builds
+// replace it.
 var clearDumpable = func() error { return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) }
 
 func newServer(run string, old *handover, log *slog.Logger) (*server, error) {
-	// A start copies this process: keep it small, and out of sight.
+	// A start clones this process, so its memory is kept small and hidden.
 	debug.SetGCPercent(25)
 	weak.Dir(run)
 	if err := clearDumpable(); err != nil {
 		return nil, os.NewSyscallError("prctl", err)
 	}
-	os.WriteFile("/proc/self/comm", []byte(Argv0), 0) // else it is called after its memfd
-	unix.Umask(0)                                     // modes are given in full
+	os.WriteFile("/proc/self/comm", []byte(Argv0), 0) // otherwise its name is that of the memfd
+	unix.Umask(0)                                     // all calls give exact modes
 	if err := os.Chdir("/"); err != nil {
 		return nil, err
 	}
@@ -115,7 +115,7 @@ func newServer(run string, old *handover, log *slog.Logger) (*server, error) {
 	if err := s.adopt(old.Pipes); err != nil {
 		return nil, err
 	}
-	os.Remove(Socket(run)) // of a dead one: we hold the lock
+	os.Remove(Socket(run)) // left by a dead keeper, as this one holds the lock
 	if s.listener, err = listen(run); err != nil {
 		return nil, err
 	}
@@ -123,15 +123,15 @@ func newServer(run string, old *handover, log *slog.Logger) (*server, error) {
 	return s, nil
 }
 
-// lock makes this the only keeper of the run directory, until the process ends
-// or closes the descriptor.
+// lock takes the lock of the run directory, which only one keeper can hold. It holds until
+// the process ends or closes the descriptor.
 func lock(run string) (fd int, err error) {
 	fd, err = unix.Open(filepath.Join(run, lockFile), unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return -1, &os.PathError{Op: "open", Path: lockFile, Err: err}
 	}
-	// One that was just killed holds it until it is quite gone, and so does a
-	// child that it was about to launch. Neither listens any more.
+	// A keeper that was just killed holds the lock until it is completely gone, and so does
+	// a child that it was cloning. Neither listens any more.
 	for end := time.Now().Add(lockTimeout); ; time.Sleep(5 * time.Millisecond) {
 		err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
@@ -159,7 +159,7 @@ func (s *server) accept(on *net.UnixListener) {
 		}
 		if err != nil {
 			s.log.Error("accept", "error", err)
-			os.Exit(1) // the daemon starts another, which adopts
+			os.Exit(1) // the daemon starts another keeper, which adopts the containers
 		}
 		go s.answer(conn{c.(*net.UnixConn)})
 	}
@@ -187,7 +187,7 @@ func (s *server) answer(c conn) {
 	}
 }
 
-// fromRoot lets only our own user in (unix(7), SO_PEERCRED).
+// isOwnUser reports whether the client runs as the user of the keeper (unix(7), SO_PEERCRED).
 func isOwnUser(c conn) bool {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -211,7 +211,7 @@ func failure(err error) reply {
 	return r
 }
 
-// ErrMissing: the keeper holds no such container, or not any more.
+// ErrMissing is returned when the keeper does not hold the container, or no longer does.
 var ErrMissing = errors.New("not held by the keeper")
 
 func (s *server) dispatch(c conn, q *request, fds []int) error {

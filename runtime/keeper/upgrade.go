@@ -19,27 +19,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A keeper becomes that of a newer binary by execve: pid and children stay, so
-// exit codes do. It hands on the lock and its ends of the pipes: a pipe that
-// nobody holds forgets what is in it when its container ends.
+// A keeper upgrades itself by execve of a newer binary: its pid and children stay, and with
+// them all exit codes. It hands over the lock and its ends of the pipes: a pipe loses its
+// content when its container ends while nobody else holds it open.
 
-// legacyArg names the descriptor of a memfd that holds a legacy.
+// handoverArg names the descriptor of a memfd that holds a handover.
 const handoverArg = "--legacy="
 
-// legacy is what a keeper hands on to the binary that it becomes: descriptors.
+// handover lists the descriptors that a keeper passes to the next binary.
 type handover struct {
 	Lock  int
 	Pipes map[string][2]int // by id of the start: stdout, stderr
 }
 
-// upgrade is what is not done while the keeper changes into another.
+// upgrade keeps launches and an upgrade apart.
 type upgrade struct {
-	sync.RWMutex // read-held by what must not be interrupted: launches
+	sync.RWMutex // read-locked by launches, which an upgrade must not interrupt
 	lock         int
 }
 
-// become replaces this process by the program in the memfd. It only returns
-// with an error; then all is as before.
+// upgradeTo replaces this process by the program in the memfd. It returns only with an
+// error; then the keeper goes on as before.
 func (s *server) upgradeTo(c conn, fds []int) error {
 	defer closeAll(fds)
 	if len(fds) != 1 {
@@ -53,11 +53,11 @@ func (s *server) upgradeTo(c conn, fds []int) error {
 		return fmt.Errorf("%d exec sessions would be cut off", n)
 	}
 	if n := len(s.unrecorded); n > 0 {
-		return fmt.Errorf("%d ends are not on record yet", n)
+		return fmt.Errorf("%d endings are not recorded yet", n)
 	}
 	l := handover{Lock: s.upgrade.lock, Pipes: map[string][2]int{}}
 	for id, e := range s.byID {
-		e.log.Expire(time.Now().Add(time.Hour)) // beginnings of lines are kept as parts
+		e.log.Expire(time.Now().Add(time.Hour)) // incomplete lines are written as parts
 		l.Pipes[id] = e.out
 	}
 	will, err := body(l)
@@ -66,7 +66,7 @@ func (s *server) upgradeTo(c conn, fds []int) error {
 	}
 	defer will.Close()
 	handed := append(l.descriptors(), int(will.Fd()))
-	defer func() { // it did not work: they are ours again
+	defer func() { // execve failed
 		for _, fd := range handed {
 			unix.CloseOnExec(fd)
 		}
@@ -76,8 +76,8 @@ func (s *server) upgradeTo(c conn, fds []int) error {
 			return os.NewSyscallError("fcntl", err)
 		}
 	}
-	s.log.Info("becoming the keeper of another binary", "containers", len(s.byID))
-	var files syscall.Rlimit // set anew, as else Exec puts back that of our start, though a daemon has raised it
+	s.log.Info("upgrading to another binary", "containers", len(s.byID))
+	var files syscall.Rlimit // set again: otherwise Exec restores the limit of this process's start, which a daemon may have raised since
 	err = syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files)
 	if err == nil {
 		err = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &files)
@@ -97,7 +97,7 @@ func (l *handover) descriptors() []int {
 	return all
 }
 
-// inherit reads the legacy that an argument names.
+// readHandover reads the handover whose descriptor the argument names.
 func readHandover(arg string) (*handover, error) {
 	fd, err := strconv.Atoi(strings.TrimPrefix(arg, handoverArg))
 	if err != nil {
@@ -109,7 +109,7 @@ func readHandover(arg string) (*handover, error) {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return nil, fmt.Errorf("read legacy: %w", err)
 	}
-	if err := json.NewDecoder(f).Decode(l); err != nil { // leniently: a newer keeper's descriptors are as good
+	if err := json.NewDecoder(f).Decode(l); err != nil { // leniently: after a downgrade the descriptors of a newer keeper serve as well
 		return nil, fmt.Errorf("read legacy: %w", err)
 	}
 	for _, fd := range l.descriptors() {
@@ -118,8 +118,8 @@ func readHandover(arg string) (*handover, error) {
 	return l, nil
 }
 
-// isChild reports whether the process of a record is our own child: a predecessor
-// with our pid cloned it. It may be a zombie by now.
+// isChild reports whether the process of a record is a child of this process: an earlier
+// binary with the same pid has cloned it. It may be a zombie by now.
 func isChild(r *record.Record) bool {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.Pid))
 	if err != nil {
@@ -129,8 +129,7 @@ func isChild(r *record.Record) bool {
 	return parent == os.Getpid() && started == r.StartTime
 }
 
-// Upgrade has the keeper become that of this program's binary, and returns when
-// it answers again.
+// Upgrade makes the keeper run this program's binary, and returns when it answers again.
 func (k Client) Upgrade(ctx context.Context) error {
 	binary, err := sealedSelf()
 	if err != nil {
@@ -141,7 +140,8 @@ func (k Client) Upgrade(ctx context.Context) error {
 	if err != nil && !errors.Is(err, ErrNoKeeper) {
 		return fmt.Errorf("upgrade keeper: %w", err)
 	}
-	// It hung up: execve worked. It listens again in a moment, or has died.
+	// The connection was closed: execve succeeded. The keeper listens again in a moment,
+	// unless it has died.
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
 		_, _, err := k.Ping(ctx)
 		if !errors.Is(err, ErrNoKeeper) || time.Now().After(end) {
@@ -150,8 +150,8 @@ func (k Client) Upgrade(ctx context.Context) error {
 	}
 }
 
-// Build is the id of the running program's binary, as Go's linker gives it; ""
-// if it can't be read.
+// Build returns the build id of this program, as Go's linker writes it; "" if it can't be
+// read.
 var Build = sync.OnceValue(func() string {
 	f, err := elf.Open("/proc/self/exe")
 	if err != nil {

@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// watcher is a client that wants to hear of ends. It never blocks the loop.
+// watcher is a client that gets the id of each container that ends. It never blocks the loop.
 type watcher struct {
 	mu   sync.Mutex
 	ids  []string
@@ -27,7 +27,7 @@ func (s *server) watch(c conn) error {
 	s.do(func() { s.watchers[w] = struct{}{} })
 	defer s.do(func() { delete(s.watchers, w) })
 	gone := make(chan struct{})
-	go func() { // the client says nothing more: this returns when it is gone
+	go func() { // the client sends nothing more: this returns when it disconnects
 		var q request
 		c.receiveRequest(&q)
 		close(gone)

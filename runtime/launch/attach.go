@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mount builds the tree while the child makes its proc. Copies of
-// mounts are taken in the host's namespace (open_tree only works where a mount
-// is) and mapped while detached (an attached mount can't be any more).
+// mount builds the container's mount tree while the child makes its proc. It copies mounts
+// in the host's namespace, since open_tree(2) works only in the namespace of the mount, and
+// maps their ids while they are detached, since an attached mount can't be mapped.
 func (b *startJob) mount() error {
 	root, err := b.copyRoot(b.c.Root.Path, unix.MOUNT_ATTR_NODEV, AtRoot)
 	if err != nil {
@@ -53,7 +53,7 @@ func (b *startJob) mount() error {
 	return attachMounts(b, sources)
 }
 
-// What follows are variables for test builds that do it as other runtimes did.
+// Test builds replace these with the flawed ways of other runtimes.
 var (
 	attachMounts = (*startJob).attachMounts
 	attachMount  = (*startJob).attachMount
@@ -73,8 +73,8 @@ func (b *startJob) attachMounts(sources []int) error {
 	return nil
 }
 
-// seal looks whether all is where it should be, and makes mounts read-only: last,
-// so that missing targets could be made.
+// seal verifies the mounts and makes those in toSeal read-only. It comes last, because
+// missing mount targets are created before.
 func (b *startJob) seal() error {
 	if err := verify(b); err != nil {
 		return err
@@ -91,12 +91,12 @@ func (b *startJob) copyRoot(path string, attr uint64, where Where) (int, error) 
 	fd, err := copyHostPath(b, path, attr)
 	if err != nil {
 		if errors.Is(err, errNoIdmap) {
-			return -1, &Error{AtIDMap, "map ids of " + path, unix.EINVAL, errNoIdmap.Error() + "; security.userns: host does without"}
+			return -1, &Error{AtIDMap, "map ids of " + path, unix.EINVAL, errNoIdmap.Error() + "; write security.userns: host to run without id mapping"}
 		}
 		e := &Error{where, "open " + string(where) + " " + path, errnoOf(err), ""}
 		var link *hostpath.LinkError
 		if errors.As(err, &link) {
-			e.Hint = link.Link + " has become a symbolic link; name the place that it means"
+			e.Hint = link.Link + " has become a symbolic link; write the path that it leads to"
 		}
 		return -1, e
 	}
@@ -104,7 +104,7 @@ func (b *startJob) copyRoot(path string, attr uint64, where Where) (int, error) 
 	return fd, nil
 }
 
-// hostTree is what is mounted of a host's path: what was found by walking it.
+// copyHostPath returns a mapped copy of the mount at a host path, which it walks part by part.
 func (b *startJob) copyHostPath(path string, attr uint64) (int, error) {
 	at, _, err := hostpath.Open(path, func(string) bool { return true })
 	if err != nil {
@@ -161,12 +161,12 @@ func (b *startJob) attachAt(mount int, target string, file bool) error {
 	return TargetError(target, errnoOf(err))
 }
 
-// TargetError is what a mount gets whose target can't be had.
+// TargetError returns the error for a mount whose target can't be opened or created.
 func TargetError(target string, errno syscall.Errno) error {
 	e := &Error{AtTarget, "mount at " + target, errno, ""}
 	switch e.Errno {
 	case unix.EXDEV:
-		e.Hint = "a symbolic link there leads out of the root; name the place that it means"
+		e.Hint = "a symbolic link there leads out of the root; write the path that it leads to"
 	case unix.ELOOP:
 		e.Hint = "symbolic links are not followed there"
 	case unix.ENOTDIR:

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bind is a copy of what the host has at a source, with what is mounted below it where
-// the mount says so.
+// copyBindSource returns a copy of the mount at a host path, with the mounts below it if
+// m.Recursive is set.
 func (b *startJob) copyBindSource(m Mount) (int, error) {
 	at, real, err := hostpath.Open(m.Source, func(string) bool { return true })
 	if err != nil {
@@ -57,14 +57,14 @@ func (b *startJob) sourceError(m Mount, err error) error {
 	e := &Error{AtSource, "open " + string(AtSource) + " " + m.Source, errnoOf(err), ""}
 	var link *hostpath.LinkError
 	if errors.As(err, &link) {
-		e.Hint = link.Link + " has become a symbolic link; name the place that it means"
+		e.Hint = link.Link + " has become a symbolic link; write the path that it leads to"
 	}
 	return e
 }
 
-// readOnlyBelow makes all mounts below the first one of a detached tree read-only. The
-// first one is made so last, when the targets of mounts in it are there, unless the
-// host has it read-only.
+// readOnlyBelow makes all mounts of a detached tree read-only except the first. seal makes
+// the first one read-only after mount targets were created in it. If the host has the first
+// one read-only, it stays so.
 func readOnlyBelow(fd int) error {
 	var fs unix.Statfs_t
 	if err := unix.Fstatfs(fd, &fs); err != nil {
@@ -80,7 +80,8 @@ func readOnlyBelow(fd int) error {
 	return nil
 }
 
-// CheckMountPoint wants an open file of the host to be a mount point (statx(2), Linux 5.8).
+// CheckMountPoint returns an error unless the open file of the host is a mount point
+// (statx(2), Linux 5.8).
 func CheckMountPoint(fd int, path string) error {
 	var st unix.Statx_t
 	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW, 0, &st)
@@ -90,14 +91,15 @@ func CheckMountPoint(fd int, path string) error {
 	if err == nil {
 		err = unix.ENXIO
 	}
-	return &Error{AtSource, "look at mount source " + path, errnoOf(err), "nothing is mounted there, and mountPoint: true wants something to be"}
+	return &Error{AtSource, "check mount source " + path, errnoOf(err), "nothing is mounted there, but the mount says mountPoint: true"}
 }
 
-// receives wants a mount of the host to pass on what is mounted below it.
+// checkShared returns an error unless new mounts below the host path reach copies of its
+// mount, as its propagation says.
 func checkShared(fd int, path string) error {
 	id, err := mountID(fd)
 	if err != nil {
-		return &Error{AtSource, "look at mount source " + path, errnoOf(err), ""}
+		return &Error{AtSource, "check mount source " + path, errnoOf(err), ""}
 	}
 	found, err := hostMounts(func(m *mountinfo.Info) bool { return uint64(m.ID) == id })
 	if err != nil {
@@ -106,10 +108,10 @@ func checkShared(fd int, path string) error {
 	if len(found) == 1 && strings.Contains(found[0].Optional, ":") { // shared:N, master:N
 		return nil
 	}
-	return &Error{AtSource, "receive mounts below " + path, unix.EINVAL, "it lies on a mount that passes none on; write mount --make-shared on the host, for what is mounted at or above it"}
+	return &Error{AtSource, "receive mounts below " + path, unix.EINVAL, "its mount has private propagation; run mount --make-shared on the host for the mount at or above it"}
 }
 
-// hostMounts are mounts of the thread's own namespace, in which a host's path is.
+// hostMounts returns the wanted mounts of this thread's namespace, the host's.
 func hostMounts(wanted func(*mountinfo.Info) bool) ([]*mountinfo.Info, error) {
 	f, err := os.Open("/proc/thread-self/mountinfo")
 	if err != nil {
@@ -119,10 +121,10 @@ func hostMounts(wanted func(*mountinfo.Info) bool) ([]*mountinfo.Info, error) {
 	return mountinfo.GetMountsFromReader(f, func(m *mountinfo.Info) (skip, stop bool) { return !wanted(m), false })
 }
 
-// unmappable names the first mount at or below a source whose ids can't be mapped: the
-// kernel refuses all of them together.
+// idMapError returns an error that names the first mount at or below a source whose ids
+// can't be mapped: the kernel refuses the tree as a whole.
 func (b *startJob) idMapError(m Mount, at int, real string) error {
-	e := &Error{AtIDMap, "map ids of " + m.Source, unix.EINVAL, errNoIdmap.Error() + "; write idmap: false, with which the container may do there what others than the owner may, or security.userns: host"}
+	e := &Error{AtIDMap, "map ids of " + m.Source, unix.EINVAL, errNoIdmap.Error() + "; write idmap: false (the container then has the rights of \"others\" there) or security.userns: host"}
 	fd, err := copyMount(at, "", 0, b.user)
 	if err != nil || !m.Recursive {
 		return e

@@ -18,14 +18,14 @@ const (
 // exitLaunch is the child's exit code when a step fails, as in Podman.
 const exitLaunch = 125
 
-// call is one system call of the child. It and all that it points to lie in
-// the program's memory.
+// call is one system call of the child. The call and everything it points to lie in the
+// program's memory.
 type call struct {
 	nr   uintptr
 	arg  [6]uintptr
-	from [6]*int32 // where set, the argument is *from: the result of an earlier call
-	into *int32    // where set, gets the result
-	want int32     // the result must be this; any but an error will do if it is `anything`
+	from [6]*int32 // if set, the argument is *from: the result of an earlier call
+	into *int32    // if set, receives the result
+	want int32     // the required result; `anything` accepts all but an error
 	kind kind
 }
 
@@ -33,24 +33,23 @@ type kind int32
 
 const (
 	plainCall   kind = iota
-	execCall         // an execve: the next one is tried when it finds no file
-	runMark          // from here on the workload may have run
-	helperCall       // no call: the next arg[0] calls are for a vforked helper with its own mount namespace
-	initCall         // no call: the rest is for a child; we become its reaping parent (init.go)
-	siblingCall      // no call: the rest is for a sibling, whose pid is told; we end
+	execCall         // an execve; if it finds no file, the next call is tried
+	runMark          // after this call the workload may have run
+	helperCall       // no call: a vforked helper with its own mount namespace makes the next arg[0] calls
+	initCall         // no call: a forked child makes the remaining calls; the parent becomes its init (init.go)
+	siblingCall      // no call: a cloned sibling makes the remaining calls; its pid is sent to the keeper and the caller exits
 )
 
 const anything = -1
 
-// table is what the child sees: the first thing in the program's memory.
+// table is the child's list of calls. It lies at the start of the program's memory.
 type table struct {
 	calls  *call
 	n      int32
 	failed failure
 }
 
-// failure is what the child tells the parent, over the gate and in the ran
-// file: which call, which error.
+// failure reports a failed call to the parent, over the gate and in the ran file.
 type failure struct {
 	runMark byte // 'e'
 	_       [3]byte
@@ -64,27 +63,27 @@ const (
 	tlsSize   = 256
 )
 
-// program is all that a child does. Its memory is the only part of ours that
-// the child gets besides code and static data (see withhold): the table, the
-// calls, what they point to, and the child's stack at the end.
+// program holds all calls of a child. The child gets a copy of the program's memory, of code
+// and of static data, but of nothing else (see excludeFromFork). The memory holds the
+// table, the calls, what they point to and, at the end, the child's stack.
 type program struct {
 	mem   []byte
 	used  uintptr
 	table *table
-	steps []string // what each call is for, named in errors
-	made  []traits // of each call, once it is cloned: mem may be the next program's by then
+	steps []string // the purpose of each call, for errors
+	made  []traits // of each call, set by clone: afterwards mem may hold the next program
 	pidfd int32    // of the child
 	err   error
 }
 
-// traits are what an error's text needs to know of a call.
+// traits are the parts of a call that the text of an error needs.
 type traits struct {
 	nr   uintptr
 	kind kind
 }
 
-// newProgram starts a program in mem, which is zeroed as far as it is used.
-// It has room for more calls than every program may need.
+// newProgram returns an empty program in mem. It has room for maxCalls calls and `more`
+// besides.
 func newProgram(mem []byte, more int) *program {
 	room := maxCalls + more
 	p := &program{mem: mem, pidfd: -1, steps: make([]string, 0, room)}
@@ -93,12 +92,12 @@ func newProgram(mem []byte, more int) *program {
 	return p
 }
 
-// alloc is zeroed memory that the child has, too, aligned for anything.
+// alloc returns zeroed memory of the program, aligned for any type.
 func (p *program) alloc(size uintptr) unsafe.Pointer {
 	at := (p.used + 15) &^ 15
 	if at+size > uintptr(len(p.mem))-stackSize-tlsSize {
 		p.err = fmt.Errorf("arguments and environment: %w", unix.E2BIG)
-		at = 0 // anything: the program is not run
+		at = 0 // any address will do: the program is not run
 		size = min(size, 4096)
 	}
 	clear(p.mem[at : at+size])
@@ -110,7 +109,7 @@ func (p *program) call(i int) *call {
 	return (*call)(unsafe.Add(unsafe.Pointer(p.table.calls), uintptr(i)*unsafe.Sizeof(call{})))
 }
 
-// do appends a call whose result doesn't matter beyond being no error.
+// do appends a call. Any result except an error is fine unless the caller sets want.
 func (p *program) do(step string, nr uintptr, arg ...uintptr) *call {
 	if room := cap(p.steps); len(p.steps) == room {
 		p.err = fmt.Errorf("more than %d steps: %w", room, unix.E2BIG)
@@ -124,21 +123,21 @@ func (p *program) do(step string, nr uintptr, arg ...uintptr) *call {
 	return c
 }
 
-// slot is a place for a result, to be used as an argument of later calls.
+// slot returns a place for the result of a call, which later calls can use as an argument.
 func (p *program) slot() *int32 {
 	s := (*int32)(p.alloc(4))
 	*s = -1
 	return s
 }
 
-// text is a C string. Config.check has refused NUL bytes.
+// cString returns the address of s as a C string. Config.check has refused NUL bytes.
 func (p *program) cString(s string) uintptr {
 	m := p.alloc(uintptr(len(s)) + 1)
 	copy(unsafe.Slice((*byte)(m), len(s)), s)
 	return uintptr(m)
 }
 
-// texts is a NULL-terminated array of C strings.
+// cStrings returns the address of a NULL-terminated array of C strings.
 func (p *program) cStrings(all []string) uintptr {
 	array := unsafe.Slice((*uintptr)(p.alloc(uintptr(len(all)+1)*8)), len(all)+1)
 	for i, s := range all {
@@ -147,7 +146,7 @@ func (p *program) cStrings(all []string) uintptr {
 	return uintptr(unsafe.Pointer(&array[0]))
 }
 
-// data is a copy of v, which must hold no pointers.
+// copyIn copies v into the program's memory and returns its address. v must hold no pointers.
 func copyIn[T any](p *program, v T) uintptr {
 	m := (*T)(p.alloc(unsafe.Sizeof(v)))
 	*m = v
@@ -164,11 +163,10 @@ type cloneArgs struct {
 	cgroup                       uint64
 }
 
-// clone makes the child, which runs the program and never returns. It shares our
-// descriptors until it says 'd' (descriptors.go). The calling
-// goroutine must be locked to its thread. Signals are blocked around it and
-// the child has no handlers (CLONE_CLEAR_SIGHAND, Linux 5.5): none of the Go
-// runtime's ever runs there.
+// clone creates the child, which runs the program and never returns. The child shares the
+// parent's descriptors until it sends 'd' (descriptors.go). The calling goroutine must be
+// locked to its thread. Signals are blocked during the clone and the child has no signal
+// handlers (CLONE_CLEAR_SIGHAND, Linux 5.5), so no handler of the Go runtime runs there.
 func (p *program) clone(args *cloneArgs) (pid int, err error) {
 	if p.err != nil {
 		return 0, p.err
@@ -189,7 +187,7 @@ func (p *program) clone(args *cloneArgs) (pid int, err error) {
 	if err := sigmask(&full, &old); err != nil {
 		return 0, err
 	}
-	tls := uintptr(0) // the thread's own, a copy of which the child has
+	tls := uintptr(0) // 0: the child uses its copy of the thread's own
 	if canExcludeFromFork {
 		tls = uintptr(top) + tlsSize/2
 	}
@@ -209,7 +207,8 @@ func sigmask(set, old *uint64) error {
 	return nil
 }
 
-// The rest runs in the child: no allocation, no stack growth, no write barrier,
-// no call into the Go runtime, no memory but static data and the program's.
+// runChild (run.go) and what it calls run in the child: without allocation, stack growth,
+// write barriers or calls into the Go runtime, and only with static data and the
+// program's memory.
 
 var _ = runChild // called by assembly

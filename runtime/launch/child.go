@@ -15,13 +15,13 @@ const (
 	rootUmask = 0o022
 )
 
-// fds are the parent's numbers of what the child keeps as 0, 1, 2, gateFD,
-// ranFD and, in exec, targetFD.
+// fds are the parent's descriptors that the child gets as 0, 1, 2, gateFD, ranFD and, in
+// exec, targetFD.
 type fds []int
 
-// childOf is the program of a container's first process; root is where the
-// parent attaches its tree in the nursery, w are its descriptors, tasks the
-// cgroups that it joins. It is the child's half of start.go.
+// startProgram returns the program of a container's first process, the child's half of
+// start.go. root is the container's directory in the nursery, w holds the child's
+// descriptors, and tasks are the tasks files of the cgroups that it joins.
 func startProgram(mem []byte, c *Config, root string, w window, tasks []int) *program {
 	p := newProgram(mem, c.moreCalls())
 	p.join(tasks)
@@ -32,7 +32,7 @@ func startProgram(mem []byte, c *Config, root string, w window, tasks []int) *pr
 	p.procFilesystem(c)
 	p.waitForGate("wait for the mounts")
 	p.do("copy mount namespace", unix.SYS_UNSHARE, unix.CLONE_NEWNS)
-	p.do("tell of the copy", unix.SYS_SENDTO, gateFD, p.cString("u"), 1, unix.MSG_NOSIGNAL)
+	p.do("report the copy", unix.SYS_SENDTO, gateFD, p.cString("u"), 1, unix.MSG_NOSIGNAL)
 	tree := p.unlockedRoot(root)
 	p.dev(tree, c, root)
 	if !c.HostNetwork {
@@ -44,7 +44,7 @@ func startProgram(mem []byte, c *Config, root string, w window, tasks []int) *pr
 	p.do("pivot root", unix.SYS_PIVOT_ROOT, dot, dot)
 	p.do("unmount old root", unix.SYS_UMOUNT2, dot, unix.MNT_DETACH)
 	p.do("enter root", unix.SYS_CHDIR, p.cString("/"))
-	// Late, so that the cgroups that we joined are the root of it.
+	// After the child has joined its cgroups, so that they are the root of the namespace.
 	p.do("unshare cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP)
 	p.confine(&c.Process)
 	if c.Process.Init {
@@ -54,22 +54,23 @@ func startProgram(mem []byte, c *Config, root string, w window, tasks []int) *pr
 	return p
 }
 
-// join joins v1 cgroups by their open tasks files (cgroups(7)). A process with
-// one thread that moves itself takes no lock there; one that is moved by another,
-// or by cgroup.procs, waits for an RCU grace period of up to 20 ms
-// (cgroup_threadgroup_rwsem, Linux 6.18). What counts is who opened the file.
+// join joins v1 cgroups by their open tasks files (cgroups(7)). A process with one thread
+// that moves itself takes no lock there. Being moved by another process, or through
+// cgroup.procs, waits up to 20 ms for an RCU grace period (cgroup_threadgroup_rwsem, Linux
+// 6.18). The kernel checks the permissions of the process that opened the file.
 func (p *program) join(tasks []int) {
 	for _, fd := range tasks {
 		p.do("join cgroup", unix.SYS_WRITE, uintptr(fd), p.cString("0"), 1).want = 1
 	}
 }
 
-// keepOnly leaves our table of descriptors, moves the n in a window to 0–5 and
-// closes the rest: another start's gate, held open here, would hide its end of file.
+// keepWindow gives the child its own descriptor table, moves the first n descriptors of the
+// window to 0 and up, and closes the rest: if the child held the gate of another start
+// open, the parent would never read its end of file.
 func (p *program) keepWindow(w window, n int) {
 	from := uintptr(w) + uintptr(n)
 	p.do("have descriptors of its own", unix.SYS_CLOSE_RANGE, from, last, unix.CLOSE_RANGE_UNSHARE)
-	p.do("tell of them", unix.SYS_SENDTO, uintptr(w)+gateFD, p.cString("d"), 1, unix.MSG_NOSIGNAL)
+	p.do("report own descriptors", unix.SYS_SENDTO, uintptr(w)+gateFD, p.cString("d"), 1, unix.MSG_NOSIGNAL)
 	for k := range n {
 		flags := uintptr(0)
 		if k >= gateFD {
@@ -78,20 +79,21 @@ func (p *program) keepWindow(w window, n int) {
 		p.do("keep descriptor", unix.SYS_DUP3, uintptr(w)+uintptr(k), uintptr(k), flags)
 	}
 	p.do("close the rest", unix.SYS_CLOSE_RANGE, uintptr(n), last, 0)
-	// Never visible to ptrace or /proc/PID/mem from inside while this is still
-	// our memory; execve sets it back. Entering a user namespace doesn't clear it.
+	// The container must not reach this process by ptrace or /proc/PID/mem while it has the
+	// keeper's memory. Entering a user namespace does not clear the flag; execve resets it.
 	p.do("clear dumpable", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0)
 }
 
-// hearGate waits for one byte of the parent. End of file: it died or gave up.
+// waitForGate waits for one byte of the parent. End of file means that the parent died or
+// cancelled the start.
 func (p *program) waitForGate(step string) {
 	p.do(step, unix.SYS_READ, gateFD, copyIn(p, byte(0)), 1).want = 1
 }
 
-// becomeRoot is possible after the maps were written. Without it execve would
-// drop all capabilities.
+// becomeRoot sets the ids to 0, once the id maps are written. Otherwise execve would drop all
+// capabilities.
 func (p *program) becomeRoot() {
-	if hasSessionKeyrings() { // ours may be an admin's, and whoever holds one can read its keys
+	if hasSessionKeyrings() { // the keeper's may be an admin's, and its holder can read its keys
 		p.do("leave session keyring", unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0)
 	}
 	p.do("drop groups", unix.SYS_SETGROUPS, 0, 0)
@@ -99,8 +101,8 @@ func (p *program) becomeRoot() {
 	p.do("become user 0", unix.SYS_SETRESUID, 0, 0, 0)
 }
 
-// hasKeyrings says whether the kernel has session keyrings and lets us at them
-// (session-keyring(7)). Each container, and each exec, gets an empty one.
+// hasSessionKeyrings reports whether the kernel has session keyrings and allows their use
+// (session-keyring(7)). Each container and each exec gets an empty one.
 var hasSessionKeyrings = sync.OnceValue(func() bool {
 	_, err := unix.KeyctlGetKeyringID(unix.KEY_SPEC_SESSION_KEYRING, false)
 	return err != unix.ENOSYS && err != unix.EPERM
@@ -117,7 +119,8 @@ type fdMessage struct {
 	}
 }
 
-// fill makes it carry the letter and the descriptor, from memory of a program.
+// fill sets up the message to carry the letter and the descriptor. m lies in the memory of a
+// program.
 func (m *fdMessage) fill(letter byte) {
 	m.b[0] = letter
 	m.iov.Base, m.iov.Len = &m.b[0], 1
@@ -128,13 +131,13 @@ func (m *fdMessage) fill(letter byte) {
 	m.msg.SetControllen(unix.CmsgLen(4))
 }
 
-// procFilesystem makes proc and sends it to the parent. It has to be made inside
-// the container's pid and user namespace, so not by the parent; but to be locked
-// with its masks it has to be attached by the parent, before the copy. fsopen(2)
-// needs a mount namespace of our own, and there is no way back from one into the
-// nursery: so a short-lived helper takes one and leaves a detached mount in the
-// shared descriptor table. The kernel allows it only where an unmasked one is
-// visible, which is why the nursery holds a proc.
+// procFilesystem makes proc and sends it to the parent. Proc has to be made inside the
+// container's pid and user namespace, so not by the parent. But the parent has to attach
+// it before the child copies the nursery, so that it is locked together with its masks.
+// fsopen(2) needs a mount namespace of the caller's user namespace, and no process can go
+// back from such a namespace into the nursery. So a short-lived helper enters one
+// and leaves the detached mount in the shared descriptor table. The kernel allows a new proc
+// only where an unmasked one is visible; that is why the nursery has a proc.
 func (p *program) procFilesystem(c *Config) {
 	m := (*fdMessage)(p.alloc(unsafe.Sizeof(fdMessage{})))
 	var work *call
@@ -151,7 +154,8 @@ func (p *program) procFilesystem(c *Config) {
 	p.do("send proc", unix.SYS_SENDMSG, gateFD, uintptr(unsafe.Pointer(m)), unix.MSG_NOSIGNAL)
 }
 
-// filesystem makes a new one as a detached mount, into fd. kv are key, value, …
+// filesystem appends the calls that make a new file system as a detached mount, whose
+// descriptor goes to *fd. kv are key, value, …
 func (p *program) filesystem(kind string, attr uintptr, kv []string, fd *int32) {
 	s := p.slot()
 	p.do("open "+kind, unix.SYS_FSOPEN, p.cString(kind), unix.FSOPEN_CLOEXEC).into = s
@@ -164,8 +168,8 @@ func (p *program) filesystem(kind string, attr uintptr, kv []string, fd *int32) 
 	p.do("close "+kind, unix.SYS_CLOSE).from[0] = s
 }
 
-// unlockedRoot puts an unlocked copy of the root on top of it: a locked mount
-// can't be pivoted to. Mounts below stay locked, and so do the flags.
+// unlockedRoot attaches an unlocked copy of the root on top of the root, because
+// pivot_root(2) refuses a locked mount. The mounts below and the mount flags stay locked.
 func (p *program) unlockedRoot(root string) *int32 {
 	tree, path, empty := p.slot(), p.cString(root), p.cString("")
 	p.do("copy root", unix.SYS_OPEN_TREE, cwd, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE).into = tree
@@ -173,9 +177,8 @@ func (p *program) unlockedRoot(root string) *int32 {
 	return tree
 }
 
-// attach moves the detached mount to a name below dir. Names in a root are the
-// container's to choose (dev may be a link to /): they are resolved in no other
-// way than this.
+// attach attaches the detached mount at a name below dir. The container controls the names
+// in its root (dev may be a link to /), so every name is resolved like this.
 func (p *program) attach(what string, mount, dir *int32, name string) {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS}
 	at, empty := p.slot(), p.cString("")
@@ -198,7 +201,7 @@ func (p *program) loopback() {
 	p.do("bring lo up", unix.SYS_IOCTL, 0, unix.SIOCSIFFLAGS, copyIn(p, ifr)).from[0] = s
 }
 
-// explain is the error of a child that failed.
+// explain returns the error for a failed call of the child.
 func (p *program) explain(f failure) *Error {
 	e := &Error{Where: AtStep, Errno: syscall.Errno(f.errno), Step: "start"}
 	if f.index < 0 || int(f.index) >= len(p.made) {
@@ -210,12 +213,12 @@ func (p *program) explain(f failure) *Error {
 		e.Where, e.Hint = AtCommand, commandHint(e.Errno)
 	}
 	if c.nr == unix.SYS_PRLIMIT64 && e.Errno == unix.EPERM {
-		e.Hint = "more than the keeper's own hard limit, which takes CAP_SYS_RESOURCE to raise, or than fs.nr_open"
+		e.Hint = "above the keeper's own hard limit (raising it needs CAP_SYS_RESOURCE) or above fs.nr_open"
 	}
 	return e
 }
 
-// CommandError is what a command gets that can't be executed.
+// CommandError returns the error for a command that can't be executed.
 func CommandError(command string, errno syscall.Errno) error {
 	return &Error{AtCommand, "execute " + command, errno, commandHint(errno)}
 }
@@ -223,11 +226,11 @@ func CommandError(command string, errno syscall.Errno) error {
 func commandHint(e syscall.Errno) string {
 	switch e {
 	case unix.ENOENT:
-		return "not in the container's root, or its interpreter is not"
+		return "the file or its interpreter does not exist in the container's root"
 	case unix.EACCES:
 		return "not executable for this user"
 	case unix.ENOEXEC:
-		return "no program for this machine; a script needs a #! line"
+		return "not a program for this machine; a script needs a #! line"
 	}
 	return ""
 }

@@ -5,11 +5,11 @@ import (
 	"strings"
 )
 
-// DefaultPath is where commands are looked for that have no other PATH.
+// DefaultPath is the PATH of commands whose environment has none.
 const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// With is the process with another command, more environment and, unless dir is
-// empty, another working directory.
+// With returns a copy of the process with another command, more environment and, unless dir
+// is empty, another working directory.
 func (p Process) With(argv, env []string, dir string) Process {
 	p.Argv, p.Env = argv, override(p.Env, env)
 	p.Paths = Candidates(argv[0], p.Env)
@@ -19,7 +19,7 @@ func (p Process) With(argv, env []string, dir string) Process {
 	return p
 }
 
-// override adds variables, the later ones win.
+// override adds variables to env; a later one replaces an earlier one of the same name.
 func override(env, more []string) []string {
 	key := func(e string) string { k, _, _ := strings.Cut(e, "="); return k }
 	for _, e := range more {
@@ -29,7 +29,7 @@ func override(env, more []string) []string {
 	return env
 }
 
-// Candidates are the paths that execvp(3) would try.
+// Candidates returns the paths that execvp(3) would try.
 func Candidates(command string, env []string) []string {
 	if strings.Contains(command, "/") {
 		return []string{command}

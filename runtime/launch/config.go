@@ -7,9 +7,9 @@ import (
 	"unsafe"
 )
 
-// Config is one container to start, all names resolved. Paths of the host are
-// absolute, and no links are followed to root and sources; Target and WorkingDir
-// are paths inside the root.
+// Config describes one container to start, with all names resolved. Host paths are absolute;
+// links in the paths of root and sources are not followed. Target and WorkingDir are
+// paths inside the root.
 type Config struct {
 	Name  string // of the container
 	Nonce string // of this start; names the root in the nursery
@@ -18,12 +18,12 @@ type Config struct {
 	Mounts  []Mount  // parents before children
 	Devices []Device // besides those that every container has
 	Cgroups []string // directories; the process joins them before anything else
-	// CgroupFD is the v2 directory to be cloned into instead; "" if none.
+	// CgroupInto is the v2 cgroup directory into which the process is cloned; "" if none.
 	CgroupInto string
 
 	IDBase      uint32 // host id of the container's id 0; 0 is no user namespace
 	HostNetwork bool
-	HostPids    bool `json:",omitempty"` // no pid namespace of its own
+	HostPids    bool `json:",omitempty"` // it shares the host's pid namespace
 	Hostname    string
 	ShmSize     int64    `json:",omitempty"` // of /dev/shm, bytes; 0 is 64 MiB
 	Sysctls     []Sysctl `json:",omitempty"` // of its own namespaces
@@ -34,11 +34,10 @@ type Config struct {
 	Ran            string // file of the host that gets one byte right before execve
 }
 
-// Process is what is executed and as whom; shared by start and exec.
+// Process describes a command, its user and its rights. Start and Exec use it.
 type Process struct {
 	Argv []string
-	// Paths are tried in order as execvp(3) would, the first that can be
-	// executed wins.
+	// Paths are tried in order, as execvp(3) does, until one can be executed.
 	Paths      []string
 	Env        []string
 	WorkingDir string
@@ -47,11 +46,11 @@ type Process struct {
 	Caps       Caps
 	NoNewPrivs bool
 	Seccomp    []byte   // struct sock_filter array; empty is unconfined
-	Rlimits    []Rlimit // those that differ from defaultLimits
+	Rlimits    []Rlimit // that differ from defaultLimits
 	Init       bool     // a reaping first process before the command
 }
 
-// Caps are sets of capabilities, bit N for capability N.
+// Caps holds sets of capabilities, bit N for capability N.
 type Caps struct {
 	Bounding  uint64
 	Effective uint64 // and permitted
@@ -72,7 +71,7 @@ type Rlimit struct {
 type Root struct {
 	Path     string
 	ReadOnly bool
-	Usr      string // host directory to be shown read-only at /usr; "" if none
+	Usr      string // host directory that is mounted read-only at /usr; "" if none
 }
 
 // Mount is a bind or a tmpfs.
@@ -85,31 +84,31 @@ type Mount struct {
 	UID      uint32 `json:",omitempty"` // owner of a tmpfs, inside
 	GID      uint32 `json:",omitempty"`
 
-	Recursive  bool `json:",omitempty"` // what is mounted below the source comes along
-	Slave      bool `json:",omitempty"` // and what the host mounts there later
-	NoIDMap    bool `json:",omitempty"` // ids are as on the host
-	MountPoint bool `json:",omitempty"` // the source must be one
+	Recursive  bool `json:",omitempty"` // with the mounts below the source
+	Slave      bool `json:",omitempty"` // and with those that the host mounts there later
+	NoIDMap    bool `json:",omitempty"` // ids are not mapped
+	MountPoint bool `json:",omitempty"` // the source must be a mount point
 
-	Create *Directory `json:"-"` // the source is made like this before the launch if it is not there
+	Create *Directory `json:"-"` // how to create a missing source before the launch
 }
 
-// Directory is one to be made, its owner as the container has it.
+// Directory describes a directory to create. The ids are those inside the container.
 type Directory struct {
 	UID, GID uint32
 	Mode     uint32
 }
 
-// Device is a device node. What may be done with it is the cgroup's to keep.
+// Device is a device node. The container's cgroup limits the access to the device.
 type Device struct {
 	Name   string // below /dev: "fuse", "net/tun"
 	Mode   uint32 // type and permissions
 	Dev    uint64
 	UID    uint32 `json:",omitempty"` // inside
 	GID    uint32 `json:",omitempty"`
-	Access string `json:"-"` // "r", "w" or "rw": what the container's cgroup is to allow
+	Access string `json:"-"` // "r", "w" or "rw", for the container's cgroup
 }
 
-// Where says which part of the configuration a failed step is about.
+// Where is the part of the configuration that a failed step belongs to.
 type Where string
 
 const (
@@ -121,12 +120,12 @@ const (
 	AtStep    Where = "step"
 )
 
-// Error is a start that failed.
+// Error is a failed step of a start or an exec.
 type Error struct {
 	Where Where
 	Step  string // "mount /srv/data at /data", "set ulimit nofile"
 	Errno syscall.Errno
-	Hint  string // what it means here, if more is known than the errno tells
+	Hint  string // more about the cause than the errno tells; "" if nothing is known
 }
 
 func (e *Error) Error() string {
@@ -139,7 +138,7 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Errno }
 
-// check refuses what can't be put into a C string: everything else was
+// check refuses NUL bytes, bad device names and an empty command. Everything else was
 // validated where the names were resolved.
 func (c *Config) check() error {
 	all := append([]string{c.Root.Path, c.Hostname, c.Process.WorkingDir, c.Stdout, c.Stderr, c.Ran}, c.Process.Argv...)
@@ -167,16 +166,17 @@ func (c *Config) check() error {
 	return nil
 }
 
-// size is an upper bound of what the configuration takes in a program's memory.
+// size returns an upper bound of the bytes that the configuration needs in a program's
+// memory.
 func (c *Config) size() int {
 	n := c.Process.size() + len(c.Hostname)
 	for _, d := range c.Devices {
-		n += len(d.Name)*(strings.Count(d.Name, "/")+2) + 512 // its paths and those of the directories above it
+		n += len(d.Name)*(strings.Count(d.Name, "/")+2) + 512 // its paths and those of its parent directories
 	}
 	return n + c.moreCalls()*int(unsafe.Sizeof(call{}))
 }
 
-// moreCalls is an upper bound of the calls that devices add to a program.
+// moreCalls returns an upper bound of the calls that devices add to a program.
 func (c *Config) moreCalls() (n int) {
 	for _, d := range c.Devices {
 		n += 5 + strings.Count(d.Name, "/")
@@ -188,7 +188,7 @@ func (p *Process) size() int {
 	n := len(p.Seccomp) + 4*len(p.Groups) + len(p.WorkingDir)
 	for _, list := range [][]string{p.Argv, p.Env, p.Paths} {
 		for _, s := range list {
-			n += len(s) + 32 // alignment, and its place in an array
+			n += len(s) + 32 // alignment, and its entry in an array
 		}
 	}
 	return n

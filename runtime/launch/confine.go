@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// confine gives up everything that the workload must not have.
+// confine appends the calls that drop everything the workload must not have.
 func (p *program) confine(c *Process) {
 	p.do("close what is left on exec", unix.SYS_CLOSE_RANGE, gateFD, ^uintptr(0)>>32, unix.CLOSE_RANGE_CLOEXEC)
 	p.do("set umask", unix.SYS_UMASK, rootUmask)
@@ -20,7 +20,7 @@ func (p *program) confine(c *Process) {
 	if c.NoNewPrivs {
 		p.do("set no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1)
 	} else {
-		p.seccomp(c) // needs SYS_ADMIN, which goes below
+		p.seccomp(c) // needs SYS_ADMIN, which is dropped below
 	}
 	for i := uintptr(0); i <= lastCap(); i++ { // needs SETPCAP, so before the ids
 		if c.Caps.Bounding>>i&1 == 0 {
@@ -32,17 +32,17 @@ func (p *program) confine(c *Process) {
 	if c.NoNewPrivs {
 		p.seccomp(c)
 	}
-	for n := range uintptr(64) { // an ignored signal stays so through clone and execve
+	for n := range uintptr(64) { // clone and execve keep a signal ignored
 		if ignoredSignals()>>n&1 == 1 {
 			p.do("reset signal", unix.SYS_RT_SIGACTION, n+1, copyIn(p, [4]uintptr{}), 0, 8)
 		}
 	}
 }
 
-// execute becomes the workload.
+// execute appends the calls that execute the workload.
 func (p *program) execute(c *Process) {
 	p.do("unblock signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, copyIn(p, uint64(0)), 0, 8)
-	x := p.do("note that it runs", unix.SYS_WRITE, ranFD, p.cString("x"), 1)
+	x := p.do("report the execve", unix.SYS_WRITE, ranFD, p.cString("x"), 1)
 	x.want, x.kind = 1, runMark
 	argv, envp := p.cStrings(c.Argv), p.cStrings(c.Env)
 	for _, path := range c.Paths {
@@ -50,8 +50,8 @@ func (p *program) execute(c *Process) {
 	}
 }
 
-// enterWorkingDir goes through no magic link: /proc/self/fd/N leads wherever a
-// descriptor does that we still have.
+// enterWorkingDir follows no magic link: /proc/self/fd/N leads to any descriptor that is
+// still open.
 func (p *program) enterWorkingDir(dir string) {
 	step := "enter working directory " + dir
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
@@ -60,8 +60,8 @@ func (p *program) enterWorkingDir(dir string) {
 	p.do(step, unix.SYS_FCHDIR).from[0] = fd
 }
 
-// ignoredSignals are those that whoever started us had ignored (nohup, make), bit
-// N-1 for signal N. This program ignores none by itself.
+// ignoredSignals returns the signals that this process has inherited as ignored (from nohup
+// or make), bit N-1 for signal N. This program itself ignores none.
 var ignoredSignals = sync.OnceValue(func() (mask uint64) {
 	b, _ := os.ReadFile("/proc/thread-self/status")
 	for line := range strings.Lines(string(b)) {
@@ -72,7 +72,7 @@ var ignoredSignals = sync.OnceValue(func() (mask uint64) {
 	return mask
 })
 
-// lastCap is the highest capability of the running kernel.
+// lastCap returns the highest capability of the running kernel.
 var lastCap = sync.OnceValue(func() uintptr {
 	b, err := os.ReadFile("/proc/sys/kernel/cap_last_cap")
 	if n, e := strconv.Atoi(strings.TrimSpace(string(b))); err == nil && e == nil {

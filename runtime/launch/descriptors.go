@@ -8,29 +8,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A child shares our table of descriptors until its second step, which gives it a
-// table of its own with the low numbers alone: a copy of all, to be closed one by
-// one, takes longer the more containers there are (1 ms at a thousand). What it
-// keeps is in a window there, low numbers in a row that are set aside for that. It
-// may be used again, and what is in it closed, once the child says 'd'.
+// A child shares the parent's descriptor table until its second step, which gives it its own
+// table with the low numbers only. A copy of the whole table, whose descriptors are then
+// closed one by one, takes longer the more containers run (1 ms at a thousand). The
+// descriptors for the child are in a window: consecutive low numbers that are reserved for this. Once
+// the child sends 'd', the parent closes them and can use the window again.
 
-// window is the first number of one.
+// window is the first number of a window.
 type window int
 
-// windowSize is for 0, 1, 2, gateFD, ranFD and targetFD.
+// windowSize has room for 0, 1, 2, gateFD, ranFD and targetFD.
 const windowSize = targetFD + 1
 
-// FilesEach are the descriptors that a Launcher sets aside for each of its threads:
-// two windows.
+// FilesEach is how many descriptors a Launcher reserves for each of its threads: two windows.
 const FilesEach = 2 * windowSize
 
-// keepWindows sets n of them aside, while low numbers are free.
+// reserveWindows reserves n windows while low numbers are free.
 func (l *Launcher) reserveWindows(n int) error {
 	l.windows = make(chan window, n)
 	for range n {
 		w, err := l.makeWindow()
 		if err != nil {
-			return fmt.Errorf("set descriptors aside: %w", err)
+			return fmt.Errorf("reserve descriptors: %w", err)
 		}
 		l.reserved = append(l.reserved, w)
 		l.windows <- w
@@ -38,7 +37,7 @@ func (l *Launcher) reserveWindows(n int) error {
 	return nil
 }
 
-// makeWindow finds free numbers in a row, above those of the child.
+// makeWindow reserves consecutive free numbers above those that the child uses.
 func (l *Launcher) makeWindow() (window, error) {
 	first, n := windowSize, 0
 	for n < windowSize {
@@ -62,13 +61,13 @@ func (w window) close(n int) {
 	}
 }
 
-// lend puts descriptors into a window for a child.
+// fillWindow duplicates descriptors into a free window for a child.
 func (l *Launcher) fillWindow(f fds) (w window, err error) {
 	select {
 	case w = <-l.windows:
-	default: // more children than ever are on their way
+	default: // more children than windows are being started
 		if w, err = l.makeWindow(); err != nil {
-			return 0, fmt.Errorf("set descriptors aside: %w", err)
+			return 0, fmt.Errorf("reserve descriptors: %w", err)
 		}
 	}
 	for k, fd := range f {
@@ -80,10 +79,10 @@ func (l *Launcher) fillWindow(f fds) (w window, err error) {
 	return w, nil
 }
 
-// takeBack closes what is in a window, but keeps the numbers.
+// emptyWindow closes the descriptors of a window but keeps the numbers reserved.
 func (l *Launcher) emptyWindow(w window) {
 	for fd := range windowSize {
-		unix.Dup3(l.proc, int(w)+fd, unix.O_CLOEXEC) // our own numbers: it can't fail
+		unix.Dup3(l.proc, int(w)+fd, unix.O_CLOEXEC) // can't fail on open descriptors
 	}
 	if slices.Contains(l.reserved, w) {
 		l.windows <- w

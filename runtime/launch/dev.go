@@ -10,20 +10,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// devices are the nodes of every container's /dev.
+// devices lists the nodes of every container's /dev.
 var devices = []struct {
 	name         string
 	major, minor uint32
 }{{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}}
 
-// node is one device node of a container. copied is where in the nursery it is,
-// in a user namespace.
+// node is one device node of a container. copied is the path of the original in the nursery,
+// for containers with a user namespace.
 type node struct {
 	Device
 	copied string
 }
 
-// nodesOf are all nodes of a container whose root is at root in the nursery.
+// nodesFor returns all nodes of a container whose root is at root in the nursery.
 func nodesFor(c *Config, root string) []node {
 	all := make([]node, 0, len(devices)+len(c.Devices))
 	for _, d := range devices {
@@ -35,19 +35,19 @@ func nodesFor(c *Config, root string) []node {
 	return all
 }
 
-// allNodes and ownNodes are variables for test builds that do it as other runtimes did.
+// Test builds replace listNodes and makesOwnNodes with the flawed ways of other runtimes.
 var (
 	listNodes     = nodesFor
-	makesOwnNodes = func(c *Config) bool { return c.IDBase == 0 } // it makes its nodes itself
+	makesOwnNodes = func(c *Config) bool { return c.IDBase == 0 } // the child makes its nodes itself
 )
 
-// devicesDir is where in the nursery the nodes of Config.Devices are.
+// devicesDir returns the directory in the nursery for the nodes of Config.Devices.
 func devicesDir(root string) string { return root + ".dev" }
 
-// dev makes /dev. In a user namespace, where mknod(2) is EPERM, its nodes are
-// copies of what lies in the nursery: the host's own for the usual ones, the
-// container's own for others. Without one they are all its own: the host's its
-// root could chmod, for everybody.
+// dev appends the calls that make /dev. In a user namespace mknod(2) fails with EPERM, so the
+// nodes are bind mounts of nodes in the nursery: the host's own for the standard devices, new
+// ones for Config.Devices. Without a user namespace all nodes are new: the container's
+// root could chmod the host's own for everybody.
 func (p *program) dev(tree *int32, c *Config, root string) {
 	dev := p.slot()
 	p.filesystem("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, []string{"mode", "755", "size", "64k"}, dev)
@@ -95,7 +95,7 @@ func (p *program) dev(tree *int32, c *Config, root string) {
 	}
 }
 
-// dirsOf are the directories that /dev needs, parents before children.
+// dirsOf returns the directories that /dev needs, parents before children.
 func dirsOf(nodes []node) []string {
 	dirs := []string{"pts", "shm", "mqueue"}
 	have := map[string]bool{}
@@ -110,9 +110,8 @@ func dirsOf(nodes []node) []string {
 	return dirs
 }
 
-// makeDevices puts nodes for Config.Devices into the nursery, where the child
-// finds them in its copy. The host's own nodes would not do: their owners and modes
-// are not meant for it.
+// makeDevices makes nodes for Config.Devices in the nursery, where the child finds them in
+// its copy. The host's own nodes have owners and modes that are not for the container.
 func (b *startJob) makeDevices() error {
 	if len(b.c.Devices) == 0 || b.c.IDBase == 0 {
 		return nil
@@ -141,7 +140,7 @@ func (b *startJob) makeDevices() error {
 	return nil
 }
 
-// clearDevices undoes makeDevices, where anything was made.
+// clearDevices undoes makeDevices.
 func (b *startJob) clearDevices() {
 	if len(b.c.Devices) > 0 {
 		unix.Unmount(devicesDir(b.root), unix.MNT_DETACH)
@@ -149,11 +148,11 @@ func (b *startJob) clearDevices() {
 	}
 }
 
-// checkDevices wants names that lie below /dev and in no other's place.
+// checkDevices returns an error unless all names are clean paths below /dev.
 func checkDevices(all []Device) error {
 	for _, d := range all {
 		if path.Clean("/"+d.Name) != "/"+d.Name || strings.HasSuffix(d.Name, "/") {
-			return &Error{AtStep, fmt.Sprintf("read device %q", d.Name), unix.EINVAL, "no name below /dev"}
+			return &Error{AtStep, fmt.Sprintf("read device %q", d.Name), unix.EINVAL, "not a clean path below /dev"}
 		}
 	}
 	return nil

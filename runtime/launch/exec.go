@@ -10,38 +10,39 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Entry is one more process in a running container.
+// Entry describes one more process in a running container.
 type Entry struct {
 	Target  int // pidfd of the container's first process
 	UserNS  bool
 	Cgroups []string // directories that the process joins
-	// CgroupInto is the v2 one of them, into which it is cloned; "" if none.
+	// CgroupInto is the v2 one of Cgroups, into which the process is cloned; "" if none.
 	CgroupInto string
 	Process    Process
-	Stdio      [3]int // descriptors of ours for 0, 1 and 2; not used with a TTY
+	Stdio      [3]int // the caller's descriptors for 0, 1 and 2; not used with a TTY
 	TTY        bool   // a pseudo-terminal of the container's own is 0, 1 and 2
 	Size       Size   // of the terminal
 }
 
-// Size of a terminal, in characters; zero where nobody knows.
+// Size is the size of a terminal in characters; zero if unknown.
 type Size struct {
 	Rows uint16 `json:"rows,omitempty"`
 	Cols uint16 `json:"cols,omitempty"`
 }
 
-// execPatience is how long a command may take to be executed.
+// execTimeout is how long the child may take until it executes its command.
 const execTimeout = 10 * time.Second
 
-// Exec starts it and returns when its command was executed, with the master of
-// its terminal if it has one, else -1. As in Start, born gets the pid first, and
-// once more that of a process which takes its place; after an error the last of
-// them may live: the caller ends it.
-// setns(2) to a user namespace refuses a process with several threads, so the
-// child joins by itself: it has but one.
+// Exec starts the process and returns when its command was executed. It returns the master of
+// the process's terminal, or -1 without a terminal. As in Start, it first calls cloned with the pid, and
+// calls it again if another process takes the place of the first. After an error the
+// last process may still live: the caller kills it.
 //
-// A worker only clones. From setns on the child is the container's to stop, so
-// waiting for it must hold up nobody else, and not for ever.
-func (l *Launcher) Exec(e *Entry, born func(pid int)) (master int, err error) {
+// setns(2) to a user namespace refuses a process with several threads. The child has only
+// one, so it joins the namespaces itself.
+//
+// A worker only clones. After setns the container can stop the child, so waiting for the
+// child must not block a worker and must have a timeout.
+func (l *Launcher) Exec(e *Entry, cloned func(pid int)) (master int, err error) {
 	null, err := l.openNull(unix.O_WRONLY)
 	if err != nil {
 		return -1, &Error{AtStep, "open /dev/null", errnoOf(err), ""}
@@ -61,13 +62,13 @@ func (l *Launcher) Exec(e *Entry, born func(pid int)) (master int, err error) {
 	patience := unix.NsecToTimeval(execTimeout.Nanoseconds())
 	err = unix.SetsockoptTimeval(pair[0], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &patience)
 	if err == nil && outside {
-		err = unix.SetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_PASSCRED, 1) // for hearPid
+		err = unix.SetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_PASSCRED, 1) // for expectPid
 	}
 	entry := gateEnd{gate: pair[0]}
 	pid := 0
 	var w window
 	if err == nil {
-		std := [3]int{null, null, null} // until it has its own terminal
+		std := [3]int{null, null, null} // until the child has its own terminal
 		if !e.TTY {
 			var opened []int
 			std, opened = l.replaceNull(e.Stdio)
@@ -75,7 +76,7 @@ func (l *Launcher) Exec(e *Entry, born func(pid int)) (master int, err error) {
 		}
 		w, err = l.fillWindow(fds{std[0], std[1], std[2], pair[1], null, e.Target})
 	}
-	unix.Close(pair[1]) // it is in the window
+	unix.Close(pair[1]) // the window has a copy
 	if err != nil {
 		return -1, &Error{AtStep, "prepare", errnoOf(err), ""}
 	}
@@ -88,7 +89,7 @@ func (l *Launcher) Exec(e *Entry, born func(pid int)) (master int, err error) {
 		return -1, &Error{AtStep, "clone", errnoOf(err), ""}
 	}
 	defer unix.Close(int(entry.program.pidfd))
-	born(pid)
+	cloned(pid)
 	err = entry.expectSeparate()
 	l.emptyWindow(w)
 	master = -1
@@ -97,7 +98,7 @@ func (l *Launcher) Exec(e *Entry, born func(pid int)) (master int, err error) {
 	}
 	if err == nil && outside {
 		if pid, err = entry.expectPid(pid); err == nil {
-			born(pid)
+			cloned(pid)
 		}
 	}
 	if err == nil {
@@ -111,7 +112,8 @@ func (l *Launcher) Exec(e *Entry, born func(pid int)) (master int, err error) {
 	return master, nil
 }
 
-// stdio are the descriptors for 0, 1 and 2, with ours of /dev/null for the client's.
+// replaceNull returns given with each /dev/null of the client replaced by the launcher's own.
+// opened are the new descriptors.
 func (l *Launcher) replaceNull(given [3]int) (std [3]int, opened []int) {
 	std = given
 	for i, fd := range given {
@@ -131,8 +133,7 @@ func (l *Launcher) replaceNull(given [3]int) (std [3]int, opened []int) {
 	return std, opened
 }
 
-// tasks opens the files by which the child joins the v1 cgroups, those that
-// there are.
+// tasks opens the tasks files of the existing v1 cgroups, by which the child joins them.
 func (e *Entry) tasks() (fds []int, err error) {
 	for _, dir := range e.Cgroups {
 		if dir == e.CgroupInto {
@@ -156,7 +157,7 @@ func closeAll(fds []int) {
 	}
 }
 
-// letIn lets the child go on and gets its terminal.
+// letIn lets the child go on and returns the master of its terminal, -1 without one.
 func (l *gateEnd) letIn(e *Entry) (master int, err error) {
 	if err := l.send('m'); err != nil {
 		return -1, err
@@ -173,9 +174,9 @@ func (l *gateEnd) letIn(e *Entry) (master int, err error) {
 	return master, nil
 }
 
-// cloneInto makes a child in the target's pid namespace: only children enter
-// one (pid_namespaces(7)), so this thread's are put there for a moment. One that
-// begins outside has no need of it.
+// cloneInto creates a child in the target's pid namespace, or in the host's if outside is
+// set. Only children enter a pid namespace (pid_namespaces(7)), so the thread sets
+// the namespace of its children for a moment.
 func (w *worker) cloneInto(target int, outside bool, cgroup string, p *program) (int, error) {
 	args := &cloneArgs{}
 	if cgroup != "" {
@@ -204,26 +205,26 @@ func (w *worker) cloneInto(target int, outside bool, cgroup string, p *program) 
 	return pid, err
 }
 
-// beginsOutside reports whether the child of an exec begins outside of the container's pid
-// namespace.
+// startsOutside reports whether the child of an exec starts outside the container's pid
+// namespace. Test builds replace it.
 var startsOutside = func(e *Entry) bool { return !e.UserNS }
 
-// joiner is the program of an exec's child. Without a user namespace it begins
-// outside of the container's pid namespace: with SYS_PTRACE root inside could take
-// hold of any process that he sees, dumpable or not, and this one still has all
-// capabilities and the host's root (CVE-2016-9962). When it has given up both it
-// hands on to a sibling inside.
+// execProgram returns the program of an exec's child. Without a user namespace the child starts
+// outside the container's pid namespace: root in the container with SYS_PTRACE could
+// attach to any process that it sees, dumpable or not, and this one still has all
+// capabilities and the host's root (CVE-2016-9962). After it has dropped both, a sibling
+// inside continues.
 func execProgram(mem []byte, e *Entry, outside bool, w window, tasks []int) *program {
 	p := newProgram(mem, 0)
 	p.join(tasks)
 	p.keepWindow(w, windowSize)
-	p.waitForGate("wait to be known")
+	p.waitForGate("wait for the keeper")
 	ns := uintptr(unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP)
 	if e.UserNS { // joining our own is EINVAL
 		ns |= unix.CLONE_NEWUSER
 	}
 	if outside {
-		ns |= unix.CLONE_NEWPID // of children
+		ns |= unix.CLONE_NEWPID // of later children
 	}
 	p.do("join namespaces", unix.SYS_SETNS, targetFD, ns)
 	p.weakenJoined()
@@ -243,7 +244,7 @@ func execProgram(mem []byte, e *Entry, outside bool, w window, tasks []int) *pro
 	return p
 }
 
-// handOn has what follows done by a sibling, a child of our parent's as we are.
+// handOn makes a sibling, another child of the keeper, do the remaining calls.
 func (p *program) continueInSibling() {
 	p.do("close what leads to the container's first process", unix.SYS_CLOSE, targetFD)
 	told := (*pidMessage)(p.alloc(unsafe.Sizeof(pidMessage{})))
@@ -252,14 +253,15 @@ func (p *program) continueInSibling() {
 	p.do("setsid", unix.SYS_SETSID)
 }
 
-// pidMessage tells the parent of a process.
+// pidMessage sends the pid of the sibling to the keeper.
 type pidMessage struct {
 	letter byte
 	_      [3]byte
 	pid    int32
 }
 
-// handOn clones. In the sibling it returns 0; the caller ends, or it is the error.
+// continueInSibling clones a sibling, in which it returns 0. The caller exits; if the clone
+// fails, the error is returned to it.
 //
 //go:nosplit
 //go:norace
@@ -277,11 +279,10 @@ func continueInSibling(c *call) syscall.Errno {
 	}
 }
 
-// terminal opens a pseudo-terminal from the container's own devpts, sends its
-// master to the parent and makes its slave 0, 1 and 2. The slave
-// is had from the master (TIOCGPTPEER, Linux 4.13), not by a path, which would
-// be the container's to choose; and it is not the admin's own terminal, into
-// which the container could type.
+// terminal appends the calls that open a pseudo-terminal from the container's own devpts, send
+// its master to the keeper and make its slave 0, 1 and 2. The slave comes from the master
+// (TIOCGPTPEER, Linux 4.13), not from a path that the container controls. The admin's own
+// terminal is not passed in, because the container could type into it.
 func (p *program) terminal(uid uint32, size Size) {
 	slave := p.slot()
 	m := (*fdMessage)(p.alloc(unsafe.Sizeof(fdMessage{})))

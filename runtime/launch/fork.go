@@ -11,13 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// withhold keeps this process's heap and stacks out of children that it clones
-// (madvise(2), MADV_DONTFORK), but for what lies in keep. It makes a clone
-// cheaper, as there are fewer pages to be copied and then faulted in again by
-// both sides, and a container's process never holds the keeper's memory.
+// excludeFromFork excludes this process's heap and stacks, except keep, from the memory that
+// cloned children get (madvise(2), MADV_DONTFORK). It makes a clone cheaper, as fewer
+// page tables are copied and fewer pages are faulted in again by both sides, and a
+// container's process never has the keeper's memory.
 //
-// The heap grows by new mappings, so it is repeated from time to time; what was
-// missed is merely copied.
+// The heap grows by new mappings, so the caller repeats it from time to time. A mapping
+// that was missed is only copied.
 func excludeFromFork(keep [][]byte) error {
 	f, err := os.Open("/proc/self/maps")
 	if err != nil {
@@ -34,12 +34,12 @@ func excludeFromFork(keep [][]byte) error {
 	return nil
 }
 
-// own are the mappings of heap and stacks: anonymous, private and to be written.
-// Go names its own where the kernel can ("[anon: Go: heap]") and puts them at
-// random. Static data that is in no file touches what is in one.
+// heapMappings returns the mappings of heap and stacks: anonymous, private and writable. Go
+// names its mappings where the kernel can ("[anon: Go: heap]") and puts them at random
+// addresses. Zeroed static data is anonymous, too, but follows a mapping of the file directly.
 func heapMappings(maps io.Reader) iter.Seq[span] {
 	return func(yield func(span) bool) {
-		inFile := uintptr(0) // the end of what lies in a file
+		inFile := uintptr(0) // end of the last mapping of a file
 		for s := bufio.NewScanner(maps); s.Scan(); {
 			fields := strings.Fields(s.Text()) // addresses, rights, offset, device, inode, name (proc_pid_maps(5))
 			var m span
@@ -59,11 +59,11 @@ func heapMappings(maps io.Reader) iter.Seq[span] {
 	}
 }
 
-// span is addresses from the first to before the last.
+// span is a range of addresses, without the last.
 type span struct{ from, to uintptr }
 
-// without is what is left of a mapping without what lies in keep: the kernel
-// shows mappings that touch each other as one.
+// subtract returns the parts of a mapping that are not in keep: the kernel shows adjacent
+// mappings as one.
 func subtract(m span, keep [][]byte) []span {
 	left := []span{m}
 	for _, k := range keep {

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// line is the parent's end of the gate to one child.
+// gateEnd is the parent's end of the gate to one child.
 type gateEnd struct {
-	program *program // of the child, to explain its failure
+	program *program // of the child, to explain a failure
 	gate    int
 }
 
@@ -24,16 +24,16 @@ func (l *gateEnd) send(what byte) error {
 	return nil
 }
 
-// died prefers the child's own words to the broken pipe that its end left.
+// deathError returns the failure that the child has reported, if any, else err.
 func (l *gateEnd) deathError(err error) error {
 	if _, said := l.expect('-'); said != nil {
 		return said
 	}
-	return fmt.Errorf("tell the child: %w", err)
+	return fmt.Errorf("send to the child: %w", err)
 }
 
-// hearSeparate waits until the child has descriptors of its own. Until then we
-// hold its end of the gate, too, so that its death is no end of file.
+// expectSeparate waits until the child has its own descriptor table. Until then the parent
+// also holds the child's end of the gate, so the child's death causes no end of file.
 func (l *gateEnd) expectSeparate() error {
 	all := []unix.PollFd{{Fd: int32(l.gate), Events: unix.POLLIN}, {Fd: l.program.pidfd, Events: unix.POLLIN}}
 	for {
@@ -53,20 +53,20 @@ func (l *gateEnd) expectSeparate() error {
 	}
 }
 
-// hear reads one message of the child: the wanted letter with its descriptors,
-// its failure, or end of file, which is `want` 0.
+// expect reads one message of the child: the wanted letter with its descriptors, a failure,
+// or end of file, for which `want` is 0.
 func (l *gateEnd) expect(want byte) ([]int, error) {
 	m, err := l.receive(want)
 	return m.fds, err
 }
 
-// hearPid reads of a process that takes the child's place, from the child itself:
-// the other one is in reach of the container already, whose root may have taken the
-// gate from it, and whatever pid is said here the keeper will signal.
+// expectPid reads the pid of the process that takes the child's place. It accepts the message only from the
+// child itself: the container's root can already attach to the other process and may use
+// its gate, and the keeper will signal the pid of this message.
 func (l *gateEnd) expectPid(child int) (int, error) {
 	m, err := l.receive('b')
 	if err == nil && (len(m.text) < int(unsafe.Sizeof(pidMessage{})) || m.sender != child) {
-		err = fmt.Errorf("hear the child: %w", unix.EPROTO)
+		err = fmt.Errorf("read from the child: %w", unix.EPROTO)
 	}
 	closeAll(m.fds)
 	if err != nil {
@@ -75,11 +75,11 @@ func (l *gateEnd) expectPid(child int) (int, error) {
 	return int(int32(binary.NativeEndian.Uint32(m.text[unsafe.Offsetof(pidMessage{}.pid):]))), nil
 }
 
-// message is what came through the gate.
+// message is one message from the gate.
 type message struct {
 	text   []byte
 	fds    []int
-	sender int // its pid, as we see it; 0 where the gate was not asked to tell (SO_PASSCRED)
+	sender int // its pid in the keeper's pid namespace; 0 without SO_PASSCRED
 }
 
 func (l *gateEnd) receive(want byte) (message, error) {
@@ -96,7 +96,7 @@ func (l *gateEnd) receive(want byte) (message, error) {
 		return message{}, fmt.Errorf("start: %w", errTimeout)
 	}
 	if err != nil && err != unix.ECONNRESET {
-		return message{}, fmt.Errorf("hear the child: %w", err)
+		return message{}, fmt.Errorf("read from the child: %w", err)
 	}
 	m, err := parseControl(control[:nc])
 	m.text = text[:n]
@@ -108,7 +108,7 @@ func (l *gateEnd) receive(want byte) (message, error) {
 	case n == 0:
 		err = fmt.Errorf("start: %w", errKilled)
 	case text[0] != want:
-		err = fmt.Errorf("hear the child: %w", unix.EPROTO)
+		err = fmt.Errorf("read from the child: %w", unix.EPROTO)
 	}
 	if err != nil {
 		closeAll(m.fds)
@@ -119,10 +119,10 @@ func (l *gateEnd) receive(want byte) (message, error) {
 
 var (
 	errKilled  = errors.New("the process was killed before its command ran")
-	errTimeout = errors.New("the process did not get to its command in time; the container is frozen, or stopped it")
+	errTimeout = errors.New("the process did not execute its command in time; the container is frozen or has stopped the process")
 )
 
-// controlled is what comes along with a message's text.
+// parseControl returns the descriptors and the sender of a message.
 func parseControl(control []byte) (m message, err error) {
 	all, err := unix.ParseSocketControlMessage(control)
 	for i := range all {
@@ -139,7 +139,7 @@ func decodeFailure(b []byte) failure {
 	return failure{runMark: b[0], index: int32(binary.NativeEndian.Uint32(b[4:])), errno: int32(binary.NativeEndian.Uint32(b[8:]))}
 }
 
-// reason makes every error a *Error.
+// launchError turns every error into an *Error.
 func launchError(err error) error {
 	var e *Error
 	if errors.As(err, &e) {
@@ -155,8 +155,8 @@ func launchError(err error) error {
 	return &Error{AtStep, strings.TrimSuffix(err.Error(), ": "+errno.Error()), errno, ""}
 }
 
-// ReadRan tells from a ran file's content whether the command was executed
-// (ran), or why execve failed (errno); neither: the child never got there.
+// ReadRan reads a ran file. ran reports whether the command was executed; failed is the
+// error of a failed execve. If neither is set, the child never reached the execve.
 func ReadRan(file string) (ran bool, failed error, err error) {
 	b, err := os.ReadFile(file)
 	if err != nil || len(b) == 0 {

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// initState is the memory of a reaping pid 1.
+// initState is the memory of an init process.
 type initState struct {
 	all    uint64 // every signal
 	info   [128]byte
@@ -15,10 +15,10 @@ type initState struct {
 	child  int32
 }
 
-// init makes what follows run in a child, while the container's first process
-// stays as pid 1: it reaps orphans, passes signals on and ends as its child
-// does. It is still a copy of this program, not of its memory: undumpable, and
-// as confined as the command.
+// init appends the call after which a child makes the remaining calls, while the container's
+// first process stays as pid 1: it reaps orphans, forwards signals and exits with the exit
+// code of its child. It runs this program's code without the keeper's memory, is
+// undumpable and as confined as the command.
 func (p *program) init() {
 	name := p.cString("stead-init")
 	state := (*initState)(p.alloc(unsafe.Sizeof(initState{})))
@@ -29,8 +29,8 @@ func (p *program) init() {
 	p.do("setsid", unix.SYS_SETSID)
 }
 
-// beInit forks. In the child it returns 0; the parent never returns but with
-// the error of the fork.
+// runInit forks and returns 0 in the child. The parent never returns, unless with the error
+// of the fork.
 //
 //go:nosplit
 //go:norace
@@ -42,11 +42,11 @@ func runInit(c *call) syscall.Errno {
 		return e
 	}
 	s.child = int32(pid)
-	// The gate is the child's now: its end of file says that execve worked.
+	// Only the child keeps the gate, whose end of file means that execve succeeded.
 	syscall.RawSyscall(unix.SYS_CLOSE_RANGE, gateFD, ^uintptr(0)>>32, 0)
 	for {
 		s.reap()
-		// All signals are blocked since the clone, so none is missed.
+		// All signals have been blocked since the clone, so none is missed.
 		n, _, e := syscall.RawSyscall6(unix.SYS_RT_SIGTIMEDWAIT, uintptr(unsafe.Pointer(&s.all)), uintptr(unsafe.Pointer(&s.info)), 0, 8, 0, 0)
 		if e == 0 && n != uintptr(unix.SIGCHLD) {
 			syscall.RawSyscall(unix.SYS_KILL, uintptr(s.child), n, 0)
@@ -54,7 +54,7 @@ func runInit(c *call) syscall.Errno {
 	}
 }
 
-// reap collects all that ended, and ends with the child's exit code.
+// reap reaps all ended processes, and exits with the child's exit code when the child ended.
 //
 //go:nosplit
 //go:norace

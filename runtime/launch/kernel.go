@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// attachKernel attaches the child's proc and a sysfs, with their masks.
+// attachProcAndSys attaches the child's proc and a sysfs, and masks parts of them.
 func (b *startJob) attachProcAndSys() error {
 	kernel, err := b.expect('f')
 	if err != nil {
@@ -48,21 +48,21 @@ func (b *startJob) attachProcAndSys() error {
 	return errors.Join(b.mask(kernel[0], maskedProc), b.mask(kernel[1], maskedSys), protect(kernel[0], readOnlyProc))
 }
 
-// kernelTargetResolve and coverTree are variables for test builds that do it as other
-// runtimes did.
+// Test builds replace kernelTargetResolve and coverTree with the flawed ways of other
+// runtimes.
 var (
 	kernelTargetResolve = func() uint64 { return unix.RESOLVE_NO_SYMLINKS }
 	coverTree           = func(_ *startJob, cover string) (int, error) { return copyMount(unix.AT_FDCWD, cover, 0, -1) }
 )
 
-// kernelTarget is /proc, /sys or /dev of the root: a directory, never a link,
-// made where it is missing.
+// openKernelTarget opens /proc, /sys or /dev of the root. It must be a directory, not a link,
+// and is created if missing.
 func (b *startJob) openKernelTarget(name string) (int, error) {
 	resolve := kernelTargetResolve()
 	at, err := openBeneath(b.rootFD, name, resolve)
 	if err == unix.ENOENT {
 		err = asContainer(b.c.IDBase, func() error { return unix.Mkdirat(b.rootFD, name, 0o755) })
-		if err == nil || errors.Is(err, unix.EEXIST) { // another start in this root may have been quicker
+		if err == nil || errors.Is(err, unix.EEXIST) { // another start in this root may have created it first
 			at, err = openBeneath(b.rootFD, name, resolve)
 		}
 	}
@@ -81,8 +81,8 @@ func (b *startJob) openKernelTarget(name string) (int, error) {
 	return -1, e
 }
 
-// mask hides paths below base: directories behind an empty one, files behind
-// /dev/null. Missing ones are skipped: they depend on the kernel's build.
+// mask hides paths below base: directories behind an empty one, files behind /dev/null. It
+// skips missing paths, which depend on the kernel's build.
 func (b *startJob) mask(base int, names []string) error {
 	return eachBelow(base, names, func(at int, mode uint32) (int, error) {
 		cover := "/dev/null"

@@ -10,10 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// defaultLimits are the resource limits of a process whose manifest does not say
-// others: what the daemon or the keeper happen to have never reaches a container.
-// They are what a service has under systemd, but that core dumps are allowed up to a
-// soft limit of none.
+// defaultLimits are the resource limits of a process whose manifest sets no others. The limits
+// of the daemon or the keeper never reach a container. The values are those of a systemd
+// service, except that core dumps have a soft limit of 0.
 var defaultLimits = []Rlimit{
 	{"as", unix.RLIMIT_AS, unix.RLIM_INFINITY, unix.RLIM_INFINITY},
 	{"core", unix.RLIMIT_CORE, 0, unix.RLIM_INFINITY},
@@ -33,9 +32,9 @@ var defaultLimits = []Rlimit{
 	{"stack", unix.RLIMIT_STACK, 8 << 20, unix.RLIM_INFINITY},
 }
 
-// raiseHardLimits gives this process the highest hard limits that there are, and
-// leaves the soft ones alone. A child in a user namespace can only lower what it has
-// from us. Without CAP_SYS_RESOURCE they stay as they are.
+// raiseHardLimits sets the hard limits of this process to the highest values and leaves the
+// soft limits unchanged. A child in a user namespace can only lower the limits that it
+// inherits. Without CAP_SYS_RESOURCE the hard limits stay as they are.
 func raiseHardLimits() {
 	for _, d := range defaultLimits {
 		var own unix.Rlimit
@@ -46,7 +45,7 @@ func raiseHardLimits() {
 	}
 }
 
-// most is the highest value of a limit.
+// highestLimit returns the highest value of a limit.
 func highestLimit(resource int) uint64 {
 	switch resource {
 	case unix.RLIMIT_NOFILE: // the kernel refuses RLIM_INFINITY
@@ -68,8 +67,8 @@ var maxFiles = sync.OnceValue(func() uint64 {
 	return n
 })
 
-// limitsOf are all limits of a process. What said does not say is stead's own default,
-// as far as the hard limits of this process go.
+// effectiveLimits returns all limits of a process: the given ones, and stead's defaults for the
+// others, which it cuts to the hard limits of this process.
 func effectiveLimits(said []Rlimit) []Rlimit {
 	all := slices.Clone(said)
 	for i, l := range all {

@@ -11,17 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// copying is how a mount is copied. Never as the peer that a clone of a shared mount
-// is: mounts would leak from the container's tree to the host and back
-// (mount_namespaces(7), mount_setattr(2)).
+// copyOptions says how to copy a mount. The copy never stays a peer of a shared mount, since
+// mounts would then propagate between the container and the host (mount_namespaces(7),
+// mount_setattr(2)).
 type copyOptions struct {
 	attr  uint64
-	idmap int  // the user namespace by which ids are mapped, -1: not
-	below uint // unix.AT_RECURSIVE: with the mounts below it, all of them alike
-	slave bool // what is mounted there later comes along
+	idmap int  // descriptor of the user namespace that maps the ids; -1 for no mapping
+	below uint // unix.AT_RECURSIVE: copy the mounts below it with the same attributes
+	slave bool // mounts that the host makes there later reach the copy
 }
 
-// tree is a detached, private copy of one mount, not of those below it.
+// copyMount returns a detached, private copy of one mount, without the mounts below it.
 func copyMount(dir int, name string, attr uint64, idmap int) (int, error) {
 	return copyMountWith(dir, name, copyOptions{attr: attr, idmap: idmap})
 }
@@ -50,10 +50,10 @@ func copyMountWith(dir int, name string, how copyOptions) (int, error) {
 	return fd, nil
 }
 
-// errNoIdmap: the file system can't be mounted with mapped ids.
+// errNoIdmap is returned for a file system that can't be mounted with mapped ids.
 var errNoIdmap = errors.New("this file system can't map ids (ext4, xfs, btrfs can, tmpfs from Linux 6.3; NFS and a host on overlay can't)")
 
-// newFilesystem is a new file system as a detached mount. kv are key, value, …
+// newFilesystem returns a new file system as a detached mount. kv are key, value, …
 func newFilesystem(kind string, attr int, kv ...string) (int, error) {
 	fd, err := unix.Fsopen(kind, unix.FSOPEN_CLOEXEC)
 	if err != nil {
@@ -75,19 +75,19 @@ func newFilesystem(kind string, attr int, kv ...string) (int, error) {
 	return m, nil
 }
 
-// move attaches a detached mount to the file that target is open on.
+// moveMount attaches a detached mount at the file that target is open on.
 func moveMount(mount, target int) error {
 	return unix.MoveMount(mount, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 }
 
-// setReadOnly makes a mount read-only that is attached already.
+// setReadOnly makes an attached mount read-only.
 func setReadOnly(mount int) error {
 	return unix.MountSetattr(mount, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
 }
 
-// beneath opens a path inside a root. Names in a root are the container's to
-// choose: a link that leads out is an error (EXDEV), magic links are never
-// followed (openat2(2), Linux 5.6).
+// openBeneath opens a path inside a root. The container controls the names in its root: a
+// link that leads out is an error (EXDEV), and magic links are never followed (openat2(2),
+// Linux 5.6).
 func openBeneath(root int, name string, resolve uint64) (int, error) {
 	name = strings.TrimLeft(path.Clean(name), "/")
 	if name == "" {
@@ -102,9 +102,8 @@ func openBeneath(root int, name string, resolve uint64) (int, error) {
 	}
 }
 
-// makeTarget opens a mount's target inside the root and makes what is missing
-// of it: directories, and for a file an empty file. New ones belong to the
-// container's root: id is its host id.
+// makeTarget opens a mount's target inside the root. It creates missing directories and, for
+// a file, an empty file. They belong to the container's root user, whose host id is id.
 func makeTarget(root int, target string, file bool, id uint32) (int, error) {
 	fd, err := openBeneath(root, target, 0)
 	if err == nil || !errors.Is(err, unix.ENOENT) {
@@ -131,10 +130,10 @@ func makeTarget(root int, target string, file bool, id uint32) (int, error) {
 	return at, nil
 }
 
-// asContainer does file system work with the container root's ids: with mapped
-// mounts others get EOVERFLOW. Leaving fsuid 0 clears the file capabilities
-// from this thread's effective set, not from the permitted one, so they are
-// raised again (capabilities(7)).
+// asContainer runs work with the file system ids of the container's root user: other ids get
+// EOVERFLOW on mapped mounts. Leaving fsuid 0 clears the file capabilities from this
+// thread's effective set, but not from the permitted set, so they are raised again
+// (capabilities(7)).
 func asContainer(id uint32, work func() error) error {
 	if id == 0 {
 		return work()
@@ -161,7 +160,7 @@ func setFsids(id uint32) error {
 	return nil
 }
 
-// errnoOf is the system error in err's chain, or EIO.
+// errnoOf returns the system error in err's chain, or EIO.
 func errnoOf(err error) syscall.Errno {
 	var e syscall.Errno
 	if errors.As(err, &e) {

@@ -14,45 +14,44 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Launcher starts containers. It holds the nursery: a mount namespace with a
-// tiny tmpfs as root, unmasked proc and sysfs, a sysfs of no network, an empty read-only directory for
-// masks, the six device nodes, /dev/null for masks and as descriptor, and, while a start is under way, root-NONCE. That
-// keeps a clone's copy small, however many mounts the host has.
+// Launcher starts containers. It holds the nursery: a mount namespace with a small tmpfs as
+// root, unmasked proc and sysfs, a sysfs of an empty network namespace, an empty read-only
+// directory for masks, the six device nodes and /dev/null. During a start it also has
+// /root-NAME.NONCE. So the child's copy of the namespace is small, however many mounts the host has.
 type Launcher struct {
 	host, nursery int // namespaces
 	top, proc     int // directories: the nursery's root, the host's /proc
 	noNetwork     int // the network namespace of noNetworkSys
 	null          int // the host's /dev/null, read-only: a container that has it open can't change its mode or owner
 	work          chan func(*worker)
-	reserved      []window    // low numbers set aside for children
-	windows       chan window // those that no child uses
+	reserved      []window    // all reserved windows
+	windows       chan window // the windows that no child uses
 	wait          sync.WaitGroup
 
 	memMu sync.Mutex
 	mems  map[*worker][]byte
 }
 
-// worker is one thread that goes back and forth between the two namespaces.
-// Each start is done by one worker.
+// worker is one thread that switches between the two namespaces. One worker does a whole
+// start.
 type worker struct {
 	*Launcher
-	mem    []byte // of the program of the start under way
+	mem    []byte // of the program of the current start
 	starts int
 }
 
 // programSize is enough for a program with a usual command.
 const programSize = 192 << 10
 
-// memory is where the next program lies, with room for size bytes besides what
-// every program has. The mapping is private: a child keeps its copy, whatever
-// the worker does next.
+// memory returns memory for the next program, with room for size bytes more than every
+// program needs. The mapping is private: a child keeps its copy when the worker reuses it.
 func (w *worker) memory(size int) []byte {
-	w.memMu.Lock() // a mapping that mems does not know yet would be withheld
+	w.memMu.Lock() // a mapping that is not in mems yet would be excluded from the clone
 	defer w.memMu.Unlock()
 	if need := programSize + size; len(w.mem) < need {
 		mem, err := unix.Mmap(-1, 0, (need+0xffff)&^0xffff, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 		if err != nil {
-			return w.mem // too small: the program says so
+			return w.mem // too small: the program returns an error
 		}
 		if w.mem != nil {
 			unix.Munmap(w.mem)
@@ -60,7 +59,7 @@ func (w *worker) memory(size int) []byte {
 		w.mem, w.mems[w] = mem, mem
 	}
 	if canExcludeFromFork && w.starts%64 == 0 {
-		excludeFromFork(slices.Collect(maps.Values(w.mems))) // an error costs time, nothing else
+		excludeFromFork(slices.Collect(maps.Values(w.mems))) // after an error the clone only takes longer
 	}
 	w.starts++
 	return w.mem
@@ -68,8 +67,8 @@ func (w *worker) memory(size int) []byte {
 
 func address(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))) }
 
-// NewLauncher makes the nursery and n threads. dir is an empty directory that
-// is used as a mount point in the nursery only. The caller must be root.
+// NewLauncher creates the nursery and n threads. dir is an empty directory that serves as a
+// mount point in the nursery. The caller must be root.
 func NewLauncher(dir string, n int) (*Launcher, error) {
 	l := &Launcher{work: make(chan func(*worker)), mems: map[*worker][]byte{}}
 	raiseHardLimits()
@@ -94,7 +93,7 @@ func NewLauncher(dir string, n int) (*Launcher, error) {
 	return l, nil
 }
 
-// Close ends the threads. Containers are not touched.
+// Close ends the threads. Containers keep running.
 func (l *Launcher) Close() {
 	close(l.work)
 	l.wait.Wait()
@@ -106,7 +105,7 @@ func (l *Launcher) Close() {
 	}
 }
 
-// serve runs on a thread of its own, which ends with it: it is never unlocked.
+// serve runs on its own thread, which ends with it because it is never unlocked.
 func (l *Launcher) serve(first bool, dir string, ready chan<- error) {
 	defer l.wait.Done()
 	runtime.LockOSThread()
@@ -126,21 +125,21 @@ func (l *Launcher) serve(first bool, dir string, ready chan<- error) {
 	}
 }
 
-// do runs f on one of the threads and waits.
+// do runs f on one of the threads and waits for it.
 func (l *Launcher) do(f func(*worker)) {
 	done := make(chan struct{})
 	l.work <- func(w *worker) { f(w); close(done) }
 	<-done
 }
 
-// enter moves the thread to a namespace, working directory and root with it.
+// enter moves the thread, its working directory and its root to a mount namespace.
 func (w *worker) enter(ns int) error { return unix.Setns(ns, unix.CLONE_NEWNS) }
 
 func (l *Launcher) makeNursery(dir string) error {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return os.NewSyscallError("unshare mount namespace", err)
 	}
-	// Private, not slave: nothing may come in, nothing go out.
+	// Private, not slave: no mount may propagate in either direction.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return os.NewSyscallError("make mounts private", err)
 	}
@@ -160,7 +159,7 @@ func (l *Launcher) makeNursery(dir string) error {
 	if err := unix.MoveMount(top, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		return os.NewSyscallError("attach nursery", err)
 	}
-	// The copies of all host mounts go with the old root: none is held busy.
+	// The copies of all host mounts go away with the old root, so none stays busy.
 	if err := pivotTo(top); err != nil {
 		return err
 	}
@@ -230,15 +229,14 @@ func fillNursery(nodes []int, null int) error {
 	return attachNode(null, "/dev/null")
 }
 
-// noNetworkSys is where the nursery has the sysfs that all containers without a
-// network see: that of an empty network namespace. One for each of them would show
-// the same, and the kernel goes through all that there are to make another: 8 ms
-// at 4,000 of them.
+// noNetworkSys is the path in the nursery of the sysfs for all containers without a network:
+// that of an empty network namespace. A sysfs for each container would show the same, and the
+// kernel goes through all existing ones to make another: 8 ms at 4,000 of them.
 const noNetworkSys = "/no-network"
 
-// mountNoNetworkSys mounts it; the calling goroutine is locked to its thread. What
-// is returned keeps the network namespace alive: when it is closed, loopback goes
-// from the sysfs of containers that are left.
+// mountNoNetworkSys mounts noNetworkSys. The calling goroutine must be locked to its thread.
+// The returned descriptor keeps the network namespace alive: when it is closed, loopback
+// disappears from the sysfs of running containers.
 func mountNoNetworkSys() (namespace int, err error) {
 	const path = "/proc/thread-self/ns/net"
 	own, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -256,7 +254,7 @@ func mountNoNetworkSys() (namespace int, err error) {
 	return namespace, errors.Join(err, os.NewSyscallError("go back to the network namespace", unix.Setns(own, unix.CLONE_NEWNET)))
 }
 
-// loopbackUp has the thread's network namespace look as a container's does.
+// loopbackUp brings loopback up in the thread's network namespace, as in a container's.
 func loopbackUp() error {
 	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -281,7 +279,7 @@ func attachNode(mount int, at string) error {
 	return os.NewSyscallError("attach "+at, unix.MoveMount(mount, "", unix.AT_FDCWD, at, unix.MOVE_MOUNT_F_EMPTY_PATH))
 }
 
-// openNull opens /dev/null for a container.
+// openNull opens the launcher's /dev/null for a container.
 func (l *Launcher) openNull(access int) (int, error) {
 	return unix.Open("/proc/self/fd/"+strconv.Itoa(l.null), access|unix.O_CLOEXEC, 0)
 }

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// runChild is called by rawClone, on the child's own stack.
+// runChild makes the calls of the table. rawClone calls it on the child's own stack.
 //
 //go:nosplit
 //go:norace
@@ -47,7 +47,7 @@ func runChild(t *table) {
 		case e == 0:
 		case c.kind == execCall && (e == unix.ENOENT || e == unix.EACCES || e == unix.ENOTDIR || e == unix.ELOOP):
 			if e == unix.EACCES {
-				last = e // more telling than a later "not found", as in execvp(3)
+				last = e // says more than a later "not found", as in execvp(3)
 			}
 		default:
 			t.fail(i, e, ran)
@@ -63,7 +63,7 @@ func (t *table) at(i int32) *call {
 	return (*call)(unsafe.Add(unsafe.Pointer(t.calls), uintptr(i)*unsafe.Sizeof(call{})))
 }
 
-// assist is the helper's part. It shares the child's memory.
+// assist makes the helper's calls. The helper shares the child's memory.
 //
 //go:nosplit
 //go:norace
@@ -93,7 +93,7 @@ func (c *call) invoke() syscall.Errno {
 		return e
 	}
 	if c.want != anything && int32(r) != c.want {
-		return unix.EPIPE // a short read of the gate: the parent is gone
+		return unix.EPIPE // a short read of the gate: the parent has died
 	}
 	if c.into != nil {
 		*c.into = int32(r)

@@ -10,49 +10,50 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What Docker and Podman hide and protect, below /proc and /sys, and pressure: whoever
-// can write there has the kernel watch all of the host for him.
+// maskedProc, maskedSys and readOnlyProc are the paths below /proc and /sys that Docker and
+// Podman hide or protect, and pressure: a process that can write there can make the kernel
+// monitor the whole host for it.
 var (
 	maskedProc   = []string{"asound", "acpi", "interrupts", "kcore", "keys", "latency_stats", "timer_list", "timer_stats", "sched_debug", "scsi"}
 	maskedSys    = []string{"firmware", "devices/virtual/powercap"}
 	readOnlyProc = []string{"bus", "fs", "irq", "pressure", "sys", "sysrq-trigger"}
 )
 
-// startJob is one start under way, the parent's half of childOf.
+// startJob is one start in progress, the parent's half of startProgram.
 type startJob struct {
 	*worker
 	gateEnd
 	c            *Config
-	root         string // of the container, in the nursery
+	root         string // the container's directory in the nursery
 	pid          int
 	user         int     // the child's user namespace, -1 if it is the host's
 	rootFD       int     // the root's mount
-	windowInUse  *window // until the child has descriptors of its own
+	windowInUse  *window // until the child has its own descriptor table
 	opened       []int
 	visibleMount []visibleMount
-	toSeal       []int // mounts to be made read-only once their targets are there
+	toSeal       []int // mounts to make read-only once mount targets in them exist
 }
 
-// Start starts a container and returns when its command was executed. born is
-// called with the pid before the child may go on: what it notes is on record
-// before anything runs. Errors are *Error, or of born. After an error the child, if
-// born was called, is dead or about to be: the caller reaps it.
-func (l *Launcher) Start(c *Config, born func(pid int) error) error {
+// Start starts a container and returns when its command was executed. It calls cloned with the
+// pid before the child may go on, so that the caller can record the pid before anything
+// runs. It returns an *Error or the error of cloned. After an error the child, if cloned
+// was called, is dead or dying: the caller reaps it.
+func (l *Launcher) Start(c *Config, cloned func(pid int) error) error {
 	if err := c.check(); err != nil {
 		return err
 	}
 	var err error
 	l.do(func(w *worker) {
 		b := &startJob{worker: w, gateEnd: gateEnd{gate: -1}, c: c, root: "/root-" + c.Name + "." + c.Nonce, user: -1, rootFD: -1}
-		err = b.start(born)
+		err = b.start(cloned)
 	})
 	return err
 }
 
-func (b *startJob) start(born func(int) error) (err error) {
+func (b *startJob) start(cloned func(int) error) (err error) {
 	defer func() {
 		if err != nil && b.pid > 0 {
-			unix.Kill(b.pid, unix.SIGKILL) // not reaped yet, so the pid is its
+			unix.Kill(b.pid, unix.SIGKILL) // not reaped yet, so the pid is still the child's
 		}
 		b.emptyLentWindow()
 		for _, fd := range append(b.opened, b.gate) {
@@ -69,7 +70,7 @@ func (b *startJob) start(born func(int) error) (err error) {
 		return err
 	}
 	defer b.clearNursery()
-	if err := born(b.pid); err != nil {
+	if err := cloned(b.pid); err != nil {
 		return err
 	}
 	for i, step := range []func() error{
@@ -87,7 +88,7 @@ func (b *startJob) start(born func(int) error) (err error) {
 	return nil
 }
 
-// prepare opens all that the child starts with, in the host's namespace.
+// prepare opens the child's descriptors in the host's namespace.
 func (b *startJob) prepare() (child fds, tasks []int, err error) {
 	open := func(name string, flags int) int {
 		if err != nil {
@@ -107,7 +108,7 @@ func (b *startJob) prepare() (child fds, tasks []int, err error) {
 		return child, nil, &Error{AtStep, "open /dev/null", errnoOf(err), ""}
 	}
 	b.opened = append(b.opened, child[0])
-	// Read-write, so that no writer ever gets SIGPIPE while nobody reads.
+	// Read-write, so that the container gets no SIGPIPE while nobody reads.
 	child[1] = open(b.c.Stdout, unix.O_RDWR)
 	child[2] = open(b.c.Stderr, unix.O_RDWR)
 	child[ranFD] = open(b.c.Ran, unix.O_WRONLY)
@@ -125,10 +126,10 @@ func (b *startJob) prepare() (child fds, tasks []int, err error) {
 	return child, tasks, nil
 }
 
-// clone makes the child, still in the nursery: without CLONE_NEWNS.
+// clone creates the child in the nursery, without CLONE_NEWNS.
 func (b *startJob) clone(child fds, tasks []int) error {
 	w, err := b.fillWindow(child)
-	unix.Close(child[gateFD]) // it is in the window
+	unix.Close(child[gateFD]) // the window has a copy
 	if err != nil {
 		return &Error{AtStep, "prepare", errnoOf(err), ""}
 	}
@@ -174,7 +175,7 @@ func (b *startJob) clone(child fds, tasks []int) error {
 	return nil
 }
 
-// identify gives the child its ids and lets it go on.
+// writeIDMaps writes the child's id maps, lets it go on and sets the sysctls.
 func (b *startJob) writeIDMaps() error {
 	pid := strconv.Itoa(b.pid)
 	if b.c.IDBase != 0 {
@@ -202,9 +203,9 @@ func (b *startJob) writeIDMaps() error {
 	return err
 }
 
-// setSysctls sets what the container's namespaces have of their own. This thread does
-// it inside of them and with the host's rights: until Linux 6.9 nobody in a user
-// namespace may set those of IPC.
+// setSysctls sets the sysctls of the container's namespaces. This thread does so inside them
+// but with the host's rights: before Linux 6.9 nobody in a user namespace may set those
+// of IPC.
 func (b *startJob) setSysctls() (err error) {
 	if len(b.c.Sysctls) == 0 {
 		return nil
@@ -220,7 +221,7 @@ func (b *startJob) setSysctls() (err error) {
 		}
 		defer func() {
 			if err := unix.Setns(own, 0); err != nil {
-				panic(fmt.Sprintf("leave %s namespace of a container: %v", name, err)) // the next start would be in it
+				panic(fmt.Sprintf("leave %s namespace of a container: %v", name, err)) // the next start would run in it
 			}
 			unix.Close(own)
 		}()
@@ -231,13 +232,13 @@ func (b *startJob) setSysctls() (err error) {
 	for _, s := range b.c.Sysctls {
 		file := "sys/" + strings.ReplaceAll(s.Name, ".", "/")
 		err := writeAt(b.proc, file, s.Value)
-		if err == unix.EACCES && b.c.IDBase != 0 { // since Linux 6.9 the container's root has those of IPC, and nobody else
+		if err == unix.EACCES && b.c.IDBase != 0 { // since Linux 6.9 only the container's root may set those of IPC
 			err = asUser(b.c.IDBase, func() error { return writeAt(b.proc, file, s.Value) })
 		}
 		if err != nil {
 			hint := map[error]string{
-				unix.ENOENT: "this kernel has no such setting of a container's own", unix.EACCES: "it can't be set for one container",
-				unix.EPERM: "it can't be set for one container", unix.EINVAL: "not a value that it takes",
+				unix.ENOENT: "this kernel has no such sysctl for a single container", unix.EACCES: "it can't be set for a single container",
+				unix.EPERM: "it can't be set for a single container", unix.EINVAL: "the kernel refuses this value",
 			}[errnoOf(err)]
 			return &Error{AtStep, "set sysctl " + s.Name + " to " + s.Value, errnoOf(err), hint}
 		}
@@ -245,7 +246,7 @@ func (b *startJob) setSysctls() (err error) {
 	return nil
 }
 
-// asUser does something with this thread's effective user being another.
+// asUser runs do with another effective user id of this thread.
 func asUser(id uint32, do func() error) error {
 	const same = ^uintptr(0)
 	if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, same, uintptr(id), same); e != 0 {
@@ -258,8 +259,8 @@ func asUser(id uint32, do func() error) error {
 	return err
 }
 
-// endLoan closes the child's descriptors on our side: else we would never read
-// end of file.
+// emptyLentWindow closes the child's descriptors in the parent, which would otherwise never
+// read end of file.
 func (b *startJob) emptyLentWindow() {
 	if b.windowInUse != nil {
 		b.emptyWindow(*b.windowInUse)
@@ -277,7 +278,7 @@ func writeAt(dir int, name, text string) error {
 	return err
 }
 
-// handOver lets the child copy the nursery, clears our copy of its tree at once
+// letRun lets the child copy the nursery, then unmounts the container's tree in the nursery
 // so that later copies don't contain it, and waits for the execve: end of file.
 func (b *startJob) letRun() error {
 	if err := b.send('g'); err != nil {
@@ -293,9 +294,9 @@ func (b *startJob) letRun() error {
 	return err
 }
 
-// clear takes what is left of the container out of the nursery. Only now, after
-// execve: rmdir unmounts what is mounted there in every namespace, also in
-// that of a child that has not pivoted yet.
+// clearNursery removes the container's directory from the nursery. It must run after execve:
+// rmdir unmounts the directory in every namespace, also in that of a child that has not
+// pivoted yet.
 func (b *startJob) clearNursery() {
 	if b.enter(b.nursery) == nil {
 		unix.Unmount(b.root, unix.MNT_DETACH)
@@ -303,6 +304,6 @@ func (b *startJob) clearNursery() {
 		b.clearDevices()
 	}
 	if err := b.enter(b.host); err != nil {
-		panic(fmt.Sprintf("leave nursery: %v", err)) // the next start would look for host paths there
+		panic(fmt.Sprintf("leave nursery: %v", err)) // the next start would resolve host paths there
 	}
 }

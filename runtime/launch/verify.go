@@ -8,25 +8,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// shown is a mount of the container's, by its descriptor, and where it is to be seen.
+// visibleMount is a mount of the container and the path at which it must be visible.
 type visibleMount struct {
 	target string
 	mount  int
 }
 
-// verify is a variable for test builds, in which attacks are to get further.
+// verify checks the mounts of a start. Test builds replace it, so that attacks get further.
 var verify = (*startJob).verify
 
-// verify looks, when all is attached, whether each mount is where it should be.
-// Whoever shares the root or a volume may have renamed a target after it was
-// found: no harm to the host, but the container would run without the mount. One
-// of its own over another is meant so.
+// verify checks, after all mounts are attached, that each one is visible at its target. A
+// process that shares the root or a volume may have renamed a target after it was opened:
+// that does not harm the host, but the container would run without the mount. A mount
+// may cover another mount of the same container.
 func (b *startJob) verify() error {
 	ids := make([]uint64, len(b.visibleMount))
 	for i, s := range b.visibleMount {
 		var err error
 		if ids[i], err = mountID(s.mount); err != nil {
-			return fmt.Errorf("look at mount %s: %w", s.target, err)
+			return fmt.Errorf("check mount %s: %w", s.target, err)
 		}
 	}
 	for i, s := range b.visibleMount {
@@ -36,18 +36,18 @@ func (b *startJob) verify() error {
 		}
 		id, err := mountID(at)
 		unix.Close(at)
-		kernels := strings.Count(s.target, "/") == 0 // proc and sys: nothing else will do
+		kernels := strings.Count(s.target, "/") == 0 // proc and sys: no other mount is accepted
 		if err == nil && (kernels && id != ids[i] || !slices.Contains(ids, id)) {
 			err = unix.ESTALE
 		}
 		if err != nil {
-			return &Error{AtTarget, "mount at /" + strings.TrimPrefix(s.target, "/"), errnoOf(err), "it is elsewhere now: somebody changed the root at the same time"}
+			return &Error{AtTarget, "mount at /" + strings.TrimPrefix(s.target, "/"), errnoOf(err), "the target was moved during the start: another process has changed the root"}
 		}
 	}
 	return nil
 }
 
-// mountID is the kernel's number of the mount that fd is on (statx(2), Linux 5.8).
+// mountID returns the kernel's id of the mount that fd is on (statx(2), Linux 5.8).
 func mountID(fd int) (uint64, error) {
 	var st unix.Statx_t
 	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW, unix.STATX_MNT_ID, &st)

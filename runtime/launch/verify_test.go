@@ -31,7 +31,7 @@ func TestVerify(t *testing.T) {
 			{"as it should be", "data/x", "proc", "", ""},
 			{"another of its own on it", "data/x data/x", "proc", "", ""},
 			{"a target that was renamed", "data/y", "proc", "data/x", "mount at /data/x: no such file or directory"},
-			{"a target that was exchanged", "data/y", "proc", "", "mount at /data/x: stale file handle (it is elsewhere now"},
+			{"a target that was exchanged", "data/y", "proc", "", "mount at /data/x: stale file handle (the target was moved during the start"},
 			{"a directory above that was", "other/x", "proc", "", "mount at /data/x: stale file handle"},
 			{"proc that was", "data/x", "other", "", "mount at /proc: stale file handle"},
 		} {
