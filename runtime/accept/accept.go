@@ -1,4 +1,4 @@
-// Package accept is accept(2) for who must not end because it fails for a moment.
+// Package accept accepts connections for servers that must survive temporary errors.
 package accept
 
 import (
@@ -11,24 +11,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// passing are the errors of accept(2) that pass: no descriptor or memory is free, or
-// the client went.
-var passing = []error{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOBUFS, unix.ECONNABORTED}
+// temporary lists the temporary errors of accept(2): no descriptor or memory is free, or the
+// client has disconnected.
+var temporary = []error{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOBUFS, unix.ECONNABORTED}
 
-// From waits for a connection, through what passes; the log tells when that begins
-// and when it is over.
+// From waits for a connection and retries after temporary errors. It logs the first of them and
+// the next success.
 func From(l net.Listener, log *slog.Logger) (net.Conn, error) {
 	for waits := false; ; waits = true {
 		c, err := l.Accept()
-		if !slices.ContainsFunc(passing, func(e error) bool { return errors.Is(err, e) }) {
+		if !slices.ContainsFunc(temporary, func(e error) bool { return errors.Is(err, e) }) {
 			if waits && err == nil {
-				log.Info("requests are answered again")
+				log.Info("accept succeeds again")
 			}
 			return c, err
 		}
 		if !waits {
-			log.Warn("requests wait", "error", err)
+			log.Warn("accept failed; retrying", "error", err)
 		}
-		time.Sleep(20 * time.Millisecond) // nothing tells when a descriptor is free
+		time.Sleep(20 * time.Millisecond) // no event reports a free descriptor
 	}
 }

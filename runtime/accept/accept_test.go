@@ -35,7 +35,7 @@ func TestFrom(t *testing.T) {
 			t.Errorf("got %v, %v", c, err)
 		}
 	}
-	if got := said.String(); strings.Count(got, "\n") != 2 || !strings.Contains(got, "requests wait") || !strings.Contains(got, "answered again") {
+	if got := said.String(); strings.Count(got, "\n") != 2 || !strings.Contains(got, "accept failed; retrying") || !strings.Contains(got, "accept succeeds again") {
 		t.Errorf("the log tells %q, want when it began and when it was over", got)
 	}
 	if _, err := From(l, log); err == nil || len(*l) != 0 {

@@ -1,6 +1,6 @@
-// Package cgroup keeps a container's limits: groups on cgroup v1, hybrid and
-// v2 hosts, by containerd/cgroups with its faults wrapped (each is named where
-// it is). It knows no manifest and no process but by its id.
+// Package cgroup manages containers' cgroups and their limits on cgroup v1, hybrid and v2
+// hosts. It uses containerd/cgroups and works around its faults (a comment names each one).
+// It knows no manifests, and processes only by their pid.
 package cgroup
 
 import (
@@ -14,26 +14,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// controllers are those that every v1 group has; cpuset and blkio join when a
-// limit asks for them: each hierarchy costs time at every start.
+// controllers lists the controllers of every v1 group. cpuset and blkio are added when a
+// limit needs them, because each hierarchy costs time at every start.
 var controllers = []string{"memory", "cpu", "pids"}
 
-// Group is one container's group; it need not exist.
+// Group is the cgroup of one start of a container. It need not exist.
 type Group struct {
 	host *Host
 	path string // "/stead/web.4f1c"
 }
 
-// Group names the group of one start of a container.
+// Group returns the group with this name below the parent, one for each start of a container.
 func (h *Host) Group(name string) *Group {
 	return &Group{host: h, path: filepath.Join(h.Parent, name)}
 }
 
-// Name is the group's name below the parent.
+// Name returns the group's name below the parent.
 func (g *Group) Name() string { return filepath.Base(g.path) }
 
-// Join says how a process gets in: dirs are v1 directories that it joins by their
-// tasks file; into, if not empty, is the v2 directory to clone it into.
+// Join returns how a process enters the group: dirs are existing v1 directories, which it joins
+// by their tasks file; into is the v2 directory to clone it into, or "".
 func (g *Group) Join() (dirs []string, into string) {
 	for _, d := range g.Dirs() {
 		if g.host.unified != "" && strings.HasPrefix(d, g.host.unified+"/") {
@@ -45,7 +45,15 @@ func (g *Group) Join() (dirs []string, into string) {
 	return dirs, into
 }
 
-// Dirs are the group's directories that exist, in all hierarchies.
+// MayJoin returns all v1 directories that Join may ever return, existing or not: a later limit
+// may create one.
+func (g *Group) MayJoin() []string {
+	return slices.DeleteFunc(g.paths(), func(dir string) bool {
+		return g.host.unified != "" && strings.HasPrefix(dir, g.host.unified+"/")
+	})
+}
+
+// Dirs returns the group's existing directories in all hierarchies.
 func (g *Group) Dirs() []string {
 	return slices.DeleteFunc(g.paths(), func(dir string) bool {
 		_, err := os.Stat(dir)
@@ -53,7 +61,7 @@ func (g *Group) Dirs() []string {
 	})
 }
 
-// places are where the group's directories may be.
+// paths returns the group's possible directories in all hierarchies.
 func (g *Group) paths() []string {
 	all := g.host.mountPoints()
 	for i, p := range all {
@@ -62,7 +70,7 @@ func (g *Group) paths() []string {
 	return all
 }
 
-// Exists says whether all that a running container needs of the group is there.
+// Exists reports whether the group exists in all hierarchies that every container needs.
 func (g *Group) Exists() bool {
 	if g.host.unified != "" {
 		if _, err := os.Stat(g.unifiedFile("")); err != nil {
@@ -88,7 +96,7 @@ func (g *Group) v1File(controller, name string) string {
 	return filepath.Join(g.host.v1[controller], g.path, name)
 }
 
-// Pids are the processes in the group.
+// Pids returns the processes in the group.
 func (g *Group) Pids() ([]int, error) {
 	file := g.unifiedFile("cgroup.procs")
 	if g.host.unified == "" {
@@ -110,10 +118,10 @@ func (g *Group) Pids() ([]int, error) {
 	return pids, nil
 }
 
-// ownerAttr names the instance that a group belongs to: several may share a parent.
+// ownerAttr holds the owner of a group, as several stead instances may share a parent.
 const ownerAttr = "trusted.stead"
 
-// own notes who made the group.
+// setOwner marks the group as made by this instance.
 func (g *Group) setOwner() error {
 	for _, d := range g.paths() {
 		if err := unix.Setxattr(d, ownerAttr, []byte(g.host.Owner), 0); err != nil && err != unix.ENOENT {
@@ -123,7 +131,7 @@ func (g *Group) setOwner() error {
 	return nil
 }
 
-// Foreign says whether another instance made the group.
+// Foreign reports whether another instance made the group.
 func (g *Group) Foreign() bool {
 	b := make([]byte, 4096)
 	for _, d := range g.Dirs() {
@@ -134,35 +142,19 @@ func (g *Group) Foreign() bool {
 	return false
 }
 
-// OOMKills counts the processes that the kernel killed at the memory limit.
+// OOMKills returns how many processes the kernel killed for lack of memory.
 func (g *Group) OOMKills() int64 {
 	file := g.v1File("memory", "memory.oom_control")
 	if g.host.Mode == V2 {
 		file = g.unifiedFile("memory.events.local")
 	}
-	return keyed(file, "oom_kill")
+	return readKeyed(file)["oom_kill"]
 }
 
-// keyed reads one number of a file of "key value" lines; 0 if it isn't there.
-func keyed(file, key string) int64 {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return 0
-	}
-	for _, line := range strings.Split(string(b), "\n") {
-		if k, v, ok := strings.Cut(line, " "); ok && k == key {
-			n, _ := strconv.ParseInt(strings.TrimSpace(v), 10, 64)
-			return n
-		}
-	}
-	return 0
-}
-
-// write writes a control file that must be there: os.WriteFile would try to
-// create a missing one and report "permission denied". Nor is it for package os
-// otherwise: these files can be polled and some say EAGAIN (memory.reclaim, when
-// it got less than asked for), and then it would wait for ever. Each value is a
-// write of its own.
+// write writes values to an existing control file, each by its own write(2). os.WriteFile would
+// try to create a missing file and report "permission denied". Package os is unfit
+// anyway: these files can be polled, and when a write returns EAGAIN (memory.reclaim, if it
+// reclaimed less than requested), it would wait for ever.
 func write(file string, values ...string) error {
 	fd, err := unix.Open(file, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -182,8 +174,8 @@ func write(file string, values ...string) error {
 	return nil
 }
 
-// read reads a control file without blanks around it. Not by package os either:
-// that would ask epoll for each, and thousands are read every minute.
+// read returns the content of a control file without surrounding white space. Package os would
+// register each file with epoll, and thousands are read every minute.
 func read(file string) (string, error) {
 	fd, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {

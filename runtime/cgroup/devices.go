@@ -7,14 +7,14 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// Device is a device, or several, and what may be done with it.
+// Device allows access to one device or to several.
 type Device struct {
 	Type         byte   // 'c' or 'b'
 	Major, Minor int64  // -1 is all
-	Access       string // of "r" and "w"
+	Access       string // "r", "w" or "rw"
 }
 
-// DefaultDevices are the nodes of every container's /dev, and ptys.
+// DefaultDevices returns the devices of every container's /dev, and ptys.
 func DefaultDevices() []Device {
 	var all []Device
 	for _, d := range [][2]int64{{1, 3}, {1, 5}, {1, 7}, {1, 8}, {1, 9}, {5, 0}, {5, 2}, {136, -1}} {
@@ -23,12 +23,12 @@ func DefaultDevices() []Device {
 	return all
 }
 
-// LimitsDevices says whether this host can: by eBPF on v2, else by v1's devices
-// controller.
+// LimitsDevices reports whether this host can limit devices: by eBPF on v2, else by v1's
+// devices controller.
 func (h *Host) LimitsDevices() bool { return h.Mode == V2 || h.v1["devices"] != "" }
 
-// limitDevices allows these and nothing else. To make any node is allowed, as by
-// Docker and Podman: to open it is not.
+// limitDevices allows access to these devices only. Making any node is allowed, as in Docker
+// and Podman; opening it is not.
 func (g *Group) limitDevices(allowed []Device) error {
 	allowed = append([]Device{{'c', -1, -1, ""}, {'b', -1, -1, ""}}, allowed...)
 	if g.host.Mode == V2 {

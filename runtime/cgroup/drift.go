@@ -8,30 +8,30 @@ import (
 	"strings"
 )
 
-// Drift is a limit that somebody changed by hand.
+// Drift is a limit that was changed by hand.
 type Drift struct {
 	Field string // as in Refusal
 	Want  string
 	Have  string // as the kernel writes it
 }
 
-// control is the file that holds a limit, and what it says where the limit is set.
+// control is the file of a limit and the text that it has when the limit is set.
 type control struct{ field, file, want string }
 
-// Drift compares the kernel's limits with those that were set. A group that is
-// gone has none to compare.
+// Drift returns the limits that differ from l in the kernel. It returns none for a missing
+// group.
 func (g *Group) Drift(l Limits) []Drift {
 	var all []Drift
 	for _, c := range g.controls(l) {
 		have, err := read(c.file)
 		if err != nil {
-			continue // the group, or this kernel's means, is not there
+			continue // the group does not exist, or the kernel has no such file
 		}
 		if have == c.want || c.want == "" {
 			continue
 		}
 		if n, err := strconv.ParseUint(have, 10, 64); err == nil && n > 1<<62 && c.want == "max" {
-			continue // v1's word for unlimited
+			continue // unlimited, in v1
 		}
 		all = append(all, Drift{c.field, c.want, have})
 	}
@@ -88,12 +88,12 @@ func (g *Group) controls(l Limits) []control {
 	}
 }
 
-// Holds says whether a process is in the group, in all hierarchies that it needs
-// and in the others where the group is.
+// Holds reports whether a process is in the group in all hierarchies where the group exists or
+// must exist.
 func (g *Group) Holds(pid int) bool {
 	text, err := read(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
-		return true // it is gone, which is another matter
+		return true // the process is gone, which is not drift
 	}
 	in := map[string]bool{} // controllers; "" is the v2 hierarchy
 	for line := range strings.SplitSeq(text, "\n") {

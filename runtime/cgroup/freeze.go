@@ -12,18 +12,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A group is frozen (cgroup.freeze, Linux 5.2) by its own file or by one above it.
-// That of the parent is ours to look at too; further up it is other people's.
+// A group is frozen (cgroup.freeze, Linux 5.2) by its own file or by that of a group above it.
+// stead checks the group and the parent group; groups further up belong to others.
 
-// freezeAttr marks a group that we froze: one that is found frozen without it was by
+// freezeAttr marks a group that stead has frozen. A frozen group without it was frozen by
 // somebody else.
 const freezeAttr = "trusted.stead.freeze"
 
-// freezePatience is how long all processes may take to stop where they are: those
-// that wait in the kernel for a disk or a dead server do when that answers, if ever.
+// freezeTimeout is how long the processes of a group may take to freeze. A process that waits
+// in the kernel for a disk or a dead server may never freeze.
 const freezeTimeout = time.Second
 
-// Frozen says whether the group's processes were stopped where they are.
+// Frozen reports whether the group is frozen.
 func (g *Group) Frozen() bool {
 	return g.host.unified != "" && isFrozen(g.unifiedFile(""))
 }
@@ -33,16 +33,16 @@ func isFrozen(dir string) bool {
 	return err == nil && s == "1"
 }
 
-// ParentFrozen says whether all groups were at once.
+// ParentFrozen reports whether the parent group, and with it every container, is frozen.
 func (h *Host) ParentFrozen() bool { return h.parentGroup().Frozen() }
 
-// ThawParent ends that.
+// ThawParent thaws the parent group.
 func (h *Host) ThawParent() error { return h.parentGroup().Thaw() }
 
 func (h *Host) parentGroup() *Group { return &Group{host: h, path: h.Parent} }
 
-// FrozenByUs says whether a change of limits holds the group still, or did until
-// whoever made it died.
+// FrozenByUs reports whether stead has frozen the group to change its limits. If the daemon
+// died meanwhile, the group stays frozen.
 func (g *Group) FrozenByUs() bool { return hasFreezeMark(g.unifiedFile("")) }
 
 func hasFreezeMark(dir string) bool {
@@ -50,24 +50,24 @@ func hasFreezeMark(dir string) bool {
 	return err == nil
 }
 
-// FrozenByHand says of a group's directory below the cgroup2 mount whether its
-// processes were stopped by somebody else.
+// FrozenByHand reports whether somebody else has frozen the group with this directory below the
+// cgroup2 mount.
 func FrozenByHand(dir string) bool { return isFrozen(dir) && !hasFreezeMark(dir) }
 
-// Thaw lets the group's processes go on. It is safe to repeat; a group that is
-// gone, or that this host can't freeze, does not stand still.
+// Thaw thaws the group. It may be repeated. It is no error if the group does not exist or if
+// this host can't freeze groups.
 func (g *Group) Thaw() error {
 	if g.Frozen() {
 		if err := write(g.unifiedFile("cgroup.freeze"), "0"); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("thaw cgroup: %w", err)
 		}
 	}
-	unix.Removexattr(g.unifiedFile(""), freezeAttr) // last, and mostly not there
+	unix.Removexattr(g.unifiedFile(""), freezeAttr) // last; mostly it is not set
 	return nil
 }
 
-// whileFrozen does something while no process of the group runs, and lets them go on
-// whatever comes of it. If we die meanwhile, the mark tells who is to thaw it.
+// whileFrozen runs do while the group is frozen, and always thaws the group. If the daemon dies
+// meanwhile, the mark tells the next one to thaw the group.
 func (g *Group) whileFrozen(do func() error) (err error) {
 	dir := g.unifiedFile("")
 	if err := unix.Setxattr(dir, freezeAttr, nil, 0); err != nil {
@@ -84,8 +84,8 @@ func (g *Group) whileFrozen(do func() error) (err error) {
 	return do()
 }
 
-// awaitFrozen waits for the kernel's word: what is written to cgroup.freeze only asks
-// (and so does the library's Freeze).
+// awaitFrozen waits until the kernel reports the group as frozen. A write to cgroup.freeze, which
+// is all that the library's Freeze does, only requests it.
 func (g *Group) awaitFrozen(patience time.Duration) error {
 	file := g.unifiedFile("cgroup.events")
 	fd, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -95,7 +95,7 @@ func (g *Group) awaitFrozen(patience time.Duration) error {
 	defer unix.Close(fd)
 	deadline := time.Now().Add(patience)
 	for b := make([]byte, 256); ; {
-		n, err := unix.Pread(fd, b, 0) // also makes the next change one that poll tells
+		n, err := unix.Pread(fd, b, 0) // also makes poll report the next change
 		switch {
 		case err == unix.EINTR:
 			continue
@@ -105,10 +105,10 @@ func (g *Group) awaitFrozen(patience time.Duration) error {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("its processes can't be held still for the change: not all stopped within %v", patience)
+			return fmt.Errorf("can't freeze the container for the change: not all processes stopped within %v", patience)
 		}
-		// The kernel tells of a change 10 ms late if one was not long before, so the
-		// wait is cut short: all this time the container stands still.
+		// The kernel reports a change up to 10 ms late if another one came shortly before,
+		// so the wait is short: the container stands still meanwhile.
 		const millisecond = 1
 		if _, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLPRI}}, millisecond); err != nil && err != unix.EINTR {
 			return os.NewSyscallError("poll", err)

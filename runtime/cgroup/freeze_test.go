@@ -102,7 +102,7 @@ func TestWhileFrozen(t *testing.T) {
 		began := time.Now()
 		err := g.whileFrozen(func() error {
 			from := load()
-			if keyed(g.unifiedFile("cgroup.events"), "frozen") != 1 {
+			if readKeyed(g.unifiedFile("cgroup.events"))["frozen"] != 1 {
 				t.Error("the kernel has not frozen it yet")
 			}
 			if !g.FrozenByUs() {
@@ -147,7 +147,7 @@ func TestCannotFreeze(t *testing.T) {
 		}
 	}
 	err := g.whileFrozen(func() error { t.Error("done all the same"); return nil })
-	if err == nil || !strings.Contains(err.Error(), "not all stopped within 1s") {
+	if err == nil || !strings.Contains(err.Error(), "not all processes stopped within 1s") {
 		t.Error(err)
 	}
 	if g.Frozen() || g.FrozenByUs() {

@@ -11,20 +11,20 @@ import (
 	"sync"
 )
 
-// Host is the layout of cgroups on this host, below one parent group.
+// Host describes the cgroup hierarchies of this host and the parent group in them.
 type Host struct {
 	Parent  string            // "/stead"
-	Owner   string            // whose the groups are that are made; set by the caller
+	Owner   string            // owner of the groups that are made; set by the caller
 	Mode    Mode              //
 	unified string            // mount point of cgroup2, "" if there is none
 	v1      map[string]string // controller → mount point of its v1 hierarchy
 
 	mu          sync.Mutex
-	parentMade  bool             // the v2 parent was made
+	parentMade  bool             // the v2 parent exists
 	unavailable map[string]error // v2 controllers that could not be enabled in it
 }
 
-// Mode is which hierarchy has the controllers.
+// Mode says which hierarchies have the controllers.
 type Mode string
 
 const (
@@ -94,13 +94,13 @@ func (h *Host) mountLine(line string) {
 	}
 }
 
-// Controllers says which of memory, cpu, pids, cpuset, io and devices this
-// host can limit.
+// Controllers reports which of memory, cpu, pids, cpuset, io and devices this host can
+// limit.
 func (h *Host) Controllers() map[string]bool {
 	have := map[string]bool{}
 	if h.Mode == V2 {
 		all, err := read(filepath.Join(h.unified, h.Parent, "cgroup.subtree_control"))
-		if err != nil || all == "" { // nothing was ever started
+		if err != nil || all == "" { // no container was started yet
 			all, _ = read(filepath.Join(h.unified, "cgroup.controllers"))
 		}
 		for _, c := range strings.Fields(all) {
@@ -115,7 +115,7 @@ func (h *Host) Controllers() map[string]bool {
 	return have
 }
 
-// points are the mount points, each once.
+// mountPoints returns the mount points of all hierarchies, each once.
 func (h *Host) mountPoints() []string {
 	var all []string
 	if h.unified != "" {
@@ -129,8 +129,8 @@ func (h *Host) mountPoints() []string {
 	return all
 }
 
-// Children are the names of the groups below the parent, in any hierarchy:
-// what recovery compares with the records.
+// Children returns the names of the groups below the parent, in any hierarchy. Recovery
+// compares them with the records.
 func (h *Host) Children() ([]string, error) {
 	seen := map[string]bool{}
 	var names []string

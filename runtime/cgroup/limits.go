@@ -18,36 +18,36 @@ const None = -1
 // Limits of a group; None where there is none.
 type Limits struct {
 	Memory    int64 // bytes
-	MemoryLow int64 // bytes that are reclaimed last
+	MemoryLow int64 // bytes that the kernel reclaims last
 	Swap      int64 // bytes on top of Memory
 	CPU       int64 // millicores
 	CPUWeight int64 // 1–10000
 	Pids      int64
 	Cpuset    string   // "" is all
 	IOWeight  int64    // 1–10000
-	Devices   []Device // that may be opened; nil is any
+	Devices   []Device // that may be opened; nil: any
 }
 
-// NoLimits has none set.
+// NoLimits returns limits of which none is set.
 func NoLimits() Limits {
 	return Limits{Memory: None, MemoryLow: None, Swap: None, CPU: None, CPUWeight: None, Pids: None, IOWeight: None}
 }
 
-// Refusal is a limit that the kernel did not take: the old value holds.
+// Refusal is a limit that the kernel refused. The old value stays in force.
 type Refusal struct {
 	Field   string // as in the manifest below resources: "memory", "io.weight"
 	Message string
 }
 
-// step is one limit to be set.
+// step sets one limit.
 type step struct {
 	field string
 	set   func() error
 }
 
-// Create makes the group with its limits. On an error nothing is left. Limits
-// that this kernel has no means for are told, and the group is there without
-// them; any other one that can't be set is an error.
+// Create creates the group with its limits. After an error nothing is left. Limits that this
+// kernel does not support are returned as refusals, and the group exists without them. Any
+// other limit that can't be set is an error.
 func (g *Group) Create(l Limits) ([]Refusal, error) {
 	err := g.mkdirs(l)
 	if err == nil {
@@ -74,15 +74,15 @@ func (g *Group) Create(l Limits) ([]Refusal, error) {
 	return refused, nil
 }
 
-// Update changes the limits of a live group from old to what l says. What the
-// kernel refuses is told, and keeps its old value: nothing is ever killed to
-// make a limit fit.
+// Update changes the limits of a running group from old to l. A limit that the kernel refuses
+// keeps its old value and is returned. Update never lets the kernel kill a process
+// to make a limit fit.
 func (g *Group) Update(old, l Limits) []Refusal {
 	var refused []Refusal
 	for _, s := range g.steps(old, l) {
 		err := s.set()
 		if errors.Is(err, errors.ErrUnsupported) && l.isUnset(s.field) {
-			continue // it is not limited
+			continue // the limit is not set anyway
 		}
 		if err != nil {
 			refused = append(refused, Refusal{s.field, refusalText(err)})
@@ -91,7 +91,7 @@ func (g *Group) Update(old, l Limits) []Refusal {
 	return refused
 }
 
-// steps are what leads from the old limits to l.
+// steps returns the steps that change the limits from old to l.
 func (g *Group) steps(old, l Limits) []step {
 	if g.host.Mode == V2 {
 		return g.stepsV2(old, l)
@@ -99,7 +99,7 @@ func (g *Group) steps(old, l Limits) []step {
 	return g.stepsV1(old, l)
 }
 
-// without says whether this limit is not set.
+// isUnset reports whether this limit is not set.
 func (l Limits) isUnset(field string) bool {
 	return l.Cpuset == "" && field == "cpuset" || map[string]int64{
 		"memory": l.Memory, "memoryLow": l.MemoryLow, "swap": l.Swap, "cpu": l.CPU, "cpuWeight": l.CPUWeight, "pids": l.Pids, "io.weight": l.IOWeight,
@@ -128,9 +128,9 @@ func (g *Group) mkdirs(l Limits) error {
 	return err
 }
 
-// subsystems are the v1 hierarchies that the limits need. The library takes
-// the directory above a hierarchy's mount point; where that is not named after
-// the controller (cpu,cpuacct) there is a link.
+// subsystems returns the v1 hierarchies that the limits need. The library expects the directory
+// above a hierarchy's mount point. Where the mount point is not named after the
+// controller (cpu,cpuacct), hosts have a link.
 func (g *Group) subsystems(l Limits) ([]cgroup1.Subsystem, error) {
 	at := func(c string) string { return filepath.Dir(g.host.v1[c]) }
 	all := []cgroup1.Subsystem{cgroup1.NewMemory(at("memory")), cgroup1.NewCpu(at("cpu")), cgroup1.NewPids(at("pids"))}
@@ -152,8 +152,8 @@ func (g *Group) subsystems(l Limits) ([]cgroup1.Subsystem, error) {
 	return all, nil
 }
 
-// shares converts a weight of 1–10000, 100 by default, to v1's cpu.shares of
-// 2 and up, 1024 by default.
+// shares converts a weight of 1–10000 (default 100) to v1's cpu.shares of 2 and more (default
+// 1024).
 func shares(weight int64) uint64 { return uint64(max(2, weight*1024/100)) }
 
 const period = 100_000 // µs, the kernel's default
@@ -165,7 +165,7 @@ func number(v int64, unset string) string {
 	return strconv.FormatInt(v, 10)
 }
 
-// notMounted is what a limit gets that this host has no controller for.
+// notMounted returns the error for a limit whose controller this host does not have.
 func notMounted(controller string) error {
 	return fmt.Errorf("cgroup controller %s is not mounted: %w", controller, errors.ErrUnsupported)
 }

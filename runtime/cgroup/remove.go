@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Kill sends SIGKILL to every process of the group at once (cgroup.kill, Linux
-// 5.14). On a pure v1 host, which can't, it says so: there the caller kills the
-// pid namespace's init.
+// Kill sends SIGKILL to every process of the group at once (cgroup.kill, Linux 5.14). On a
+// pure v1 host it returns errors.ErrUnsupported; the caller then kills the init of
+// the pid namespace.
 func (g *Group) Kill() error {
 	if g.host.unified == "" {
 		if len(g.Dirs()) == 0 {
@@ -30,8 +30,8 @@ func (g *Group) Kill() error {
 	return err
 }
 
-// KillAll is Kill for a group whose processes have no pid namespace of their own: where
-// the kernel can't kill them at once, it is done until none is left.
+// KillAll is Kill for a group whose processes have no own pid namespace. Where the kernel
+// can't kill them at once, it kills each process until none is left.
 func (g *Group) KillAll() error {
 	err := g.Kill()
 	for range 3000 {
@@ -50,8 +50,8 @@ func (g *Group) KillAll() error {
 	return errors.New("processes fork faster than they can be killed")
 }
 
-// Remove removes the group from all hierarchies. Its processes must be dead;
-// their last moments are waited for, up to a few seconds. No group is no error.
+// Remove removes the group from all hierarchies. Its processes must be killed; Remove waits up
+// to a few seconds until they are gone. A missing group is no error.
 func (g *Group) Remove() error {
 	var failed *multierror.Error
 	low := ""
@@ -78,7 +78,7 @@ func (g *Group) removeDir(dir string) error {
 		if err == nil || err == unix.ENOENT {
 			return nil
 		}
-		if below, e := os.ReadDir(dir); err == unix.EBUSY && e == nil { // somebody made groups in it
+		if below, e := os.ReadDir(dir); err == unix.EBUSY && e == nil { // it has groups below
 			for _, d := range below {
 				if d.IsDir() {
 					if err := g.removeDir(filepath.Join(dir, d.Name())); err != nil {
@@ -90,14 +90,14 @@ func (g *Group) removeDir(dir string) error {
 		if err != unix.EBUSY || time.Now().After(deadline) {
 			return &os.PathError{Op: "rmdir", Path: dir, Err: err}
 		}
-		// v1 has no event for "empty"; a killed process leaves its group when
-		// it has given back its memory.
+		// v1 has no event for "empty"; a killed process leaves its group after it has
+		// freed its memory.
 		time.Sleep(wait)
 		wait = min(2*wait, 50*time.Millisecond)
 	}
 }
 
-// RemoveParent removes the parent group where it is empty.
+// RemoveParent removes the parent group if it is empty.
 func (h *Host) RemoveParent() error {
 	for _, d := range h.parentGroup().Dirs() {
 		if err := unix.Rmdir(d); err != nil && err != unix.ENOENT && err != unix.EBUSY {

@@ -7,31 +7,30 @@ import (
 	"strings"
 )
 
-// Usage is what a group uses now. What this host's cgroups don't tell is nil.
+// Usage is what a group uses now. A value that this host's cgroups don't report is nil.
 type Usage struct {
 	Memory     *int64 `json:"memory,omitempty"`     // bytes, with the page cache
-	MemoryPeak *int64 `json:"memoryPeak,omitempty"` // the most there was, bytes
+	MemoryPeak *int64 `json:"memoryPeak,omitempty"` // the highest value so far, bytes
 	Swap       *int64 `json:"swap,omitempty"`       // bytes
 	Pids       *int64 `json:"pids,omitempty"`       // processes and threads
 	OOMKills   *int64 `json:"oomKills,omitempty"`   // processes killed for lack of memory
 
-	CPU       *float64 `json:"cpu,omitempty"` // time on a CPU, seconds
+	CPU       *float64 `json:"cpu,omitempty"` // CPU time, seconds
 	CPUUser   *float64 `json:"cpuUser,omitempty"`
 	CPUSystem *float64 `json:"cpuSystem,omitempty"`
 
-	// Pressure is by resource: memory, cpu and io.
+	// Pressure has the keys memory, cpu and io.
 	Pressure map[string]Pressure `json:"pressure,omitempty"`
 }
 
-// Pressure is how long processes waited for a resource
-// (Documentation/accounting/psi.rst): some of them, or all at once.
+// Pressure is how long processes waited for a resource: some of them, or all at the same time
+// (Documentation/accounting/psi.rst).
 type Pressure struct {
 	Some *Stall `json:"some,omitempty"`
 	Full *Stall `json:"full,omitempty"`
 }
 
-// Stall is a share of the last 10, 60 and 300 seconds in percent, and all there
-// ever was in seconds.
+// Stall is the share of the last 10, 60 and 300 seconds in percent, and the total in seconds.
 type Stall struct {
 	Avg10  float64 `json:"avg10"`
 	Avg60  float64 `json:"avg60"`
@@ -39,8 +38,8 @@ type Stall struct {
 	Total  float64 `json:"total"`
 }
 
-// Usage reads what the group uses. One file after the other: they are not of the
-// very same moment.
+// Usage reads what the group uses. It reads one file after the other, so the values are not of
+// exactly the same moment.
 func (g *Group) Usage() Usage {
 	var u Usage
 	if g.host.Mode == V2 {
@@ -64,7 +63,7 @@ func (g *Group) Usage() Usage {
 	if g.host.unified == "" {
 		return u
 	}
-	stat := readKeyed(g.unifiedFile("cpu.stat")) // there without the controller too
+	stat := readKeyed(g.unifiedFile("cpu.stat")) // exists even without the controller
 	u.CPU, u.CPUUser, u.CPUSystem = seconds(stat, "usage_usec"), seconds(stat, "user_usec"), seconds(stat, "system_usec")
 	for _, resource := range []string{"memory", "cpu", "io"} {
 		if p, ok := readPressure(g.unifiedFile(resource + ".pressure")); ok {
@@ -77,12 +76,12 @@ func (g *Group) Usage() Usage {
 	return u
 }
 
-// MemoryLimit is the limit that the kernel has, in bytes; None if there is none,
-// or it can't be told.
+// MemoryLimit returns the memory limit in the kernel, in bytes; None if there is none or if it
+// can't be read.
 func (g *Group) MemoryLimit() int64 {
 	file := g.unifiedFile("memory.max") // "max" without one
 	if g.host.Mode != V2 {
-		file = g.v1File("memory", "memory.limit_in_bytes") // the largest number of whole pages without one
+		file = g.v1File("memory", "memory.limit_in_bytes") // the largest whole number of pages without one
 	}
 	limit := readNumber(file)
 	if limit == nil || *limit > math.MaxInt64-int64(os.Getpagesize()) {

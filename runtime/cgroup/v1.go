@@ -11,7 +11,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// update hands one limit to the library.
+// update sets one limit by the library.
 func (g *Group) update(c interface {
 	Update(string, *specs.LinuxResources) error
 }, r *specs.LinuxResources) error {
@@ -57,7 +57,7 @@ func (g *Group) stepsV1(old, l Limits) (steps []step) {
 		})
 	}
 	if old.Pids != l.Pids {
-		// The library ignores a limit ≤ 0, so that one taken away would stay.
+		// The library ignores a limit ≤ 0, so a removed limit would stay.
 		add("pids", func() error { return write(g.v1File("pids", "pids.max"), number(l.Pids, "max")) })
 	}
 	if old.Cpuset != l.Cpuset {
@@ -71,10 +71,9 @@ func (g *Group) stepsV1(old, l Limits) (steps []step) {
 
 func hierarchyParent(point string) string { return point[:strings.LastIndexByte(point, '/')] }
 
-// memoryAndSwapV1 sets memory and memory+swap, which must never be below
-// memory. The library's Update of both together fails with EINVAL where it
-// raises them, so each goes alone: the upper one first when it grows, last when
-// it shrinks.
+// memoryAndSwapV1 sets memory and memory+swap, which must never be below memory. The
+// library's Update of both together fails with EINVAL when it raises them. So each is set
+// alone: memory+swap first when it grows, last when it shrinks.
 func (g *Group) memoryAndSwapV1(l Limits) error {
 	limit, both := l.Memory, int64(-1) // -1 is unlimited
 	if l.Swap != None && l.Memory != None {
@@ -96,7 +95,7 @@ func (g *Group) memoryAndSwapV1(l Limits) error {
 		return err
 	}
 	if err := g.setMemoryV1(specs.LinuxMemory{Limit: &limit}); err != nil {
-		if grow { // as it was before
+		if grow { // undo
 			write(g.v1File("memory", "memory.memsw.limit_in_bytes"), now)
 		}
 		return err
@@ -105,7 +104,7 @@ func (g *Group) memoryAndSwapV1(l Limits) error {
 		return nil
 	}
 	err = g.setMemoryV1(specs.LinuxMemory{Swap: &both})
-	if err != nil { // what fits only by swapping does not fit
+	if err != nil { // undo: a use that fits only by swapping does not fit
 		write(g.v1File("memory", "memory.limit_in_bytes"), before)
 	}
 	return err
@@ -115,8 +114,8 @@ func (g *Group) setMemoryV1(m specs.LinuxMemory) error {
 	return g.update(cgroup1.NewMemory(hierarchyParent(g.host.v1["memory"])), &specs.LinuxResources{Memory: &m})
 }
 
-// cpusetV1 also moves the processes into the hierarchy, where the group was
-// made without one: until none is found outside, since they may fork meanwhile.
+// cpusetV1 sets the CPUs. If the group was made without the cpuset hierarchy, it also moves the
+// processes into it, repeatedly, since they may fork meanwhile.
 func (g *Group) cpusetV1(l Limits) error {
 	if g.host.v1["cpuset"] == "" {
 		return notMounted("cpuset")
@@ -145,8 +144,8 @@ func (g *Group) ioWeightV1(l Limits) error {
 	if err := os.MkdirAll(g.v1File("blkio", ""), 0o755); err != nil {
 		return err
 	}
-	// The library writes blkio.weight only, which went with the CFQ scheduler
-	// (Linux 5.0); BFQ's takes 1–1000.
+	// The library writes only blkio.weight, which was removed with the CFQ scheduler
+	// (Linux 5.0); BFQ's file takes 1–1000.
 	weight := int64(100)
 	if l.IOWeight != None {
 		weight = min(max(1, l.IOWeight), 1000)
@@ -164,7 +163,7 @@ func (g *Group) ioWeightV1(l Limits) error {
 	return g.moveProcesses("blkio")
 }
 
-// gather moves the group's processes into a hierarchy that it joins late.
+// moveProcesses moves the group's processes into a hierarchy that the group joins late.
 func (g *Group) moveProcesses(controller string) error {
 	for range 100 {
 		pids, err := g.Pids()

@@ -14,11 +14,11 @@ import (
 
 func isGone(err error) bool { return errors.Is(err, unix.ESRCH) }
 
-// enabled are the v2 controllers that the children of the parent get.
+// controllersV2 lists the v2 controllers of the groups below the parent.
 var controllersV2 = []string{"memory", "cpu", "pids", "cpuset", "io"}
 
-// mkdirV2 makes the group, and the parent before the first one, or when
-// somebody removed it.
+// mkdirV2 creates the group. It creates the parent before the first group, and again if
+// somebody has removed it.
 func (g *Group) mkdirV2() error {
 	h := g.host
 	h.mu.Lock()
@@ -39,9 +39,9 @@ func (g *Group) mkdirV2() error {
 	return os.MkdirAll(g.unifiedFile(""), 0o755)
 }
 
-// prepare makes the parent group and enables the controllers on every level
-// down to it. Each goes alone: the library enables all or none, and hides why.
-// One that can't be enabled is a limit that is told as not applied.
+// makeParent creates the parent group and enables the controllers on every level down to it,
+// each by its own write: the library enables all or none, and hides the reason. A limit
+// whose controller can't be enabled is reported as not applied.
 func (h *Host) makeParent() error {
 	h.unavailable = map[string]error{}
 	dir := h.unified
@@ -70,8 +70,8 @@ func (h *Host) makeParent() error {
 	return nil
 }
 
-// stepsV2 writes where the library can't: it has no way to unset a limit, and
-// creates a control file that is not there.
+// stepsV2 returns the steps for v2. They write the files themselves, because the library can't
+// unset a limit and tries to create missing control files.
 func (g *Group) stepsV2(old, l Limits) (steps []step) {
 	file := func(field, name, value string) {
 		steps = append(steps, step{field, func() error { return g.setFile(name, value) }})
@@ -107,15 +107,15 @@ func (g *Group) stepsV2(old, l Limits) (steps []step) {
 	return steps
 }
 
-// setFile writes a control file. One that is not there is a limit that this
-// host has no means for.
+// setFile writes a control file. A missing file means that this host does not support the
+// limit.
 func (g *Group) setFile(name, value string) error {
 	err := write(g.unifiedFile(name), value)
 	if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	if _, e := os.Stat(g.unifiedFile("")); e != nil {
-		return e // it is the group that is gone
+		return e // the group itself is gone
 	}
 	controller, _, _ := strings.Cut(name, ".")
 	g.host.mu.Lock()
@@ -127,8 +127,8 @@ func (g *Group) setFile(name, value string) error {
 	return fmt.Errorf("this host's cgroups have no %s: %w", name, errors.ErrUnsupported)
 }
 
-// cpusetV2 can't unset the CPUs of a group with processes in it (ENOSPC), so
-// that then gets every CPU that there may ever be.
+// cpusetV2 sets the CPUs. The kernel can't unset those of a group with processes (ENOSPC), so
+// such a group gets every possible CPU instead.
 func (g *Group) cpusetV2(cpus string) error {
 	err := g.setFile("cpuset.cpus", cpus+"\n") // an empty line unsets
 	if cpus != "" || !errors.Is(err, unix.ENOSPC) {
@@ -141,7 +141,7 @@ func (g *Group) cpusetV2(cpus string) error {
 	return g.setFile("cpuset.cpus", all)
 }
 
-// memoryLowV2 protects the group's memory, and has the parent do so.
+// memoryLowV2 sets the protected memory of the group and adjusts that of the parent.
 func (g *Group) memoryLowV2(low int64) error {
 	if err := g.setFile("memory.low", number(low, "0")); err != nil {
 		return err
@@ -149,9 +149,9 @@ func (g *Group) memoryLowV2(low int64) error {
 	return g.protectParent()
 }
 
-// protectParent has the parent protect what its children are to have together: a group's
-// protection is never more than its parent's, and what the parent has besides goes to
-// those that asked for none.
+// protectParent sets the protection of the parent to the sum of its children's. A group is never
+// protected more than its parent, and a surplus of the parent would protect groups that
+// requested none.
 func (g *Group) protectParent() error {
 	parent := filepath.Dir(g.unifiedFile(""))
 	files, err := filepath.Glob(filepath.Join(parent, "*", "memory.low"))
@@ -162,16 +162,16 @@ func (g *Group) protectParent() error {
 	for _, file := range files {
 		text, err := read(file)
 		n, e := strconv.ParseInt(text, 10, 64)
-		if err == nil && e == nil { // else it is gone, or somebody wrote max
+		if err == nil && e == nil { // else the group is gone, or somebody wrote max
 			sum += n
 		}
 	}
 	return write(filepath.Join(parent, "memory.low"), strconv.FormatInt(sum, 10))
 }
 
-// memoryV2 never lets the kernel kill: writing memory.max below what is used
-// succeeds and does. A limit that grows, or that of a group without processes, is
-// just written.
+// memoryV2 sets memory.max without kills: a write below the memory in use succeeds, and the
+// kernel kills. A limit that grows, or that of a group without processes, is just
+// written.
 func (g *Group) memoryV2(limit int64) error {
 	value := number(limit, "max")
 	now, err := read(g.unifiedFile("memory.max"))
@@ -180,7 +180,7 @@ func (g *Group) memoryV2(limit int64) error {
 	}
 	have, err := strconv.ParseInt(now, 10, 64) // "max", or nothing, is no number
 	grows := limit == None || err == nil && have <= limit
-	if grows || now == "" || keyed(g.unifiedFile("cgroup.events"), "populated") == 0 {
+	if grows || now == "" || readKeyed(g.unifiedFile("cgroup.events"))["populated"] == 0 {
 		return g.setFile("memory.max", value)
 	}
 	return g.shrinkV2(limit)
@@ -213,9 +213,9 @@ func (g *Group) shrinkV2(limit int64) error {
 	return g.setIfFits(limit)
 }
 
-// setIfFits writes memory.max if less than that is used, and says EBUSY otherwise.
-// Between the look at what is used and the write nothing may grow, so for these two
-// the group is frozen: for less than a millisecond, unless a process is slow to stop.
+// setIfFits writes memory.max if less than that is in use, else it returns EBUSY. The use must
+// not grow between the check and the write, so the group is frozen for both: for less than a
+// millisecond, unless a process is slow to stop.
 func (g *Group) setIfFits(limit int64) error {
 	if err := g.fits(limit); err != nil {
 		return err
@@ -228,7 +228,7 @@ func (g *Group) setIfFits(limit int64) error {
 	})
 }
 
-// fits says EBUSY where more is used.
+// fits returns EBUSY if the memory in use does not fit the limit.
 func (g *Group) fits(limit int64) error {
 	used, err := g.memoryUsed()
 	if err == nil && used >= limit {

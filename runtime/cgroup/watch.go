@@ -14,10 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Watch is the kernel's memory of who writes to the files of cgroups (fanotify(7)
-// with FAN_REPORT_DFID_NAME on whole hierarchies, which since Linux 6.6 can be told
-// apart): to read all limits of all containers again and again would cost a hundred
-// times as much. It lies there until somebody asks, so it wakes nobody up.
+// Watch records writes to the files of cgroups in a kernel queue (fanotify(7) with
+// FAN_REPORT_DFID_NAME on whole hierarchies, which need Linux 6.6 for distinct ids). Polling
+// all limits of all containers would cost a hundred times as much. The queue wakes no
+// process; Changes reads it.
 type Watch struct {
 	host   *Host
 	queue  int
@@ -25,20 +25,20 @@ type Watch struct {
 	buffer []byte
 }
 
-// Changes are what others than this process wrote since the last time.
+// Changes summarizes the writes of other processes since the last call.
 type Changes struct {
-	// Groups have another limit, or are frozen, or their process left, it may be; by
-	// their names below the parent.
+	// Groups holds the names below the parent of groups whose limits or freezer were written,
+	// or whose processes may have been moved away.
 	Groups map[string]bool
-	Moved  bool // so many processes were moved that any may have left its group
+	Moved  bool // so many processes were moved that any group may be concerned
 	All    bool // anything may have happened to any group
 }
 
-// manyMoves are more groups that processes came into than are looked at one by one.
+// manyMoves is how many groups with new processes are inspected one by one.
 const manyMoves = 200
 
-// Watch begins to take note of writes. It fails where the kernel can't, or this
-// process may not.
+// Watch starts to record writes. It fails if the kernel does not support it or if this process
+// has no permission.
 func (h *Host) Watch() (*Watch, error) {
 	queue, err := unix.FanotifyInit(unix.FAN_CLASS_NOTIF|unix.FAN_CLOEXEC|unix.FAN_NONBLOCK|unix.FAN_REPORT_DFID_NAME, unix.O_RDONLY)
 	if err != nil {
@@ -70,7 +70,7 @@ func (w *Watch) add(point string) error {
 	return nil
 }
 
-// Close ends it.
+// Close stops recording.
 func (w *Watch) Close() {
 	unix.Close(w.queue)
 	for _, f := range w.points {
@@ -78,8 +78,8 @@ func (w *Watch) Close() {
 	}
 }
 
-// Changes empties the kernel's queue. home are the processes that belong into a group,
-// with its name: those came there by themselves, when they began.
+// Changes reads and empties the kernel's queue. home maps the first processes of containers to
+// the names of their groups; these joined their groups themselves.
 func (w *Watch) Changes(home map[int]string) Changes {
 	n := eventNotes{home: home, Changes: Changes{Groups: map[string]bool{}}, written: map[string]bool{}, entered: map[string]bool{}}
 	for {
@@ -112,8 +112,8 @@ func (w *Watch) Changes(home map[int]string) Changes {
 	return n.Changes
 }
 
-// notes are taken of events: directories, as the kernel names them, in which limits
-// were written, and into which processes were put.
+// eventNotes collects events: the directories, as the kernel names them, in which limits were
+// written and into which processes were moved.
 type eventNotes struct {
 	Changes
 	home             map[int]string
@@ -124,7 +124,7 @@ type eventNotes struct {
 // struct fanotify_event_info_fid, and of the handle's own head.
 const eventSize, infoSize, handleSize = 24, 12, 8
 
-// take notes one event.
+// add notes one event.
 func (n *eventNotes) add(event []byte) {
 	mask, pid := binary.NativeEndian.Uint64(event[8:]), int(int32(binary.NativeEndian.Uint32(event[20:])))
 	info := event[eventSize:]
@@ -154,8 +154,8 @@ func (n *eventNotes) add(event []byte) {
 	}
 }
 
-// inspect finds a directory, by its file system's id and its handle, and says of
-// which group it is. One that is gone has no process and no limit.
+// inspect opens a directory by its file system's id and its handle, and calls say with its path
+// and its group. It ignores removed directories, which have no processes and no limits.
 func (w *Watch) inspect(n *eventNotes, directory string, say func(h *Host, dir, group string)) {
 	point := w.points[[8]byte([]byte(directory[:8]))]
 	if point == nil {
@@ -177,17 +177,17 @@ func (w *Watch) inspect(n *eventNotes, directory string, say func(h *Host, dir, 
 	say(w.host, dir, strings.TrimPrefix(dir, strings.TrimSuffix(point.Name(), "/")))
 }
 
-// limits were written in a group.
+// noteLimits notes a group in which limits were written.
 func (n *eventNotes) noteLimits(h *Host, _, group string) {
 	switch above := group + "/"; {
 	case group == h.Parent || group == "" || strings.HasPrefix(h.Parent, above):
-		n.All = true // controllers were switched off, say
+		n.All = true // for example, controllers were disabled
 	case path.Dir(group) == h.Parent:
 		n.Groups[filepath.Base(group)] = true
 	}
 }
 
-// members are looked for in a group that they don't belong into.
+// noteMembers notes the home groups of processes that were moved into another group.
 func (n *eventNotes) noteMembers(h *Host, dir, group string) {
 	text, err := read(dir + "/cgroup.procs")
 	if err != nil {

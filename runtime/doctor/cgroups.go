@@ -28,8 +28,8 @@ func (h *host) cgroups() []Check {
 	found := strings.Join(names, ", ")
 	level, advice := OK, ""
 	if len(lacking) > 0 {
-		level, found = Warning, found+"; not there: "+strings.Join(lacking, ", ")
-		advice = "limits of these can't be had; enable the controllers (cgroup_disable= on the kernel's command line, or cgroup.subtree_control)"
+		level, found = Warning, found+"; missing: "+strings.Join(lacking, ", ")
+		advice = "limits that need these are not applied; enable the controllers (cgroup_disable= on the kernel's command line, or cgroup.subtree_control)"
 	}
 	all = append(all, Check{"controllers", level, found, advice})
 	devices := Check{"devices", OK, "can be limited", ""}
@@ -39,35 +39,35 @@ func (h *host) cgroups() []Check {
 	return append(all, devices, h.kill(c.Mode), h.swap(), h.weight())
 }
 
-// kill: cgroup.kill ends everything in a container at once.
+// kill checks for cgroup.kill, which kills all processes of a container at once.
 func (h *host) kill(mode cgroup.Mode) Check {
 	major, minor, _ := version()
 	switch {
 	case mode == cgroup.V1:
-		return Check{"cgroup.kill", Warning, "not there on pure cgroup v1", "mount cgroup2 besides (systemd's hybrid layout does); until then a container is ended by its first process"}
+		return Check{"cgroup.kill", Warning, "not available on pure cgroup v1", "mount cgroup2 as well (systemd's hybrid layout does); until then a container is ended by its first process"}
 	case !atLeast(major, minor, 5, 14):
-		return Check{"cgroup.kill", Warning, "not there before Linux 5.14", "install a newer kernel; until then a container is ended by its first process"}
+		return Check{"cgroup.kill", Warning, "not available before Linux 5.14", "install a newer kernel; until then a container is ended by its first process"}
 	}
-	return Check{"cgroup.kill", OK, "there", ""}
+	return Check{"cgroup.kill", OK, "available", ""}
 }
 
-// swap: without accounting a limit of memory leaves swap unlimited.
+// swap checks for swap accounting. Without it a memory limit leaves swap unlimited.
 func (h *host) swap() Check {
 	if h.inGroup("memory", "memory.memsw.limit_in_bytes", "memory.swap.max") {
-		return Check{"swap limits", OK, "there", ""}
+		return Check{"swap limits", OK, "available", ""}
 	}
-	return Check{"swap limits", Warning, "not there", "resources.swap can't be had; boot with swapaccount=1"}
+	return Check{"swap limits", Warning, "not available", "resources.swap is not applied; boot with swapaccount=1"}
 }
 
 func (h *host) weight() Check {
 	if h.inGroup("blkio", "blkio.weight", "blkio.bfq.weight", "io.weight", "io.bfq.weight") {
-		return Check{"io weight", OK, "there", ""}
+		return Check{"io weight", OK, "available", ""}
 	}
-	return Check{"io weight", Warning, "not there", "resources.io.weight can't be had; it needs the bfq scheduler or io.cost"}
+	return Check{"io weight", Warning, "not available", "resources.io.weight is not applied; it needs the bfq scheduler or io.cost"}
 }
 
-// inGroup tells whether one of these files is in the mount point of a controller
-// (v1), or of cgroup2, or in one of the groups right below: root groups lack most.
+// inGroup reports whether one of these files exists in the mount point of a v1 controller or of
+// cgroup2, or in a group directly below: root groups lack most files.
 func (h *host) inGroup(controller string, files ...string) bool {
 	for _, m := range h.mounts() {
 		if m.kind != "cgroup2" && !(m.kind == "cgroup" && slices.Contains(strings.Split(m.options, ","), controller)) {
@@ -94,7 +94,7 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// mount is a line of /proc/self/mounts.
+// mount is one line of /proc/self/mounts.
 type mount struct{ point, kind, options string }
 
 func (h *host) mounts() []mount {

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fileSystem looks at where roots will be: on it ids must be mappable.
+// fileSystem checks the state directory, whose file system must be able to map ids.
 func (h *host) fileSystem() []Check {
 	dir := nearestExisting(h.StateDir)
 	name, err := fsName(dir)
@@ -35,7 +35,7 @@ func (h *host) fileSystem() []Check {
 	return append(all, Check{"id mapping", OK, "works on " + name, ""})
 }
 
-// existing is the directory itself, or the nearest one above that is there.
+// nearestExisting returns dir or its nearest existing parent.
 func nearestExisting(dir string) string {
 	for dir != "/" && !exists(dir) {
 		dir = filepath.Dir(dir)
@@ -58,8 +58,8 @@ func fsName(dir string) (string, error) {
 	return fmt.Sprintf("a file system of type %#x", st.Type), nil
 }
 
-// tryIDMap maps the ids of a detached copy of the directory's mount, as a start
-// of a container does. Nothing is attached anywhere, so nothing is left.
+// tryIDMap maps the ids of a detached copy of the directory's mount, as the start of a container
+// does. It attaches nothing, so nothing is left.
 func tryIDMap(dir string) error {
 	userns, err := newUserNamespace()
 	if err != nil {
@@ -75,8 +75,8 @@ func tryIDMap(dir string) error {
 	return os.NewSyscallError("mount_setattr", unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr))
 }
 
-// someUserNamespace is one with a map; the process that made it is gone when
-// this returns.
+// newUserNamespace returns a new user namespace with id maps. The process that made it is gone
+// when this returns.
 func newUserNamespace() (*os.File, error) {
 	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 1 << 20, Size: 1 << 16}}
 	cmd := exec.Command("/bin/cat") // it stays until its input ends
@@ -97,7 +97,7 @@ func newUserNamespace() (*os.File, error) {
 	return f, err
 }
 
-// hostRoot: `rootfs: {host: {}}` shows /usr, so the rest must be links into it.
+// hostRoot checks that /bin and /lib are links into /usr: `rootfs: {host: {}}` shows only /usr.
 func (h *host) hostRoot() []Check {
 	for _, dir := range []string{"/bin", "/lib"} {
 		target, err := os.Readlink(h.path(dir))
@@ -111,15 +111,15 @@ func (h *host) hostRoot() []Check {
 func (h *host) overlay() []Check {
 	b, err := os.ReadFile(h.path("/proc/filesystems"))
 	there := err == nil && strings.Contains(string(b), "\toverlay\n")
-	return single("overlay", levelIf(there, Warning), map[bool]string{true: "there", false: "not there, or its module is not loaded"}[there],
+	return single("overlay", levelIf(there, Warning), map[bool]string{true: "available", false: "not available, or its module is not loaded"}[there],
 		"modprobe overlay; roots of kind host and path don't need it")
 }
 
-// watches: the daemon watches each directory of manifests, and their parents.
+// watches checks the inotify limits: the daemon watches each manifest directory and its parents.
 func (h *host) watches() []Check {
 	limit, err := h.number("/proc/sys/fs/inotify/max_user_watches")
 	if err != nil {
-		return single("inotify", Warning, err.Error(), "use a kernel with CONFIG_INOTIFY_USER; until then changes are noticed by looking every few seconds")
+		return single("inotify", Warning, err.Error(), "use a kernel with CONFIG_INOTIFY_USER; until then manifests are polled every few seconds")
 	}
 	instances, _ := h.number("/proc/sys/fs/inotify/max_user_instances")
 	dirs := int64(0)

@@ -1,45 +1,44 @@
-// Package doctor says what this kernel and host can and can't do for
-// containers, and for each thing that is lacking what to do about it. It tries
-// things for real where that is cheap and leaves nothing behind; it changes
-// nothing.
+// Package doctor checks what this kernel and host support for containers, and advises what to
+// do about everything that is missing. Where it is cheap, it tries a feature. It changes
+// nothing and leaves nothing behind.
 package doctor
 
 import "path/filepath"
 
-// Level is how grave a finding is.
+// Level is how serious a finding is.
 type Level string
 
 const (
 	OK      Level = "ok"
-	Warning Level = "warning" // something does not work; containers that don't need it run
-	Missing Level = "missing" // without it no container runs
+	Warning Level = "warning" // a feature does not work; containers without it run
+	Missing Level = "missing" // no container runs without the feature
 )
 
-// Check is one finding.
+// Check is the result of one check.
 type Check struct {
 	Name   string `json:"name"`
 	Level  Level  `json:"level"`
 	Found  string `json:"found"`
-	Advice string `json:"advice,omitempty"` // what to do about it; "" if nothing is lacking
+	Advice string `json:"advice,omitempty"` // what to do; "" if nothing is missing
 }
 
-// Options say whose host it is.
+// Options names the directories and the cgroup that the checks use.
 type Options struct {
 	StateDir     string
 	CgroupParent string
 	Manifests    []string
 }
 
-// Host is what the checks look at: the real one, or a tree that a test made.
+// host is what the checks examine: the real host, or a directory tree of a test.
 type host struct {
 	Options
-	root string // "" or the test's tree: stands before /proc and /sys
+	root string // "", or the tree of a test that replaces /proc and /sys
 	uid  int
 }
 
 func (h *host) path(p string) string { return filepath.Join("/", h.root, p) }
 
-// Run makes all checks.
+// Run runs all checks.
 func Run(o Options, uid int) []Check {
 	h := &host{Options: o, uid: uid}
 	var all []Check
@@ -52,7 +51,7 @@ func Run(o Options, uid int) []Check {
 	return all
 }
 
-// Fit tells whether containers can run.
+// Fit reports whether containers can run.
 func Fit(checks []Check) bool {
 	for _, c := range checks {
 		if c.Level == Missing {

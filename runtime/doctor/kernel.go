@@ -14,8 +14,8 @@ func (h *host) user() []Check {
 	return single("root", levelIf(h.uid == 0, Missing), found, "run stead as root; plan, validate and schema need no root")
 }
 
-// oldest is the first kernel that has all calls the launch makes: mount_setattr
-// came last.
+// oldestMajor and oldestMinor are the first kernel version with all system calls of a launch;
+// mount_setattr came last.
 const oldestMajor, oldestMinor = 5, 12
 
 func (h *host) kernel() []Check {
@@ -38,8 +38,8 @@ func atLeast(major, minor, wantMajor, wantMinor int) bool {
 	return major > wantMajor || major == wantMajor && minor >= wantMinor
 }
 
-// calls tries each system call with arguments that every kernel that has it
-// refuses: only ENOSYS (or a filter's EPERM) means that it isn't there.
+// calls tries each system call with invalid arguments. Only ENOSYS, or EPERM from a filter, means
+// that the call is missing.
 func (h *host) calls() []Check {
 	bad := ^uintptr(0)
 	var lacking, have []string
@@ -68,17 +68,18 @@ func (h *host) calls() []Check {
 		}
 	}
 	if len(lacking) > 0 {
-		return append(single("system calls", Missing, "not there: "+strings.Join(lacking, ", "),
-			"install a newer kernel, or end the filter that hides them (is this a container?)"), h.exitInfo()...)
+		return append(single("system calls", Missing, "missing: "+strings.Join(lacking, ", "),
+			"install a newer kernel, or remove the filter that blocks them (stead may run in a container here)"), h.exitInfo()...)
 	}
 	return append(single("system calls", OK, strings.Join(have, ", "), ""), h.exitInfo()...)
 }
 
-// exitInfo: PIDFD_GET_INFO tells how a process ended that was not our child.
+// exitInfo checks for PIDFD_GET_INFO, which returns the exit code of a process that is not a
+// child.
 func (h *host) exitInfo() []Check {
 	major, minor, _ := version()
 	return single("exit codes", levelIf(hasPidfdInfo() && atLeast(major, minor, 6, 15), Warning), map[bool]string{
-		true: "told even while no keeper runs (PIDFD_GET_INFO)", false: "unknown for what ends while no keeper runs",
+		true: "known even if no keeper runs (PIDFD_GET_INFO)", false: "unknown for containers that end while no keeper runs",
 	}[hasPidfdInfo() && atLeast(major, minor, 6, 15)], "install Linux 6.15 or later; until then such a container's reason is ExitUnknown")
 }
 
@@ -108,17 +109,17 @@ func (h *host) userNamespaces() []Check {
 func (h *host) seccomp() []Check {
 	b, err := os.ReadFile(h.path("/proc/sys/kernel/seccomp/actions_avail"))
 	there := err == nil && strings.Contains(string(b), "errno")
-	return single("seccomp", levelIf(there, Missing), map[bool]string{true: "filters system calls", false: "not there"}[there],
+	return single("seccomp", levelIf(there, Missing), map[bool]string{true: "filters system calls", false: "not available"}[there],
 		"use a kernel with CONFIG_SECCOMP_FILTER")
 }
 
-// visible: the kernel allows a new proc or sysfs inside a user namespace only if
-// nothing of the host's is covered (mount_namespaces(7)), as containers do.
+// visible checks that nothing covers a part of /proc, as container runtimes do: the kernel then
+// refuses a new proc or sysfs in a user namespace (mount_namespaces(7)).
 func (h *host) visible() []Check {
 	var covered []string
 	for _, m := range h.mounts() {
 		if m.kind == "autofs" || m.kind == "binfmt_misc" || m.kind == "nfsd" {
-			continue // on directories that are made to be mounted upon
+			continue // on empty directories that exist for them
 		}
 		if strings.HasPrefix(m.point, "/proc/") {
 			covered = append(covered, m.point)

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const enoughContainers = 500 // containers that a host should have room for
+const enoughContainers = 500 // how many containers a host should have room for
 
-// files says for how many containers there is room in the keeper's limit.
+// files checks how many containers the keeper's open-file limit has room for.
 func (h *host) files() []Check {
 	var l unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
@@ -24,7 +24,8 @@ func (h *host) files() []Check {
 		"raise the hard limit: LimitNOFILE= in the unit, or ulimit -Hn")
 }
 
-// hardLimits says whether a container may have more than our own hard limits.
+// hardLimits checks whether containers can have higher limits than the hard limits of this
+// process.
 func (h *host) hardLimits() []Check {
 	const name = "resource limits"
 	status, err := os.ReadFile(h.path("/proc/self/status"))

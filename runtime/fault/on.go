@@ -13,11 +13,11 @@ import (
 // dir is open: some points lie in a mount namespace that lacks its path.
 var dir *os.Root
 
-// Any in the place of a point's name is one of those that are passed, by chance.
+// Any, instead of a point's name, selects a random point.
 const Any = "any"
 
-// Dir says that the file is DIR/fault. It holds the name of a point and the
-// processes to be killed there.
+// Dir sets the directory of the file `fault`, which holds the name of a point and the pids to kill
+// there.
 func Dir(path string) { dir, _ = os.OpenRoot(path) }
 
 // Point kills the processes that the file names for it, the calling one last.
@@ -31,7 +31,7 @@ func Point(name string) {
 		return
 	}
 	if dir.Rename("fault", "fault.hit") != nil {
-		return // another thread was quicker
+		return // another thread has taken it
 	}
 	self := false
 	for _, w := range words[1:] {

@@ -1,11 +1,11 @@
-// Package hostpath opens the paths of the host that manifests name: roots and
-// sources of mounts. Parts of such a path may be for others to write, for a user
-// or, through a mount, for another container, whose root's files are plain root's
-// on disk. A link there would have us mount whatever its maker likes. So paths
-// are walked part by part, and what is opened is what is mounted.
+// Package hostpath opens the host paths in manifests: roots and sources of mounts. Other users
+// may be able to write to parts of such a path, and so may, through a mount, another
+// container, whose files can belong to root on disk. A link there could make
+// stead mount any directory of the host. So paths are opened part by part, and what was opened is
+// mounted.
 //
-// It knows too which paths mean the same place, and which places stead takes orders
-// from: none of these may be for a container to write.
+// The package also knows which paths lead to the same place, and which paths stead must
+// protect: no container may write to them.
 package hostpath
 
 import (
@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LinkError is a symbolic link that was not followed.
+// LinkError is returned for a symbolic link that is not followed.
 type LinkError struct {
 	Link string
 	Why  string
@@ -27,26 +27,26 @@ func (e *LinkError) Error() string {
 	return fmt.Sprintf("%s is a symbolic link, and %s; write the path that it leads to", e.Link, e.Why)
 }
 
-// Unwrap is what openat2(2) would say.
+// Unwrap returns the error that openat2(2) would return.
 func (e *LinkError) Unwrap() error { return unix.ELOOP }
 
-// walk is a path under way.
+// walk is the state of opening one path.
 type walk struct {
 	shared      func(dir string) bool
 	fd          int
-	at          string // where fd is, without links
+	at          string // the path of fd, without links
 	stat        unix.Stat_t
-	writableDir string // a directory at or above that others than root can write; "" if none
+	writableDir string // fd or a directory above it that users other than root can write to; "" if none
 	links       int
 }
 
-// Open opens an absolute path. Links are followed where only the host's root can
-// have made them: not where their directory, or one above it, is for others to
-// write, nor where shared says so of one of these. real is the path without links.
-// A directory is open for reading, anything else only as a path (O_PATH).
+// Open opens an absolute path. It follows only links that nobody but the host's root can have
+// made: not in a directory that others can write to, or below one, nor where shared
+// reports true for such a directory. real is the path without links. A directory is open
+// for reading, any other file only as a path (O_PATH).
 func Open(name string, shared func(dir string) bool) (fd int, real string, err error) {
 	w := &walk{shared: shared, fd: -1}
-	defer func() { // of what is not handed over
+	defer func() { // unless fd is returned
 		if w.fd >= 0 {
 			unix.Close(w.fd)
 		}
@@ -84,7 +84,7 @@ func splitPath(name string) (all []string) {
 	return all
 }
 
-// start goes to the root.
+// start begins at the root directory.
 func (w *walk) start() error {
 	fd, err := unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -102,22 +102,22 @@ func (w *walk) enter(fd int, at string) error {
 	if err := unix.Fstat(fd, &w.stat); err != nil {
 		return &os.PathError{Op: "stat", Path: at, Err: err}
 	}
-	// Who may write a directory may rename what is in it; but where it is sticky
-	// only what is his own.
+	// A user who can write to a directory can rename any entry in it; if it is sticky, only
+	// his own.
 	if w.writableDir == "" && (w.stat.Uid != 0 || w.stat.Mode&0o022 != 0 && w.stat.Mode&unix.S_ISVTX == 0) {
 		w.writableDir = at
 	}
 	return nil
 }
 
-// step goes one part on, or says where the link that is there leads.
+// step opens the next part of the path. If that is a link, it returns the link's target.
 func (w *walk) step(part string) (target string, err error) {
 	at := path.Join(w.at, part)
 	if w.stat.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return "", &os.PathError{Op: "open", Path: w.at, Err: unix.ENOTDIR}
 	}
-	// Open, not O_PATH: so that what is mounted on demand is mounted. With
-	// O_DIRECTORY this can't hang in a FIFO.
+	// Without O_PATH, so that an automount is triggered. With O_DIRECTORY the open can't
+	// block on a FIFO.
 	fd, err := unix.Openat(w.fd, part, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err == unix.ENOTDIR || err == unix.ELOOP {
 		fd, err = unix.Openat(w.fd, part, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -148,7 +148,7 @@ func (w *walk) step(part string) (target string, err error) {
 	return string(b[:n]), nil
 }
 
-// distrust says why a link is not followed; "" if it is.
+// distrustReason returns why a link is not followed; "" if it is followed.
 func (w *walk) distrustReason(link *unix.Stat_t) string {
 	for dir := w.at; ; dir = path.Dir(dir) {
 		if w.shared(dir) {

@@ -16,21 +16,20 @@ func Within(name, dir string) bool {
 	return name == dir || dir == "/" || strings.HasPrefix(name, dir) && name[len(dir)] == '/'
 }
 
-// Resolve follows the symbolic links of an absolute path as the kernel would now.
-// real is the path without links, and links are those that it leads through. What is
-// missing is taken as it is written.
+// Resolve follows the symbolic links of an absolute path as the kernel does now. real is the
+// path without links, links are the links on the way. Missing parts are kept as
+// written.
 func Resolve(name string) (real string, links []string) { return Resolver(nil).Resolve(name) }
 
-// Resolver resolves many paths at once: it looks at each directory that they have in
-// common once. nil remembers nothing.
+// Resolver resolves many paths and caches which paths are no links. nil caches nothing.
 type Resolver map[string]bool // paths that are no links
 
-// Resolve resolves one path, as the function Resolve does.
+// Resolve resolves one path like the function Resolve.
 func (r Resolver) Resolve(name string) (real string, links []string) {
 	real = "/"
 	target := make([]byte, unix.PathMax)
 	for todo := splitPath(name); len(todo) > 0; {
-		next := path.Join(real, todo[0]) // ".." is that of where a link before it led
+		next := path.Join(real, todo[0]) // ".." is relative to the target of an earlier link
 		todo = todo[1:]
 		if r[next] {
 			real = next
@@ -75,19 +74,18 @@ func Inode(identity string) (ino uint64, ok bool) {
 type Mounts struct {
 	mu     sync.Mutex
 	file   *os.File                   // /proc/self/mountinfo
-	at     map[string]*mountinfo.Info // by where they are; of several the last, which is on top
-	twins  []*mountinfo.Info          // those of a file system that is mounted more than once
+	at     map[string]*mountinfo.Info // by mount point; of several the last, which is on top
+	twins  []*mountinfo.Info          // mounts of file systems that are mounted more than once
 	number int
 }
 
-// Refresh reads the mount table if it has changed, which poll(2) tells (man 5 proc), and
-// returns how often it was read. Without a change it costs the same however many mounts there
-// are.
+// Refresh reads the mount table if poll(2) reports a change (man 5 proc). It returns how often
+// the table was read. Without a change the cost does not depend on the number of mounts.
 func (m *Mounts) Refresh() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.file == nil {
-		// Not by os.Open: its poller would take the event.
+		// Not with os.Open, whose poller would consume the event.
 		fd, err := unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return m.number
@@ -117,15 +115,15 @@ func (m *Mounts) index(all []*mountinfo.Info) {
 		times[[2]int{mount.Major, mount.Minor}]++
 	}
 	for _, mount := range all {
-		if times[[2]int{mount.Major, mount.Minor}] > 1 && path.IsAbs(mount.Root) { // else a namespace
+		if times[[2]int{mount.Major, mount.Minor}] > 1 && path.IsAbs(mount.Root) { // otherwise it is a namespace
 			m.twins = append(m.twins, mount)
 		}
 	}
 }
 
-// Names returns the paths under which the host shows what is at real, or a part of it,
-// as of the last Refresh: real first, then those that other mounts of the same file system add. What is
-// mounted below real counts as a part.
+// Names returns the paths under which the host shows the file or directory real, or a part of
+// it, as of the last Refresh: real first, then the paths in other mounts of the same file
+// system. Mounts below real count as parts.
 func (m *Mounts) Names(real string) []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -146,7 +144,8 @@ func (m *Mounts) Names(real string) []string {
 	return names
 }
 
-// add appends where mounts show a path of a file system, or a part of what is there.
+// add appends the paths under which other mounts show the path inside of a file system, or a
+// part of it.
 func (m *Mounts) add(names []string, of *mountinfo.Info, inside string) []string {
 	for _, mount := range m.twins {
 		switch {

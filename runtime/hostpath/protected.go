@@ -6,23 +6,23 @@ import (
 	"strings"
 )
 
-// Protected is a path that no container may write, since stead takes from it what it does as
-// root: manifests, configuration, its own state.
+// Protected is a path that no container may write to, because stead acts as root on what it
+// finds there: manifests, configuration, its own state.
 type Protected struct {
 	What string // "the manifest directory"
 	Path string // absolute
-	// State is set for stead's state directory: the private roots of containers in it are
-	// theirs to write.
+	// State is set for stead's state directory. Containers may write to their own private
+	// roots in it.
 	State bool
 }
 
-// ProtectedPaths are protected paths, with links resolved as they lead now.
+// ProtectedPaths is a set of protected paths with resolved links.
 type ProtectedPaths struct {
 	at    map[string]Protected // by its path without links
-	above map[string]string    // what a place is that this path, or one below it, leads to
+	above map[string]string    // description of the protected path that this path, or one below it, leads to
 }
 
-// FindProtected resolves protected paths as they lead now.
+// FindProtected resolves protected paths.
 func FindProtected(list ...Protected) *ProtectedPaths {
 	o := &ProtectedPaths{at: map[string]Protected{}, above: map[string]string{}}
 	for _, p := range list {
@@ -32,7 +32,7 @@ func FindProtected(list ...Protected) *ProtectedPaths {
 	return o
 }
 
-// Add adds a protected path that Resolve has resolved.
+// Add adds a protected path. real and links are the results of Resolve.
 func (o *ProtectedPaths) Add(p Protected, real string, links []string) {
 	what := p.What + " " + p.Path
 	o.at[real] = p
@@ -43,13 +43,14 @@ func (o *ProtectedPaths) Add(p Protected, real string, links []string) {
 	}
 }
 
-// Same reports whether two resolutions found the same.
+// Same reports whether both sets are equal.
 func (o *ProtectedPaths) Same(other *ProtectedPaths) bool {
 	return maps.Equal(o.at, other.at) && maps.Equal(o.above, other.above)
 }
 
-// Overlap says how a directory, given by all paths under which the host shows it (Names),
-// lies in a protected path, or contains one or a link on the way to one; "" if it does not.
+// Overlap describes how a directory overlaps a protected path: it lies in one, or contains one
+// or a link on the way to one. names are all its paths (Names). It returns "" without an
+// overlap.
 func (o *ProtectedPaths) Overlap(names []string) string {
 	for _, name := range names {
 		for dir := name; ; dir = path.Dir(dir) {
@@ -78,7 +79,7 @@ func private(below string) bool {
 	return len(p) > 3 && (p[1] == "containers" || p[1] == "removed") && p[3] == "upper"
 }
 
-// WriteRefusal says why a container must not write to a directory or file; "" if it may.
+// WriteRefusal returns why a container must not write to a directory or file; "" if it may.
 func (o *ProtectedPaths) WriteRefusal(names []string) string {
 	how := o.Overlap(names)
 	if how == "" {

@@ -93,15 +93,20 @@ func (b *startJob) copyRoot(path string, attr uint64, where Where) (int, error) 
 		if errors.Is(err, errNoIdmap) {
 			return -1, &Error{AtIDMap, "map ids of " + path, unix.EINVAL, errNoIdmap.Error() + "; write security.userns: host to run without id mapping"}
 		}
-		e := &Error{where, "open " + string(where) + " " + path, errnoOf(err), ""}
-		var link *hostpath.LinkError
-		if errors.As(err, &link) {
-			e.Hint = link.Link + " has become a symbolic link; write the path that it leads to"
-		}
-		return -1, e
+		return -1, openError(where, path, err)
 	}
 	b.opened = append(b.opened, fd)
 	return fd, nil
+}
+
+// openError returns the error for a host path that can't be opened.
+func openError(where Where, path string, err error) *Error {
+	e := &Error{where, "open " + string(where) + " " + path, errnoOf(err), ""}
+	var link *hostpath.LinkError
+	if errors.As(err, &link) {
+		e.Hint = link.Link + " has become a symbolic link; write the path that it leads to"
+	}
+	return e
 }
 
 // copyHostPath returns a mapped copy of the mount at a host path, which it walks part by part.

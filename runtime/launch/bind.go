@@ -17,7 +17,7 @@ import (
 func (b *startJob) copyBindSource(m Mount) (int, error) {
 	at, real, err := hostpath.Open(m.Source, func(string) bool { return true })
 	if err != nil {
-		return -1, b.sourceError(m, err)
+		return -1, openError(AtSource, m.Source, err)
 	}
 	defer unix.Close(at)
 	if m.MountPoint {
@@ -48,18 +48,9 @@ func (b *startJob) copyBindSource(m Mount) (int, error) {
 		return -1, b.idMapError(m, at, real)
 	}
 	if err != nil {
-		return -1, b.sourceError(m, err)
+		return -1, openError(AtSource, m.Source, err)
 	}
 	return fd, nil
-}
-
-func (b *startJob) sourceError(m Mount, err error) error {
-	e := &Error{AtSource, "open " + string(AtSource) + " " + m.Source, errnoOf(err), ""}
-	var link *hostpath.LinkError
-	if errors.As(err, &link) {
-		e.Hint = link.Link + " has become a symbolic link; write the path that it leads to"
-	}
-	return e
 }
 
 // readOnlyBelow makes all mounts of a detached tree read-only except the first. seal makes

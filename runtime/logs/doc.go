@@ -3,7 +3,7 @@
 // (P: the line goes on in the next record of that stream). The current file is
 // output.log; output.log.N are those before it, the highest N the latest.
 //
-// Only stead touches these files: a container writes into pipes, never here.
+// Only stead writes these files; containers write into pipes.
 package logs
 
 // File is the name of the current log file in a container's log directory.

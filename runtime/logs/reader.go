@@ -15,25 +15,24 @@ import (
 	"time"
 )
 
-// Record is one line of output, or a part of one.
+// Record is one line of output, or a part of a line.
 type Record struct {
 	Time   time.Time
 	Stream string // "stdout" or "stderr"
-	Part   bool   // the line goes on in the next record of this stream
+	Part   bool   // the line continues in the next record of this stream
 	Text   string // without the newline
 }
 
-// Options of Read.
+// Options selects the records that Read emits.
 type Options struct {
 	Tail   int       // the last N lines; negative: all
 	Since  time.Time // records at or after it; zero: all
 	Until  time.Time // records before it; zero: all
-	Follow bool      // go on with what is written later, across rotations, until ctx ends
+	Follow bool      // also emit later records, across rotations, until ctx ends
 }
 
-// Read hands the records in dir to emit, oldest first. A log that does not
-// exist yet is empty. It ends with emit's error, or nil; ctx ends a Follow
-// without an error.
+// Read calls emit with the records in dir, the oldest first. A missing log is empty. Read
+// returns the first error of emit. When ctx ends, a Follow returns nil.
 func Read(ctx context.Context, dir string, o Options, emit func(Record) error) error {
 	r := &reader{dir: dir, o: o, emit: emit}
 	var watch *watcher
@@ -67,9 +66,9 @@ type reader struct {
 	o    Options
 	emit func(Record) error
 
-	file   *os.File // the one that is read, where Follow goes on
-	number int      // its number or, while it has none, that of the one before
-	rest   []byte   // of a record that is being written
+	file   *os.File // the current file; Follow continues in it
+	number int      // the number of file or, while it has none, of the one before it
+	rest   []byte   // beginning of an incomplete record
 }
 
 func (r *reader) close() {
@@ -78,10 +77,10 @@ func (r *reader) close() {
 	}
 }
 
-// existing reads all files there are; the newest stays open.
+// readExisting reads all existing files. The newest stays open.
 func (r *reader) readExisting() (err error) {
-	// The current one before the others are listed: what is put aside from then on
-	// is found by follow.
+	// The current file is opened before the others are listed. Later rotations are found by
+	// follow.
 	if r.file, err = open(filepath.Join(r.dir, File)); err != nil {
 		return err
 	}
@@ -120,7 +119,7 @@ func (r *reader) readExisting() (err error) {
 	return nil
 }
 
-// before are those of a listing that were put aside before ours.
+// olderThanOurs returns the listed files that were rotated before the current file.
 func (r *reader) olderThanOurs(listed []int) []int {
 	for i, n := range listed {
 		if is, _ := r.isOurs(n); is {
@@ -131,8 +130,7 @@ func (r *reader) olderThanOurs(listed []int) []int {
 	return listed
 }
 
-// isOurs says whether the file of a number is the one that is read, and whether
-// there is one.
+// isOurs reports whether the rotated file n is the current file, and whether it exists.
 func (r *reader) isOurs(n int) (is, there bool) {
 	if r.file == nil {
 		return false, false
@@ -142,7 +140,7 @@ func (r *reader) isOurs(n int) (is, there bool) {
 	return err == nil && err2 == nil && os.SameFile(st, mine), err2 == nil
 }
 
-// open opens a file; nil if there is none.
+// open opens a file; nil if it does not exist.
 func open(name string) (*os.File, error) {
 	f, err := os.Open(name)
 	if errors.Is(err, os.ErrNotExist) {
@@ -151,8 +149,8 @@ func open(name string) (*os.File, error) {
 	return f, err
 }
 
-// scan emits the whole records from where f stands. The beginning of one that
-// is just being written is kept for the next scan if the file is current.
+// scan emits the complete records from the position of f on. If f is the current file, it
+// keeps the beginning of an incomplete record for the next scan.
 func (r *reader) scan(f *os.File, current bool, emit func(Record) error) error {
 	in := bufio.NewReaderSize(f, 64<<10)
 	for {
@@ -180,8 +178,7 @@ func (r *reader) scan(f *os.File, current bool, emit func(Record) error) error {
 	}
 }
 
-// follow reads on to the end of the current file, and of those that came after
-// it by rotation.
+// follow reads to the end of the current file and of all files that followed it by rotation.
 func (r *reader) follow() error {
 	for {
 		if r.file != nil {
@@ -193,7 +190,7 @@ func (r *reader) follow() error {
 		if err != nil || next == nil {
 			return err
 		}
-		if r.file != nil { // what was written to it after our scan and before the next was begun
+		if r.file != nil { // records written after the scan and before the rotation
 			err := r.scan(r.file, true, r.emit)
 			r.file.Close()
 			if err != nil {
@@ -205,8 +202,8 @@ func (r *reader) follow() error {
 	}
 }
 
-// next is the file that was begun after the one that is read; nil if there is
-// none. Several rotations may lie between two looks, or happen while we look.
+// nextFile returns the file that follows the current file; nil if there is none. Several
+// rotations may happen between two calls or during a call.
 func (r *reader) nextFile() (*os.File, error) {
 	for {
 		current, err := open(filepath.Join(r.dir, File))
@@ -216,15 +213,15 @@ func (r *reader) nextFile() (*os.File, error) {
 		if current != nil && r.file != nil && sameFile(current, r.file) {
 			return nil, current.Close()
 		}
-		n := r.nextNumber(rotatedNumbers(r.dir)) // without a file of ours, the first
+		n := r.nextNumber(rotatedNumbers(r.dir)) // without a current file, the first
 		if n == 0 {
-			return current, nil // nil: put aside, and none is begun yet
+			return current, nil // nil: rotated, and no new file exists yet
 		}
 		if current != nil {
 			current.Close()
 		}
 		f, err := open(rotatedPath(r.dir, n))
-		if r.number = n; f != nil || err != nil { // else removed as too old while we looked
+		if r.number = n; f != nil || err != nil { // else removed as too old meanwhile
 			return f, err
 		}
 	}
@@ -236,10 +233,10 @@ func sameFile(a, b *os.File) bool {
 	return err == nil && err2 == nil && os.SameFile(x, y)
 }
 
-// following is the number of the file that was put aside after ours, 0 if none
-// was. A listing that was made while files were put aside may show a later one
-// and lack an earlier one (readdir(3)), but numbers follow each other: what is
-// missing below one that is shown is looked for by its name.
+// nextNumber returns the number of the file that was rotated after the current file; 0 if
+// there is none. A listing during rotations may contain a later file and lack an earlier
+// one (readdir(3)). Numbers are consecutive, so a missing lower number is looked up by
+// its name.
 func (r *reader) nextNumber(listed []int) int {
 	next := 0
 	for _, n := range listed {
@@ -257,7 +254,7 @@ func (r *reader) nextNumber(listed []int) int {
 		if is {
 			r.number = next - 1
 		}
-		if is || !there { // as too old, and with it all before it
+		if is || !there { // removed as too old, like all before it
 			break
 		}
 		next--
@@ -265,7 +262,7 @@ func (r *reader) nextNumber(listed []int) int {
 	return next
 }
 
-// parse takes `TIME STREAM TAG TEXT`; a line that is no record is left out.
+// parse parses `TIME STREAM TAG TEXT` and reports whether the line is a record.
 func parse(b []byte) (Record, bool) {
 	f := bytes.SplitN(b, []byte{' '}, 4)
 	if len(f) < 4 || len(f[2]) == 0 {
@@ -278,10 +275,10 @@ func parse(b []byte) (Record, bool) {
 	return Record{Time: t, Stream: string(f[1]), Part: f[2][0] == 'P', Text: string(f[3])}, true
 }
 
-// numbered is the path of a file that was put aside.
+// rotatedPath returns the path of the rotated file n.
 func rotatedPath(dir string, n int) string { return filepath.Join(dir, File+"."+strconv.Itoa(n)) }
 
-// numbers are those of the files that were put aside, the oldest first.
+// rotatedNumbers returns the numbers of the rotated files, the oldest first.
 func rotatedNumbers(dir string) []int {
 	d, err := os.Open(dir)
 	if err != nil {

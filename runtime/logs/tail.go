@@ -4,7 +4,7 @@ import (
 	"os"
 )
 
-// tail reads from the newest file back, as far as needed.
+// tail emits the last lines. It reads files from the newest back, as far as needed.
 func (r *reader) tail(newestFirst []*os.File) error {
 	lines := 0
 	var parts [][]Record

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watcher waits for something to happen in one directory (inotify(7)).
+// watcher waits for changes in one directory (inotify(7)).
 type watcher struct {
 	file *os.File
 	stop func() bool

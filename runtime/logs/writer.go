@@ -20,30 +20,30 @@ const (
 	// Hold is how long the beginning of a line waits for its end before it is
 	// written as a part.
 	Hold = 250 * time.Millisecond
-	// An open file each would be too many at thousands of containers.
+	// Thousands of containers must not need an open file each.
 	defaultMaxOpen = 256
 )
 
-// Set is the logs of many containers that share a bound on open files. It is
-// for one goroutine.
+// Set holds the logs of many containers, which share a limit of open files. It is not safe for
+// concurrent use.
 type Set struct {
-	MaxOpen int       // files that are open at once; 0 is maxOpen
-	open    list.List // of *Log, the last used in front
-	buf     []byte    // records on their way to a file; one for all, as a burst makes it large
+	MaxOpen int       // limit of open files; 0 is defaultMaxOpen
+	open    list.List // of *Log, the most recently used in front
+	buf     []byte    // records to write; shared, because a burst makes it large
 
-	at   time.Time // what stamp holds
+	at   time.Time // the time that text holds
 	text []byte
 }
 
-// clear empties the buffer. One as large as only a flood of empty lines makes it
-// is not kept.
+// resetBuffer empties the buffer. It drops a very large one, as a flood of empty lines makes.
 func (s *Set) resetBuffer() {
 	if s.buf = s.buf[:0]; cap(s.buf) > 16*maxRecord {
 		s.buf = nil
 	}
 }
 
-// stamp is a time as it begins a record. A burst has many records of one time.
+// timestamp returns t as the beginning of a record. It caches the text, because a burst has
+// many records of the same time.
 func (s *Set) timestamp(t time.Time) []byte {
 	if len(s.text) == 0 || t != s.at {
 		s.at, s.text = t, t.UTC().AppendFormat(s.text[:0], "2006-01-02T15:04:05.000000000Z")
@@ -59,17 +59,17 @@ type Log struct {
 	keep    int
 
 	file    *os.File
-	element *list.Element // in set.open while file is not nil
+	element *list.Element // in set.open; nil while file is nil
 	size    int64
 	partial [2]line // stdout, stderr
-	dropped int64   // records that a full disk did not take
+	dropped int64   // records lost because the disk was full
 }
 
-// line is the beginning of a line whose end has not come yet.
+// line is the beginning of an incomplete line.
 type line struct {
 	text []byte
 	at   time.Time
-	part bool // a part of it is written already
+	part bool // an earlier part is already written
 }
 
 // Stream is stdout or stderr.
@@ -82,18 +82,18 @@ const (
 
 func (s Stream) String() string { return [...]string{"stdout", "stderr"}[s] }
 
-// Log opens the log in dir, which is made if it is missing. Files are rotated
-// at maxSize bytes; keep rotated ones stay.
+// Log returns the log in dir, which is created on the first write. Files are rotated at
+// maxSize bytes; the last keep rotated files are kept.
 func (s *Set) Log(dir string, maxSize int64, keep int) *Log {
 	return &Log{set: s, dir: dir, maxSize: maxSize, keep: keep}
 }
 
-// Limit changes size and number of files.
+// Limit changes the size (bytes) and the number of files.
 func (l *Log) Limit(maxSize int64, keep int) { l.maxSize, l.keep = maxSize, keep }
 
-// Write takes output as it came out of a pipe. Whole lines are written at once.
-// It never fails: what the disk does not take is dropped and counted, and said
-// in the log as soon as there is room.
+// Write logs output from a pipe. It writes complete lines at once. It never fails: lines that
+// the disk does not take are dropped and counted, and the log gets a note as soon as there
+// is room.
 func (l *Log) Write(s Stream, data []byte, now time.Time) {
 	p := &l.partial[s]
 	for len(data) > 0 {
@@ -119,7 +119,7 @@ func (l *Log) Write(s Stream, data []byte, now time.Time) {
 	l.flush()
 }
 
-// Pending says whether the beginning of a line waits, and until when at most.
+// Pending reports whether an incomplete line waits, and until when at most.
 func (l *Log) Pending() (until time.Time, ok bool) {
 	for _, p := range l.partial {
 		if len(p.text) > 0 && (!ok || p.at.Add(Hold).Before(until)) {
@@ -129,10 +129,10 @@ func (l *Log) Pending() (until time.Time, ok bool) {
 	return until, ok
 }
 
-// Expire writes beginnings of lines that waited long enough.
+// Expire writes incomplete lines that have waited long enough.
 func (l *Log) Expire(now time.Time) { l.expire(now, false) }
 
-// End writes what waits as a line and closes the file: the container ended.
+// End writes incomplete lines and closes the file, after the container has ended.
 func (l *Log) End(now time.Time) {
 	l.expire(now, true)
 	if l.dropped > 0 {
@@ -169,7 +169,7 @@ func (l *Log) record(s Stream, full bool, head, tail []byte, now time.Time) {
 	l.set.buf = append(l.set.buf, '\n')
 }
 
-// flush writes the buffer, whole records or none of them.
+// flush writes the buffer, either all of its records or none.
 func (l *Log) flush() {
 	if len(l.set.buf) == 0 && l.dropped == 0 {
 		return
@@ -196,7 +196,7 @@ func (l *Log) append(data []byte) error {
 	}
 	n, err := l.file.Write(data)
 	if err != nil {
-		if n > 0 { // half a record would join the next one
+		if n > 0 { // a partial record would join the next one
 			err = errors.Join(err, l.file.Truncate(l.size))
 		}
 		return err
@@ -243,8 +243,8 @@ func (l *Log) close() {
 	l.file, l.element = nil, nil
 }
 
-// rotate puts the file aside under the next number, and removes those that are
-// too many. A number is given once, so a name never means another file.
+// rotate renames the file to the next number and removes surplus files. Each number is used
+// once, so a name never means another file.
 func (l *Log) rotate() {
 	l.close()
 	path := filepath.Join(l.dir, File)
@@ -257,7 +257,7 @@ func (l *Log) rotate() {
 	if l.keep == 0 {
 		os.Remove(path)
 	} else if err := os.Rename(path, rotatedPath(l.dir, next)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		os.Truncate(path, 0) // can't be kept: still bounded
+		os.Truncate(path, 0) // can't be kept, but the size must stay limited
 	}
 	fault.Point("rotate-renamed")
 	for _, n := range old {

@@ -1,6 +1,5 @@
-// Package record reads and writes boot records: one file in RUN/containers for each start of
-// a container, which says what became of it on this boot. The runtime writes a record before
-// any kernel object exists, the keeper from the clone on. It knows no manifest and no cgroup.
+// Package record reads and writes boot records: one file in RUN/containers for each start of a
+// container, with its state during this boot. It knows no manifests and no cgroups.
 package record
 
 import (
@@ -19,9 +18,9 @@ import (
 	"stead/runtime/atomicfile"
 )
 
-// Record is the boot record of one start of a container: facts of this boot,
-// in RUN/containers/NAME.NONCE.json. The runtime writes it before any kernel
-// object exists; from the clone on the keeper alone does.
+// Record is the boot record of one start of a container, in RUN/containers/NAME.NONCE.json. The
+// runtime writes it before any kernel object exists; from the clone on only the keeper
+// writes it.
 type Record struct {
 	Name   string `json:"name"`
 	Nonce  string `json:"nonce"`
@@ -29,14 +28,14 @@ type Record struct {
 	State  State  `json:"state"`
 
 	Pid       int    `json:"pid,omitempty"`       // in the host's pid namespace
-	StartTime uint64 `json:"startTime,omitempty"` // field 22 of /proc/PID/stat: with it a pid is not mistaken for another's
+	StartTime uint64 `json:"startTime,omitempty"` // field 22 of /proc/PID/stat; tells a reused pid apart
 	IDBase    uint32 `json:"idBase,omitempty"`    // host id of the container's root; 0 is no user namespace
 
 	CreatedAt  time.Time `json:"createdAt"`
 	StartedAt  time.Time `json:"startedAt,omitzero"`
 	FinishedAt time.Time `json:"finishedAt,omitzero"`
 	Ending     *Ending   `json:"ending,omitempty"`
-	Stopping   bool      `json:"stopping,omitempty"` // stead asked it to end
+	Stopping   bool      `json:"stopping,omitempty"` // stead has asked it to end
 
 	Restarts int `json:"restarts,omitempty"` // by the restart policy, up to this start
 	Failures int `json:"failures,omitempty"` // runs in a row before this one that failed early
@@ -48,38 +47,38 @@ type Record struct {
 	LogKeep int    `json:"logKeep"`
 }
 
-// Run is when an earlier start ran.
+// Run is the time of an earlier start.
 type Run struct {
 	StartedAt  time.Time `json:"startedAt"`
-	FinishedAt time.Time `json:"finishedAt,omitzero"` // zero: nobody knows, as the host went down
+	FinishedAt time.Time `json:"finishedAt,omitzero"` // zero: unknown, because the host went down
 }
 
 // State of a Record.
 type State string
 
 const (
-	Creating State = "creating" // no process yet, or its pid is not on record
+	Creating State = "creating" // no process yet, or its pid is not recorded
 	Running  State = "running"
 	Exited   State = "exited"
 )
 
-// Ending is how a start ended.
+// Ending describes how a start ended.
 type Ending struct {
 	Code    int    `json:"code"`              // 128+N for signal N, 125 when the launch failed, -1 unknown
 	Signal  int    `json:"signal,omitempty"`  //
-	Unknown bool   `json:"unknown,omitempty"` // nobody saw it end
-	Failed  string `json:"failed,omitempty"`  // the launch failed: why
-	Where   string `json:"where,omitempty"`   // launch.Where of it
-	OOM     bool   `json:"oom,omitempty"`     // the kernel killed for lack of memory
-	// OOMLimit is the memory limit of then, bytes; -1 if there was none, so that it
-	// was the host's memory that was short; 0 if that is not known.
+	Unknown bool   `json:"unknown,omitempty"` // the exit code is unknown
+	Failed  string `json:"failed,omitempty"`  // why the launch failed
+	Where   string `json:"where,omitempty"`   // launch.Where of the failed launch
+	OOM     bool   `json:"oom,omitempty"`     // the kernel killed a process for lack of memory
+	// OOMLimit is the memory limit at that time, bytes; -1 if there was none and the host was
+	// out of memory; 0 if unknown.
 	OOMLimit int64 `json:"oomLimit,omitempty"`
 }
 
-// ID names one start: web.4f1c22a0.
+// ID returns the id of the start: web.4f1c22a0.
 func (r *Record) ID() string { return r.Name + "." + r.Nonce }
 
-// Paths of a start, below the run directory.
+// file returns the path of a file of one start in the run directory.
 func file(run, id, suffix string) string { return filepath.Join(run, "containers", id+suffix) }
 
 func Path(run, id string) string       { return file(run, id, ".json") }
@@ -87,11 +86,10 @@ func StdoutPath(run, id string) string { return file(run, id, ".stdout") }
 func StderrPath(run, id string) string { return file(run, id, ".stderr") }
 func RanPath(run, id string) string    { return file(run, id, ".ran") }
 
-// PreparedPath is what execs have in common (Prepare).
+// PreparedPath returns the path of the exec configuration (keeper.Prepare).
 func PreparedPath(run, id string) string { return file(run, id, ".exec") }
 
-// Write replaces the record on disk. It is not synced: it has to outlive
-// processes, not the boot.
+// Write replaces the record on disk. It does not sync, as a record need not survive the boot.
 func (r *Record) Write(run string) error {
 	b, err := json.Marshal(r)
 	if err != nil {
@@ -103,8 +101,8 @@ func (r *Record) Write(run string) error {
 	return nil
 }
 
-// Restore puts a record back that is gone. One that the keeper has written
-// meanwhile stays.
+// Restore writes a record that was removed by hand. It does not replace a record that the
+// keeper has written meanwhile.
 func (r *Record) Restore(run string) error {
 	b, err := json.Marshal(r)
 	if err != nil {
@@ -121,8 +119,8 @@ func (r *Record) Restore(run string) error {
 	return nil
 }
 
-// ReadRecords are all records of the run directory, or those of some
-// containers. One that can't be read is an error besides the others.
+// ReadAll returns all records of the run directory, or those of some containers. If some
+// records can't be read, it returns the others and an error.
 func ReadAll(run string, names ...string) ([]*Record, error) {
 	if all := readLinked(run, names); len(names) > 0 && len(all) == len(names) {
 		return all, nil
@@ -159,7 +157,7 @@ func ReadAll(run string, names ...string) ([]*Record, error) {
 	return all, failed
 }
 
-// ReadRecord reads the record of one start.
+// Read reads the record of one start.
 func Read(run, id string) (*Record, error) {
 	b, err := os.ReadFile(Path(run, id))
 	if err != nil {
@@ -170,21 +168,21 @@ func Read(run, id string) (*Record, error) {
 		return nil, fmt.Errorf("read record %s: %w", id, err)
 	}
 	if r.ID() != id {
-		return nil, fmt.Errorf("read record %s: it says %s", id, r.ID())
+		return nil, fmt.Errorf("read record %s: its content has the id %s", id, r.ID())
 	}
 	return r, nil
 }
 
-// currentDir holds a link for each container, NAME to the id of its last start: a
-// verb for one container need not look through the files of thousands.
+// CurrentDir holds a link for each container, from NAME to the id of its last start, so that a
+// command for one container need not search the files of thousands.
 const CurrentDir = "current"
 
-// MakeDirs makes the directories of records.
+// MakeDirs creates the directories of the records.
 func MakeDirs(run string) error {
 	return errors.Join(os.MkdirAll(filepath.Join(run, "containers"), 0o700), os.MkdirAll(filepath.Join(run, CurrentDir), 0o700))
 }
 
-// Point has the container's name lead to this start.
+// Point makes the container's link in CurrentDir lead to this start.
 func (r *Record) Point(run string) error {
 	if err := atomicfile.Symlink(filepath.Join(run, CurrentDir, r.Name), r.ID()); err != nil {
 		return fmt.Errorf("point to record %s: %w", r.ID(), err)
@@ -192,8 +190,8 @@ func (r *Record) Point(run string) error {
 	return nil
 }
 
-// pointed reads the records that containers' names lead to; those that are not
-// among them have to be looked for.
+// readLinked reads the records that the containers' links lead to. The caller has to search
+// for records that it lacks.
 func readLinked(run string, names []string) (all []*Record) {
 	for _, name := range names {
 		id, err := os.Readlink(filepath.Join(run, CurrentDir, name))
@@ -216,7 +214,7 @@ func Forget(run, id string) error {
 			failed = os.Remove(link)
 		}
 	}
-	for _, suffix := range []string{".stdout", ".stderr", ".ran", ".exec", ".json~", ".json"} { // the record last: it names the rest
+	for _, suffix := range []string{".stdout", ".stderr", ".ran", ".exec", ".json~", ".json"} { // the record last, because it leads to the others
 		if err := os.Remove(file(run, id, suffix)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			failed = errors.Join(failed, err)
 		}
@@ -224,7 +222,7 @@ func Forget(run, id string) error {
 	return failed
 }
 
-// BootID is the kernel's id of this boot.
+// BootID returns the kernel's id of this boot.
 var BootID = sync.OnceValue(func() string {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -233,9 +231,9 @@ var BootID = sync.OnceValue(func() string {
 	return strings.TrimSpace(string(b))
 })
 
-// StartTime of a process, in clock ticks since boot: field 22 of
-// /proc/PID/stat (proc_pid_stat(5)). ok is false if there is no such process, or
-// only its zombie.
+// StartTime returns the start time of a process in clock ticks since boot: field 22 of
+// /proc/PID/stat (proc_pid_stat(5)). ok is false if the process does not exist or is a
+// zombie.
 func StartTime(pid int) (ticks uint64, ok bool) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
@@ -246,7 +244,7 @@ func StartTime(pid int) (ticks uint64, ok bool) {
 	return ticks, ticks > 0 && !bytes.HasPrefix(state, []byte(" Z")) && !bytes.HasPrefix(state, []byte(" X"))
 }
 
-// statFields takes fields 4 and 22 of /proc/PID/stat.
+// StatFields returns fields 4 and 22 of the content of /proc/PID/stat.
 func StatFields(b []byte) (parent int, started uint64) {
 	// The command's name may hold anything, also ") ".
 	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
@@ -258,7 +256,7 @@ func StatFields(b []byte) (parent int, started uint64) {
 	return parent, started
 }
 
-// Alive says whether the process of the record still runs.
+// Alive reports whether the process of the record still runs.
 func (r *Record) Alive() bool {
 	if r.BootID != BootID() || r.Pid == 0 {
 		return false

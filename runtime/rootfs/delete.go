@@ -10,21 +10,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// deepest is how many directories are open at once while a tree is deleted. What
-// lies deeper is moved to the top first: a container can nest directories until
-// whoever follows them has no descriptors left, nor stack.
+// maxDepth is how many directories are open at once while a tree is deleted. Deeper directories
+// are moved to the top first: a container can nest directories so deeply that following
+// them would exhaust the descriptors and the stack.
 const maxDepth = 64
 
-// tree is one that is being deleted.
+// tree is a directory tree that is being deleted.
 type tree struct {
 	ctx   context.Context
 	top   *os.File
-	moved int // directories to the top
+	moved int // number of directories moved to the top
 }
 
-// Delete deletes a directory with all that a container left in it, whatever
-// shape that has. It goes on after an error and returns the first; the end of ctx
-// ends it.
+// Delete deletes a directory and all its content, however deep a container has nested it. After
+// an error it continues, and returns the first error. It stops when ctx ends.
 func Delete(ctx context.Context, dir string) error {
 	top, err := os.OpenFile(dir, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, os.ErrNotExist) {
@@ -41,8 +40,8 @@ func Delete(ctx context.Context, dir string) error {
 	return os.Remove(dir)
 }
 
-// empty deletes all in a directory. It reads on while it deletes, and once more
-// from the start until a round finds nothing to delete.
+// empty deletes the content of a directory. It deletes while it lists, and repeats that until a
+// round deletes nothing.
 func (t *tree) empty(dir *os.File, depth int) error {
 	for {
 		var failed error
@@ -100,7 +99,7 @@ func (t *tree) remove(dir *os.File, name string, depth int) error {
 	return nil
 }
 
-// raise moves a directory to the top under a name that is free there.
+// moveToTop moves a directory to the top under a free name.
 func (t *tree) moveToTop(at int, name string) bool {
 	for {
 		t.moved++

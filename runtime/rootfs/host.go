@@ -1,6 +1,6 @@
-// Package rootfs makes and reads container roots on disk. Everything below a
-// root is the container's to write, so it is hostile: files are opened beneath
-// it, never by a path that a link could bend.
+// Package rootfs creates, reads and deletes container roots on disk. The container can write
+// everything below its root, so the content is hostile: files are opened beneath the root,
+// never by a path that a link could redirect.
 package rootfs
 
 import (
@@ -14,14 +14,14 @@ import (
 	"strings"
 )
 
-// systemIDs: users and groups below are the host's system users, who come along
-// into a host root; nobody and nogroup do as well.
+// systemIDs is the first id of ordinary users. A host root gets the users and groups of the
+// host with lower ids, and nobody and nogroup.
 const systemIDs = 1000
 
-// MakeHost makes the private part of a host root at dir, unless it is there:
-// the links to /usr, empty /var, /tmp, /run, /root and /home, and a fresh /etc
-// with the host's system users but none of its configuration, keys or shadow
-// files. It appears as a whole or not at all. Files belong to root on disk.
+// MakeHost creates the private part of a host root at dir unless it exists: the links into
+// /usr, empty /var, /tmp, /run, /root and /home, and a new /etc with the host's system users
+// but without its configuration, keys or shadow files. The root appears completely or
+// not at all. Its files belong to root on disk.
 func MakeHost(dir, hostname string) error {
 	if _, err := os.Lstat(dir); err == nil {
 		return nil
@@ -47,7 +47,7 @@ func fillHost(dir, hostname string) error {
 			return err
 		}
 		if m, ok := modes[d]; ok {
-			if err := os.Chmod(path, m); err != nil { // mkdir's mode is cut by the umask
+			if err := os.Chmod(path, m); err != nil { // the umask changes the mode of mkdir
 				return err
 			}
 		}
@@ -93,7 +93,7 @@ func fillEtc(etc, hostname string) error {
 	return nil
 }
 
-// systemEntries are the lines of the host's passwd or group about system ids.
+// systemEntries returns the lines of the host's passwd or group with system ids.
 func systemEntries(file, fallback string) string {
 	f, err := os.Open(file)
 	if err != nil {
@@ -109,7 +109,7 @@ func systemEntries(file, fallback string) string {
 		if id, err := strconv.Atoi(fields[2]); err == nil && (id < systemIDs || id == 65534) {
 			fields[1] = "x"
 			if len(fields) == 4 {
-				fields[3] = "" // a group's members are the host's people
+				fields[3] = "" // the members are users of the host
 			}
 			out.WriteString(strings.Join(fields, ":") + "\n")
 		}
@@ -117,9 +117,9 @@ func systemEntries(file, fallback string) string {
 	return out.String()
 }
 
-// HostShares are directories and files of the host's /etc that a host root
-// shows read-only: they belong to /usr's programs, hold no secrets, and follow
-// the host's updates.
+// HostShares returns the directories and files of the host's /etc that a host root shows
+// read-only: the programs in /usr need them, they hold no secrets, and they follow the host's
+// updates.
 func HostShares() []string {
 	var all []string
 	for _, p := range []string{"/etc/ld.so.cache", "/etc/alternatives", "/etc/ssl/certs", "/etc/pki/ca-trust/extracted"} {

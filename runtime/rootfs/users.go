@@ -13,19 +13,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Identity is who a process in a container is.
+// Identity holds the ids and the home directory of a process in a container.
 type Identity struct {
 	UID, GID uint32
 	Groups   []uint32
 	Home     string
 }
 
-// most that is read of a root's passwd or group.
+// maxPasswd is the maximum size of a root's passwd or group, bytes.
 const maxPasswd = 4 << 20
 
-// LookUp finds a user ("name|id[:group|id]") and supplementary groups in the
-// root's own /etc/passwd and /etc/group. Only names need an entry there. What
-// is all digits is an id, whatever name the files give to it.
+// LookUp finds a user ("name|id[:group|id]") and supplementary groups in the root's own
+// /etc/passwd and /etc/group. Only names need an entry there. A number is always an id, even
+// if the files have it as a name.
 func LookUp(root, who string, groups []string) (Identity, error) {
 	passwd, err := readBeneath(root, "etc/passwd")
 	if err != nil {
@@ -61,9 +61,9 @@ func lookUp(passwd, group []byte, who string, groups []string) (Identity, error)
 	return id, nil
 }
 
-// entries are the lines of a passwd or group with at least n fields, of which
-// that at index id is a number. Others are passed over: libraries that take a
-// broken number for 0 make a broken line root's.
+// entries returns the lines of a passwd or group with at least n fields and a number in field
+// id. It skips others: libraries that read a broken number as 0 turn a broken line into
+// a root user.
 func entries(file []byte, n, id int) iter.Seq[[]string] {
 	return func(yield func([]string) bool) {
 		for line := range strings.Lines(string(file)) {
@@ -78,17 +78,17 @@ func entries(file []byte, n, id int) iter.Seq[[]string] {
 	}
 }
 
-// inside is an id that a container can have.
+// parseID parses an id and reports whether it is one that a container can have.
 func parseID(s string) (uint32, bool) {
 	n, err := strconv.ParseUint(s, 10, 16)
 	return uint32(n), err == nil
 }
 
-// numbersFirst reports that a number is an id, whatever users are called. It is a variable for
-// test builds.
+// idsBeforeNames reports that a number is an id, even if a user has it as a name. Test builds
+// replace it.
 var idsBeforeNames = func() bool { return true }
 
-// findUser finds a line of passwd; name is "" where an id has none.
+// findUser finds a user in passwd. name is "" for an id without an entry.
 func findUser(passwd []byte, who string) (name string, id Identity, err error) {
 	id.Home = "/"
 	number, isNumber := parseID(who)
@@ -130,7 +130,7 @@ func findGroup(group []byte, name string) (uint32, error) {
 	return 0, fmt.Errorf("group %s is not in the root's /etc/group", name)
 }
 
-// memberships are the groups that list the user, as initgroups(3) finds them.
+// memberships returns the groups that list the user, as initgroups(3) does.
 func memberships(group []byte, name string, primary uint32) (gids []uint32) {
 	for f := range entries(group, 4, 2) {
 		if gid, ok := parseID(f[2]); ok && gid != primary && slices.Contains(strings.Split(f[3], ","), name) {
@@ -147,7 +147,7 @@ func readBeneath(root, name string) ([]byte, error) {
 		return nil, &os.PathError{Op: "open", Path: root, Err: err}
 	}
 	defer unix.Close(dir)
-	// NONBLOCK: a FIFO in its place must not hold us.
+	// O_NONBLOCK, so that a FIFO in its place can't block the open.
 	fd, err := unix.Openat2(dir, name, &unix.OpenHow{
 		Flags:   unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,

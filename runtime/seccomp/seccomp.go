@@ -1,6 +1,5 @@
-// Package seccomp turns the default profile that Docker and Podman share into
-// a BPF program for one set of capabilities, without cgo. It knows nothing of
-// containers.
+// Package seccomp compiles the default profile that Docker and Podman share into a BPF program
+// for one set of capabilities, without cgo. It knows no containers.
 package seccomp
 
 import (
@@ -17,9 +16,9 @@ import (
 var compiled sync.Map // capabilities joined → []byte
 
 // Default returns the default profile as an array of struct sock_filter (8
-// bytes each, host byte order) for a process whose bounding set holds caps
-// ("CAP_NET_ADMIN", …). Which calls are let through depends on them and on the
-// running kernel's version. The result is shared: it must not be written.
+// bytes each, host byte order) for a process whose bounding set is caps
+// ("CAP_NET_ADMIN", …). The allowed calls depend on caps and on the version of the running
+// kernel. The caller must not change the result.
 func Default(caps []string) ([]byte, error) {
 	key := fmt.Sprint(caps)
 	if p, ok := compiled.Load(key); ok {
@@ -51,23 +50,23 @@ func compile(oci *specs.LinuxSeccomp) ([]byte, error) {
 	return assemble(all, otherwise)
 }
 
-// rule is an action if all conditions hold.
+// rule is an action that applies if all conditions hold.
 type rule struct {
 	conditions []specs.LinuxSeccompArg
 	action     uint32 // SECCOMP_RET_… with its data
 }
 
-// verdict is what becomes of one system call: the first rule that holds, or else
-// the action.
+// verdict decides about one system call: the first rule that holds applies, else the action
+// otherwise.
 type verdict struct {
 	rules     []rule
 	otherwise uint32
 }
 
-// verdicts are those of all system calls, by number. Of the profile's actions the
-// one that it names first counts first. A name that is listed without conditions
-// anywhere under an action needs none of that one's conditional rules; names that
-// this architecture lacks are left out.
+// verdicts returns the verdicts of all system calls, by number. The actions apply in the order
+// in which the profile first names them. If an action lists a name without conditions
+// anywhere, its conditional rules for that name are not needed. Names that this
+// architecture does not have are ignored.
 func verdicts(list []specs.LinuxSyscall, otherwise uint32) ([]verdict, error) {
 	var actions []uint32
 	of := make([]uint32, len(list))
@@ -120,8 +119,7 @@ func action(a specs.LinuxSeccompAction, errno *uint) (uint32, error) {
 	return 0, fmt.Errorf("unknown action %q", a)
 }
 
-// call is a system call of this architecture. Those that there are, sorted by
-// name, are in a file for each.
+// call is a system call of this architecture. numbers_*.go hold all calls, sorted by name.
 type call struct {
 	name string
 	nr   uint16

@@ -1,6 +1,5 @@
-// Package trim gives the memory back that a burst of work has taken. Go's runtime
-// keeps twice what lives (runtime/debug, SetGCPercent), and a process that rests
-// does not collect.
+// Package trim returns memory to the kernel after a burst of work. Go's runtime keeps twice the
+// live heap (runtime/debug, SetGCPercent), and an idle process does not collect.
 package trim
 
 import (
@@ -9,17 +8,17 @@ import (
 	"sync"
 )
 
-// spare is what may lie about, bytes: less is not worth a collection.
+// spare is how many bytes may stay unused: less is not worth a collection.
 const spare = 2 << 20
 
 var (
 	mu   sync.Mutex
-	seen uint64 // what had been allocated when memory was last given back
+	seen uint64 // total allocations when memory was last returned, bytes
 )
 
-// Memory gives back what is free if more was allocated since the last time than
-// lived at the last collection, and spare. It takes about 1 ms of CPU for each MB
-// that lives.
+// Memory returns free memory to the kernel if more than the live heap of the last collection
+// and spare was allocated since the last call. It takes about 1 ms of CPU per MB of
+// live heap.
 func Memory() {
 	samples := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}}
 	mu.Lock()

@@ -8,17 +8,17 @@ import (
 	"strings"
 )
 
-// Built says whether this is a build with the tag.
+// Built reports whether this is a build with the tag.
 const Built = true
 
 // dir is open: some attacks happen in a mount namespace that lacks its path.
 var dir *os.Root
 
-// Dir says that the file is DIR/weak. It holds the names of the defences that
-// are not there, one a line.
+// Dir sets the directory of the file `weak`, which holds the names of the disabled defences, one
+// a line.
 func Dir(path string) { dir, _ = os.OpenRoot(path) }
 
-// Is says whether the file holds the name.
+// Is reports whether the file holds the name.
 func Is(name string) bool {
 	if dir == nil {
 		return false
