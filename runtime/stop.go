@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -49,19 +50,16 @@ func (r *Runtime) stop(ctx context.Context, c *container) error {
 	if err != nil {
 		return fmt.Errorf("stop %s: %w", c.name, err)
 	}
-	spec := f.Manifest.Spec
-	ordinary := spec.Init || spec.Security.Pid == "host" // signals do to the command what they do anywhere
-	if !ordinary && wouldEnd(rec.Pid, signal) {
-		signal = unix.SIGKILL
-	}
+	// With an init, or in the host's pid namespace, signals do to the command what they do anywhere.
+	toInit := !f.Manifest.Spec.Init && f.Manifest.Spec.Security.Pid != "host"
 	fault.Point("stop-begun")
-	err = r.await(ctx, rec, signal, timeout)
+	err = r.await(ctx, rec, signal, toInit, timeout)
 	if err != nil && ctx.Err() != nil {
 		return fmt.Errorf("stop %s: %w", c.name, ctx.Err())
 	}
-	if errors.Is(err, keeper.ErrNoKeeper) { // it died: the next one holds the container, with its patience begun anew
+	if errors.Is(err, keeper.ErrNoKeeper) { // the keeper died; the next one adopts the container, and the timeout begins again
 		if err = r.keeper.find(ctx); err == nil {
-			err = r.await(ctx, rec, signal, timeout)
+			err = r.await(ctx, rec, signal, toInit, timeout)
 		}
 	}
 	if err != nil && !errors.Is(err, keeper.ErrMissing) {
@@ -74,16 +72,52 @@ func (r *Runtime) stop(ctx context.Context, c *container) error {
 	return nil
 }
 
-// await asks the container to end and gives it its time.
-func (r *Runtime) await(ctx context.Context, rec *record.Record, signal unix.Signal, timeout time.Duration) error {
-	if err := r.keeper.Signal(ctx, rec.ID(), signal, true); err != nil {
+// await sends the stop signal and waits until the container has ended or the timeout is over.
+// toInit says that the signal goes to the first process of a pid namespace.
+func (r *Runtime) await(ctx context.Context, rec *record.Record, signal unix.Signal, toInit bool, timeout time.Duration) error {
+	fate := handled
+	if toInit {
+		fate = fateOf(signal, rec.Pid)
+	}
+	first := signal
+	if fate == dropped {
+		first = unix.SIGKILL
+	}
+	if err := r.keeper.Signal(ctx, rec.ID(), first, true); err != nil {
 		return err
 	}
 	fault.Point("stop-signalled")
 	patience, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	if fate == blocked {
+		r.tasks.Go(func() { r.followBlocked(patience, rec, signal) })
+	}
 	_, err := r.keeper.Wait(patience, rec.ID())
 	return err
+}
+
+// followBlocked watches a process that blocked the stop signal when it was sent. A shell
+// blocks all signals for a moment when it starts a program, and the kernel drops the signal
+// if there is no handler once the process unblocks it. Then the process is killed, as the
+// wait would be in vain. If there is a handler by then, nobody can tell whether the signal
+// was dropped before, so it is sent again, once. A process that handled the signal when it
+// was sent is not watched: handlers often begin by restoring the default action.
+func (r *Runtime) followBlocked(ctx context.Context, rec *record.Record, signal unix.Signal) {
+	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+		switch fateOf(signal, rec.Pid) {
+		case blocked:
+			continue
+		case dropped:
+			signal = unix.SIGKILL
+		}
+		_ = r.keeper.Signal(ctx, rec.ID(), signal, true) // if it fails, the timeout ends the container
+		return
+	}
 }
 
 // kill ends everything in the container at once and waits for it.
@@ -104,28 +138,42 @@ func (r *Runtime) kill(ctx context.Context, rec *record.Record) error {
 	return errors.Join(killed, err)
 }
 
-// wouldEnd says whether the signal's default action would end the process
-// anywhere but here: the first process of a pid namespace never gets a signal
-// that it has no handler for (pid_namespaces(7)). To wait for it would be in
-// vain. One that ignores or blocks the signal means something by it, and is given its time.
-func wouldEnd(pid int, signal unix.Signal) bool {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return false
-	}
-	var seen uint64
-	for _, line := range strings.Split(string(b), "\n") {
-		key, value, _ := strings.Cut(line, ":")
-		switch key {
-		case "SigBlk", "SigIgn", "SigCgt":
-			var mask uint64
-			fmt.Sscanf(strings.TrimSpace(value), "%x", &mask)
-			seen |= mask
-		}
-	}
+// fate is what becomes of a signal that is sent to the first process of a pid namespace.
+type fate int
+
+const (
+	handled fate = iota // the process catches or ignores it
+	blocked             // it waits until the process unblocks it
+	dropped             // the kernel drops it
+)
+
+// fateOf reads from /proc what becomes of a signal that is sent to a process now. The kernel
+// drops a signal to the first process of a pid namespace that would take the default action
+// (man 7 pid_namespaces). One that blocks or ignores the signal means something by it, and is
+// given its time.
+func fateOf(signal unix.Signal, pid int) fate {
 	switch signal {
 	case unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGPIPE, unix.SIGABRT:
-		return seen>>(uint(signal)-1)&1 == 0
+	default: // its default action ends nothing, or it is SIGKILL
+		return handled
 	}
-	return false
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return handled // the process is gone
+	}
+	result := dropped
+	for line := range strings.Lines(string(b)) {
+		key, value, _ := strings.Cut(line, ":")
+		mask, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+		if err != nil || mask>>(uint(signal)-1)&1 == 0 {
+			continue
+		}
+		switch key {
+		case "SigIgn", "SigCgt":
+			return handled
+		case "SigBlk":
+			result = blocked
+		}
+	}
+	return result
 }
