@@ -189,7 +189,7 @@ func TestNoDeviceList(t *testing.T) {
 		if strings.HasPrefix(string(out), "no v1") {
 			t.Skip("only v1's can be made to fail")
 		}
-		if err != nil || !strings.Contains(string(out), "runs without a list of devices") {
+		if err != nil || !strings.Contains(string(out), "cannot limit devices by cgroup; container runs without a device list") {
 			t.Errorf("%v\n%s", err, out)
 		}
 		return

@@ -11,7 +11,7 @@ import (
 	"stead/spec"
 )
 
-// container is one container in memory. What is on disk is saved first.
+// container is one container in memory. Every change is saved on disk first.
 type container struct {
 	name  string
 	facts *store.Facts
@@ -21,9 +21,9 @@ type container struct {
 	starting, stopping, updating bool
 
 	drift         status.Differences
-	lost, strayed status.Differences // of the run: what only a restart puts right, and files that can be put back
-	settling      sync.Mutex         // the end is told by the keeper and by a stop at once
-	settled       string             // id of the last run whose end was taken note of
+	lost, strayed status.Differences // of the run: differences that only a restart repairs, and files that can be restored
+	settling      sync.Mutex         // the keeper and a stop report the end at the same time
+	settled       string             // id of the last run whose end was recorded
 	readAt        stamp              // of the record when resync last read it
 	cached        cachedStatus       // the last status
 }
@@ -32,9 +32,9 @@ type container struct {
 // the one that asked for a start or a stop, the watch on the keeper, the resync. They
 // finish in any order, so advance and beginRun are the only ways into memory.
 
-// advance makes rec what memory says of the current run of c, unless memory knows
-// better: a run goes from creating to running to exited and never back, and a record of
-// another run says nothing about this one. The caller holds Runtime.mu.
+// advance takes rec as the record of the current run of c, unless memory has a later
+// state: a run goes from creating to running to exited and never back. It ignores the
+// record of another run. The caller holds Runtime.mu.
 func (c *container) advance(rec *record.Record) {
 	if c.rec == nil || c.rec.ID() != rec.ID() || phase(rec.State) < phase(c.rec.State) {
 		return
@@ -42,8 +42,8 @@ func (c *container) advance(rec *record.Record) {
 	c.rec = rec
 }
 
-// beginRun makes rec, of a start that is about to happen, the current run of c. The
-// caller holds Runtime.mu.
+// beginRun makes rec, the record of a start that is about to happen, the current run of
+// c. The caller holds Runtime.mu.
 func (c *container) beginRun(rec *record.Record) { c.rec, c.readAt = rec, stamp{} }
 
 func phase(s record.State) int {
@@ -56,7 +56,7 @@ func phase(s record.State) int {
 	return 0
 }
 
-// cachedStatus is a status with all that it was derived from.
+// cachedStatus is a Status with the inputs that it was derived from.
 type cachedStatus struct {
 	facts                *store.Facts
 	rec                  *record.Record
@@ -65,7 +65,8 @@ type cachedStatus struct {
 	status               *status.Status
 }
 
-// status returns the cached status if it still holds; the caller holds the lock.
+// status returns the cached status, or a new one if an input changed. The caller holds
+// Runtime.mu.
 func (c *container) status() *status.Status {
 	t := &c.cached
 	if t.status == nil || t.facts != c.facts || t.rec != c.rec || t.starting != c.starting || t.stopping != c.stopping ||
@@ -98,7 +99,7 @@ func (c *container) derive() *status.Status {
 			s.State = status.Exited
 		}
 		if s.Exit == nil {
-			s.Exit = &status.Exit{Code: -1, Reason: status.ReasonUnknown, Message: "the host went down while it ran"}
+			s.Exit = &status.Exit{Code: -1, Reason: status.ReasonUnknown, Message: "the host went down while the container ran"}
 		}
 	}
 	switch {
@@ -128,8 +129,8 @@ func (c *container) statusOfRecord(s *status.Status) {
 	}
 }
 
-// failedEarly says whether a run counts for the back-off: it ended sooner than
-// the longest delay, or never began.
+// failedEarly reports whether a run counts for the back-off: it ended sooner than the
+// longest delay, or never began.
 func failedEarly(r *record.Record, c *spec.Container) bool {
 	if r.Stopping {
 		return false

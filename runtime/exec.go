@@ -15,7 +15,7 @@ import (
 	"stead/spec"
 )
 
-// ExecOptions say what is run in a container besides its command.
+// ExecOptions describe a command that is run in a container besides its own.
 type ExecOptions struct {
 	Argv       []string
 	Env        []string    // KEY=VALUE, besides the container's own
@@ -24,9 +24,9 @@ type ExecOptions struct {
 	Size       launch.Size // of its terminal
 }
 
-// Exec runs a command in a running container, as a child of the keeper, with
-// files as its 0, 1 and 2, which the caller may close, or with a terminal of
-// the container's own if there are none. It works beside a daemon, and without one.
+// Exec runs a command in a running container, as a child of the keeper. stdio are its
+// descriptors 0, 1 and 2, which the caller may close; without stdio the command gets a
+// terminal of the container's own. Exec works with and without a daemon.
 func (r *Runtime) Exec(ctx context.Context, name string, o ExecOptions, stdio ...*os.File) (*keeper.Exec, error) {
 	x, err := ExecPrepared(r.RunDir, name, o, stdio...)
 	if errors.Is(err, keeper.ErrNotPrepared) {
@@ -35,9 +35,9 @@ func (r *Runtime) Exec(ctx context.Context, name string, o ExecOptions, stdio ..
 	return x, err
 }
 
-// ExecPrepared is Exec as the container's own user, by what its start left in
-// runDir and nothing else: it costs the same whatever the container and however
-// many there are. keeper.ErrUnprepared says that it takes an opened Runtime.
+// ExecPrepared is Exec as the container's own user. It uses only files that the start left
+// in runDir, so its cost does not grow with the number of containers. It returns
+// keeper.ErrUnprepared if the command needs an opened Runtime.
 func ExecPrepared(runDir, name string, o ExecOptions, stdio ...*os.File) (*keeper.Exec, error) {
 	if o.User != "" {
 		return nil, keeper.ErrNotPrepared
@@ -46,7 +46,7 @@ func ExecPrepared(runDir, name string, o ExecOptions, stdio ...*os.File) (*keepe
 	return keeper.Client{Run: runDir}.ExecPrepared(name, c, stdio)
 }
 
-// execResolved finds out all anew.
+// execResolved resolves the process from the manifest, without the prepared files.
 func (r *Runtime) execResolved(ctx context.Context, name string, o ExecOptions, stdio []*os.File) (*keeper.Exec, error) {
 	c, err := r.find(name)
 	if err != nil {
@@ -54,7 +54,7 @@ func (r *Runtime) execResolved(ctx context.Context, name string, o ExecOptions, 
 	}
 	f, rec := r.known(c)
 	if rec == nil || rec.State != record.Running {
-		return nil, fmt.Errorf("exec in %s: it does not run", name)
+		return nil, fmt.Errorf("exec in %s: container is not running", name)
 	}
 	m := *f.Manifest
 	m.Spec.Command, m.Spec.Args, m.Spec.Init = o.Argv, nil, false
@@ -83,7 +83,7 @@ func (r *Runtime) execResolved(ctx context.Context, name string, o ExecOptions, 
 	return x, err
 }
 
-// Details are what `inspect` shows besides the status.
+// Details are a container's status and what `inspect` shows besides.
 type Details struct {
 	Status  status.Status
 	Root    string   // directory of the host
@@ -94,7 +94,7 @@ type Details struct {
 	Usage   *cgroup.Usage // nil if it does not run
 }
 
-// Inspect is all that is known about one container.
+// Inspect returns the details of one container.
 func (r *Runtime) Inspect(name string) (Details, error) {
 	c, err := r.find(name)
 	if err != nil {

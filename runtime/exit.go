@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// exitOf says what an ending means.
+// exitOf translates the ending of a run.
 func exitOf(e *record.Ending, stopping bool) *status.Exit {
 	if e == nil {
 		return &status.Exit{Code: -1, Reason: status.ReasonUnknown}
@@ -25,7 +25,7 @@ func exitOf(e *record.Ending, stopping bool) *status.Exit {
 	case e.Failed != "":
 		x.Reason, x.Message = failedReason(launch.Where(e.Where)), e.Failed
 	case e.Unknown:
-		x.Reason, x.Message = status.ReasonUnknown, "it ended while no keeper watched"
+		x.Reason, x.Message = status.ReasonUnknown, "ended while no keeper watched"
 	case e.OOM:
 		x.Reason, x.Message = status.ReasonOOMKilled, oomMessage(e.OOMLimit)
 	case stopping:
@@ -40,7 +40,7 @@ func exitOf(e *record.Ending, stopping bool) *status.Exit {
 	return x
 }
 
-// oomMessage names the limit that was hit.
+// oomMessage returns a message with the limit that was hit.
 func oomMessage(limit int64) string {
 	switch {
 	case limit > 0:
@@ -71,7 +71,7 @@ func failedReason(w launch.Where) string {
 	return status.ReasonStartFailed
 }
 
-// signalName is a signal without SIG: "KILL", or "RTMIN+3".
+// signalName returns the name of a signal without SIG: "KILL", or "RTMIN+3".
 func signalName(n int) string {
 	if n >= 34 && n <= 64 { // SIGRTMIN as libc counts it
 		return fmt.Sprintf("RTMIN+%d", n-34)

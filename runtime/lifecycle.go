@@ -15,10 +15,10 @@ import (
 	"stead/spec"
 )
 
-// save changes a container's facts, on disk first and then in memory. Ends are
-// noted beside whatever else is done to a container, hence the lock: one would
-// undo the other. Nothing is written of a container that is removed: its name
-// may be another's by now.
+// save changes a container's facts, on disk first and then in memory. It takes a lock, as
+// the end of a run is saved while something else changes the container, and one would
+// undo the other. It writes nothing for a removed container: another one may have its
+// name by now.
 func (r *Runtime) save(c *container, change func(*store.Facts)) error {
 	c.settling.Lock()
 	defer c.settling.Unlock()
@@ -37,9 +37,9 @@ func (r *Runtime) save(c *container, change func(*store.Facts)) error {
 	return nil
 }
 
-// Create makes the container's directory and starts it unless it is suspended.
-// A removed one of that name gets its root back; the result says of when. If
-// only the start fails, the container exists and its status says why.
+// Create makes the container's directory and starts it unless it is suspended. If a
+// container of that name was removed, Create restores its root and broughtBack says from
+// when the root is. If only the start fails, the container exists and its status says why.
 func (r *Runtime) Create(ctx context.Context, m *spec.Container, from status.Origin) (broughtBack string, err error) {
 	name := m.Metadata.Name
 	c, err := r.find(name)
@@ -62,17 +62,17 @@ func (r *Runtime) Create(ctx context.Context, m *spec.Container, from status.Ori
 		c = &container{name: name, facts: f}
 		r.put(c)
 	}
-	if s, _ := r.Get(name); m.Spec.Suspend || s.State == status.Running { // it is created already
+	if s, _ := r.Get(name); m.Spec.Suspend || s.State == status.Running { // it exists already
 		return broughtBack, nil
 	}
 	return broughtBack, r.start(ctx, c, 0, 0)
 }
 
-// makeDir makes a container's directory, from the newest removed one if there is one.
+// makeDir makes a container's directory, from its newest removed one if there is any.
 func (r *Runtime) makeDir(name string) (broughtBack string, err error) {
 	dir := r.dir(name)
 	if _, err := os.Lstat(dir); err == nil {
-		return "", nil // of a create that did not get far
+		return "", nil // of a Create that was interrupted
 	}
 	broughtBack, err = r.Removed.BringBack(name, dir)
 	if err == nil && broughtBack == "" {
@@ -105,9 +105,9 @@ func (r *Runtime) Start(ctx context.Context, name string, o status.StartOptions)
 	return r.start(ctx, c, 0, 0)
 }
 
-// Restart stops the container, applies m and starts it unless m is suspended or an admin
-// stopped it; byAdmin takes back that note. Where it can be told beforehand that m can't
-// start, what runs is left alone.
+// Restart stops the container, applies m and starts it, unless m is suspended or an admin
+// stopped it. byAdmin clears the admin's stop. If a check shows that m can't start, the
+// running container is not stopped.
 func (r *Runtime) Restart(ctx context.Context, m *spec.Container, from status.Origin, byAdmin bool) error {
 	c, err := r.find(m.Metadata.Name)
 	if err != nil {
@@ -148,14 +148,14 @@ func (r *Runtime) restart(ctx context.Context, c *container, m *spec.Container, 
 	return r.start(ctx, c, 0, 0)
 }
 
-// forgetRun takes the record of a run that is over off the disk: whoever comes after
-// us would take its end for that of a run which is yet to begin.
+// forgetRun deletes the record of a run that is over. A later process would take its end
+// for the end of a run that has not begun yet.
 func (r *Runtime) forgetRun(c *container) error {
 	_, rec := r.known(c)
 	if rec == nil || rec.State != record.Exited {
 		return nil
 	}
-	if r.pending.has(c) { // only the record has its end until now
+	if r.pending.has(c) { // until now only the record has the end of the run
 		if err := r.save(c, func(*store.Facts) {}); err != nil {
 			return err
 		}
@@ -163,7 +163,7 @@ func (r *Runtime) forgetRun(c *container) error {
 	return record.Forget(r.RunDir, rec.ID())
 }
 
-// Adopt notes that the same meaning now stands elsewhere.
+// Adopt saves a new origin of a manifest whose meaning is the same.
 func (r *Runtime) Adopt(_ context.Context, name string, from status.Origin) error {
 	c, err := r.find(name)
 	if err != nil {
@@ -172,8 +172,8 @@ func (r *Runtime) Adopt(_ context.Context, name string, from status.Origin) erro
 	return r.save(c, func(f *store.Facts) { f.From = from })
 }
 
-// noteAdmin notes durably that an admin stopped a container, or that he started it: then it
-// may run again, whatever its last run came to.
+// noteAdmin saves that an admin stopped or started a container. A container that an admin
+// started may run again, however its last run ended.
 func (r *Runtime) noteAdmin(c *container, stopped bool) error {
 	if stopped {
 		now := time.Now().UTC()
@@ -202,13 +202,13 @@ func (r *Runtime) Remove(ctx context.Context, name string) error {
 		}
 	}
 	fault.Point("remove-cgroup-gone")
-	c.settling.Lock() // or a late note of its end would be written where it was
+	c.settling.Lock() // else a late end of its run would be written to the old directory
 	defer c.settling.Unlock()
 	if err := r.Removed.PutAway(name, r.dir(name)); err != nil {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}
 	fault.Point("remove-put-away")
-	if rec != nil { // last: a container without a record of its run would be run again
+	if rec != nil { // last: a container without a record of its run would be started again
 		if err := record.Forget(r.RunDir, rec.ID()); err != nil {
 			r.Log.Error("clean up", "container", name, "error", err)
 		}

@@ -9,7 +9,7 @@ import (
 	"stead/runtime/store"
 )
 
-// observed is what an inspection asks of the runtime.
+// observed implements drift.Containers.
 type observed struct{ *Runtime }
 
 func (o observed) Running() []string {
@@ -57,9 +57,8 @@ func (o observed) SetLost(r drift.Run, lost, strayed status.Differences) bool {
 	return true
 }
 
-// inspect looks for what was changed by hand, and wakes whoever waits if there is news.
-// What was found is in Status.Drift until an Update has put it right, or in Status.Lost
-// until a restart has.
+// inspect looks for drift, and sends to Wake if it found something new. A difference is in
+// Status.Drift until an Update repairs it, or in Status.Lost until a restart does.
 func (r *Runtime) inspect(all bool) {
 	r.inspector.Inspect(all)
 	r.mu.Lock()
@@ -71,7 +70,7 @@ func (r *Runtime) inspect(all bool) {
 	}
 }
 
-// repair puts right what was found at a run, and returns what was.
+// repair repairs the drift of a run, and returns the differences that it found.
 func (r *Runtime) repair(c *container, f *store.Facts, rec *record.Record) (status.Differences, error) {
 	r.mu.Lock()
 	found, strayed := c.drift, c.strayed

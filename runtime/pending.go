@@ -9,10 +9,10 @@ import (
 	"stead/runtime/store"
 )
 
-// writeDelay is how long the end of a run may wait to be put on the disk.
+// writeDelay is the time until the end of a run is written to disk.
 const writeDelay = time.Second
 
-// pendingWrites are containers whose facts are to be put on the disk soon.
+// pendingWrites is the set of containers whose facts will be written soon.
 type pendingWrites struct {
 	mu  sync.Mutex          // guards all
 	all map[*container]bool // nil if none
@@ -43,10 +43,9 @@ func (p *pendingWrites) take() map[*container]bool {
 	return all
 }
 
-// writeLater puts a container's facts on the disk soon, together with those of
-// others. What memory knows better than the disk until then is the end of a run:
-// it is in the boot record as well, so only a host that dies within this second
-// forgets it, and says that the end is unknown.
+// writeLater writes a container's facts to disk soon, together with those of others. Until
+// then only the boot record has the end of the run on disk: if the host dies within this
+// second, the end will be unknown.
 func (r *Runtime) writeLater(c *container) {
 	if !r.pending.add(c) {
 		return
@@ -63,7 +62,7 @@ func (r *Runtime) writeLater(c *container) {
 func (r *Runtime) writePending() {
 	for c := range r.pending.take() {
 		if err := r.save(c, func(*store.Facts) {}); err != nil && !errors.Is(err, status.ErrMissing) { // removed meanwhile
-			r.Log.Error("record the end", "container", c.name, "error", err)
+			r.Log.Error("cannot record the end", "container", c.name, "error", err)
 		}
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"stead/runtime/store"
 )
 
-// previousRun is the last one that began before a start: that of the record, of
-// an earlier one, or the one that the facts remember from before a boot.
+// previousRun returns the last run that began before a start: the run of the last record,
+// an earlier one, or the run that the facts have from before a boot.
 func previousRun(f *store.Facts, last *record.Record) *record.Run {
 	switch {
 	case last != nil && !last.StartedAt.IsZero():
@@ -22,8 +22,8 @@ func previousRun(f *store.Facts, last *record.Record) *record.Run {
 	return nil
 }
 
-// PreviousRun is when a container ran before its current or last run: output
-// from the one time up to, but not at, the other is of that run.
+// PreviousRun returns when the run before a container's current or last run was. Output
+// from `from` up to, but not at, `until` is of that run.
 func (r *Runtime) PreviousRun(name string) (from, until time.Time, err error) {
 	c, err := r.find(name)
 	if err != nil {
@@ -34,7 +34,7 @@ func (r *Runtime) PreviousRun(name string) (from, until time.Time, err error) {
 		return from, until, fmt.Errorf("container %s: no run before its last one is known", name)
 	}
 	if p := rec.Previous; !p.FinishedAt.IsZero() {
-		// What was left in its pipes is written with the very time of its end.
+		// The rest in its pipes is written with exactly the time of its end.
 		return p.StartedAt, p.FinishedAt.Add(time.Nanosecond), nil
 	}
 	until = rec.StartedAt

@@ -13,16 +13,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// recover finishes or undoes what an earlier process left half-done: starts
-// without a process, ends that nobody noted, records, groups and pipes of no
-// container. It runs under the state directory's lock, before anything else.
+// recover finishes or undoes what an earlier process left half-done: starts without a
+// process, ends that nobody recorded, and records, cgroups and pipes of no container. It
+// runs under the state directory's lock, before anything else.
 func (r *Runtime) recover(ctx context.Context) error {
 	records, err := record.ReadAll(r.RunDir)
 	if err != nil {
-		r.Log.Error("read boot records", "error", err)
+		r.Log.Error("cannot read boot records", "error", err)
 	}
 	if r.anyAlive(records) {
-		// A keeper that died is replaced: the new one puts on record who ended.
+		// A keeper that died is replaced: the new one records which processes ended.
 		if err := r.keeper.ensure(ctx); err != nil {
 			return err
 		}
@@ -31,14 +31,14 @@ func (r *Runtime) recover(ctx context.Context) error {
 	for _, rec := range records {
 		keep, err := r.recoverOne(ctx, rec)
 		if err != nil {
-			r.Log.Error("recover", "container", rec.Name, "error", err) // it must not keep the others down
+			r.Log.Error("cannot recover container", "container", rec.Name, "error", err) // the others must start all the same
 		}
 		if keep || err != nil {
 			known[rec.ID()] = true
 		}
 	}
 	if err := multierror.Append(r.sweepGroups(known), r.sweepFiles(known)).ErrorOrNil(); err != nil {
-		r.Log.Error("clean up what no container claims", "error", err)
+		r.Log.Error("cannot clean up what belongs to no container", "error", err)
 	}
 	return nil
 }
@@ -52,7 +52,7 @@ func (r *Runtime) anyAlive(records []*record.Record) bool {
 	return false
 }
 
-// recoverOne says whether the record is still of use.
+// recoverOne finishes or undoes one start, and reports whether its record is still needed.
 func (r *Runtime) recoverOne(ctx context.Context, rec *record.Record) (keep bool, err error) {
 	r.mu.Lock()
 	c := r.byName[rec.Name]
@@ -66,7 +66,7 @@ func (r *Runtime) recoverOne(ctx context.Context, rec *record.Record) (keep bool
 	case now.BootID != record.BootID():
 		return false, nil
 	case !mine && now.State == record.Running && now.Alive():
-		// Superseded by a later start, or its container is gone: it must not live.
+		// A later start superseded it, or its container is gone: it must not run.
 		return false, r.endStray(ctx, now)
 	case !mine:
 		return false, nil
@@ -74,13 +74,13 @@ func (r *Runtime) recoverOne(ctx context.Context, rec *record.Record) (keep bool
 		return true, r.undoStart(ctx, c, now)
 	}
 	r.syncRun(now.ID())
-	return true, errors.Join(r.thawInterrupted(now), now.Point(r.RunDir)) // a program that made no link may have started it
+	return true, errors.Join(r.thawInterrupted(now), now.Point(r.RunDir)) // an older version of stead, which made no link, may have started it
 }
 
-// undoStart: the daemon died in the middle of a start. With the keeper asked,
-// there either is a process on record by now, or there never will be one.
+// undoStart undoes a start that was interrupted. The keeper answers once no start is under
+// way: then the record has a process, or there never will be one.
 func (r *Runtime) undoStart(ctx context.Context, c *container, rec *record.Record) error {
-	err := r.keeper.Signal(ctx, rec.ID(), 0, false) // returns when a start under way is over
+	err := r.keeper.Signal(ctx, rec.ID(), 0, false) // returns when a start that is under way is over
 	if now, e := record.Read(r.RunDir, rec.ID()); e == nil && now.State != record.Creating {
 		r.syncRun(now.ID())
 		return nil
@@ -90,7 +90,7 @@ func (r *Runtime) undoStart(ctx context.Context, c *container, rec *record.Recor
 	}
 	rec.State, rec.Ending = record.Exited, &record.Ending{Code: 125, Failed: "the start was interrupted before the command ran", Where: "step"}
 	rec.FinishedAt = rec.CreatedAt
-	if err := rec.Write(r.RunDir); err != nil { // first: a keeper that gets to it now finds it over
+	if err := rec.Write(r.RunDir); err != nil { // first: a keeper that reads the record from now on finds the run over
 		return err
 	}
 	r.advance(c, rec)
@@ -98,26 +98,27 @@ func (r *Runtime) undoStart(ctx context.Context, c *container, rec *record.Recor
 	return r.endGroup(rec.ID())
 }
 
-// thawInterrupted lets a container go on that was held still by a change of its
-// limits when whoever made it died. One that was frozen by hand is drift.
+// thawInterrupted thaws a container that a change of its limits froze, if the process that
+// changed them died. A container that was frozen by hand is drift.
 func (r *Runtime) thawInterrupted(rec *record.Record) error {
 	g := r.host.Group(rec.ID())
 	if !g.FrozenByUs() {
 		return nil
 	}
-	r.Log.Warn("a change of its limits was interrupted: it goes on", "container", rec.Name)
+	r.Log.Warn("a change of limits was interrupted; container thawed", "container", rec.Name)
 	return g.Thaw()
 }
 
+// endStray kills a process that belongs to no container.
 func (r *Runtime) endStray(ctx context.Context, rec *record.Record) error {
-	r.Log.Warn("ending a process that no container claims", "container", rec.Name, "pid", rec.Pid)
+	r.Log.Warn("killing a process that belongs to no container", "container", rec.Name, "pid", rec.Pid)
 	if err := r.kill(ctx, rec); err != nil {
 		return err
 	}
 	return r.host.Group(rec.ID()).Remove()
 }
 
-// endGroup kills what is in a group and removes it.
+// endGroup kills the processes in a cgroup and removes it.
 func (r *Runtime) endGroup(id string) error {
 	g := r.host.Group(id)
 	if err := g.KillAll(); err != nil {
@@ -126,7 +127,7 @@ func (r *Runtime) endGroup(id string) error {
 	return g.Remove()
 }
 
-// sweepGroups removes groups of starts that no record knows.
+// sweepGroups removes cgroups of starts without a record.
 func (r *Runtime) sweepGroups(known map[string]bool) error {
 	names, err := r.host.Children()
 	if err != nil {
@@ -135,14 +136,14 @@ func (r *Runtime) sweepGroups(known map[string]bool) error {
 	var failed *multierror.Error
 	for _, id := range names {
 		if !known[id] && strings.Contains(id, ".") && !r.host.Group(id).Foreign() { // ours are NAME.NONCE
-			r.Log.Warn("removing a cgroup that no container claims", "cgroup", id)
+			r.Log.Warn("removing a cgroup that belongs to no container", "cgroup", id)
 			failed = multierror.Append(failed, r.endGroup(id))
 		}
 	}
 	return failed.ErrorOrNil()
 }
 
-// sweepFiles removes records, pipes and ran files of starts that are over.
+// sweepFiles removes the files of starts that are over.
 func (r *Runtime) sweepFiles(known map[string]bool) error {
 	entries, err := os.ReadDir(r.RunDir + "/containers")
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"stead/runtime/store"
 )
 
-// registry is the containers that are known, by name.
+// registry holds the known containers by name.
 type registry struct {
 	mu      sync.Mutex // guards the map, the list, and the fields of every container
 	byName  map[string]*container
@@ -19,7 +19,7 @@ type registry struct {
 	news    bool         // an inspection found something new
 }
 
-// put makes a container known.
+// put adds a container.
 func (r *registry) put(c *container) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -27,7 +27,7 @@ func (r *registry) put(c *container) {
 	r.byName[c.name], r.ordered = c, slices.Insert(r.ordered, i, c)
 }
 
-// drop forgets a container.
+// drop removes a container.
 func (r *registry) drop(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -37,7 +37,7 @@ func (r *registry) drop(name string) {
 	}
 }
 
-// search returns where a name stands, or would stand, in the order.
+// search returns the index of a name in ordered, or where to insert it.
 func (r *registry) search(name string) (int, bool) {
 	return slices.BinarySearchFunc(r.ordered, name, func(c *container, name string) int { return strings.Compare(c.name, name) })
 }
@@ -53,14 +53,14 @@ func (r *registry) find(name string) (*container, error) {
 	return c, nil
 }
 
-// known returns a container's facts and record as of now; neither is ever changed in place.
+// known returns a container's current facts and record; neither is ever changed in place.
 func (r *registry) known(c *container) (*store.Facts, *record.Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return c.facts, c.rec
 }
 
-// advance is container.advance for who does not hold the lock.
+// advance calls container.advance with the lock held.
 func (r *registry) advance(c *container, rec *record.Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -90,9 +90,9 @@ func (r *registry) running() (all []*container) {
 	return all
 }
 
-// List is what is known about every container, by name. A Status is never changed
-// and is made anew only when something is new of its container: among thousands,
-// deriving and copying them all would be most of a pass.
+// List returns the status of every container, by name. A Status is never changed, and a
+// new one is made only when its container changed: with thousands of containers, deriving
+// and copying them all would be most of a pass.
 func (r *registry) List() []*status.Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -103,7 +103,7 @@ func (r *registry) List() []*status.Status {
 	return all
 }
 
-// Get is what is known about one container.
+// Get returns the status of one container.
 func (r *registry) Get(name string) (status.Status, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// syncRun reads the record of a run and makes it what memory says. It is how the success
-// of a start comes back, and every end. It is safe to repeat.
+// syncRun reads the record of a run from disk into memory. The success of a start comes
+// back this way, and so does every end. It is safe to repeat.
 func (r *Runtime) syncRun(id string) {
 	rec, err := record.Read(r.RunDir, id)
 	if err != nil {
@@ -37,14 +37,14 @@ func (r *Runtime) syncRun(id string) {
 	r.settle(c, rec)
 }
 
-// settle takes note of the end of a run: OOM kills are counted before the cgroup goes,
-// and what the run no longer needs is removed.
+// settle records the end of a run: it counts OOM kills before it removes the cgroup, and
+// removes what the run no longer needs.
 func (r *Runtime) settle(c *container, rec *record.Record) {
 	id := rec.ID()
 	c.settling.Lock()
 	defer c.settling.Unlock()
 	r.mu.Lock()
-	done := c.settled == id || c.rec.ID() != id // by another while we waited: the next run may be under way
+	done := c.settled == id || c.rec.ID() != id // another goroutine did it while we waited; the next run may be under way
 	r.mu.Unlock()
 	if done {
 		return
@@ -55,23 +55,23 @@ func (r *Runtime) settle(c *container, rec *record.Record) {
 		if rec.Ending != nil && !rec.Ending.OOM && group.OOMKills() > 0 && !rec.Stopping && rec.Ending.Code != 0 {
 			rec.Ending.OOM, rec.Ending.OOMLimit = true, group.MemoryLimit()
 			if err := rec.Write(r.RunDir); err != nil {
-				r.Log.Error("record OOM kill", "container", c.name, "error", err)
+				r.Log.Error("cannot record OOM kill", "container", c.name, "error", err)
 			}
 		}
 	}
 	if f, _ := r.known(c); f.Manifest.Spec.Security.Pid == "host" {
-		if err := group.KillAll(); err != nil { // no pid namespace has ended with its first process
-			r.Log.Error("kill what is left", "container", c.name, "error", err)
+		if err := group.KillAll(); err != nil { // there is no pid namespace that ends with its first process
+			r.Log.Error("cannot kill remaining processes", "container", c.name, "error", err)
 		}
 	}
 	if err := group.Remove(); err != nil {
-		r.Log.Error("remove cgroup", "container", c.name, "error", err)
+		r.Log.Error("cannot remove cgroup", "container", c.name, "error", err)
 	}
 	fault.Point("settle-cgroup-removed")
 	r.clearPipes(id)
 	fault.Point("settle-pipes-removed")
 	r.mu.Lock()
-	over := c.rec.ID() != id // a start that failed is told twice: whoever asked may have begun the next one
+	over := c.rec.ID() != id // a failed start is reported twice, and its caller may have begun the next run
 	r.mu.Unlock()
 	if over {
 		return
@@ -93,8 +93,8 @@ func (r *Runtime) settle(c *container, rec *record.Record) {
 	r.changed()
 }
 
-// refresh reads again the records of all that ran, and gives up starts that
-// nobody is about any more: the keeper was replaced.
+// refresh reads the records of all runs again after the keeper was replaced, and undoes
+// starts that the old keeper did not finish.
 func (r *Runtime) refresh() {
 	r.mu.Lock()
 	var all []*container
@@ -108,7 +108,7 @@ func (r *Runtime) refresh() {
 		_, rec := r.known(c)
 		if now, err := record.Read(r.RunDir, rec.ID()); err == nil && now.State == record.Creating {
 			if err := r.undoStart(r.ctx, c, now); err != nil {
-				r.Log.Error("give up a start", "container", c.name, "error", err)
+				r.Log.Error("cannot undo a start that the keeper did not finish", "container", c.name, "error", err)
 			}
 			r.changed()
 			continue
@@ -132,9 +132,8 @@ func stampOf(file string) (stamp, error) {
 	return stamp{st.Ino, st.Mtim}, nil
 }
 
-// resync derives again, from the records on disk and from the kernel, what memory says
-// of every run that is not over. What was not reported, or was reported in the wrong
-// order, is put right here.
+// resync derives the state of every run that is not over from the records on disk and
+// from the kernel. It corrects what was not reported, or was reported in the wrong order.
 func (r *Runtime) resync(ctx context.Context) {
 	type run struct {
 		c    *container
@@ -150,9 +149,9 @@ func (r *Runtime) resync(ctx context.Context) {
 	}
 	r.mu.Unlock()
 	for _, o := range open {
-		now, err := stampOf(record.Path(r.RunDir, o.rec.ID())) // before it is read: a later version is read on the next tick
+		now, err := stampOf(record.Path(r.RunDir, o.rec.ID())) // before the read: the next tick reads a later version
 		if err != nil {
-			continue // the look for drift restores it
+			continue // the inspection for drift restores the record
 		}
 		if now != o.read {
 			r.syncRun(o.rec.ID())
@@ -166,19 +165,19 @@ func (r *Runtime) resync(ctx context.Context) {
 	}
 }
 
-// processGone puts an end on record that nobody else will: the process is gone, its
+// processGone records the end of a run that nobody else records: the process is gone, its
 // record says that it runs, and the keeper does not hold it.
 func (r *Runtime) processGone(ctx context.Context, c *container, id string) {
-	err := r.keeper.Signal(ctx, id, 0, false) // a keeper that holds it is about to record the end
+	err := r.keeper.Signal(ctx, id, 0, false) // a keeper that holds the process is about to record the end
 	if !errors.Is(err, keeper.ErrMissing) {
 		return
 	}
-	rec, err := record.Read(r.RunDir, id) // again: the keeper writes it before it lets go
+	rec, err := record.Read(r.RunDir, id) // again: the keeper writes the record before it drops the process
 	if err != nil {
 		return
 	}
 	if rec.State != record.Exited {
-		r.Log.Warn("the process is gone and no keeper saw it end", "container", c.name, "pid", rec.Pid)
+		r.Log.Warn("process is gone and no keeper saw it end; exit code unknown", "container", c.name, "pid", rec.Pid)
 		rec.State, rec.FinishedAt, rec.Ending = record.Exited, time.Now(), &record.Ending{Code: -1, Unknown: true}
 		if err := rec.Write(r.RunDir); err != nil && !errors.Is(err, os.ErrNotExist) {
 			r.Log.Error("cannot record the end", "container", c.name, "error", err)

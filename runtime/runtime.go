@@ -21,40 +21,40 @@ import (
 	"stead/spec"
 )
 
-// Options of Open.
+// Options are the arguments of Open.
 type Options struct {
 	StateDir     string // durable facts and data; 0700
 	RunDir       string // facts of this boot; 0700
-	CgroupParent string // group below which all containers' are
+	CgroupParent string // parent of the containers' cgroups
 	// FirstID and IDs are the pool of host ids for user namespaces, 65,536 for each
-	// container; 0 and 0 are the default. Containers keep what they have when it changes.
+	// container; 0 and 0 are the default. Containers keep their ids when the pool changes.
 	FirstID, IDs uint32
 	Log          *slog.Logger
-	// Upgrade has a keeper of another binary become one of this program's: for
-	// the daemon, so that two versions of a verb don't take turns.
+	// Upgrade makes a keeper of another binary execute this program's binary. Only the
+	// daemon sets it, so that two versions of a command don't upgrade it in turns.
 	Upgrade bool
-	// Watch has the kernel note who writes to cgroups, so that most looks need not
-	// read them: for the daemon, which looks again and again.
+	// Watch makes the kernel report which cgroups change, so that most checks need not
+	// read them. The daemon sets it, as it checks again and again.
 	Watch bool
-	// Config and Manifests are what no container may write, as SetProtected takes them.
+	// Config and Manifests are paths that no container may write, as in SetProtected.
 	Config    string
 	Manifests []string
-	// ReadOnly only reads facts: nothing is made, recovered or watched. For
-	// verbs beside a daemon.
+	// ReadOnly makes Open only read facts: it makes, recovers and watches nothing.
+	// Commands that run beside a daemon set it.
 	ReadOnly bool
-	// Only has nothing but these containers read, so that a question about one
-	// costs the same among thousands; nil is all. It needs ReadOnly.
+	// Only lists the containers to read, so that a question about one costs the same
+	// among thousands; nil reads all. It needs ReadOnly.
 	Only []string
 }
 
-// Runtime is the containers of one state directory. Its methods may be called
-// at once for different containers; calls for one name must not overlap, but
+// Runtime manages the containers of one state directory. Its methods may be called
+// concurrently for different containers; calls for one name must not overlap, except
 // for List.
 type Runtime struct {
 	Options
 	Holds    *store.Holds
 	Writable *store.Writable
-	Removed  *store.Removed // nil if it only reads
+	Removed  *store.Removed // nil if ReadOnly
 
 	ids    *store.IDRanges
 	host   *cgroup.Host
@@ -64,19 +64,19 @@ type Runtime struct {
 	registry
 	pending   pendingWrites
 	paths     specconv.Paths
-	inspector *drift.Inspector // nil if it only reads
+	inspector *drift.Inspector // nil if ReadOnly
 
 	ctx    context.Context
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup // goroutines that Close waits for
 }
 
-// Open reads what is known about the containers of a state directory. Unless
-// it only reads, it finishes or undoes what an earlier process left half-done,
-// and watches the keeper, if one runs.
+// Open reads the facts and records of the containers of a state directory. Unless
+// ReadOnly is set it finishes or undoes what an earlier process left half-done, and
+// watches the keeper, if one runs.
 func Open(ctx context.Context, o Options) (*Runtime, error) {
 	if o.Only != nil && !o.ReadOnly {
-		return nil, errors.New("open a part of the containers to change them") // ids and recovery need all
+		return nil, errors.New("open: Only needs ReadOnly") // ids and recovery need all
 	}
 	ids, err := store.NewIDRanges(o.FirstID, o.IDs)
 	if err != nil {
@@ -138,7 +138,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	return r, nil
 }
 
-// Close stops watching. Containers and keeper run on.
+// Close stops watching. Containers and keeper continue to run.
 func (r *Runtime) Close() {
 	r.cancel()
 	r.tasks.Wait()
@@ -156,8 +156,8 @@ func (r *Runtime) makeDirs() error {
 	if err := record.MakeDirs(r.RunDir); err != nil {
 		return fmt.Errorf("make directory: %w", err)
 	}
-	// Set-user-ID files that a container makes are root's on disk: nobody else
-	// may get at them.
+	// Set-user-ID files that a container makes belong to root on disk: no other user
+	// may reach them.
 	for _, d := range []string{r.StateDir, r.RunDir} {
 		if err := os.Chmod(d, 0o700); err != nil {
 			return err
@@ -166,23 +166,24 @@ func (r *Runtime) makeDirs() error {
 	return nil
 }
 
-// SetProtected says where the configuration and the manifests are.
+// SetProtected sets the paths of the configuration and the manifests, which no container
+// may write.
 func (r *Runtime) SetProtected(config string, manifests []string) {
 	r.paths.SetProtected(specconv.ProtectedPaths(r.StateDir, r.RunDir, config, manifests))
 }
 
-// SetIDs changes the pool of host ids that containers get from now on, as Options
-// give it. What exists keeps its own.
+// SetIDs changes the pool of host ids for new containers, as in Options. Existing
+// containers keep their ids.
 func (r *Runtime) SetIDs(first, count uint32) error { return r.ids.SetPool(first, count) }
 
-// dir is a container's directory.
+// dir returns a container's directory.
 func (r *Runtime) dir(name string) string { return filepath.Join(r.StateDir, "containers", name) }
 
-// LogDir is where a container's output is.
+// LogDir returns the directory of a container's output.
 func (r *Runtime) LogDir(name string) string { return filepath.Join(r.dir(name), "log") }
 
-// load reads all facts into memory. Facts that can't be read are said and left
-// alone: the container they are about stays as it is.
+// load reads all facts and boot records into memory. It logs facts that it can't read and
+// changes nothing of their containers.
 func (r *Runtime) load() error {
 	names, err := r.names()
 	if err != nil {
@@ -191,21 +192,21 @@ func (r *Runtime) load() error {
 	for _, name := range names {
 		f, err := store.ReadFacts(r.dir(name))
 		if errors.Is(err, os.ErrNotExist) {
-			continue // a create that did not get far: it is taken up by the next
+			continue // of a Create that was interrupted; the next one continues it
 		}
 		if err != nil {
-			r.Log.Error("container is left alone", "container", name, "error", err)
+			r.Log.Error("cannot read container.json; container not managed", "container", name, "error", err)
 			continue
 		}
 		r.put(&container{name: name, facts: f})
 		if f.IDBase != 0 && !r.ids.Take(f.IDBase) {
-			r.Log.Error("ids are another container's: new ones are given at the next start", "container", name)
+			r.Log.Error("ids overlap those of another container; new ids will be assigned at the next start", "container", name)
 			f.IDBase = 0
 		}
 	}
 	records, err := record.ReadAll(r.RunDir, r.Only...)
 	if err != nil {
-		r.Log.Error("read boot records", "error", err)
+		r.Log.Error("cannot read boot records", "error", err)
 	}
 	for _, rec := range records {
 		if r.ReadOnly && rec.State == record.Running && !rec.Alive() { // no keeper was there to see it
@@ -218,7 +219,7 @@ func (r *Runtime) load() error {
 	return nil
 }
 
-// names are those of the containers to read.
+// names returns the names of the containers to read.
 func (r *Runtime) names() ([]string, error) {
 	if r.Only != nil {
 		return slices.DeleteFunc(slices.Clone(r.Only), func(name string) bool { return !filepath.IsLocal(name) || filepath.Base(name) != name }), nil
@@ -234,7 +235,7 @@ func (r *Runtime) names() ([]string, error) {
 	return names, nil
 }
 
-// Wake receives after a container changed by itself.
+// Wake returns a channel that receives after a container changed by itself.
 func (r *Runtime) Wake() <-chan struct{} { return r.wake }
 
 func (r *Runtime) changed() {
@@ -244,12 +245,12 @@ func (r *Runtime) changed() {
 	}
 }
 
-// Check makes sure that a keeper holds what runs, derives again what memory says of
-// each run, and looks for what was changed by hand: at all containers closely, or at
-// some of them in their turn and at the others for what costs little.
+// Check makes sure that a keeper holds the running containers, derives the state of each
+// run again, and looks for drift: closely in all containers, or closely in the next few
+// and cheaply in the others.
 func (r *Runtime) Check(ctx context.Context, all bool) error {
 	if len(r.running()) == 0 {
-		r.resync(ctx) // there may be starts that failed
+		r.resync(ctx) // some starts may have failed
 		return nil
 	}
 	if err := r.keeper.check(ctx); err != nil {
@@ -260,8 +261,8 @@ func (r *Runtime) Check(ctx context.Context, all bool) error {
 	return nil
 }
 
-// QuitKeeper ends the keeper if it holds no container; what it leaves behind is
-// removed. Otherwise it stays, and that is no error.
+// QuitKeeper ends the keeper if no container runs, and removes its files and cgroups.
+// Otherwise the keeper stays, and that is no error.
 func (r *Runtime) QuitKeeper(ctx context.Context) error {
 	if len(r.running()) > 0 {
 		return nil
@@ -269,5 +270,5 @@ func (r *Runtime) QuitKeeper(ctx context.Context) error {
 	return r.keeper.quit(ctx)
 }
 
-// root is a container's root directory on the host.
+// root returns a container's root directory on the host.
 func (r *Runtime) root(m *spec.Container) string { return specconv.Root(m, r.dir(m.Metadata.Name)) }

@@ -21,9 +21,8 @@ import (
 	"stead/spec"
 )
 
-// start starts a container. The order is what makes a crash harmless: record,
-// then kernel objects, then the process. A start that fails for the container's
-// own sake is on record as its end, and is no error here beyond its text.
+// start starts a container. The order makes a crash harmless: first the record, then
+// kernel objects, then the process. A start that fails is recorded as the end of the run.
 func (r *Runtime) start(ctx context.Context, c *container, restarts, failures int) error {
 	defer r.mark(&c.starting)()
 	if err := r.keeper.ensure(ctx); err != nil {
@@ -47,13 +46,13 @@ func (r *Runtime) start(ctx context.Context, c *container, restarts, failures in
 		return fmt.Errorf("start %s: %w", c.name, err)
 	}
 	r.mu.Lock()
-	c.beginRun(rec)                            // from here on its end is ours, however soon it comes
+	c.beginRun(rec)                            // from here on the end of this run is recorded, however soon it comes
 	c.drift, c.lost, c.strayed = nil, nil, nil // of the last run
 	r.mu.Unlock()
 	fault.Point("start-recorded")
 	if old != nil {
 		if err := errors.Join(r.host.Group(old.ID()).Remove(), record.Forget(r.RunDir, old.ID())); err != nil {
-			r.Log.Error("clean up after the last run", "container", c.name, "error", err)
+			r.Log.Error("cannot clean up after the last run", "container", c.name, "error", err)
 		}
 	}
 	fault.Point("start-old-forgotten")
@@ -71,7 +70,7 @@ func (r *Runtime) start(ctx context.Context, c *container, restarts, failures in
 	return nil
 }
 
-// beforeRun notes durably what a run needs, unless it is noted already.
+// beforeRun saves what a run needs, unless it is saved already.
 func (r *Runtime) beforeRun(c *container) error {
 	f, _ := r.known(c)
 	next := *f
@@ -84,8 +83,8 @@ func (r *Runtime) beforeRun(c *container) error {
 	return r.save(c, func(f *store.Facts) { f.IDBase, f.LastRun = next.IDBase, next.LastRun })
 }
 
-// equip gives a container its ids, and says that a run begins where there may
-// never be a second one.
+// equip assigns host ids to a container, and notes the beginning of a run where there must
+// not be a second one.
 func (r *Runtime) equip(f *store.Facts) (err error) {
 	switch {
 	case f.Manifest.Spec.Restart.Policy == "always" || f.Manifest.Spec.Rerun == "on-boot":
@@ -100,9 +99,9 @@ func (r *Runtime) equip(f *store.Facts) (err error) {
 	return err
 }
 
-// afterKeeper: the keeper died in the middle of a start. The next one finds out
-// whether there is a process on record; without one none will ever run, as the
-// child ends with the gate.
+// afterKeeper finishes a start in the middle of which the keeper died. The next keeper finds
+// out whether the record has a process. Without one no process will ever run, as the child
+// ends when its gate closes.
 func (r *Runtime) afterKeeper(ctx context.Context, c *container, rec *record.Record) error {
 	if err := r.keeper.find(ctx); err != nil {
 		return err
@@ -112,14 +111,14 @@ func (r *Runtime) afterKeeper(ctx context.Context, c *container, rec *record.Rec
 		return err
 	}
 	if now.State == record.Creating {
-		return errors.Join(errors.New("the keeper died in the middle of it"), r.undoStart(ctx, c, now))
+		return errors.Join(errors.New("the keeper died during the start"), r.undoStart(ctx, c, now))
 	}
 	r.syncRun(now.ID())
 	return nil
 }
 
-// noteFailure puts the end of a start that failed on record. There may have been a
-// process: then the keeper reaps it, and its record is the truth.
+// noteFailure records the end of a start that failed. If there was a process, the keeper
+// reaps it, and the keeper's record is the truth.
 func (r *Runtime) noteFailure(c *container, rec *record.Record, err error) {
 	var end *record.Ending
 	var launched *keeper.StartError
@@ -130,7 +129,7 @@ func (r *Runtime) noteFailure(c *container, rec *record.Record, err error) {
 		if launched.Where == launch.AtCommand {
 			end.Code = 127
 		}
-		// If it was born, the keeper reaps it and puts the end on record.
+		// If there was a process, the keeper reaps it and records the end.
 		wait, cancel := context.WithTimeout(r.ctx, 10*time.Second)
 		if e, err := r.keeper.Wait(wait, rec.ID()); err == nil && e != nil {
 			end = e
@@ -143,19 +142,19 @@ func (r *Runtime) noteFailure(c *container, rec *record.Record, err error) {
 	default:
 		end = &record.Ending{Code: 125, Failed: err.Error(), Where: string(launch.AtStep)}
 	}
-	over := *rec // the one that c has is known to readers
+	over := *rec // readers have the record of c, which must not change
 	over.State, over.FinishedAt, over.Ending = record.Exited, time.Now(), end
 	if e := over.Write(r.RunDir); e != nil {
-		r.Log.Error("record a failed start", "container", c.name, "error", e)
+		r.Log.Error("cannot record a failed start", "container", c.name, "error", e)
 	}
 	if e := r.host.Group(rec.ID()).Remove(); e != nil {
-		r.Log.Error("remove cgroup", "container", c.name, "error", e)
+		r.Log.Error("cannot remove cgroup", "container", c.name, "error", e)
 	}
 	r.clearPipes(rec.ID())
 	r.advance(c, &over)
 }
 
-// launch makes the kernel objects and has the keeper start the process.
+// launch makes the kernel objects and lets the keeper start the process.
 func (r *Runtime) launch(ctx context.Context, c *container, rec *record.Record, m *spec.Container) error {
 	root := r.root(m)
 	if err := atomicfile.Symlink(filepath.Join(r.dir(m.Metadata.Name), "root"), root); err != nil {
@@ -189,18 +188,18 @@ func (r *Runtime) launch(ctx context.Context, c *container, rec *record.Record, 
 	return err
 }
 
-// makeGroup makes the cgroup. What this kernel has no means to limit is on
-// record as not applied.
+// makeGroup makes the cgroup. It saves limits that this kernel does not support as not
+// applied.
 func (r *Runtime) makeGroup(c *container, group *cgroup.Group, m *spec.Container, devices []launch.Device) error {
 	limits := specconv.Limits(m)
 	limits.Devices = specconv.AllowedDevices(m, devices, r.host)
 	refused, err := group.Create(limits)
-	if err != nil && m.Spec.Security.Userns != "host" && len(devices) == 0 { // there it is a second lock
+	if err != nil && m.Spec.Security.Userns != "host" && len(devices) == 0 { // here the list is only a second defence
 		without := limits
 		without.Devices = nil
 		first := err
 		if refused, err = group.Create(without); err == nil {
-			r.Log.Warn("runs without a list of devices; its user namespace keeps them from it", "container", c.name, "error", first)
+			r.Log.Warn("cannot limit devices by cgroup; container runs without a device list, its user namespace denies access to devices", "container", c.name, "error", first)
 		}
 	}
 	if err != nil {

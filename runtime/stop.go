@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Stop ends the processes; the directory stays.
+// Stop ends the processes of a container and keeps its directory.
 func (r *Runtime) Stop(ctx context.Context, name string, o status.StopOptions) error {
 	c, err := r.find(name)
 	if err != nil {
@@ -43,7 +43,7 @@ func (r *Runtime) stop(ctx context.Context, c *container) error {
 	defer r.mark(&c.stopping)()
 	how := f.Manifest.Spec.Stop
 	timeout := time.Duration(how.Timeout)
-	if err := errors.Join(r.keeper.ensure(ctx), r.host.Group(rec.ID()).Thaw()); err != nil { // frozen it can't end by itself
+	if err := errors.Join(r.keeper.ensure(ctx), r.host.Group(rec.ID()).Thaw()); err != nil { // a frozen container can't end by itself
 		return fmt.Errorf("stop %s: %w", c.name, err)
 	}
 	signal, err := specconv.Signal(how.Signal)
@@ -125,8 +125,8 @@ func (r *Runtime) kill(ctx context.Context, rec *record.Record) error {
 	if err := r.keeper.ensure(ctx); err != nil {
 		return err
 	}
-	// The pid namespace dies with its init on every kernel; the group also has
-	// what an older keeper's exec put there.
+	// The pid namespace dies with its init on every kernel; the cgroup also has
+	// processes that an older keeper's exec put there.
 	killed := r.keeper.Signal(ctx, rec.ID(), unix.SIGKILL, true)
 	if err := r.host.Group(rec.ID()).Kill(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		killed = errors.Join(killed, err)

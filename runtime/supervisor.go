@@ -17,7 +17,7 @@ import (
 )
 
 // supervisor keeps a keeper running and watches it: it starts one where none answers,
-// has it become one of this binary, thaws it, and asks to be told of ends.
+// upgrades one of another binary, thaws a frozen one, and watches for the ends of runs.
 type supervisor struct {
 	keeper.Client
 	host              *cgroup.Host
@@ -31,12 +31,12 @@ type supervisor struct {
 	cancel context.CancelFunc
 	tasks  *sync.WaitGroup // of the runtime
 
-	starting sync.Mutex  // held while a keeper is looked for, started and connected to
-	watching atomic.Bool // ends are told; false as soon as the keeper is gone
+	starting sync.Mutex  // held while find looks for a keeper, starts it and connects to it
+	watching atomic.Bool // the keeper reports ends; false as soon as it is gone
 }
 
-// group is the keeper's own cgroup leaf: no container's name has a '_', and another
-// instance below the same parent has another one.
+// group returns the keeper's own cgroup leaf. No container's name has a '_', and each
+// instance below the same parent has a leaf of its own.
 func (s *supervisor) group() *cgroup.Group {
 	h := fnv.New32a()
 	h.Write([]byte(s.host.Owner))
@@ -48,13 +48,13 @@ func (s *supervisor) ensure(ctx context.Context) error {
 	if err := s.thaw(); err != nil {
 		return err
 	}
-	if s.watching.Load() { // it would have been told that the keeper is gone
+	if s.watching.Load() { // the watch would have ended with the keeper
 		return nil
 	}
 	return s.find(ctx)
 }
 
-// find is ensure for who has just seen that no keeper answers.
+// find is ensure without a look at the watch: the caller has just seen that no keeper answers.
 func (s *supervisor) find(ctx context.Context) error {
 	s.starting.Lock()
 	defer s.starting.Unlock()
@@ -66,19 +66,19 @@ func (s *supervisor) find(ctx context.Context) error {
 		s.log.Info("keeper started", "pid", pid)
 		s.place(pid)
 	} else if s.upgrade {
-		if err := keeper.RaiseLimit(pid); err != nil { // before it becomes another, which may need more
-			s.log.Warn("the keeper's limit of open files stays as it is", "error", err)
+		if err := keeper.RaiseLimit(pid); err != nil { // before the upgrade, as the new binary may need more
+			s.log.Warn("cannot raise the keeper's limit of open files", "error", err)
 		}
 		s.upgradeKeeper(ctx)
 	}
-	if s.readOnly || s.watching.Load() { // who decides takes note of ends: our facts may be out of date by then
+	if s.readOnly || s.watching.Load() { // only the daemon records ends: our facts may be out of date by then
 		return nil
 	}
 	return s.watch()
 }
 
-// upgradeKeeper has a keeper of another binary become one of ours. If it can't
-// now it is asked again when it is next looked for.
+// upgradeKeeper makes a keeper of another binary execute ours. If that fails, the next call
+// of find tries again.
 func (s *supervisor) upgradeKeeper(ctx context.Context) {
 	current, err := s.Current(ctx)
 	if err == nil && !current {
@@ -87,35 +87,35 @@ func (s *supervisor) upgradeKeeper(ctx context.Context) {
 		}
 	}
 	if err != nil {
-		s.log.Warn("keeper stays as it is", "error", err)
+		s.log.Warn("cannot upgrade keeper; will be retried", "error", err)
 	}
 }
 
-// place puts the keeper into a leaf group of its own: what it uses is not charged
-// to whoever happened to start it.
+// place moves the keeper into a leaf cgroup of its own, so that its memory and CPU time
+// are not charged to the process that started it.
 func (s *supervisor) place(pid int) {
 	_, err := s.group().Create(cgroup.NoLimits())
 	if err == nil {
 		err = s.group().Add([]int{pid})
 	}
 	if err != nil {
-		s.log.Warn("keeper stays in its starter's cgroup", "error", err)
+		s.log.Warn("cannot move keeper into its own cgroup; it stays in the cgroup of the process that started it", "error", err)
 	}
 }
 
-// watch returns when the keeper tells of ends. The caller holds starting.
+// watch returns as soon as the keeper reports ends. The caller holds starting.
 func (s *supervisor) watch() error {
 	up := make(chan struct{})
 	failed := make(chan error, 1)
 	s.tasks.Go(func() {
 		wasUp := false
 		err := s.Watch(s.ctx, func(int) { wasUp = true; s.watching.Store(true); close(up) }, func(id string) {
-			s.tasks.Go(func() { s.ended(id) }) // a slow clean-up holds nobody up
+			s.tasks.Go(func() { s.ended(id) }) // a slow clean-up must not delay other ends
 		})
 		s.watching.Store(false)
 		failed <- err
-		if wasUp && s.ctx.Err() == nil { // else whoever asked tries again
-			s.log.Warn("keeper is gone", "error", err)
+		if wasUp && s.ctx.Err() == nil { // else the caller of watch tries again
+			s.log.Warn("keeper is gone; starting another", "error", err)
 			s.revive()
 		}
 	})
@@ -135,7 +135,7 @@ func (s *supervisor) revive() {
 			s.replaced()
 			return
 		}
-		s.log.Error("start another keeper", "error", err)
+		s.log.Error("cannot start another keeper", "error", err)
 		select {
 		case <-time.After(wait):
 		case <-s.ctx.Done():
@@ -143,37 +143,38 @@ func (s *supervisor) revive() {
 	}
 }
 
-// thaw lets the keeper go on where somebody froze it, by its own group or with all
-// containers by the one that they are in: it would answer nobody. While the host is
-// on hold the latter may be what the hold is for.
+// thaw thaws the keeper's cgroup and the parent cgroup if they were frozen by hand, as a
+// frozen keeper answers no request. It leaves the parent cgroup frozen while the host is
+// on hold: the hold may be for that.
 func (s *supervisor) thaw() error {
 	var err error
 	switch {
 	case !s.host.ParentFrozen():
 	case s.holds.Holds().Host != nil:
-		return fmt.Errorf("cgroup %s with all containers and the keeper is frozen, and this host is on hold", s.host.Parent)
+		return fmt.Errorf("cgroup %s, with all containers and the keeper, is frozen, and this host is on hold; run: stead release", s.host.Parent)
 	default:
-		s.log.Warn("all containers were frozen by hand: they go on", "cgroup", s.host.Parent)
+		s.log.Warn("all containers were frozen by hand; thawing them", "cgroup", s.host.Parent)
 		err = s.host.ThawParent()
 	}
 	own := s.group()
 	if own.Frozen() {
-		s.log.Warn("the keeper was frozen by hand: it goes on")
+		s.log.Warn("the keeper was frozen by hand; thawing it")
 		err = errors.Join(err, own.Thaw())
 	}
 	return err
 }
 
-// check is ensure for a tick: it also makes a socket again that was deleted.
+// check is ensure for a tick: it also lets the keeper make its socket again if that was
+// deleted.
 func (s *supervisor) check(ctx context.Context) error {
 	if _, err := os.Lstat(keeper.Socket(s.Run)); errors.Is(err, os.ErrNotExist) && s.watching.Load() {
-		s.log.Warn("the keeper's socket was deleted by hand: it is made again")
+		s.log.Warn("the keeper's socket was deleted by hand; making it again")
 		return s.find(ctx)
 	}
 	return s.ensure(ctx)
 }
 
-// quit ends a keeper that holds nothing, and removes what it leaves behind.
+// quit ends a keeper that holds no container, and removes its cgroups.
 func (s *supervisor) quit(ctx context.Context) error {
 	pid, _, err := s.Ping(ctx)
 	if errors.Is(err, keeper.ErrNoKeeper) {

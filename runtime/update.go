@@ -14,8 +14,8 @@ import (
 	"stead/spec"
 )
 
-// Update applies m where only live fields differ. What the kernel refuses keeps
-// its old value and is told by the status.
+// Update applies m where only live fields differ. A field that the kernel refuses keeps
+// its old value, and the status lists it.
 func (r *Runtime) Update(ctx context.Context, m *spec.Container, from status.Origin) error {
 	c, err := r.find(m.Metadata.Name)
 	if err != nil {
@@ -39,8 +39,8 @@ func (r *Runtime) Update(ctx context.Context, m *spec.Container, from status.Ori
 	return r.save(c, func(f *store.Facts) { f.Manifest, f.From, f.Unapplied = m, from, refused })
 }
 
-// updateLive brings limits from what the kernel has to what m says. Where an
-// earlier change was refused the kernel has an older value than `old` says.
+// updateLive changes limits from what the kernel has to what m says. Where an earlier
+// change was refused the kernel has an older value than old says.
 func (r *Runtime) updateLive(ctx context.Context, rec *record.Record, have cgroup.Limits, old, m *spec.Container, pending []status.Unapplied) []status.Unapplied {
 	want := specconv.Limits(m)
 	for _, u := range pending {
@@ -59,7 +59,8 @@ func (r *Runtime) updateLive(ctx context.Context, rec *record.Record, have cgrou
 	return refused
 }
 
-// unapplied says what the container still has: of an earlier refusal, or old.
+// unapplied describes a refused change. The container still has the value of an earlier
+// refusal, or that of old.
 func unapplied(path, message string, old, m *spec.Container, pending []status.Unapplied) status.Unapplied {
 	u := status.Unapplied{Path: path, Message: message}
 	for _, d := range spec.Diff(old, m) {
