@@ -1,6 +1,6 @@
-// Package atomicfile replaces files as a whole: whoever reads one finds the old content or
-// the new, never a part of it. It is the one way in which stead writes a file that somebody
-// else reads. It knows nothing of what is in them.
+// Package atomicfile replaces files as a whole: a reader finds the old content or the new,
+// never a part of it. It is the one way in which stead writes a file that another process
+// reads. It knows nothing about their contents.
 package atomicfile
 
 import (
@@ -44,7 +44,7 @@ func replace(file string, content []byte, sync func(*os.File) error) error {
 	return nil
 }
 
-// Symlink makes link a symbolic link to target, in place of one that is there.
+// Symlink makes link a symbolic link to target, and replaces an existing one.
 func Symlink(link, target string) error {
 	if now, err := os.Readlink(link); err == nil && now == target {
 		return nil
@@ -54,14 +54,14 @@ func Symlink(link, target string) error {
 		return err
 	}
 	tmp := link + "~"
-	os.Remove(tmp) // of a daemon that died here
+	os.Remove(tmp) // left by a daemon that died here
 	if err := os.Symlink(target, tmp); err != nil {
 		return err
 	}
 	return os.Rename(tmp, link)
 }
 
-// SyncDir puts the names in a directory on the disk.
+// SyncDir syncs a directory, so that new names in it survive a loss of power.
 func SyncDir(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package drift looks for what was changed by hand at containers that run: limits, cgroups,
-// mounts, files. It reports differences as values and puts right what can be put right
-// without a restart. It decides nothing: what is done about a difference is reconcile's.
+// Package drift finds changes that were made by hand to running containers: to limits,
+// cgroups, mounts and files. It reports differences as values and repairs those that need no
+// restart. It decides nothing: reconcile decides what to do about a difference.
 package drift
 
 import (
@@ -21,23 +21,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// closeLooks are how many containers an inspection reads everything of, in their turn. That
-// takes the kernel 0.15 ms of CPU each: too much for thousands every minute. With a
-// watch on cgroups that is for what nobody tells of. Of the others it is asked what
-// costs a tenth: which mounts there are.
-const closeLooks, closeLooksUntold = 50, 100
+// closeLooks is the number of containers that an inspection looks at closely, in turn. A
+// close look costs the kernel 0.15 ms of CPU: too much for thousands of containers every
+// minute. With a watch on cgroups it finds only what the watch does not report. For the other
+// containers an inspection asks at a tenth of the cost which mounts they have.
+const closeLooks, closeLooksWithoutWatch = 50, 100
 
-// firstLooks are how many, besides, an inspection may look at that none has seen yet: the
-// first time costs five times as much. A quarter, if that is more.
+// firstLooks is the number of further containers that an inspection may look at for the
+// first time, which costs five times as much; or a quarter of all, if that is more.
 const firstLooks = 300
 
-// What may be found about a container's cgroup besides its limits.
+// Differences of a container's cgroup besides its limits.
 var (
 	cgroupLeft = status.Difference{Field: "cgroup", Found: "left"}
 	frozen     = status.Difference{Field: "cgroup", Found: "frozen"}
 )
 
-// Run is a run of a container to be inspected. Nothing in it is ever changed in place.
+// Run is a running container to inspect. Nothing in it is ever changed in place.
 type Run struct {
 	Name   string
 	Dir    string // of the container
@@ -46,22 +46,23 @@ type Run struct {
 	Record *record.Record // it runs
 }
 
-// Containers is what an Inspector asks of whoever knows the containers.
+// Containers gives an Inspector the running containers and takes its findings.
 type Containers interface {
-	// Running returns the names of containers that run, sorted.
+	// Running returns the names of running containers, sorted.
 	Running() []string
 	// Run returns the run of a container, and false if it does not run.
 	Run(name string) (Run, bool)
-	// SetDrift takes what an update puts right about the cgroup of a run, and SetLost what
-	// only a restart does, with files that can be put back. They return false for a run that
-	// is no longer the current one, or that is just being changed: it is looked at again.
+	// SetDrift takes the differences of a run that an update repairs. SetLost takes those
+	// that only a restart repairs, and files that can be restored. Both return false for a
+	// run that is not the current one any more, or that is being changed: the next
+	// inspection looks at it again.
 	SetDrift(r Run, found status.Differences) bool
 	SetLost(r Run, lost, strayed status.Differences) bool
 }
 
 // Inspector inspects the containers of one run directory.
 type Inspector struct {
-	Turn int // how many containers an inspection looks at closely in their turn
+	Turn int // number of containers that an inspection looks at closely, in turn
 
 	containers Containers
 	host       *cgroup.Host
@@ -69,24 +70,24 @@ type Inspector struct {
 	log        *slog.Logger
 
 	mu      sync.Mutex // held by one inspection at a time; guards what follows
-	next    string     // where the next turn begins
+	next    string     // the container with which the next turn begins
 	prints  *fingerprinter
 	cgroups *cgroup.Watch    // nil where there is none
-	whole   bool             // all cgroups were read since it is there
+	whole   bool             // all cgroups were read since the watch began
 	files   dirTime          // of RUN/containers
 	seen    map[string]*seen // by container
 }
 
-// New returns an inspector. watch has the kernel note who writes to cgroups, so that most
+// New returns an inspector. watch makes the kernel report which cgroups change, so that most
 // inspections need not read them.
 func New(containers Containers, host *cgroup.Host, runDir string, watch bool, log *slog.Logger) *Inspector {
-	i := &Inspector{containers: containers, host: host, runDir: runDir, log: log, Turn: closeLooksUntold, prints: newFingerprinter(), seen: map[string]*seen{}}
+	i := &Inspector{containers: containers, host: host, runDir: runDir, log: log, Turn: closeLooksWithoutWatch, prints: newFingerprinter(), seen: map[string]*seen{}}
 	if !watch {
 		return i
 	}
 	var err error
 	if i.cgroups, err = host.Watch(); err != nil {
-		log.Debug("changes of cgroups are looked for in turns: the kernel does not tell of them", "error", err)
+		log.Debug("kernel does not report changes of cgroups; polling them in turn", "error", err)
 		return i
 	}
 	i.Turn = closeLooks
@@ -103,11 +104,11 @@ func (i *Inspector) Close() {
 	}
 }
 
-// IsTold reports whether the kernel tells which cgroups and mounts were changed (Linux 6.11).
+// IsTold reports whether the kernel reports changes of cgroups and mounts (Linux 6.11).
 func (i *Inspector) IsTold() bool { return i.cgroups != nil && mountSpace(os.Getpid()) != 0 }
 
-// Inspect compares what runs with what was applied: all of it closely, or some in their
-// turn and the others for what costs little.
+// Inspect compares running containers with their applied manifests: all closely, or a few
+// closely in turn and the others cheaply.
 func (i *Inspector) Inspect(all bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -139,7 +140,7 @@ func (i *Inspector) Inspect(all bool) {
 	}
 }
 
-// of returns what inspections remember of a run.
+// of returns the findings of earlier inspections of a run.
 func (i *Inspector) of(r Run) *seen {
 	s := i.seen[r.Name]
 	if s == nil || s.nonce != r.Record.Nonce {
@@ -149,11 +150,11 @@ func (i *Inspector) of(r Run) *seen {
 	return s
 }
 
-// changes are what may have changed in cgroups since the last inspection, all that this
-// process did not do. Without a watch nothing is known to.
+// changes returns the cgroups that may have changed since the last inspection, without
+// changes made by this process. Without a watch there are none.
 func (i *Inspector) changes(running []string, all bool) (c cgroup.Changes) {
 	if i.cgroups != nil {
-		homes := make(map[int]string, len(running)) // the cgroups that processes belong into
+		homes := make(map[int]string, len(running)) // the cgroups of processes, by pid
 		for _, name := range running {
 			if r, runs := i.containers.Run(name); runs {
 				homes[r.Record.Pid] = r.Record.ID()
@@ -166,8 +167,9 @@ func (i *Inspector) changes(running []string, all bool) (c cgroup.Changes) {
 	return c
 }
 
-// runFiles are the names of all containers' files of this boot: one reading costs less
-// than to ask for each. nil if none came or went since the last reading.
+// runFiles returns the names of all containers' files of this boot, as one read of the
+// directory costs less than a look at each. It returns nil if no file came or went since
+// the last read.
 func (i *Inspector) runFiles() map[string]bool {
 	dir := filepath.Join(i.runDir, "containers")
 	if !i.files.changed(dir) {
@@ -175,7 +177,7 @@ func (i *Inspector) runFiles() map[string]bool {
 	}
 	f, err := os.Open(dir)
 	if err != nil {
-		return map[string]bool{} // each is asked for
+		return map[string]bool{} // the caller looks at each
 	}
 	defer f.Close()
 	names, _ := f.Readdirnames(-1)
@@ -186,10 +188,10 @@ func (i *Inspector) runFiles() map[string]bool {
 	return files
 }
 
-// dirTime is when something last came into a directory or went.
+// dirTime is the time when an entry of a directory last came or went.
 type dirTime unix.Timespec
 
-// changed says whether that may have been since it was last asked.
+// changed reports whether an entry may have come or gone since the last call.
 func (t *dirTime) changed(dir string) bool {
 	var st unix.Stat_t
 	if err := unix.Lstat(dir, &st); err == nil && *t == dirTime(st.Mtim) {
@@ -197,7 +199,7 @@ func (t *dirTime) changed(dir string) bool {
 	}
 	*t = dirTime(st.Mtim)
 	if time.Since(time.Unix(st.Mtim.Unix())) < time.Second {
-		*t = dirTime{} // what comes next may bear the same time
+		*t = dirTime{} // the next change may have the same time
 	}
 	return true
 }
@@ -207,10 +209,11 @@ func (i *Inspector) lookAtCgroup(r Run, changes cgroup.Changes, turn bool) {
 	s := i.of(r)
 	s.suspect = s.suspect || turn || changes.All || changes.Groups[r.Record.ID()]
 	if s.suspect || changes.Moved && !i.host.Group(r.Record.ID()).Holds(r.Record.Pid) {
-		s.suspect = !i.containers.SetDrift(r, i.driftOf(r)) // what differs may be our own doing
+		s.suspect = !i.containers.SetDrift(r, i.driftOf(r)) // false: the difference may be a change of our own
 	}
 }
 
+// driftOf compares the cgroup of a run with its manifest.
 func (i *Inspector) driftOf(r Run) (drift status.Differences) {
 	group := i.host.Group(r.Record.ID())
 	if !group.Holds(r.Record.Pid) {

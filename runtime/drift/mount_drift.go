@@ -18,13 +18,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What is mounted in a container is compared with what was mounted at first.
-
-// mountTable is what a process has mounted: "ro TARGET" or "rw TARGET" of each, with zero
-// bytes between. Containers of a kind share one.
+// mountTable lists the mounts of a process: "ro TARGET" or "rw TARGET" for each, separated
+// by zero bytes. Containers with equal mounts share one.
 type mountTable = unique.Handle[string]
 
-// readMounts is the table of a process, of paths as it sees them.
+// readMounts returns the mounts of a process, with paths as the process sees them.
 func readMounts(pid int) (mountTable, error) {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", pid))
 	if err != nil {
@@ -47,7 +45,7 @@ func readMounts(pid int) (mountTable, error) {
 	return unique.Make(strings.Join(lines, "\x00")), nil
 }
 
-// mounted is what a table says of a target.
+// mounted describes the mounts on one target.
 type mounted struct {
 	times    int
 	readOnly bool
@@ -65,8 +63,8 @@ func parseMounts(t mountTable) map[string]mounted {
 	return all
 }
 
-// compareMounts says what has become of the mounts of before. What was mounted
-// besides is left alone.
+// compareMounts returns the differences of mounts from before. It ignores mounts on other
+// targets.
 func compareMounts(before, now map[string]mounted) (lost status.Differences) {
 	for target, b := range before {
 		n := now[target]
@@ -89,12 +87,12 @@ func compareMounts(before, now map[string]mounted) (lost status.Differences) {
 	return lost
 }
 
-// mountsDiffer says what is not mounted in a container as it should be, and for a
-// first look what else is mounted then.
+// mountsDiffer compares the mounts of a container with those of the first look, or at the
+// first look with its manifest. It returns the differences and the table of the first look.
 func mountsDiffer(m *spec.Container, pid int, first mountTable) (lost status.Differences, now mountTable) {
 	now, err := readMounts(pid)
 	if err != nil || now == first {
-		return nil, first // its end is told elsewhere
+		return nil, first // its end is recorded elsewhere
 	}
 	if first != (mountTable{}) {
 		before, after := parseMounts(first), parseMounts(now)
@@ -121,10 +119,10 @@ func mountsDiffer(m *spec.Container, pid int, first mountTable) (lost status.Dif
 	return nil, now
 }
 
-// leaveToHost takes out of two tables what the host may mount and unmount. What came
-// along below a source goes when the host deletes the directory that it was on, and is
-// only looked at for whether it can be written. Below propagation: slave the container
-// has what the host has.
+// leaveToHost removes from two tables the mounts that the host may mount and unmount. A
+// mount below the source of a bind goes when the host deletes its directory; for such a
+// mount only a change from read-only to writable counts. With propagation: slave all mounts
+// below the target follow the host.
 func leaveToHost(m *spec.Container, pid int, before, after map[string]mounted) {
 	nearest := map[string]spec.Mount{}
 	for target, w := range m.Spec.Mounts {
@@ -155,7 +153,7 @@ func leaveToHost(m *spec.Container, pid int, before, after map[string]mounted) {
 	}
 }
 
-// resolvedTarget is where a path leads inside a process's root; "" if nowhere.
+// resolvedTarget resolves a path inside a process's root; "" if it does not exist.
 func resolvedTarget(pid int, target string) string {
 	root, err := unix.Open(fmt.Sprintf("/proc/%d/root", pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -172,8 +170,8 @@ func resolvedTarget(pid int, target string) string {
 	return path
 }
 
-// mountsItself tells that a container may change its own mounts, so that a
-// difference is no one else's doing.
+// mountsItself reports whether a container may change its own mounts, so that a difference
+// may be its own change.
 func mountsItself(m *spec.Container) bool {
 	s := m.Spec.Security
 	if s.Seccomp == "unconfined" { // it may have a user namespace of its own
@@ -185,15 +183,15 @@ func mountsItself(m *spec.Container) bool {
 	})
 }
 
-// lookAtMounts looks at the mounts and files of a run. How each is mounted it asks only if
-// it looks closely.
+// lookAtMounts looks at the mounts and files of a run. Only a close look compares the options
+// of each mount.
 func (i *Inspector) lookAtMounts(r Run, files map[string]bool, closely bool) {
 	remembered := i.of(r)
 	s := *remembered
 	if !s.ran {
 		ran, _, err := launch.ReadRan(record.RanPath(i.runDir, r.Record.ID()))
 		if !ran && err == nil {
-			return // before its execve not all is mounted
+			return // before its execve some mounts are missing
 		}
 		s.ran = true
 	}
@@ -216,15 +214,14 @@ func (i *Inspector) lookAtMounts(r Run, files map[string]bool, closely bool) {
 		strayed = append(strayed, status.Difference{Field: "boot record", Found: "is gone"})
 	}
 	if (len(lost) > 0 || len(strayed) > 0) && !r.Record.Alive() {
-		return // what was seen may be another's
+		return // another process may have the pid by now
 	}
 	if i.containers.SetLost(r, lost, strayed) {
 		*remembered = s
 	}
 }
 
-// lookAtDir looks into the container's directory, if its time says that something
-// came or went.
+// lookAtDir looks at the container's directory if an entry came or went.
 func (s *seen) lookAtDir(r Run) {
 	if !s.dir.changed(r.Dir) {
 		return
@@ -235,9 +232,9 @@ func (s *seen) lookAtDir(r Run) {
 	s.rootless = r.Facts.Manifest.Spec.Rootfs.Host != nil && errors.Is(err, os.ErrNotExist)
 }
 
-// lookAtFiles looks which of a run's files are not among those that there are.
+// lookAtFiles looks for missing files of a run. files are the existing ones, nil if unknown.
 func (i *Inspector) lookAtFiles(r Run, s *seen, files map[string]bool) {
-	gone := func(file string) bool { // what began since the files were listed is not among them
+	gone := func(file string) bool { // a run that began after the files were listed is not among them
 		if files[filepath.Base(file)] {
 			return false
 		}
@@ -247,8 +244,8 @@ func (i *Inspector) lookAtFiles(r Run, s *seen, files map[string]bool) {
 	s.recordless = gone(record.Path(i.runDir, r.Record.ID()))
 	for _, pipe := range []string{record.StdoutPath(i.runDir, r.Record.ID()), record.StderrPath(i.runDir, r.Record.ID())} {
 		if !s.pipeless && gone(pipe) {
-			// The keeper holds it, and nobody can give it a name again.
-			i.log.Warn("a pipe of its output was deleted by hand: what it writes is lost from when the keeper ends; stead restart makes new ones", "container", r.Name, "pipe", pipe)
+			// The keeper has it open, but it can't get a name again.
+			i.log.Warn("output FIFO deleted by hand; logging continues until the keeper exits; run: stead restart "+r.Name, "container", r.Name, "pipe", pipe)
 			s.pipeless = true
 		}
 	}

@@ -12,26 +12,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// seen is what inspections remember of a run.
+// seen has the findings of earlier inspections of a run.
 type seen struct {
 	nonce   string             // of the run
-	suspect bool               // its cgroup is to be looked at
+	suspect bool               // the next inspection must look at its cgroup
 	before  bool               // an inspection looked at its mounts and files
 	ran     bool               // its command was executed, so that all is mounted
-	table   mountTable         // when it was first read
-	lost    status.Differences // what has become of its mounts
-	space   uint64             // of its mounts; 0 if not known
+	table   mountTable         // of the first look
+	lost    status.Differences // differences of its mounts
+	space   uint64             // id of its mount namespace; 0 if unknown
 	list    fingerprint        // of its mounts at the last look
-	details fingerprint        // at the last close one
+	details fingerprint        // of its mounts at the last close look
 
 	dir                dirTime // of its directory at the last look
 	unlinked, rootless bool    // there is no root, or none that leads there
 	recordless         bool    // there is no boot record
-	pipeless           bool    // it was said that a pipe is gone
+	pipeless           bool    // a missing pipe was logged
 }
 
-// mountsMayDiffer says whether the mounts may be others than at the last look. What
-// is seen of them at a first one is what they are.
+// mountsMayDiffer reports whether the mounts may differ from those at the last look. The
+// first look only stores their fingerprint.
 func (p *fingerprinter) mountsMayDiffer(s *seen, pid int, closely bool) bool {
 	if s.space == 0 {
 		s.space = mountSpace(pid)
@@ -59,12 +59,12 @@ func (p *fingerprinter) mountsMayDiffer(s *seen, pid int, closely bool) bool {
 	return differ
 }
 
-// fingerprint tells whether something may have changed in what a process has mounted, for
-// a small part of what it costs the kernel to print the table. It means something
-// only beside another one of the same process.
+// fingerprint is a hash of the mounts of a process. It costs the kernel far less than
+// printing the mount table. Only fingerprints of the same process can be compared.
 type fingerprint uint64
 
-// fingerprinter hashes what is mounted. Its buffers are used again by each: one inspection at a time.
+// fingerprinter hashes mount tables. It reuses its buffers, so it serves one inspection at a
+// time.
 type fingerprinter struct {
 	seed maphash.Seed
 	ids  []uint64
@@ -88,8 +88,8 @@ const (
 	statBasic = 2                  // STATMOUNT_MNT_BASIC
 )
 
-// mountSpace is the id of a process's mount namespace, which no other one ever gets;
-// 0 where the kernel has none (before Linux 6.11).
+// mountSpace returns the id of a process's mount namespace, which no other namespace ever
+// gets; 0 where the kernel has no such ids (before Linux 6.11).
 func mountSpace(pid int) uint64 {
 	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -103,8 +103,8 @@ func mountSpace(pid int) uint64 {
 	return id
 }
 
-// list is the fingerprint of which mounts there are, by their ids, of which none is used
-// twice (listmount, Linux 6.8).
+// list returns a fingerprint of the ids of all mounts; no id is used twice (listmount,
+// Linux 6.8).
 func (p *fingerprinter) list(space uint64) (fingerprint, bool) {
 	for {
 		q := mountRequest{size: uint32(unsafe.Sizeof(mountRequest{})), id: listRoot, space: space}
@@ -124,7 +124,7 @@ func (p *fingerprinter) list(space uint64) (fingerprint, bool) {
 	}
 }
 
-// details is the fingerprint of which there are and how each is mounted.
+// details returns a fingerprint of the ids and options of all mounts.
 func (p *fingerprinter) details(space uint64) (fingerprint, bool) {
 	if _, ok := p.list(space); !ok {
 		return 0, false
@@ -139,7 +139,7 @@ func (p *fingerprinter) details(space uint64) (fingerprint, bool) {
 	return fingerprint(maphash.Bytes(p.seed, p.hash)), true
 }
 
-// table is the fingerprint of the whole table, as the kernel prints it.
+// table returns a fingerprint of the whole table as the kernel prints it.
 func (p *fingerprinter) table(pid int) (fingerprint, bool) {
 	f, err := os.Open("/proc/" + strconv.Itoa(pid) + "/mountinfo")
 	if err != nil {

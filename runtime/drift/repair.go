@@ -15,8 +15,8 @@ import (
 	"stead/runtime/status"
 )
 
-// Repair puts right what was found at a run: files back, a frozen cgroup thawed, the
-// processes back into their cgroup. Limits are the caller's to write again.
+// Repair repairs the drift of a run: it restores files, thaws a frozen cgroup and moves the
+// processes back into their cgroup. The caller writes the limits again.
 func Repair(r Run, host *cgroup.Host, runDir string, drift, strayed status.Differences) error {
 	if len(strayed) > 0 {
 		if err := errors.Join(atomicfile.Symlink(filepath.Join(r.Dir, "root"), r.Root), r.Record.Restore(runDir)); err != nil {
@@ -24,7 +24,7 @@ func Repair(r Run, host *cgroup.Host, runDir string, drift, strayed status.Diffe
 		}
 	}
 	group := host.Group(r.Record.ID())
-	if slices.Contains(drift, frozen) { // first, as all may be
+	if slices.Contains(drift, frozen) { // first, as all processes may be frozen
 		if err := group.Thaw(); err != nil {
 			return err
 		}
@@ -43,13 +43,13 @@ func Repair(r Run, host *cgroup.Host, runDir string, drift, strayed status.Diffe
 			return err
 		}
 	}
-	if r.Facts.Manifest.Spec.Security.Pid == "host" { // all of the host are in the same
+	if r.Facts.Manifest.Spec.Security.Pid == "host" { // the namespace has all processes of the host
 		return group.Add([]int{r.Record.Pid})
 	}
 	return group.Add(samePidNamespace(r.Record.Pid))
 }
 
-// samePidNamespace are the processes of a container, found by their namespace.
+// samePidNamespace returns the processes in the pid namespace of a process.
 func samePidNamespace(pid int) (pids []int) {
 	mine, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid))
 	if err != nil {

@@ -6,7 +6,8 @@ import (
 	"stead/spec"
 )
 
-// Root is the root directory of a container on the host; dir is the container's own.
+// Root returns the root directory of a container on the host; dir is the container's own
+// directory.
 func Root(m *spec.Container, dir string) string {
 	if m.Spec.Rootfs.Host != nil {
 		return dir + "/upper"
@@ -14,9 +15,9 @@ func Root(m *spec.Container, dir string) string {
 	return m.Spec.Rootfs.Path
 }
 
-// Build translates a manifest into what its launch is made of, as far as that does not
-// depend on the run. A host root is made at root if it is not there. writable are the
-// directories of the host that the container will be able to write.
+// Build translates a manifest into a launch configuration, as far as that does not depend
+// on the run. It makes a missing host root at root. writable are the directories of the
+// host that the container will be able to write.
 func Build(m *spec.Container, root string, p *Paths) (c *launch.Config, writable []string, err error) {
 	c = &launch.Config{
 		Root:        launch.Root{Path: root, ReadOnly: m.Spec.Rootfs.ReadOnly},

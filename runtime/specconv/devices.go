@@ -17,15 +17,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// AtDevice says that what spec.devices names is no device of the host. Besides launch's own.
+// AtDevice is the place of a failure in spec.devices. Package launch has the other places.
 const AtDevice launch.Where = "device"
 
-// maxDevices bounds what one directory of devices may bring.
+// maxDevices is the highest number of devices in one directory.
 const maxDevices = 256
 
-// Devices looks up what spec.devices names; root is where owners are looked up. The
-// nodes are the container's own, whomever the host's belong to; the cgroup says how
-// they may be opened.
+// Devices looks up the devices of spec.devices, and their owners in root. The container gets
+// nodes of its own, whoever owns those of the host; its cgroup limits how they may be opened.
 func Devices(m *spec.Container, root string) ([]launch.Device, error) {
 	var all []launch.Device
 	for name, d := range m.Spec.Devices {
@@ -81,7 +80,7 @@ func findDevices(name string, d spec.Device, root string) ([]launch.Device, erro
 		if err != nil || e.IsDir() {
 			return err
 		}
-		if err := unix.Lstat(path, &st); err != nil || !isDevice(&st) { // links have a device beside them
+		if err := unix.Lstat(path, &st); err != nil || !isDevice(&st) { // a link leads to a device beside it
 			return nil
 		}
 		add(name+strings.TrimPrefix(path, source), &st)
@@ -96,7 +95,7 @@ func findDevices(name string, d spec.Device, root string) ([]launch.Device, erro
 	return all, err
 }
 
-// reasonIn names a source that is not the device's own path.
+// reasonIn adds the source to an error if the source is not the device's own path.
 func reasonIn(source, name string, err error) error {
 	if source == name {
 		return err
@@ -116,9 +115,9 @@ func kindOf(mode uint32) string {
 	return "something else"
 }
 
-// AllowedDevices is what the container's cgroup allows. In a user namespace no node
-// can be made and none of another's opened, so there the default list is a second
-// lock, done without where v1's devices controller is not mounted.
+// AllowedDevices returns the devices that the container's cgroup allows. In a user namespace
+// no node can be made and no foreign node opened, so there the default list is only a second
+// defence, left out where v1's devices controller is not mounted.
 func AllowedDevices(m *spec.Container, devices []launch.Device, host *cgroup.Host) []cgroup.Device {
 	if m.Spec.Security.Userns != "host" && len(devices) == 0 && !host.LimitsDevices() {
 		return nil

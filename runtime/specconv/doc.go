@@ -1,5 +1,5 @@
-// Package specconv translates a manifest, for this host, into what a launch is made of: root,
-// mounts, devices, process and limits. Start, exec, preflight and the repair of drift share it.
-// It looks at the host's files and changes none but for a host root, or a source of a mount that is to be made, that is not there yet. It
-// knows no container that runs and no facts on disk.
+// Package specconv translates a manifest, for this host, into a launch configuration: root,
+// mounts, devices, process and limits. Start, exec, preflight and the repair of drift share
+// it. It reads the host's files, and only makes a missing host root or a missing mount source
+// with create. It knows no running container and no facts on disk.
 package specconv

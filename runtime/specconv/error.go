@@ -7,7 +7,7 @@ import (
 	"stead/runtime/launch"
 )
 
-// Error is a start that failed before the keeper had a part in it.
+// Error is the failure of a start before the keeper is asked.
 type Error struct {
 	Where   launch.Where
 	Message string
@@ -15,7 +15,7 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Message }
 
-// Reason is what an error of the file system says, without the path.
+// Reason returns an error of the file system without its path.
 func Reason(err error) error {
 	var p *os.PathError
 	if errors.As(err, &p) {

@@ -12,12 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Exposed are directories of the host in which a container's root can leave a
-// set-user-ID file where any user of the host can run it: as root, for on disk
-// the files of a container's root are root's. The warnings say what to do.
+// Exposed returns warnings about directories of the host in which a container's root can
+// leave a set-user-ID file that any user of the host can run. It runs as root, as on disk
+// the files of a container's root belong to root.
 func Exposed(c *spec.Container) (warnings []string) {
 	if user, _, _ := strings.Cut(string(c.Spec.User), ":"); user != "0" && user != "root" && (c.Spec.Security.NoNewPrivileges == nil || *c.Spec.Security.NoNewPrivileges) {
-		return nil // nobody in there becomes root
+		return nil // no process of the container becomes root
 	}
 	var dirs []string
 	if p := c.Spec.Rootfs.Path; p != "" && !c.Spec.Rootfs.ReadOnly {
@@ -38,12 +38,12 @@ func Exposed(c *spec.Container) (warnings []string) {
 	return warnings
 }
 
-// reachable says whether others than root get to a directory and may run
+// reachable reports whether other users than root can reach a directory and run
 // set-user-ID files there.
 func reachable(dir string) bool {
 	fd, real, err := hostpath.Open(dir, func(string) bool { return false })
 	if err != nil {
-		return false // nor can it start
+		return false // the container can't start either
 	}
 	defer unix.Close(fd)
 	var fs unix.Statfs_t

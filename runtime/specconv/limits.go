@@ -5,7 +5,7 @@ import (
 	"stead/spec"
 )
 
-// Limits translates what a manifest limits, but for devices.
+// Limits translates the limits of a manifest, except for devices.
 func Limits(m *spec.Container) cgroup.Limits {
 	w, l := m.Spec.Resources, cgroup.NoLimits()
 	if w.Memory != nil {
@@ -33,7 +33,7 @@ func Limits(m *spec.Container) cgroup.Limits {
 	return l
 }
 
-// LogKeep is how many rotated log files are kept.
+// LogKeep returns how many rotated log files are kept.
 func LogKeep(m *spec.Container) int {
 	if m.Spec.Logs.Keep == nil {
 		return 5
@@ -41,7 +41,7 @@ func LogKeep(m *spec.Container) int {
 	return int(*m.Spec.Logs.Keep)
 }
 
-// Forget marks a limit as not known to be what the manifest said.
+// Forget marks a limit as unknown, so that the next update writes it.
 func Forget(l *cgroup.Limits, path string) {
 	const unknown = -2
 	switch path {

@@ -12,9 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// makeSource makes a directory as a whole, with its owner and mode, or not at all.
-// Whatever is there already stays as it is. On disk an id is the number that it is
-// inside.
+// makeSource makes a missing directory atomically, with its owner and mode. It changes
+// nothing that exists. On disk an id has the same number as in the container.
 func makeSource(source string, how launch.Directory, shared func(string) bool) error {
 	fail := func(err error) error {
 		return &Error{Where: launch.AtSource, Message: fmt.Sprintf("make mount source %s: %v", source, Reason(err))}
@@ -30,7 +29,7 @@ func makeSource(source string, how launch.Directory, shared func(string) bool) e
 		return nil
 	}
 	unfinished := "." + name + ".stead~"
-	_ = unix.Unlinkat(dir, unfinished, unix.AT_REMOVEDIR) // of a start that was cut off
+	_ = unix.Unlinkat(dir, unfinished, unix.AT_REMOVEDIR) // left by a start that was interrupted
 	if err := unix.Mkdirat(dir, unfinished, 0o700); err != nil {
 		return fail(err)
 	}
@@ -45,7 +44,7 @@ func makeSource(source string, how launch.Directory, shared func(string) bool) e
 	if err != nil {
 		_ = unix.Unlinkat(dir, unfinished, unix.AT_REMOVEDIR)
 		if errors.Is(err, os.ErrExist) {
-			return nil // somebody was quicker
+			return nil // another process was quicker
 		}
 		return fail(err)
 	}

@@ -18,8 +18,8 @@ const hostRun = 64 << 20
 // devShm is mounted by the child itself; a manifest says its size.
 const devShm = "/dev/shm"
 
-// Mounts are the manifest's mounts and, for a host root, what it shows of the
-// host's /etc and an empty /run; parents before children. Owners are looked up in root.
+// Mounts returns the manifest's mounts and, for a host root, binds of files of the host's
+// /etc and an empty /run; parents before children. It looks up owners in root.
 func Mounts(m *spec.Container, root string) ([]launch.Mount, error) {
 	var all []launch.Mount
 	for target, w := range m.Spec.Mounts {
@@ -50,18 +50,18 @@ func Mounts(m *spec.Container, root string) ([]launch.Mount, error) {
 		}
 		if w.Create {
 			l.Create = &launch.Directory{UID: l.UID, GID: l.GID, Mode: modeOf(w.Mode, 0o755)}
-			l.UID, l.GID = 0, 0 // those are of a tmpfs
+			l.UID, l.GID = 0, 0 // the mount has these for a tmpfs only
 		}
 		all = append(all, l)
 	}
 	if m.Spec.Rootfs.Host != nil {
-		said := func(target string) bool { _, ok := m.Spec.Mounts[target]; return ok }
+		declared := func(target string) bool { _, ok := m.Spec.Mounts[target]; return ok }
 		for _, p := range rootfs.HostShares() {
-			if !said(p) {
+			if !declared(p) {
 				all = append(all, launch.Mount{Target: p, Source: p, ReadOnly: true})
 			}
 		}
-		if !said("/run") {
+		if !declared("/run") {
 			all = append(all, launch.Mount{Target: "/run", Size: hostRun, Mode: 0o755})
 		}
 	}
@@ -69,7 +69,7 @@ func Mounts(m *spec.Container, root string) ([]launch.Mount, error) {
 	return all, nil
 }
 
-// modeOf reads a valid mode of a manifest.
+// modeOf parses a valid mode of a manifest; absent is the mode for "".
 func modeOf(text string, absent uint32) uint32 {
 	if n, err := strconv.ParseUint(text, 8, 32); err == nil {
 		return uint32(n)
@@ -77,7 +77,7 @@ func modeOf(text string, absent uint32) uint32 {
 	return absent
 }
 
-// shmSize is the size of /dev/shm in bytes, 0 where the manifest says none.
+// shmSize returns the size of /dev/shm in bytes, 0 if the manifest has none.
 func shmSize(m *spec.Container) int64 {
 	if w := m.Spec.Mounts[devShm]; w.Tmpfs != nil && w.Tmpfs.Size != nil {
 		return int64(*w.Tmpfs.Size)
@@ -85,7 +85,7 @@ func shmSize(m *spec.Container) int64 {
 	return 0
 }
 
-// sysctls are the manifest's, by their names.
+// sysctls returns the manifest's sysctls by name.
 func sysctls(m *spec.Container) (all []launch.Sysctl) {
 	for _, name := range slices.Sorted(maps.Keys(m.Spec.Sysctls)) {
 		all = append(all, launch.Sysctl{Name: name, Value: string(m.Spec.Sysctls[name])})

@@ -16,17 +16,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Paths resolves paths of the host for launches: none goes through a link that a container
-// may have made, and none leads a container to what it may not write. Its methods may be
-// called at once.
+// Paths resolves paths of the host for launches: it follows no link that a
+// container may have made, and refuses writable paths that lead to what no container may
+// write. Its methods may be called concurrently.
 type Paths struct {
 	Writable  *store.Writable
 	mounts    hostpath.Mounts // of the host
 	protected atomic.Pointer[[]hostpath.Protected]
 }
 
-// ProtectedPaths returns the paths that no container may write, since stead takes from them
-// what it does as root.
+// ProtectedPaths returns the paths that no container may write, as stead reads them and then
+// acts as root.
 func ProtectedPaths(stateDir, runDir, config string, manifests []string) []hostpath.Protected {
 	list := []hostpath.Protected{{What: "the state directory", Path: stateDir, State: true}, {What: "the run directory", Path: runDir}}
 	if config != "" && config != os.DevNull {
@@ -38,11 +38,12 @@ func ProtectedPaths(stateDir, runDir, config string, manifests []string) []hostp
 	return list // and the sources of files:, envFiles: and envSecrets:, once there are any
 }
 
-// SetProtected says what no container may write.
+// SetProtected sets the paths that no container may write.
 func (p *Paths) SetProtected(list []hostpath.Protected) { p.protected.Store(&list) }
 
-// NoteEarlier notes what containers can write that an earlier stead started, which kept
-// no such list, or none of files. roots are the root directories and manifests of all containers.
+// NoteEarlier adds to Writable what containers of an earlier version of stead can write,
+// which kept no such list, or none of files. roots are the root directories and manifests
+// of all containers.
 func (p *Paths) NoteEarlier(roots iter.Seq2[string, *spec.Container]) error {
 	var found []string
 	p.mounts.Refresh()
@@ -59,7 +60,7 @@ func (p *Paths) NoteEarlier(roots iter.Seq2[string, *spec.Container]) error {
 		}
 		for _, path := range paths {
 			if p.Writable.Contains(path) && !renew {
-				continue // as nearly all are
+				continue // as in nearly all cases
 			}
 			at, err := look(p, path)
 			if err != nil { // it may be on a disk that is not mounted yet
@@ -72,7 +73,7 @@ func (p *Paths) NoteEarlier(roots iter.Seq2[string, *spec.Container]) error {
 	return p.Writable.Add(found)
 }
 
-// place is what a path of the host leads to.
+// place is the file or directory that a path of the host leads to.
 type place struct {
 	real       string // without links
 	dir        bool
@@ -97,10 +98,9 @@ func (p *Paths) look(name string) (place, error) {
 	return place{real, st.Mode&unix.S_IFMT == unix.S_IFDIR, hostpath.Identity(fd), launch.CheckMountPoint(fd, name)}, nil
 }
 
-// Resolve replaces root and sources of mounts by what they are without links:
-// the launch follows none. Until then another container may start that can write
-// there. writable are the directories and files that this one will be able to write,
-// by all their paths.
+// Resolve replaces root and sources of mounts by their paths without links. The launch
+// follows no links, as by then another container may run that can make some there. writable are the directories and files that this container will be able to
+// write, by all their paths.
 //
 // What it may not write is refused here, by what was opened and not by what the path
 // was when the manifest was read, which whoever can make links may have changed since.
@@ -109,7 +109,7 @@ func (p *Paths) look(name string) (place, error) {
 // whose mounts no such place lies, nor a user, who may not write where such a place
 // lies, can rename one to there.
 func (p *Paths) Resolve(root *launch.Root, mounts []launch.Mount) (writable []string, err error) {
-	var protected *hostpath.ProtectedPaths // made when asked for: most containers write to their private root only
+	var protected *hostpath.ProtectedPaths // made on demand: most containers write to their private root only
 	lookAt := func(name *string, readOnly bool) (place, error) {
 		at, err := look(p, *name)
 		if err != nil {

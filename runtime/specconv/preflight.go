@@ -14,10 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Preflight looks whether m can start, as far as that can be told without
-// starting it: root, user, groups, mounts and command. It is asked before what
-// runs is stopped for m, so that a mistake in a manifest takes nothing down. The
-// launch itself trusts none of it: names in a root may change at any time.
+// Preflight checks whether m can start, as far as possible without starting it: root, user,
+// groups, mounts and command. It runs before the old container is stopped for m, so that a
+// mistake in a manifest stops nothing. The launch trusts none of it: names in a root may
+// change at any time.
 func Preflight(m *spec.Container, root string, p *Paths) error {
 	c, _, err := Build(m, root, p)
 	if err != nil {
@@ -36,6 +36,7 @@ func Preflight(m *spec.Container, root string, p *Paths) error {
 	return v.checkCommand(c.Process)
 }
 
+// checkTargets checks that no target of a mount leaves the root.
 func checkTargets(root string, mounts []launch.Mount) error {
 	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -56,17 +57,17 @@ func checkTargets(root string, mounts []launch.Mount) error {
 	return nil
 }
 
-// view is what a container will see: its root with its mounts over it.
+// view is the file tree of a container before its start: its root with its mounts over it.
 type view struct {
 	root   string
 	mounts map[string]string // target → directory or file of the host, "" is a tmpfs
 }
 
-// errHidden: what is in a tmpfs can't be known.
+// errHidden is the error for a path in a tmpfs, whose files can't be known.
 var errHidden = errors.New("in a tmpfs")
 
-// onHost is where a path of the container lies on the host, links followed as
-// the container would.
+// onHost returns the path on the host of a path of the container. It follows links as the
+// container would.
 func (v view) onHost(name string) (string, error) {
 	todo, at := strings.Split(path.Clean("/"+name), "/")[1:], "/"
 	for links := 0; len(todo) > 0; {
@@ -99,7 +100,7 @@ func (v view) onHost(name string) (string, error) {
 	return v.place(at)
 }
 
-// place is where a path without links lies: below the nearest mount.
+// place returns the path on the host of a path without links: it is below the nearest mount.
 func (v view) place(at string) (string, error) {
 	for above := at; ; above = path.Dir(above) {
 		if source, ok := v.mounts[above]; ok {

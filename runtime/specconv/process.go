@@ -15,16 +15,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// atUser: the user or a group does not exist. Besides launch's own.
+// AtUser is the place of a failure to find a user or group. Package launch has the other
+// places.
 const AtUser launch.Where = "user"
 
-// defaultCapabilities are the fourteen of Docker and Podman.
+// defaultCapabilities are the fourteen default capabilities of Docker and Podman.
 var defaultCapabilities = []string{
 	"CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID",
 	"SETFCAP", "SETPCAP", "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
 }
 
-// Process resolves what a container executes against its root on the host.
+// Process returns the process of a container. It looks up its user in the root on the host.
 func Process(c *spec.Container, root string) (launch.Process, error) {
 	s := &c.Spec
 	groups := make([]string, len(s.Groups))
@@ -54,7 +55,7 @@ func Process(c *spec.Container, root string) (launch.Process, error) {
 	return p, nil
 }
 
-// environment: the manifest's wins.
+// environment returns the default variables with those of the manifest over them.
 func environment(c *spec.Container, home string) []string {
 	env := map[string]string{"PATH": launch.DefaultPath, "HOME": home, "HOSTNAME": c.Spec.Hostname, "container": "stead"}
 	for k, v := range c.Spec.Env {
@@ -69,7 +70,7 @@ func environment(c *spec.Container, home string) []string {
 	return all
 }
 
-// capabilities are the names kept, with CAP_, sorted.
+// capabilities returns the names of the capabilities that are kept, with CAP_, sorted.
 func capabilities(c spec.Capabilities) []string {
 	keep := map[string]bool{}
 	for _, n := range defaultCapabilities {
@@ -100,7 +101,7 @@ func capabilities(c spec.Capabilities) []string {
 	return names
 }
 
-// allCapabilities are those that the running kernel knows, by name without CAP_.
+// allCapabilities returns the capabilities of the running kernel, by name without CAP_.
 var allCapabilities = sync.OnceValue(func() map[string]uint {
 	all := map[string]uint{}
 	last, err := capability.LastCap()
@@ -115,8 +116,8 @@ var allCapabilities = sync.OnceValue(func() map[string]uint {
 	return all
 })
 
-// capSets: root has them all in effect. Another user only has those that the
-// manifest adds, as ambient ones, so that they outlast execve.
+// capSets returns the capability sets of a user. For root all are in effect. Another user
+// has only those that the manifest adds, as ambient ones, so that they outlast execve.
 func capSets(names, added []string, uid uint32) launch.Caps {
 	var c launch.Caps
 	all := allCapabilities()
@@ -152,7 +153,7 @@ func rlimits(limits map[string]spec.Ulimit) []launch.Rlimit {
 	return all
 }
 
-// Signal is the number of a signal's name without SIG.
+// Signal returns the signal of a name without SIG.
 func Signal(name string) (unix.Signal, error) {
 	if rest, ok := strings.CutPrefix(name, "RTMIN"); ok {
 		var n int

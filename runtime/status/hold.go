@@ -2,23 +2,23 @@ package status
 
 import "time"
 
-// Hold is an admin's word that manifests are not to be followed for a while.
+// Hold pauses reconciliation of a container or of the host, by an admin's order.
 type Hold struct {
 	Since  time.Time `json:"since"`
 	Reason string    `json:"reason,omitempty"`
 }
 
-// Holds are what is on hold on this host: STATE/holds.json. A value is never
-// changed; Hold, Release and HoldRemovals make new ones.
+// Holds are the holds of this host, as in STATE/holds.json. A value is never changed;
+// store.Holds makes new ones.
 type Holds struct {
 	Host       *Hold           `json:"host,omitempty"` // everything
 	Containers map[string]Hold `json:"containers,omitempty"`
-	// Removals are those that wait for a confirmation as part of a mass removal,
-	// and why: what is left of it when some is confirmed is no mass any more.
+	// Removals are the reasons, by container, of removals that wait for a confirmation as
+	// part of a mass removal. They stay held when the rest is too few for a mass removal.
 	Removals map[string]string `json:"removals,omitempty"`
 }
 
-// Of is the hold that a container is under, its own first; nil if none.
+// Of returns the hold of a container: its own, or else the host's; nil if none.
 func (h *Holds) Of(name string) *Hold {
 	if h == nil {
 		return nil

@@ -1,7 +1,6 @@
-// Package status holds what is known about the containers of this host, as plain data: what
-// they do, how they ended, what was applied, what is on hold. The runtime fills it, the
-// reconciler decides by it, and neither needs the other to read it. It imports spec, and
-// nothing of the kernel.
+// Package status describes the containers of this host as plain data: their states, how they
+// ended, which manifest was applied, what is on hold. The runtime fills it in, the reconciler
+// decides by it, and neither imports the other for it. It imports spec, and no kernel package.
 package status
 
 import (
@@ -13,30 +12,30 @@ import (
 	"stead/spec"
 )
 
-// ErrMissing says that there is no container of that name.
+// ErrMissing is the error for a name that no container has.
 var ErrMissing = errors.New("no such container")
 
-// State is what the processes of a container are doing, as a fact of the
-// kernel; what it means for a person is reconcile's to say.
+// State is the state of a container's processes in the kernel. Package view derives from
+// it the state that people see.
 type State string
 
 const (
-	Created  State = "created"  // has a directory, was never started on this boot (or is suspended)
+	Created  State = "created"  // has a directory and was not started on this boot (or is suspended)
 	Starting State = "starting" // a start is under way
 	Running  State = "running"
 	Stopping State = "stopping" // a stop is under way
 	Exited   State = "exited"   // ended, or its start failed (Exit says which)
 )
 
-// Status is what is known about one container of this host: facts, no
-// judgement. Nothing in it is ever changed; holders may keep it.
+// Status describes one container of this host. It has facts and no decisions. A Status is
+// never changed after it was made, so callers may keep it.
 type Status struct {
 	Name string
 	// Applied is the manifest as it was last applied, normalised. Never nil.
 	Applied *spec.Container
-	// Fingerprint is that of Applied.
+	// Fingerprint is the fingerprint of Applied.
 	Fingerprint spec.Fingerprint
-	// From is where Applied was last seen.
+	// From is the last known origin of Applied.
 	From Origin
 
 	State      State
@@ -51,33 +50,31 @@ type Status struct {
 
 	// StoppedAt is when an admin stopped it; nil if none did. Durable.
 	StoppedAt *time.Time
-	// Unapplied are live changes that the kernel refused: the old values hold.
+	// Unapplied are live changes that the kernel refused; the old values are in effect.
 	Unapplied []Unapplied
-	// Drift is what was found changed by hand since the last pass (a limit, a
-	// cgroup, a mount); empty if nothing.
+	// Drift lists changes made by hand that an update repairs (a limit, a cgroup).
 	Drift Differences
-	// Lost is what was changed by hand and can only be put right by a restart: a
-	// mount that is gone, say. Mounts can't be attached from outside so that the
-	// container could not undo them.
+	// Lost lists changes made by hand that only a restart repairs, such as a mount that is
+	// gone: a mount attached from outside could be undone by the container.
 	Lost Differences
 }
 
-// StartOptions say how a container is started.
+// StartOptions are the options of a start.
 type StartOptions struct {
-	Spec     *spec.Container // is applied before the start; nil is the applied one
+	Spec     *spec.Container // applied before the start; nil keeps the applied one
 	From     Origin          // of Spec
 	ByPolicy bool            // the restart policy asked: it counts as a restart
-	ByAdmin  bool            // an admin asked: the durable note of a stop is taken back
+	ByAdmin  bool            // an admin asked: this clears StoppedAt
 }
 
-// StopOptions say how a container is stopped.
+// StopOptions are the options of a stop.
 type StopOptions struct {
-	Spec    *spec.Container // suspended, and applied after the stop; nil is none
+	Spec    *spec.Container // suspended manifest that is applied after the stop; nil is none
 	From    Origin          // of Spec
-	ByAdmin bool            // an admin asked: that is noted durably, and it stays stopped
+	ByAdmin bool            // an admin asked: this sets StoppedAt, and the container stays stopped
 }
 
-// Exit is how a run ended.
+// Exit describes how a run ended.
 type Exit struct {
 	Code    int    `json:"code"`             // exit code, 128+N for signal N; 125–127 when the start failed, as in Podman; -1 unknown
 	Signal  string `json:"signal,omitempty"` // "KILL", "SEGV", …
@@ -103,7 +100,7 @@ const (
 	ReasonIdmapUnsupported   = "IdmapUnsupported"   // the file system can't map ids; the message says what to do
 )
 
-// Unapplied is a live change that could not be had.
+// Unapplied is a live change that the kernel refused.
 type Unapplied struct {
 	Path    string `json:"path"` // field, as in "spec.resources.memory"
 	Wanted  string `json:"wanted"`
@@ -111,8 +108,8 @@ type Unapplied struct {
 	Message string `json:"message"`
 }
 
-// Origin is where a manifest stands: an absolute file path and the number of
-// the document in it, from 0.
+// Origin is the place of a manifest: an absolute file path and the number of the document
+// in it, from 0.
 type Origin struct {
 	File     string `json:"file"`
 	Document int    `json:"document"`
@@ -120,16 +117,16 @@ type Origin struct {
 	DropIns []string `json:"dropIns,omitempty"`
 }
 
-// Equal tells whether two origins are the same place.
+// Equal reports whether two origins are the same place.
 func (o Origin) Equal(other Origin) bool {
 	return o.File == other.File && o.Document == other.Document && slices.Equal(o.DropIns, other.DropIns)
 }
 
-// Difference is something that was found to be other than it was set up.
+// Difference is a difference between a container as it was set up and as it was found.
 type Difference struct {
 	Field  string // a path of the manifest (spec.resources.memory), or what else differs: "cgroup", "mount /data"
 	Wanted string // value of the field as it was set up; "" if Found alone says what differs
-	Found  string // value of the field, or what has become of it: "is gone"
+	Found  string // value of the field, or its condition: "is gone"
 }
 
 func (d Difference) String() string {
@@ -139,10 +136,10 @@ func (d Difference) String() string {
 	return d.Field + " " + d.Found
 }
 
-// MarshalText has a Difference appear in JSON as its text.
+// MarshalText returns the text of a Difference for JSON.
 func (d Difference) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// Differences are what was found at one container.
+// Differences are the differences found in one container.
 type Differences []Difference
 
 func (d Differences) String() string {

@@ -13,7 +13,7 @@ import (
 	"stead/spec"
 )
 
-// Facts is what is durable about a container: STATE/containers/NAME/container.json.
+// Facts are the durable facts of a container: STATE/containers/NAME/container.json.
 // Fields are only ever added; old files stay readable.
 type Facts struct {
 	Manifest  *spec.Container    `json:"manifest"` // as applied, normalised
@@ -25,8 +25,8 @@ type Facts struct {
 	LastRun   *LastRun           `json:"lastRun,omitempty"`
 }
 
-// LastRun lets a container that must not run twice (restart policies never and
-// on-failure) be known as run after a reboot, too.
+// LastRun records that a container ran, so that one which must not run twice (restart
+// policies never and on-failure) does not run again after a reboot.
 type LastRun struct {
 	BootID     string       `json:"bootId"`
 	StartedAt  time.Time    `json:"startedAt"`
@@ -34,8 +34,8 @@ type LastRun struct {
 	Exit       *status.Exit `json:"exit,omitempty"` // nil while it runs: if the host died then, nobody knows
 }
 
-// Began reports whether there was such a run. One that was announced on this boot
-// and has no boot record was never launched: the daemon died in between.
+// Began reports whether there was such a run. A run that was saved on this boot and has no
+// boot record was never launched: the daemon died in between.
 func (l *LastRun) Began() bool {
 	return l != nil && (l.Exit != nil || l.BootID != record.BootID())
 }
@@ -59,7 +59,7 @@ func ReadFacts(dir string) (*Facts, error) {
 	return f, nil
 }
 
-// Write replaces the file as a whole.
+// Write writes the facts into a container's directory.
 func (f *Facts) Write(dir string) error {
 	b, err := json.MarshalIndent(f, "", "  ")
 	if err != nil {

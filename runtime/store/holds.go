@@ -15,14 +15,14 @@ import (
 	"stead/runtime/status"
 )
 
-// Holds keeps what is on hold: STATE/holds.json.
+// Holds stores the holds of this host: STATE/holds.json.
 type Holds struct {
 	file    string
 	mu      sync.Mutex // serializes changes, from the value that they begin with to the file on disk
 	current atomic.Pointer[status.Holds]
 }
 
-// OpenHolds reads what is on hold.
+// OpenHolds reads the holds.
 func OpenHolds(stateDir string) (*Holds, error) {
 	h := &Holds{file: filepath.Join(stateDir, "holds.json")}
 	now := &status.Holds{}
@@ -30,18 +30,18 @@ func OpenHolds(stateDir string) (*Holds, error) {
 	if err == nil {
 		err = json.Unmarshal(b, now)
 	}
-	if err != nil && !errors.Is(err, os.ErrNotExist) { // to act on what may be on hold would be worse than not to start
-		return nil, fmt.Errorf("read what is on hold from %s: %w", h.file, err)
+	if err != nil && !errors.Is(err, os.ErrNotExist) { // changing what may be on hold would be worse than not starting
+		return nil, fmt.Errorf("read holds from %s: %w", h.file, err)
 	}
 	h.current.Store(now)
 	return h, nil
 }
 
-// Holds returns what is on hold. The value is never changed.
+// Holds returns the current holds. The value is never changed.
 func (h *Holds) Holds() *status.Holds { return h.current.Load() }
 
-// Hold puts containers on hold, or with no names the whole host. A hold that is
-// there already gets the new reason and keeps its time.
+// Hold puts containers on hold, or without names the whole host. An existing hold gets the
+// new reason and keeps its time.
 func (h *Holds) Hold(names []string, reason string) error {
 	now := status.Hold{Since: time.Now().UTC(), Reason: reason}
 	return h.change(func(next *status.Holds) {
@@ -61,7 +61,7 @@ func (h *Holds) Hold(names []string, reason string) error {
 	})
 }
 
-// Release takes holds back: those of containers, or with no names the host's. A
+// Release removes the holds of containers, or without names the hold of the host. A
 // container's own hold outlasts the host's.
 func (h *Holds) Release(names []string) error {
 	return h.change(func(next *status.Holds) {
@@ -74,8 +74,8 @@ func (h *Holds) Release(names []string) error {
 	})
 }
 
-// HoldRemovals notes which removals are held as part of a mass removal, and why,
-// in place of those noted before.
+// HoldRemovals saves which removals are held as part of a mass removal, and why. It
+// replaces those saved before.
 func (h *Holds) HoldRemovals(why map[string]string) error {
 	return h.change(func(next *status.Holds) { next.Removals = maps.Clone(why) })
 }

@@ -15,27 +15,27 @@ const (
 	idsEach        = 0x10000
 )
 
-// manyRanges is from how many ranges on a pool has them one id apart. Linux finds
+// manyRanges is the size, in ranges, above which a pool leaves one id free between them. Linux finds
 // a user by (id>>7 + id) & 127 (kernel/user.c): with ranges that touch each other
 // the roots of all containers are in one list, through which every start and exec
 // goes; at a thousand that takes 0.1 ms. It costs the pool one range at the most.
 const manyRanges = 128
 
-// IDRanges gives each container its range of ids. Those of a pool that was another before
-// are kept as they are, and the new one's don't overlap them.
+// IDRanges assigns each container its range of ids. Ranges of an earlier pool stay
+// assigned, and those of the new pool don't overlap them.
 type IDRanges struct {
 	mu           sync.Mutex // guards what follows
 	first, count uint32     // of the pool
 	used         []uint32   // the first id of each range, sorted
 }
 
-// NewIDRanges checks a pool; 0 and 0 are the default one.
+// NewIDRanges returns the ranges of a pool; 0 and 0 are the default pool.
 func NewIDRanges(first, count uint32) (*IDRanges, error) {
 	r := &IDRanges{}
 	return r, r.SetPool(first, count)
 }
 
-// SetPool changes the pool that ranges are taken from. What is taken stays so.
+// SetPool changes the pool that ranges are taken from. Ranges that are in use stay in use.
 func (r *IDRanges) SetPool(first, count uint32) error {
 	if first == 0 && count == 0 {
 		first, count = defaultFirstID, defaultIDs
@@ -54,7 +54,7 @@ func (r *IDRanges) SetPool(first, count uint32) error {
 	return nil
 }
 
-// Take marks a range as used, and reports false if it overlaps another.
+// Take marks a range as used, and reports whether it overlaps no other.
 func (r *IDRanges) Take(base uint32) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -70,7 +70,7 @@ func (r *IDRanges) insert(base uint32) bool {
 	return true
 }
 
-// Release gives a range back.
+// Release makes a range free again.
 func (r *IDRanges) Release(base uint32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -79,7 +79,7 @@ func (r *IDRanges) Release(base uint32) {
 	}
 }
 
-// step is how far the ranges are from each other.
+// step returns the distance from one range to the next.
 func (r *IDRanges) step() uint64 {
 	if r.count/idsEach > manyRanges {
 		return idsEach + 1

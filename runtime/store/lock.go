@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Locked: another process decides for this state directory.
+// Locked is the error of Lock if another process holds the state directory.
 type Locked struct {
 	Pid int // 0 if it does not say
 	Dir string
@@ -21,9 +21,9 @@ func (e *Locked) Error() string {
 	return fmt.Sprintf("%s is held by process %d", e.Dir, e.Pid)
 }
 
-// Lock makes this process the one that decides for a state directory, until it
-// unlocks or ends. The lock is on the state directory, so that it holds
-// whatever run directory another process names. Error: *Locked.
+// Lock locks a state directory for this process until it calls unlock or ends. The lock is
+// in the state directory, so that it works whatever run directory another process uses.
+// Error: *Locked.
 func Lock(stateDir string) (unlock func(), err error) {
 	if err := os.MkdirAll(stateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make state directory: %w", err)

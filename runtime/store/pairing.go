@@ -11,10 +11,10 @@ import (
 	"stead/runtime/record"
 )
 
-// pairing says which directories and cgroup parent belong together on this boot.
-// Containers that run are known by their records in the run directory: with
-// another one, or with another state directory for the same one, they would be
-// strangers, to be ended or to be started a second time.
+// pairing is the combination of directories and cgroup parent that belong together on this
+// boot. Running containers are found by their records in the run directory. With another
+// run directory they would be started a second time, and with another state directory
+// they would be killed as unknown.
 type pairing struct {
 	StateDir     string `json:"stateDir"`
 	RunDir       string `json:"runDir"`
@@ -22,15 +22,16 @@ type pairing struct {
 	BootID       string `json:"bootId"`
 }
 
-// Mismatch: the directories were used with others, and containers run there.
+// Mismatch is the error of PairDirs: the directories were used in another combination, and
+// containers run there.
 type Mismatch struct{ What, Given, Used, Flag string }
 
 func (e *Mismatch) Error() string {
 	return fmt.Sprintf("%s was %s when the containers that run now were started, and is %s now; use %s %s", e.What, e.Used, e.Given, e.Flag, e.Used)
 }
 
-// PairDirs refuses a combination in which running containers would be strangers,
-// and notes this one in both directories. Error: *Mismatch.
+// PairDirs refuses a combination of directories in which running containers would be
+// unknown, and saves this one in both directories. Error: *Mismatch.
 func PairDirs(stateDir, runDir, cgroupParent string) error {
 	mine := pairing{StateDir: Resolved(stateDir), RunDir: Resolved(runDir), CgroupParent: cgroupParent, BootID: record.BootID()}
 	files := []string{filepath.Join(stateDir, "boot.json"), filepath.Join(runDir, "boot.json")}

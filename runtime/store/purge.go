@@ -15,17 +15,17 @@ import (
 	"github.com/moby/sys/mountinfo"
 )
 
-// User data is deleted here and nowhere else: when somebody asks for it by name,
-// or when it was removed long ago.
+// User data is deleted in this file and nowhere else: when an admin purges it by name, or
+// when its retention time is over.
 
-// doomedPrefix marks, in STATE/removed, what is being deleted. The rename makes
-// it final: no name gets half a root back, and a deletion that was interrupted is
-// gone on with at the next start.
+// doomedPrefix marks directories in STATE/removed that are being deleted. The rename makes
+// it final: no container gets half a root back, and the next start continues a deletion
+// that was interrupted.
 const doomedPrefix = ".deleting-"
 
-// Purge deletes what was removed under a name (`web`), or one entry of it
-// (`web@20261123T041500Z`), and returns the entries. A container that is there
-// is not touched. The error wraps status.ErrMissing if there is nothing of that name.
+// Purge deletes all removed containers of a name (`web`), or one entry
+// (`web@20261123T041500Z`), and returns the entries. It does not touch an existing
+// container. The error wraps status.ErrMissing if there is no such entry.
 func (r *Removed) Purge(ctx context.Context, name string) (purged []string, err error) {
 	all, err := r.entries()
 	if err != nil {
@@ -42,13 +42,13 @@ func (r *Removed) Purge(ctx context.Context, name string) (purged []string, err 
 	return r.delete(ctx, purged)
 }
 
-// expiryGrace is how long the retention time must have been seen to be over
-// before anything is deleted. A clock that is wrong for a while, as it is at the
-// boot of a machine without a battery for it, deletes nothing.
+// expiryGrace is the time that Expire must have found an entry overdue before it deletes it.
+// A clock that is wrong for a while, as at the boot of a machine without a clock battery,
+// deletes nothing.
 const expiryGrace = time.Hour
 
-// Expire deletes what was removed longer ago than the retention time, and
-// returns the entries.
+// Expire deletes entries that were removed longer ago than the retention time, and returns
+// them.
 func (r *Removed) Expire(ctx context.Context, retention time.Duration) (expired []string, err error) {
 	all, err := r.entries()
 	if err != nil {
@@ -75,7 +75,7 @@ func (r *Removed) Expire(ctx context.Context, retention time.Duration) (expired 
 	return r.delete(ctx, expired)
 }
 
-// delete deletes entries of STATE/removed, and returns those that are gone.
+// delete deletes entries of STATE/removed, and returns those that it deleted.
 func (r *Removed) delete(ctx context.Context, entries []string) (gone []string, err error) {
 	var failed *multierror.Error
 	for _, entry := range entries {
@@ -97,7 +97,7 @@ func (r *Removed) delete(ctx context.Context, entries []string) (gone []string, 
 	return gone, failed.ErrorOrNil()
 }
 
-// deleteTree deletes a directory that is marked for it.
+// deleteTree deletes a directory that has doomedPrefix.
 func deleteTree(ctx context.Context, dir string) error {
 	if err := noMounts(dir); err != nil {
 		return err
@@ -105,8 +105,8 @@ func deleteTree(ctx context.Context, dir string) error {
 	return rootfs.Delete(ctx, dir)
 }
 
-// noMounts refuses a directory in which something is mounted: what is mounted is
-// not the container's, and would be deleted with it.
+// noMounts returns an error if something is mounted in a directory: it does not belong to
+// the container, and would be deleted with it.
 func noMounts(dir string) error {
 	below := Resolved(dir)
 	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {

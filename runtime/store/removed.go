@@ -16,28 +16,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Removed is STATE/removed: the directories of containers that were removed, with their
-// data. Its methods may be called at once.
+// Removed manages STATE/removed: the directories of removed containers, with their data. Its
+// methods may be called concurrently.
 type Removed struct {
 	dir string
 
 	mu      sync.Mutex           // guards what follows, not the files
 	newest  map[string]string    // by container, its last entry
-	overdue map[string]time.Time // by entry, since when Expire has seen its time to be over
+	overdue map[string]time.Time // by entry, when Expire first found it overdue
 }
 
-// RemovedContainer is a container that was removed and whose data is still there.
+// RemovedContainer is a removed container whose data still exists.
 type RemovedContainer struct {
 	Name      string
 	Entry     string // of STATE/removed: NAME@20261123T041500Z
 	Path      string // of its directory
 	RemovedAt time.Time
-	From      status.Origin // where its manifest stood; zero if that is not known
+	From      status.Origin // origin of its manifest; zero if unknown
 }
 
 const entryTime = "20060102T150405Z"
 
-// parseEntry takes the name of a removed container's directory apart.
+// parseEntry parses the name of a removed container's directory.
 func parseEntry(entry string) (name string, at time.Time, ok bool) {
 	name, text, ok := strings.Cut(entry, "@")
 	text, _, _ = strings.Cut(text, ".") // a number follows if there were two in one second
@@ -45,13 +45,13 @@ func parseEntry(entry string) (name string, at time.Time, ok bool) {
 	return name, at, ok && name != "" && err == nil && !strings.HasPrefix(name, doomedPrefix)
 }
 
-// RemovedName is the container's name in an entry of STATE/removed.
+// RemovedName returns the container's name in an entry of STATE/removed.
 func RemovedName(entry string) string {
 	name, _, _ := strings.Cut(entry, "@")
 	return name
 }
 
-// OpenRemoved reads what is in STATE/removed.
+// OpenRemoved reads the entries of STATE/removed.
 func OpenRemoved(stateDir string) (*Removed, error) {
 	r := &Removed{dir: filepath.Join(stateDir, "removed"), newest: map[string]string{}}
 	all, err := r.entries()
@@ -61,8 +61,8 @@ func OpenRemoved(stateDir string) (*Removed, error) {
 	return r, err
 }
 
-// entries returns what is in STATE/removed, by name and time. What has another
-// form of name is not ours.
+// entries returns the entries of STATE/removed by name and time, without files whose names
+// have another form.
 func (r *Removed) entries() ([]RemovedContainer, error) {
 	files, err := os.ReadDir(r.dir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -89,7 +89,7 @@ func (r *Removed) List() ([]RemovedContainer, error) {
 	return all, err
 }
 
-// FinishDeletions deletes what an earlier process began to.
+// FinishDeletions finishes the deletions that an earlier process began.
 func (r *Removed) FinishDeletions(ctx context.Context, log *slog.Logger) {
 	doomed, _ := filepath.Glob(filepath.Join(r.dir, doomedPrefix+"*"))
 	for _, dir := range doomed {
@@ -108,9 +108,9 @@ func (r *Removed) BringBack(name, dir string) (note string, err error) {
 	if newest == "" {
 		return "", nil
 	}
-	// Its facts are of the past. If we die after the rename, they must not be
-	// taken for the container's: its ids may be another's by now, and whoever
-	// stopped it stopped the one that was removed.
+	// The facts are out of date. If this process dies after the rename, the next must not
+	// read them: another container may have these ids by now, and an admin's stop was one
+	// of the removed container.
 	old := filepath.Join(r.dir, newest)
 	if err := os.Remove(filepath.Join(old, factsFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", err
@@ -120,15 +120,15 @@ func (r *Removed) BringBack(name, dir string) (note string, err error) {
 		return "", err
 	}
 	r.forget(newest)
-	if err != nil { // taken away by hand
+	if err != nil { // removed by hand
 		return "", nil
 	}
 	_, at, _ := parseEntry(newest)
 	return "root of " + at.Format(time.DateOnly) + " brought back", nil
 }
 
-// PutAway moves a container's directory to removed/NAME@TIME. The facts stay with it,
-// for people; a name that comes back starts from its new manifest.
+// PutAway moves a container's directory to removed/NAME@TIME. The facts stay in it for
+// people to read; a container that is created again starts from its new manifest.
 func (r *Removed) PutAway(name, dir string) error {
 	entry := name + "@" + time.Now().UTC().Format(entryTime)
 	for n := 2; ; n++ {
@@ -147,7 +147,7 @@ func (r *Removed) PutAway(name, dir string) error {
 	return nil
 }
 
-// forget notes that an entry is no longer there.
+// forget removes an entry from memory.
 func (r *Removed) forget(entry string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -13,10 +13,10 @@ import (
 	"stead/runtime/hostpath"
 )
 
-// Writable lists the directories and files of the host that a container can write, or
-// ever could: a link or a manifest that it left there outlives it. They are durable: a
-// file with one on each line, quoted, by each path under which the host showed it and
-// by its identity.
+// Writable lists the directories and files of the host that a container can write, or ever
+// could: a link or a manifest that it left there outlives it. The list is durable: a file
+// with one quoted entry on each line, for each path of the directory or file on the host
+// and for its identity.
 type Writable struct {
 	state string // the state directory, without links
 	file  string
@@ -26,8 +26,8 @@ type Writable struct {
 	list []string        // the same, in the order in which they came
 }
 
-// OpenWritable reads the list. What is not there now is on it all the same: it may be on a
-// disk that is not mounted yet. Without a right to read it the list has the private roots.
+// OpenWritable reads the list. It also has paths that do not exist now, as they may be on a
+// disk that is not mounted yet. If the file can't be read, the list has only the private roots.
 func OpenWritable(stateDir string) (*Writable, error) {
 	w := &Writable{state: Resolved(stateDir), file: filepath.Join(stateDir, "shared"), all: map[string]bool{}}
 	w.list = []string{w.state + "/containers", w.state + "/removed"} // private roots
@@ -58,7 +58,7 @@ func (w *Writable) Has(dir string) bool {
 	return w.all[dir]
 }
 
-// Add notes them on disk before it returns.
+// Add adds entries to the list, and returns when they are on disk.
 func (w *Writable) Add(dirs []string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -85,15 +85,15 @@ func (w *Writable) Add(dirs []string) error {
 	return nil
 }
 
-// List returns all paths without links, and identities. It only grows at its end.
+// List returns all entries: paths without links, and identities. New ones come at its end.
 func (w *Writable) List() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.list
 }
 
-// Contains reports whether containers may have made what is directly in a directory
-// of the host: links there are not followed.
+// Contains reports whether a container may have made entries of a directory of the host.
+// Symlinks in such a directory must not be followed.
 func (w *Writable) Contains(dir string) bool {
 	if rest, ok := strings.CutPrefix(dir, w.state+"/containers/"); ok && strings.Contains(rest, "/upper") {
 		return true
@@ -101,8 +101,8 @@ func (w *Writable) Contains(dir string) bool {
 	return strings.HasPrefix(dir, w.state+"/removed/") || w.Has(dir)
 }
 
-// CheckConfig says why the configuration is not to be read: a container can write to
-// it, or to a link that leads there, or once could.
+// CheckConfig returns an error if a container can or once could write to the
+// configuration, or to a link that leads there.
 func CheckConfig(stateDir, config string) error {
 	w, err := OpenWritable(stateDir)
 	if err != nil {
