@@ -20,12 +20,12 @@ type container struct {
 	// Below here nothing is saved.
 	starting, stopping, updating bool
 
-	drift         status.Differences
-	lost, strayed status.Differences // of the run: differences that only a restart repairs, and files that can be restored
-	settling      sync.Mutex         // the keeper and a stop report the end at the same time
-	settled       string             // id of the last run whose end was recorded
-	readAt        stamp              // of the record when resync last read it
-	cached        cachedStatus       // the last status
+	drift              status.Differences
+	lost, missingFiles status.Differences // of the run: differences that only a restart repairs, and files that can be restored
+	settling           sync.Mutex         // the keeper and a stop report the end at the same time
+	settled            string             // id of the last run whose end was recorded
+	readAt             stamp              // of the record when resync last read it
+	cached             cachedStatus       // the last status
 }
 
 // The boot record on disk is the truth about a run, and several goroutines read it:
@@ -58,11 +58,11 @@ func phase(s record.State) int {
 
 // cachedStatus is a Status with the inputs that it was derived from.
 type cachedStatus struct {
-	facts                *store.Facts
-	rec                  *record.Record
-	starting, stopping   bool
-	drift, lost, strayed status.Differences
-	status               *status.Status
+	facts                     *store.Facts
+	rec                       *record.Record
+	starting, stopping        bool
+	drift, lost, missingFiles status.Differences
+	status                    *status.Status
 }
 
 // status returns the cached status, or a new one if an input changed. The caller holds
@@ -70,8 +70,8 @@ type cachedStatus struct {
 func (c *container) status() *status.Status {
 	t := &c.cached
 	if t.status == nil || t.facts != c.facts || t.rec != c.rec || t.starting != c.starting || t.stopping != c.stopping ||
-		!slices.Equal(t.drift, c.drift) || !slices.Equal(t.lost, c.lost) || !slices.Equal(t.strayed, c.strayed) {
-		*t = cachedStatus{c.facts, c.rec, c.starting, c.stopping, c.drift, c.lost, c.strayed, c.derive()}
+		!slices.Equal(t.drift, c.drift) || !slices.Equal(t.lost, c.lost) || !slices.Equal(t.missingFiles, c.missingFiles) {
+		*t = cachedStatus{c.facts, c.rec, c.starting, c.stopping, c.drift, c.lost, c.missingFiles, c.derive()}
 	}
 	return t.status
 }
@@ -86,8 +86,8 @@ func (c *container) derive() *status.Status {
 	} else {
 		s.Fingerprint = s.Applied.Fingerprint()
 	}
-	if len(c.strayed) > 0 {
-		s.Drift = append(s.Drift[:len(s.Drift):len(s.Drift)], c.strayed...)
+	if len(c.missingFiles) > 0 {
+		s.Drift = append(s.Drift[:len(s.Drift):len(s.Drift)], c.missingFiles...)
 	}
 	switch {
 	case c.rec != nil:

@@ -68,7 +68,7 @@ func TestToldDrift(t *testing.T) {
 	w.Close()
 	w.o.Watch = true
 	w.open()
-	if !w.inspector.IsTold() {
+	if !w.inspector.IsWatching() {
 		t.Skip("this kernel does not tell (Linux 6.11)")
 	}
 	w.inspector.Turn = 0

@@ -52,7 +52,7 @@ func (r *Runtime) execResolved(ctx context.Context, name string, o ExecOptions, 
 	if err != nil {
 		return nil, err
 	}
-	f, rec := r.known(c)
+	f, rec := r.snapshot(c)
 	if rec == nil || rec.State != record.Running {
 		return nil, fmt.Errorf("exec in %s: container is not running", name)
 	}
@@ -100,7 +100,7 @@ func (r *Runtime) Inspect(name string) (Details, error) {
 	if err != nil {
 		return Details{}, err
 	}
-	f, rec := r.known(c)
+	f, rec := r.snapshot(c)
 	s, _ := r.Get(name)
 	d := Details{Status: s, Root: r.root(f.Manifest), IDBase: f.IDBase, LogDir: r.LogDir(name)}
 	if rec != nil {

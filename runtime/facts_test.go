@@ -29,7 +29,7 @@ func TestFactsTwoWriters(t *testing.T) {
 		var both sync.WaitGroup
 		both.Go(func() { w.writeNow(c) })
 		both.Go(func() {
-			if err := w.noteAdmin(c, stop); err != nil {
+			if err := w.saveAdminIntent(c, stop); err != nil {
 				t.Error(err)
 			}
 		})
@@ -73,7 +73,7 @@ func TestFactsBroughtBack(t *testing.T) {
 	w := newWorld(t)
 	w.create("web", script(forever))
 	w.awaitOutput("web", "up")
-	if err := w.noteAdmin(w.byName["web"], true); err != nil {
+	if err := w.saveAdminIntent(w.byName["web"], true); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Remove(context.Background(), "web"); err != nil {

@@ -21,7 +21,7 @@ const clock = `trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.01; ec
 // of all.
 func (w *world) v2Group(name string) string {
 	w.t.Helper()
-	_, rec := w.known(w.byName[name])
+	_, rec := w.snapshot(w.byName[name])
 	_, into := w.host.Group(rec.ID()).Join()
 	return into
 }

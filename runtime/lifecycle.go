@@ -25,7 +25,7 @@ func (r *Runtime) save(c *container, change func(*store.Facts)) error {
 	if now, err := r.find(c.name); err != nil || now != c {
 		return fmt.Errorf("container %s: %w", c.name, status.ErrMissing)
 	}
-	f, _ := r.known(c)
+	f, _ := r.snapshot(c)
 	next := *f
 	change(&next)
 	if err := next.Write(r.dir(c.name)); err != nil {
@@ -50,7 +50,7 @@ func (r *Runtime) Create(ctx context.Context, m *spec.Container, from status.Ori
 		fault.Point("create-dir-made")
 		f := &store.Facts{Manifest: m, From: from, CreatedAt: time.Now().UTC()}
 		if !m.Spec.Suspend {
-			err = r.equip(f)
+			err = r.prepareRun(f)
 		}
 		if err == nil {
 			err = f.Write(r.dir(name))
@@ -88,7 +88,7 @@ func (r *Runtime) Start(ctx context.Context, name string, o status.StartOptions)
 		return err
 	}
 	if o.ByAdmin {
-		if err := r.noteAdmin(c, false); err != nil {
+		if err := r.saveAdminIntent(c, false); err != nil {
 			return err
 		}
 	}
@@ -114,7 +114,7 @@ func (r *Runtime) Restart(ctx context.Context, m *spec.Container, from status.Or
 		return err
 	}
 	if byAdmin {
-		if err := r.noteAdmin(c, false); err != nil {
+		if err := r.saveAdminIntent(c, false); err != nil {
 			return err
 		}
 	}
@@ -134,7 +134,7 @@ func (r *Runtime) restart(ctx context.Context, c *container, m *spec.Container, 
 	}
 	fault.Point("restart-stopped")
 	if !down {
-		if err := r.forgetRun(c); err != nil {
+		if err := r.deleteRecord(c); err != nil {
 			return err
 		}
 	}
@@ -148,10 +148,10 @@ func (r *Runtime) restart(ctx context.Context, c *container, m *spec.Container, 
 	return r.start(ctx, c, 0, 0)
 }
 
-// forgetRun deletes the record of a run that is over. A later process would take its end
+// deleteRecord deletes the record of a run that is over. A later process would take its end
 // for the end of a run that has not begun yet.
-func (r *Runtime) forgetRun(c *container) error {
-	_, rec := r.known(c)
+func (r *Runtime) deleteRecord(c *container) error {
+	_, rec := r.snapshot(c)
 	if rec == nil || rec.State != record.Exited {
 		return nil
 	}
@@ -172,14 +172,14 @@ func (r *Runtime) Adopt(_ context.Context, name string, from status.Origin) erro
 	return r.save(c, func(f *store.Facts) { f.From = from })
 }
 
-// noteAdmin saves that an admin stopped or started a container. A container that an admin
+// saveAdminIntent saves that an admin stopped or started a container. A container that an admin
 // started may run again, however its last run ended.
-func (r *Runtime) noteAdmin(c *container, stopped bool) error {
+func (r *Runtime) saveAdminIntent(c *container, stopped bool) error {
 	if stopped {
 		now := time.Now().UTC()
 		return r.save(c, func(f *store.Facts) { f.StoppedAt = &now })
 	}
-	if err := r.forgetRun(c); err != nil {
+	if err := r.deleteRecord(c); err != nil {
 		return err
 	}
 	return r.save(c, func(f *store.Facts) { f.StoppedAt, f.LastRun = nil, nil })
@@ -195,7 +195,7 @@ func (r *Runtime) Remove(ctx context.Context, name string) error {
 		return err
 	}
 	fault.Point("remove-stopped")
-	_, rec := r.known(c)
+	_, rec := r.snapshot(c)
 	if rec != nil {
 		if err := r.host.Group(rec.ID()).Remove(); err != nil {
 			return fmt.Errorf("remove %s: %w", name, err)
@@ -214,7 +214,7 @@ func (r *Runtime) Remove(ctx context.Context, name string) error {
 		}
 	}
 	r.drop(name)
-	f, _ := r.known(c)
+	f, _ := r.snapshot(c)
 	r.ids.Release(f.IDBase)
 	return nil
 }

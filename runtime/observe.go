@@ -9,10 +9,10 @@ import (
 	"stead/runtime/store"
 )
 
-// observed implements drift.Containers.
-type observed struct{ *Runtime }
+// driftView implements drift.Containers.
+type driftView struct{ *Runtime }
 
-func (o observed) Running() []string {
+func (o driftView) Running() []string {
 	var names []string
 	for _, c := range o.running() {
 		names = append(names, c.name)
@@ -20,12 +20,12 @@ func (o observed) Running() []string {
 	return names
 }
 
-func (o observed) Run(name string) (drift.Run, bool) {
+func (o driftView) Run(name string) (drift.Run, bool) {
 	c, err := o.find(name)
 	if err != nil {
 		return drift.Run{}, false
 	}
-	f, rec := o.known(c)
+	f, rec := o.snapshot(c)
 	return o.runOf(c, f, rec), rec != nil && rec.State == record.Running
 }
 
@@ -33,27 +33,27 @@ func (r *Runtime) runOf(c *container, f *store.Facts, rec *record.Record) drift.
 	return drift.Run{Name: c.name, Dir: r.dir(c.name), Root: r.root(f.Manifest), Facts: f, Record: rec}
 }
 
-func (o observed) SetDrift(r drift.Run, found status.Differences) bool {
+func (o driftView) SetDrift(r drift.Run, found status.Differences) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	c := o.byName[r.Name]
 	if c == nil || c.rec != r.Record || c.facts != r.Facts || c.updating {
 		return false
 	}
-	o.news = o.news || len(found) > 0 && !slices.Equal(found, c.drift)
+	o.foundDrift = o.foundDrift || len(found) > 0 && !slices.Equal(found, c.drift)
 	c.drift = found
 	return true
 }
 
-func (o observed) SetLost(r drift.Run, lost, strayed status.Differences) bool {
+func (o driftView) SetLost(r drift.Run, lost, missingFiles status.Differences) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	c := o.byName[r.Name]
 	if c == nil || c.rec != r.Record || c.starting || c.stopping {
 		return false
 	}
-	o.news = o.news || !slices.Equal(lost, c.lost) || !slices.Equal(strayed, c.strayed)
-	c.lost, c.strayed = lost, strayed
+	o.foundDrift = o.foundDrift || !slices.Equal(lost, c.lost) || !slices.Equal(missingFiles, c.missingFiles)
+	c.lost, c.missingFiles = lost, missingFiles
 	return true
 }
 
@@ -62,8 +62,8 @@ func (o observed) SetLost(r drift.Run, lost, strayed status.Differences) bool {
 func (r *Runtime) inspect(all bool) {
 	r.inspector.Inspect(all)
 	r.mu.Lock()
-	news := r.news
-	r.news = false
+	news := r.foundDrift
+	r.foundDrift = false
 	r.mu.Unlock()
 	if news {
 		r.changed()
@@ -73,10 +73,10 @@ func (r *Runtime) inspect(all bool) {
 // repair repairs the drift of a run, and returns the differences that it found.
 func (r *Runtime) repair(c *container, f *store.Facts, rec *record.Record) (status.Differences, error) {
 	r.mu.Lock()
-	found, strayed := c.drift, c.strayed
-	c.strayed = nil
+	found, missingFiles := c.drift, c.missingFiles
+	c.missingFiles = nil
 	r.mu.Unlock()
-	if err := drift.Repair(r.runOf(c, f, rec), r.host, r.RunDir, found, strayed); err != nil {
+	if err := drift.Repair(r.runOf(c, f, rec), r.host, r.RunDir, found, missingFiles); err != nil {
 		return nil, err
 	}
 	r.mu.Lock()

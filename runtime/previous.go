@@ -29,7 +29,7 @@ func (r *Runtime) PreviousRun(name string) (from, until time.Time, err error) {
 	if err != nil {
 		return from, until, err
 	}
-	_, rec := r.known(c)
+	_, rec := r.snapshot(c)
 	if rec == nil || rec.Previous == nil {
 		return from, until, fmt.Errorf("container %s: no run before its last one is known", name)
 	}

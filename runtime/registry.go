@@ -13,10 +13,10 @@ import (
 
 // registry holds the known containers by name.
 type registry struct {
-	mu      sync.Mutex // guards the map, the list, and the fields of every container
-	byName  map[string]*container
-	ordered []*container // all of byName, by name
-	news    bool         // an inspection found something new
+	mu         sync.Mutex // guards the map, the list, and the fields of every container
+	byName     map[string]*container
+	ordered    []*container // all of byName, by name
+	foundDrift bool         // an inspection found something new
 }
 
 // put adds a container.
@@ -53,8 +53,8 @@ func (r *registry) find(name string) (*container, error) {
 	return c, nil
 }
 
-// known returns a container's current facts and record; neither is ever changed in place.
-func (r *registry) known(c *container) (*store.Facts, *record.Record) {
+// snapshot returns a container's current facts and record; neither is ever changed in place.
+func (r *registry) snapshot(c *container) (*store.Facts, *record.Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return c.facts, c.rec

@@ -45,8 +45,8 @@ func TestListMakesAStatusAnewWhenSomethingIsNew(t *testing.T) {
 		{"drift", func() { b.drift = found("pids") }, func(s *status.Status) bool { return slices.Equal(s.Drift, found("pids")) }},
 		{"other drift", func() { b.drift = found("cpu") }, func(s *status.Status) bool { return slices.Equal(s.Drift, found("cpu")) }},
 		{"losses", func() { b.lost = found("mount") }, func(s *status.Status) bool { return slices.Equal(s.Lost, found("mount")) }},
-		{"strayed files", func() { b.strayed = found("record") }, func(s *status.Status) bool { return slices.Equal(s.Drift, found("cpu", "record")) }},
-		{"drift mended", func() { b.drift, b.strayed = nil, nil }, func(s *status.Status) bool { return s.Drift == nil }},
+		{"missingFiles files", func() { b.missingFiles = found("record") }, func(s *status.Status) bool { return slices.Equal(s.Drift, found("cpu", "record")) }},
+		{"drift mended", func() { b.drift, b.missingFiles = nil, nil }, func(s *status.Status) bool { return s.Drift == nil }},
 	} {
 		before := r.List()
 		if again := r.List(); !slices.Equal(again, before) {

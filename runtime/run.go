@@ -59,7 +59,7 @@ func (r *Runtime) settle(c *container, rec *record.Record) {
 			}
 		}
 	}
-	if f, _ := r.known(c); f.Manifest.Spec.Security.Pid == "host" {
+	if f, _ := r.snapshot(c); f.Manifest.Spec.Security.Pid == "host" {
 		if err := group.KillAll(); err != nil { // there is no pid namespace that ends with its first process
 			r.Log.Error("cannot kill remaining processes", "container", c.name, "error", err)
 		}
@@ -76,7 +76,7 @@ func (r *Runtime) settle(c *container, rec *record.Record) {
 	if over {
 		return
 	}
-	if f, _ := r.known(c); f.LastRun != nil {
+	if f, _ := r.snapshot(c); f.LastRun != nil {
 		next := *f
 		next.LastRun = &store.LastRun{BootID: rec.BootID, StartedAt: rec.StartedAt.UTC(), FinishedAt: rec.FinishedAt.UTC(), Exit: exitOf(rec.Ending, rec.Stopping)}
 		r.mu.Lock()
@@ -105,7 +105,7 @@ func (r *Runtime) refresh() {
 	}
 	r.mu.Unlock()
 	for _, c := range all {
-		_, rec := r.known(c)
+		_, rec := r.snapshot(c)
 		if now, err := record.Read(r.RunDir, rec.ID()); err == nil && now.State == record.Creating {
 			if err := r.undoStart(r.ctx, c, now); err != nil {
 				r.Log.Error("cannot undo a start that the keeper did not finish", "container", c.name, "error", err)

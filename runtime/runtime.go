@@ -121,7 +121,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		return nil, err
 	}
 	r.tasks.Go(func() { r.Removed.FinishDeletions(r.ctx, r.Log) })
-	r.inspector = drift.New(observed{r}, host, o.RunDir, o.Watch, o.Log)
+	r.inspector = drift.New(driftView{r}, host, o.RunDir, o.Watch, o.Log)
 	roots := func(yield func(string, *spec.Container) bool) {
 		for _, c := range r.ordered {
 			if m := c.facts.Manifest; !yield(r.root(m), m) {

@@ -28,11 +28,11 @@ func (r *Runtime) start(ctx context.Context, c *container, restarts, failures in
 	if err := r.keeper.ensure(ctx); err != nil {
 		return fmt.Errorf("start %s: %w", c.name, err)
 	}
-	before, old := r.known(c)
+	before, old := r.snapshot(c)
 	if err := r.beforeRun(c); err != nil {
 		return fmt.Errorf("start %s: %w", c.name, err)
 	}
-	f, _ := r.known(c)
+	f, _ := r.snapshot(c)
 	m := f.Manifest
 	rec := &record.Record{
 		Name: c.name, Nonce: nonce(), BootID: record.BootID(), State: record.Creating, CreatedAt: time.Now(),
@@ -46,8 +46,8 @@ func (r *Runtime) start(ctx context.Context, c *container, restarts, failures in
 		return fmt.Errorf("start %s: %w", c.name, err)
 	}
 	r.mu.Lock()
-	c.beginRun(rec)                            // from here on the end of this run is recorded, however soon it comes
-	c.drift, c.lost, c.strayed = nil, nil, nil // of the last run
+	c.beginRun(rec)                                 // from here on the end of this run is recorded, however soon it comes
+	c.drift, c.lost, c.missingFiles = nil, nil, nil // of the last run
 	r.mu.Unlock()
 	fault.Point("start-recorded")
 	if old != nil {
@@ -60,7 +60,7 @@ func (r *Runtime) start(ctx context.Context, c *container, restarts, failures in
 	if errors.Is(err, keeper.ErrNoKeeper) {
 		err = r.afterKeeper(ctx, c, rec)
 	} else if err != nil {
-		r.noteFailure(c, rec, err)
+		r.recordFailure(c, rec, err)
 	} else {
 		r.syncRun(rec.ID()) // reads the keeper's record, in which it runs, or has ended already
 	}
@@ -72,9 +72,9 @@ func (r *Runtime) start(ctx context.Context, c *container, restarts, failures in
 
 // beforeRun saves what a run needs, unless it is saved already.
 func (r *Runtime) beforeRun(c *container) error {
-	f, _ := r.known(c)
+	f, _ := r.snapshot(c)
 	next := *f
-	if err := r.equip(&next); err != nil {
+	if err := r.prepareRun(&next); err != nil {
 		return err
 	}
 	if next.IDBase == f.IDBase && next.LastRun == f.LastRun {
@@ -83,9 +83,9 @@ func (r *Runtime) beforeRun(c *container) error {
 	return r.save(c, func(f *store.Facts) { f.IDBase, f.LastRun = next.IDBase, next.LastRun })
 }
 
-// equip assigns host ids to a container, and notes the beginning of a run where there must
+// prepareRun assigns host ids to a container, and notes the beginning of a run where there must
 // not be a second one.
-func (r *Runtime) equip(f *store.Facts) (err error) {
+func (r *Runtime) prepareRun(f *store.Facts) (err error) {
 	switch {
 	case f.Manifest.Spec.Restart.Policy == "always" || f.Manifest.Spec.Rerun == "on-boot":
 		f.LastRun = nil
@@ -117,9 +117,9 @@ func (r *Runtime) afterKeeper(ctx context.Context, c *container, rec *record.Rec
 	return nil
 }
 
-// noteFailure records the end of a start that failed. If there was a process, the keeper
+// recordFailure records the end of a start that failed. If there was a process, the keeper
 // reaps it, and the keeper's record is the truth.
-func (r *Runtime) noteFailure(c *container, rec *record.Record, err error) {
+func (r *Runtime) recordFailure(c *container, rec *record.Record, err error) {
 	var end *record.Ending
 	var launched *keeper.StartError
 	var early *specconv.Error
@@ -205,15 +205,15 @@ func (r *Runtime) makeGroup(c *container, group *cgroup.Group, m *spec.Container
 	if err != nil {
 		return err
 	}
-	var not []status.Unapplied
+	var refusals []status.Unapplied
 	for _, x := range refused {
 		path := "spec.resources." + x.Field
-		not = append(not, unapplied(path, x.Message, &spec.Container{}, m, nil))
+		refusals = append(refusals, unapplied(path, x.Message, &spec.Container{}, m, nil))
 	}
-	if f, _ := r.known(c); len(not) == 0 && len(f.Unapplied) == 0 {
+	if f, _ := r.snapshot(c); len(refusals) == 0 && len(f.Unapplied) == 0 {
 		return nil
 	}
-	return r.save(c, func(f *store.Facts) { f.Unapplied = not })
+	return r.save(c, func(f *store.Facts) { f.Unapplied = refusals })
 }
 
 func nonce() string {

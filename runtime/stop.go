@@ -25,7 +25,7 @@ func (r *Runtime) Stop(ctx context.Context, name string, o status.StopOptions) e
 		return err
 	}
 	if o.ByAdmin {
-		if err := r.noteAdmin(c, true); err != nil {
+		if err := r.saveAdminIntent(c, true); err != nil {
 			return err
 		}
 	}
@@ -36,7 +36,7 @@ func (r *Runtime) Stop(ctx context.Context, name string, o status.StopOptions) e
 }
 
 func (r *Runtime) stop(ctx context.Context, c *container) error {
-	f, rec := r.known(c)
+	f, rec := r.snapshot(c)
 	if rec == nil || rec.State != record.Running {
 		return nil
 	}

@@ -22,7 +22,7 @@ func (r *Runtime) Update(ctx context.Context, m *spec.Container, from status.Ori
 		return err
 	}
 	defer r.mark(&c.updating)()
-	f, rec := r.known(c)
+	f, rec := r.snapshot(c)
 	var refused []status.Unapplied
 	if rec != nil && rec.State == record.Running {
 		have := specconv.Limits(f.Manifest)

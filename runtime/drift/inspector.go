@@ -57,7 +57,7 @@ type Containers interface {
 	// run that is not the current one any more, or that is being changed: the next
 	// inspection looks at it again.
 	SetDrift(r Run, found status.Differences) bool
-	SetLost(r Run, lost, strayed status.Differences) bool
+	SetLost(r Run, lost, missingFiles status.Differences) bool
 }
 
 // Inspector inspects the containers of one run directory.
@@ -104,8 +104,8 @@ func (i *Inspector) Close() {
 	}
 }
 
-// IsTold reports whether the kernel reports changes of cgroups and mounts (Linux 6.11).
-func (i *Inspector) IsTold() bool { return i.cgroups != nil && mountSpace(os.Getpid()) != 0 }
+// IsWatching reports whether the kernel reports changes of cgroups and mounts (Linux 6.11).
+func (i *Inspector) IsWatching() bool { return i.cgroups != nil && mountNamespaceID(os.Getpid()) != 0 }
 
 // Inspect compares running containers with their applied manifests: all closely, or a few
 // closely in turn and the others cheaply.

@@ -199,24 +199,24 @@ func (i *Inspector) lookAtMounts(r Run, files map[string]bool, closely bool) {
 		s.lost, s.table = mountsDiffer(r.Facts.Manifest, r.Record.Pid, s.table)
 	}
 	lost := s.lost
-	if s.lookAtDir(r); s.rootless {
+	if s.lookAtDir(r); s.rootGone {
 		lost = append(lost[:len(lost):len(lost)], status.Difference{Field: "its root directory", Found: "is gone"})
 	}
 	if files != nil || !s.before {
 		i.lookAtFiles(r, &s, files)
 	}
 	s.before = true
-	var strayed status.Differences
-	if s.unlinked {
-		strayed = append(strayed, status.Difference{Field: "root link", Found: "is gone"})
+	var missingFiles status.Differences
+	if s.rootLinkGone {
+		missingFiles = append(missingFiles, status.Difference{Field: "root link", Found: "is gone"})
 	}
-	if s.recordless {
-		strayed = append(strayed, status.Difference{Field: "boot record", Found: "is gone"})
+	if s.recordGone {
+		missingFiles = append(missingFiles, status.Difference{Field: "boot record", Found: "is gone"})
 	}
-	if (len(lost) > 0 || len(strayed) > 0) && !r.Record.Alive() {
+	if (len(lost) > 0 || len(missingFiles) > 0) && !r.Record.Alive() {
 		return // another process may have the pid by now
 	}
-	if i.containers.SetLost(r, lost, strayed) {
+	if i.containers.SetLost(r, lost, missingFiles) {
 		*remembered = s
 	}
 }
@@ -227,9 +227,9 @@ func (s *seen) lookAtDir(r Run) {
 		return
 	}
 	to, err := os.Readlink(filepath.Join(r.Dir, "root"))
-	s.unlinked = err != nil || to != r.Root
+	s.rootLinkGone = err != nil || to != r.Root
 	_, err = os.Lstat(filepath.Join(r.Dir, "upper"))
-	s.rootless = r.Facts.Manifest.Spec.Rootfs.Host != nil && errors.Is(err, os.ErrNotExist)
+	s.rootGone = r.Facts.Manifest.Spec.Rootfs.Host != nil && errors.Is(err, os.ErrNotExist)
 }
 
 // lookAtFiles looks for missing files of a run. files are the existing ones, nil if unknown.
@@ -241,13 +241,13 @@ func (i *Inspector) lookAtFiles(r Run, s *seen, files map[string]bool) {
 		_, err := os.Lstat(file)
 		return errors.Is(err, os.ErrNotExist)
 	}
-	s.recordless = gone(record.Path(i.runDir, r.Record.ID()))
+	s.recordGone = gone(record.Path(i.runDir, r.Record.ID()))
 	for _, pipe := range []string{record.StdoutPath(i.runDir, r.Record.ID()), record.StderrPath(i.runDir, r.Record.ID())} {
-		if !s.pipeless && gone(pipe) {
+		if !s.pipeGone && gone(pipe) {
 			// The keeper has it open, but it can't get a name again.
 			i.log.Warn("output FIFO deleted by hand; logging continues until the keeper exits; run: stead restart "+r.Name, "container", r.Name, "pipe", pipe)
-			s.pipeless = true
+			s.pipeGone = true
 		}
 	}
-	i.of(r).pipeless = s.pipeless
+	i.of(r).pipeGone = s.pipeGone
 }

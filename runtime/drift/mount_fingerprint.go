@@ -14,29 +14,29 @@ import (
 
 // seen has the findings of earlier inspections of a run.
 type seen struct {
-	nonce   string             // of the run
-	suspect bool               // the next inspection must look at its cgroup
-	before  bool               // an inspection looked at its mounts and files
-	ran     bool               // its command was executed, so that all is mounted
-	table   mountTable         // of the first look
-	lost    status.Differences // differences of its mounts
-	space   uint64             // id of its mount namespace; 0 if unknown
-	list    fingerprint        // of its mounts at the last look
-	details fingerprint        // of its mounts at the last close look
+	nonce     string             // of the run
+	suspect   bool               // the next inspection must look at its cgroup
+	before    bool               // an inspection looked at its mounts and files
+	ran       bool               // its command was executed, so that all is mounted
+	table     mountTable         // of the first look
+	lost      status.Differences // differences of its mounts
+	namespace uint64             // id of its mount namespace; 0 if unknown
+	list      fingerprint        // of its mounts at the last look
+	details   fingerprint        // of its mounts at the last close look
 
-	dir                dirTime // of its directory at the last look
-	unlinked, rootless bool    // there is no root, or none that leads there
-	recordless         bool    // there is no boot record
-	pipeless           bool    // a missing pipe was logged
+	dir                    dirTime // of its directory at the last look
+	rootLinkGone, rootGone bool    // there is no root, or none that leads there
+	recordGone             bool    // there is no boot record
+	pipeGone               bool    // a missing pipe was logged
 }
 
 // mountsMayDiffer reports whether the mounts may differ from those at the last look. The
 // first look only stores their fingerprint.
 func (p *fingerprinter) mountsMayDiffer(s *seen, pid int, closely bool) bool {
-	if s.space == 0 {
-		s.space = mountSpace(pid)
+	if s.namespace == 0 {
+		s.namespace = mountNamespaceID(pid)
 	}
-	if s.space == 0 { // an older kernel
+	if s.namespace == 0 { // an older kernel
 		now, ok := s.details, closely
 		if closely {
 			now, ok = p.table(pid)
@@ -45,14 +45,14 @@ func (p *fingerprinter) mountsMayDiffer(s *seen, pid int, closely bool) bool {
 		s.details = now
 		return differ
 	}
-	list, ok := p.list(s.space)
+	list, ok := p.list(s.namespace)
 	if !ok {
 		return false // it is dead
 	}
 	differ := s.list != 0 && list != s.list
 	s.list = list
 	if closely {
-		details, ok := p.details(s.space)
+		details, ok := p.details(s.namespace)
 		differ = differ || !ok || details != s.details
 		s.details = details
 	}
@@ -88,9 +88,9 @@ const (
 	statBasic = 2                  // STATMOUNT_MNT_BASIC
 )
 
-// mountSpace returns the id of a process's mount namespace, which no other namespace ever
+// mountNamespaceID returns the id of a process's mount namespace, which no other namespace ever
 // gets; 0 where the kernel has no such ids (before Linux 6.11).
-func mountSpace(pid int) uint64 {
+func mountNamespaceID(pid int) uint64 {
 	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return 0

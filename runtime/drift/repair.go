@@ -17,8 +17,8 @@ import (
 
 // Repair repairs the drift of a run: it restores files, thaws a frozen cgroup and moves the
 // processes back into their cgroup. The caller writes the limits again.
-func Repair(r Run, host *cgroup.Host, runDir string, drift, strayed status.Differences) error {
-	if len(strayed) > 0 {
+func Repair(r Run, host *cgroup.Host, runDir string, drift, missingFiles status.Differences) error {
+	if len(missingFiles) > 0 {
 		if err := errors.Join(atomicfile.Symlink(filepath.Join(r.Dir, "root"), r.Root), r.Record.Restore(runDir)); err != nil {
 			return err
 		}
