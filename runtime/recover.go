@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 
 	"stead/runtime/keeper"
 	"stead/runtime/record"
 
-	"github.com/hashicorp/go-multierror"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,7 +21,7 @@ func (r *Runtime) recover(ctx context.Context) error {
 	if err != nil {
 		r.Log.Error("cannot read boot records", "error", err)
 	}
-	if r.anyAlive(records) {
+	if slices.ContainsFunc(records, func(rec *record.Record) bool { return rec.State == record.Running && rec.BootID == record.BootID() }) {
 		// A keeper that died is replaced: the new one records which processes ended.
 		if err := r.keeper.ensure(ctx); err != nil {
 			return err
@@ -37,19 +37,10 @@ func (r *Runtime) recover(ctx context.Context) error {
 			known[rec.ID()] = true
 		}
 	}
-	if err := multierror.Append(r.sweepGroups(known), r.sweepFiles(known)).ErrorOrNil(); err != nil {
+	if err := errors.Join(r.sweepGroups(known), r.sweepFiles(known)); err != nil {
 		r.Log.Error("cannot clean up what belongs to no container", "error", err)
 	}
 	return nil
-}
-
-func (r *Runtime) anyAlive(records []*record.Record) bool {
-	for _, rec := range records {
-		if rec.State == record.Running && rec.BootID == record.BootID() {
-			return true
-		}
-	}
-	return false
 }
 
 // recoverOne finishes or undoes one start, and reports whether its record is still needed.
@@ -133,14 +124,14 @@ func (r *Runtime) sweepGroups(known map[string]bool) error {
 	if err != nil {
 		return err
 	}
-	var failed *multierror.Error
+	var failed error
 	for _, id := range names {
 		if !known[id] && strings.Contains(id, ".") && !r.host.Group(id).Foreign() { // ours are NAME.NONCE
 			r.Log.Warn("removing a cgroup that belongs to no container", "cgroup", id)
-			failed = multierror.Append(failed, r.endGroup(id))
+			failed = errors.Join(failed, r.endGroup(id))
 		}
 	}
-	return failed.ErrorOrNil()
+	return failed
 }
 
 // sweepFiles removes the files of starts that are over.
@@ -149,17 +140,15 @@ func (r *Runtime) sweepFiles(known map[string]bool) error {
 	if err != nil {
 		return err
 	}
-	var failed *multierror.Error
+	var failed error
 	for _, e := range entries {
 		parts := strings.SplitN(e.Name(), ".", 3)
 		if len(parts) < 3 || known[parts[0]+"."+parts[1]] {
 			continue
 		}
-		if err := record.Forget(r.RunDir, parts[0]+"."+parts[1]); err != nil {
-			failed = multierror.Append(failed, err)
-		}
+		failed = errors.Join(failed, record.Forget(r.RunDir, parts[0]+"."+parts[1]))
 	}
-	return failed.ErrorOrNil()
+	return failed
 }
 
 // waitGone waits for a process that is not our child.

@@ -69,8 +69,10 @@ func findDevices(name string, d spec.Device, root string) ([]launch.Device, erro
 	case isDevice(&st):
 		add(name, &st)
 		return all, nil
+	case kind == unix.S_IFREG:
+		return nil, errors.New("found a file, want a character or block device, or a directory of them")
 	case kind != unix.S_IFDIR:
-		return nil, fmt.Errorf("found %s, want a character or block device, or a directory of them", kindOf(kind))
+		return nil, errors.New("found something else, want a character or block device, or a directory of them")
 	}
 	source, err := filepath.EvalSymlinks(source)
 	if err != nil {
@@ -106,13 +108,6 @@ func reasonIn(source, name string, err error) error {
 func isDevice(st *unix.Stat_t) bool {
 	kind := st.Mode & unix.S_IFMT
 	return kind == unix.S_IFCHR || kind == unix.S_IFBLK
-}
-
-func kindOf(mode uint32) string {
-	if mode == unix.S_IFREG {
-		return "a file"
-	}
-	return "something else"
 }
 
 // AllowedDevices returns the devices that the container's cgroup allows. In a user namespace

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sort"
 	"strconv"
+	"strings"
 
 	"stead/runtime/launch"
 	"stead/runtime/rootfs"
@@ -65,7 +65,7 @@ func Mounts(m *spec.Container, root string) ([]launch.Mount, error) {
 			all = append(all, launch.Mount{Target: "/run", Size: hostRun, Mode: 0o755})
 		}
 	}
-	sort.Slice(all, func(i, j int) bool { return all[i].Target < all[j].Target })
+	slices.SortFunc(all, func(a, b launch.Mount) int { return strings.Compare(a.Target, b.Target) })
 	return all, nil
 }
 

@@ -1,8 +1,10 @@
 package specconv
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -155,23 +157,13 @@ func rlimits(limits map[string]spec.Ulimit) []launch.Rlimit {
 
 // Signal returns the signal of a name without SIG.
 func Signal(name string) (unix.Signal, error) {
-	if rest, ok := strings.CutPrefix(name, "RTMIN"); ok {
-		var n int
-		if rest != "" {
-			if _, err := fmt.Sscanf(rest, "+%d", &n); err != nil {
-				return 0, fmt.Errorf("unknown signal %s", name)
+	for prefix, base := range map[string]int{"RTMIN": 34, "RTMAX": 64} { // SIGRTMIN as libc counts it
+		if offset, ok := strings.CutPrefix(name, prefix); ok {
+			n, err := strconv.Atoi(cmp.Or(offset, "0")) // "+3" or "-3"
+			if err == nil {
+				return unix.Signal(base + n), nil
 			}
 		}
-		return unix.Signal(34 + n), nil
-	}
-	if rest, ok := strings.CutPrefix(name, "RTMAX"); ok {
-		var n int
-		if rest != "" {
-			if _, err := fmt.Sscanf(rest, "-%d", &n); err != nil {
-				return 0, fmt.Errorf("unknown signal %s", name)
-			}
-		}
-		return unix.Signal(64 - n), nil
 	}
 	if s := unix.SignalNum("SIG" + name); s != 0 {
 		return s, nil

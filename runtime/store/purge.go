@@ -2,16 +2,15 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"stead/runtime/rootfs"
 	"stead/runtime/status"
 
-	"github.com/hashicorp/go-multierror"
 	"github.com/moby/sys/mountinfo"
 )
 
@@ -77,7 +76,7 @@ func (r *Removed) Expire(ctx context.Context, retention time.Duration) (expired 
 
 // delete deletes entries of STATE/removed, and returns those that it deleted.
 func (r *Removed) delete(ctx context.Context, entries []string) (gone []string, err error) {
-	var failed *multierror.Error
+	var failed error
 	for _, entry := range entries {
 		path, doomed := filepath.Join(r.dir, entry), filepath.Join(r.dir, doomedPrefix+entry)
 		err := noMounts(path)
@@ -85,16 +84,16 @@ func (r *Removed) delete(ctx context.Context, entries []string) (gone []string, 
 			err = os.Rename(path, doomed)
 		}
 		if err != nil {
-			failed = multierror.Append(failed, fmt.Errorf("delete %s: %w", entry, err))
+			failed = errors.Join(failed, fmt.Errorf("delete %s: %w", entry, err))
 			continue
 		}
 		r.forget(entry)
 		gone = append(gone, entry)
 		if err := deleteTree(ctx, doomed); err != nil {
-			failed = multierror.Append(failed, fmt.Errorf("delete %s: %w", entry, err))
+			failed = errors.Join(failed, fmt.Errorf("delete %s: %w", entry, err))
 		}
 	}
-	return gone, failed.ErrorOrNil()
+	return gone, failed
 }
 
 // deleteTree deletes a directory that has doomedPrefix.
@@ -108,10 +107,7 @@ func deleteTree(ctx context.Context, dir string) error {
 // noMounts returns an error if something is mounted in a directory: it does not belong to
 // the container, and would be deleted with it.
 func noMounts(dir string) error {
-	below := Resolved(dir)
-	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
-		return m.Mountpoint != below && !strings.HasPrefix(m.Mountpoint, below+"/"), false
-	})
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(Resolved(dir)))
 	if err != nil {
 		return fmt.Errorf("look for mounts in %s: %w", dir, err)
 	}
