@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"fmt"
 
 	"stead/runtime/launch"
@@ -23,7 +24,7 @@ func exitOf(e *record.Ending, stopping bool) *status.Exit {
 	}
 	switch {
 	case e.Failed != "":
-		x.Reason, x.Message = failedReason(launch.Where(e.Where)), e.Failed
+		x.Reason, x.Message = cmp.Or(failedReasons[launch.Where(e.Where)], status.ReasonStartFailed), e.Failed
 	case e.Unknown:
 		x.Reason, x.Message = status.ReasonUnknown, "ended while no keeper watched"
 	case e.OOM:
@@ -51,24 +52,15 @@ func oomMessage(limit int64) string {
 	return "killed at its memory limit"
 }
 
-func failedReason(w launch.Where) string {
-	switch w {
-	case launch.AtRoot:
-		return status.ReasonRootfsMissing
-	case launch.AtSource:
-		return status.ReasonMountSourceMissing
-	case launch.AtTarget:
-		return status.ReasonMountTarget
-	case launch.AtIDMap:
-		return status.ReasonIdmapUnsupported
-	case launch.AtCommand:
-		return status.ReasonCommandNotFound
-	case specconv.AtUser:
-		return status.ReasonUserNotFound
-	case specconv.AtDevice:
-		return status.ReasonDeviceNotFound
-	}
-	return status.ReasonStartFailed
+// failedReasons are the reasons of starts that failed, by the place of the failure.
+var failedReasons = map[launch.Where]string{
+	launch.AtRoot:     status.ReasonRootfsMissing,
+	launch.AtSource:   status.ReasonMountSourceMissing,
+	launch.AtTarget:   status.ReasonMountTarget,
+	launch.AtIDMap:    status.ReasonIdmapUnsupported,
+	launch.AtCommand:  status.ReasonCommandNotFound,
+	specconv.AtUser:   status.ReasonUserNotFound,
+	specconv.AtDevice: status.ReasonDeviceNotFound,
 }
 
 // signalName returns the name of a signal without SIG: "KILL", or "RTMIN+3".

@@ -81,7 +81,7 @@ func (r *Runtime) makeDir(name string) (broughtBack string, err error) {
 	return broughtBack, err
 }
 
-// Start starts a container that does not run.
+// Start starts a container that does not run. With a Spec it restarts one that runs.
 func (r *Runtime) Start(ctx context.Context, name string, o status.StartOptions) error {
 	c, err := r.find(name)
 	if err != nil {
@@ -109,16 +109,7 @@ func (r *Runtime) Start(ctx context.Context, name string, o status.StartOptions)
 // stopped it. byAdmin clears the admin's stop. If a check shows that m can't start, the
 // running container is not stopped.
 func (r *Runtime) Restart(ctx context.Context, m *spec.Container, from status.Origin, byAdmin bool) error {
-	c, err := r.find(m.Metadata.Name)
-	if err != nil {
-		return err
-	}
-	if byAdmin {
-		if err := r.saveAdminIntent(c, false); err != nil {
-			return err
-		}
-	}
-	return r.restart(ctx, c, m, from)
+	return r.Start(ctx, m.Metadata.Name, status.StartOptions{Spec: m, From: from, ByAdmin: byAdmin})
 }
 
 func (r *Runtime) restart(ctx context.Context, c *container, m *spec.Container, from status.Origin) error {
