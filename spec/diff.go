@@ -10,7 +10,16 @@ import (
 	"unicode/utf8"
 )
 
-// Change is one field that two manifests differ in.
+// Effect says what a changed field does to a running container.
+type Effect string
+
+// The effects. A field without an effect is part of the container's identity.
+const (
+	Live         Effect = "live"    // the change is made in place
+	NeedsRestart Effect = "restart" // the processes are stopped and started again; the root stays
+)
+
+// Change is one field in which two manifests differ.
 type Change struct {
 	Path          string // as in spec.resources.memory
 	Before, After string // as a person would write them; "" is absent
@@ -35,6 +44,9 @@ func Diff(old, new *Container) []Change {
 }
 
 type differ struct{ changes []Change }
+
+// effectOf returns the field's own effect, or else the effect of the field above it.
+func effectOf(f shapeField, above Effect) Effect { return cmp.Or(f.effect, above) }
 
 // walk compares two structs of one type.
 func (w *differ) walk(old, new reflect.Value, path string, effect Effect) {

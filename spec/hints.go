@@ -82,7 +82,7 @@ func (d *decoder) unknown(key *yaml.Node, s *shape, path string) {
 	} else if near := nearest(key.Value, s.served()); near != "" {
 		message += "; did you mean " + near + "?"
 		d.faulty = append(d.faulty, join(path, near)) // it is not "missing" as well
-	} else if other := elsewhere(path, key.Value); other != "" && !d.config {
+	} else if other := fieldElsewhere(shapeOf(reflect.TypeFor[Container]()), "", path, key.Value); other != "" && !d.config {
 		message += "; did you mean " + other + "?"
 	} else if names := s.served(); len(names) > 0 && len(names) <= 8 {
 		message += "; known here: " + strings.Join(names, ", ")
@@ -274,11 +274,21 @@ func shellHint(path, command string) string {
 	return ""
 }
 
-// elsewhere finds a field of that name in another part of the manifest.
-func elsewhere(path, name string) string {
-	for _, f := range fieldTable() {
-		if strings.HasSuffix(f.Path, "."+name) && !strings.Contains(f.Path, "*") && parentPath(f.Path) != path {
-			return f.Path
+// fieldElsewhere returns the path of a field called name in another part of the
+// manifest than path, "" if there is none. It searches s, which lies at.
+func fieldElsewhere(s *shape, at, path, name string) string {
+	for _, f := range s.fields {
+		if f.later {
+			continue
+		}
+		here := join(at, f.name)
+		if f.name == name && at != "" && at != path {
+			return here
+		}
+		if inner := structShape(f.typ); inner != nil {
+			if found := fieldElsewhere(inner, here, path, name); found != "" {
+				return found
+			}
 		}
 	}
 	return ""

@@ -1,19 +1,9 @@
 package spec
 
 import (
+	"fmt"
 	"reflect"
-	"slices"
 	"strings"
-	"sync"
-)
-
-// Effect says what a change of a field takes.
-type Effect string
-
-// The effects. A field without one is part of the container's identity.
-const (
-	Live         Effect = "live"    // done in place
-	NeedsRestart Effect = "restart" // the processes are stopped and started again, the root is kept
 )
 
 // Field is one row of the table of all fields that a manifest may hold. A * in
@@ -25,16 +15,12 @@ type Field struct {
 	Default  string   // as written in a manifest; "" where there is none
 	Enum     []string // the choices, if they are few
 	Required bool
-	Doc      string
+	Doc      string // the key of its comment in typeDocs
 }
 
 // Fields lists all fields in the order of a manifest, from the types and tags in
-// types.go. Diff walks the same tags; the reference and the tests use the table.
-func Fields() []Field { return slices.Clone(fieldTable()) }
-
-var fieldTable = sync.OnceValue(func() []Field {
-	return addFields(nil, reflect.TypeFor[Container](), "", "")
-})
+// types.go. Diff walks the same tags.
+func Fields() []Field { return addFields(nil, reflect.TypeFor[Container](), "", "") }
 
 func addFields(list []Field, t reflect.Type, path string, effect Effect) []Field {
 	for _, f := range shapeOf(t).fields {
@@ -43,7 +29,7 @@ func addFields(list []Field, t reflect.Type, path string, effect Effect) []Field
 		}
 		row := Field{
 			Path: join(path, f.name), Type: wants(f.typ), Effect: effectOf(f, effect), Default: f.def,
-			Enum: f.enum, Required: f.required, Doc: fieldDoc(t.Name() + "." + f.goName),
+			Enum: f.enum, Required: f.required, Doc: t.Name() + "." + f.goName,
 		}
 		if row.Path == "metadata.name" || row.Path == "metadata" {
 			row.Effect = "" // the identity: another name is another container
@@ -68,14 +54,6 @@ func addBelow(list []Field, t reflect.Type, path string, effect Effect) []Field 
 	return list
 }
 
-// effectOf is the field's own effect, else the one of the field above.
-func effectOf(f shapeField, above Effect) Effect {
-	if f.effect != "" {
-		return f.effect
-	}
-	return above
-}
-
 // laterFields lists the fields that the language knows and refuses for now.
 func laterFields(t reflect.Type, path string) []string {
 	var list []string
@@ -98,3 +76,52 @@ func laterFields(t reflect.Type, path string) []string {
 	}
 	return list
 }
+
+// referenceOf returns the manifest reference in Markdown, with the comments of types.go.
+func referenceOf(docs map[string]string) string {
+	var b strings.Builder
+	b.WriteString("| Field | Takes | Default | A change | |\n|---|---|---|---|---|\n")
+	for _, f := range Fields() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", f.Path, takes(f), orEmpty(f), effectWord(f), cell(docs[f.Doc]))
+	}
+	b.WriteString("\nA `*` stands for a name of your choice. Known to the language and refused as \"not supported yet\": ")
+	later := laterFields(reflect.TypeFor[Container](), "")
+	for i, path := range later {
+		later[i] = "`" + path + "`"
+	}
+	b.WriteString(strings.Join(later, ", ") + ".\n")
+	return b.String()
+}
+
+func takes(f Field) string {
+	switch {
+	case f.Enum != nil:
+		return "`" + strings.Join(f.Enum, "`, `") + "`"
+	case strings.HasPrefix(f.Type, "a map of fields"):
+		return "fields"
+	}
+	return cell(f.Type)
+}
+
+func orEmpty(f Field) string {
+	switch {
+	case f.Required:
+		return "required"
+	case f.Default != "":
+		return "`" + f.Default + "`"
+	}
+	return ""
+}
+
+// effectWord is empty where the fields below say it, each for itself.
+func effectWord(f Field) string {
+	switch f.Effect {
+	case Live:
+		return "live"
+	case NeedsRestart:
+		return "restarts"
+	}
+	return ""
+}
+
+func cell(s string) string { return strings.ReplaceAll(s, "|", "\\|") }
