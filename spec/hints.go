@@ -2,6 +2,8 @@ package spec
 
 import (
 	"bytes"
+	"cmp"
+	_ "embed"
 	"reflect"
 	"regexp"
 	"slices"
@@ -55,29 +57,20 @@ var manifestMark = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`["']?apiVersion["']?\s*:\s*["']?stead/|["']?kind["']?\s*:\s*["']?Container\b`)
 })
 
-// foreignKind explains a kind that is not ours; nil where the usual checks do.
+// foreignKind explains a kind that is not ours; it returns nil where the usual checks do.
 func foreignKind(kind *yaml.Node) *Error {
-	e := &Error{Line: kind.Line, Column: kind.Column, Path: "kind"}
-	switch kind.Value {
-	case "Template":
-		e.Message = "there are no templates; what containers have in common goes into container.d/"
-	case "Image":
-		e.Message = "Image is not supported yet; until then: unpack it into a directory and write rootfs: {path: /DIRECTORY}"
-	case "Network":
-		e.Message = "Network is not supported yet; until then: network: {mode: host}, where a program's ports are the host's"
-	case "Pod", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob", "Service", "ConfigMap", "Secret", "Ingress", "Namespace", "PersistentVolumeClaim", "List":
-		e.Message = "found " + kind.Value + " of Kubernetes, want Container; one manifest is one container, with command, env and resources directly under spec"
-	default:
+	hint := hintFor("kind", kind.Value)
+	if hint == "" {
 		return nil
 	}
-	return e
+	return &Error{Line: kind.Line, Column: kind.Column, Path: "kind", Message: strings.Replace(hint, "KIND", kind.Value, 1)}
 }
 
 // unknown reports a key that the struct at path does not have.
 func (d *decoder) unknown(key *yaml.Node, s *shape, path string) {
 	at := join(path, key.Value)
 	message := "unknown field"
-	if hint := brought(path, key.Value); hint != "" && !d.config {
+	if hint := fieldHint(path, key.Value); hint != "" && !d.config {
 		message += "; " + hint
 	} else if near := nearest(key.Value, s.served()); near != "" {
 		message += "; did you mean " + near + "?"
@@ -90,133 +83,44 @@ func (d *decoder) unknown(key *yaml.Node, s *shape, path string) {
 	d.at(key, at, "%s", message)
 }
 
-// brought explains what people bring from other tools, or from an older stead, by
-// where it stands.
-func brought(path, name string) string {
-	switch path {
-	case "":
-		switch name {
-		case "services", "version":
-			return "this is of Compose; one document here is one container"
-		}
-		return misplaced(name)
-	case "metadata":
-		if name == "namespace" {
-			return "there are no namespaces: a name is unique on its host"
-		}
-	case "spec":
-		switch name {
-		case "containers", "initContainers", "template", "selector":
-			return "one manifest is one container: command, env and resources stand directly under spec"
-		case "envFrom":
-			return "it is called envSecrets now, which is not supported yet; until then: " + laterHint("spec.envSecrets")
-		case "runOnce":
-			return "it is called rerun now: rerun: on-change (was spec) or on-boot (was boot)"
-		}
-		return misplaced(name)
-	case "spec.rootfs":
-		if name == "template" {
-			return "there are no templates; use host: {} or path: /DIRECTORY"
-		}
-	case "spec.security":
-		switch name {
-		case "devices":
-			return "devices is a field of spec now, a map by path: devices: {/dev/fuse: {}}, or with access: r for what was /dev/fuse:r"
-		case "privileged":
-			return stayedOut(name)
-		}
-	case "spec.resources":
-		switch name {
-		case "limits", "requests":
-			return "write the limits directly under resources: resources: {memory: 256Mi, cpu: 500m}"
-		case "cpus":
-			return "did you mean cpu?"
-		case "mem", "memoryLimit", "mem_limit":
-			return "did you mean memory?"
-		}
-	case "spec.resources.io":
-		switch name {
-		case "max", "rbps", "wbps", "riops", "wiops", "devices":
-			return "there are no limits for single devices; weight shares them out"
+// fieldHint returns the hint for a field that other tools or an older stead have, "" if
+// there is none.
+func fieldHint(path, name string) string {
+	hint := hintFor(cmp.Or(path, "top"), name)
+	if hint == "" && (path == "" || path == "spec") {
+		hint = hintFor("command", name)
+	}
+	return hint
+}
+
+// laterHint returns what to do until a field is supported. A hint holds for all fields
+// below its path.
+func laterHint(path string) string {
+	for ; path != ""; path = parentPath(path) {
+		if hint := hintFor("later", path); hint != "" {
+			return hint
 		}
 	}
 	return ""
 }
 
-// misplaced explains fields that other tools have beside the command.
-func misplaced(name string) string {
-	switch name {
-	case "image":
-		return "an image goes under rootfs, and is not supported yet; use rootfs: {host: {}} or rootfs: {path: /DIRECTORY}"
-	case "environment":
-		return "did you mean env? It is a map: env: {TZ: UTC}"
-	case "env_file":
-		return "did you mean envFiles? It is not supported yet; until then: " + laterHint("spec.envFiles")
-	case "volumes", "volumeMounts":
-		return "did you mean mounts? It is a map by target: mounts: {/data: {source: /srv/data}}"
-	case "tmpfs", "shm_size":
-		return "did you mean mounts? As in mounts: {/dev/shm: {tmpfs: {size: 1Gi}}}"
-	case "ports":
-		return "ports go under network, and are not supported yet; with network: {mode: host} the program's ports are the host's"
-	case "cpus":
-		return "did you mean resources.cpu?"
-	case "mem_limit", "limits":
-		return "did you mean resources? As in resources: {memory: 256Mi, cpu: 500m}"
-	case "mem_reservation":
-		return "did you mean resources.memoryLow?"
-	case "entrypoint", "cmd":
-		return "did you mean command?"
-	case "restartPolicy":
-		return "did you mean restart? As in restart: {policy: always}"
-	case "network_mode":
-		return "did you mean network: {mode: …}?"
-	case "working_dir":
-		return "did you mean workingDir?"
-	case "container_name":
-		return "did you mean metadata.name?"
-	case "cap_add", "cap_drop":
-		return "did you mean security.capabilities?"
-	case "securityContext":
-		return "did you mean security?"
-	case "pid":
-		return "did you mean security.pid?"
-	case "read_only":
-		return "did you mean rootfs.readOnly?"
-	case "stop_signal", "stop_grace_period":
-		return "did you mean stop? As in stop: {signal: TERM, timeout: 10s}"
-	case "healthcheck":
-		return "did you mean health? It is not supported yet; until then: " + laterHint("spec.health")
-	case "depends_on":
-		return "did you mean dependsOn? It is not supported yet; until then: " + laterHint("spec.dependsOn")
-	}
-	return stayedOut(name)
-}
+// hints.txt describes its own format.
+//
+//go:embed hints.txt
+var hints string
 
-// stayedOut names the way to what the language leaves out for good.
-func stayedOut(name string) string {
-	switch name {
-	case "privileged":
-		return "name what it needs: devices, security.capabilities.add, sysctls, security.pid: host or security.userns: host"
-	case "build":
-		return "nothing is built here: have the directory made elsewhere, and write rootfs: {path: /DIRECTORY}"
-	case "tty", "stdin_open", "stdin":
-		return "stead exec -it NAME opens a terminal in it"
-	case "links", "expose":
-		return "with network: {mode: host} containers reach each other at 127.0.0.1"
-	case "profiles":
-		return "suspend: true keeps it stopped, and hosts says where it runs"
-	case "extends", "include":
-		return "what containers have in common goes into container.d/ beside the manifests, and what one has besides into NAME.container.d/"
-	case "logging":
-		return "output is kept in files, which logs limits: logs: {maxSize: 10Mi, keep: 5}; ship these, as stead logs -f prints them"
-	case "pull_policy", "platform":
-		return "there are no images yet; an image is what its reference says"
-	case "blkio_config", "device_read_bps", "device_write_bps", "device_read_iops", "device_write_iops":
-		return "there are no limits for single devices; resources: {io: {weight: 100}} shares them out"
-	case "oom_score_adj", "oomScoreAdj", "oom_kill_disable":
-		return "there is no score: resources: {memory: 256Mi} has the kernel end a container's own processes, and memoryLow protects it from others"
-	case "ExecStartPre", "execStartPre", "preStart", "initContainer":
-		return "until dependsOn is supported, do it in the command: [sh, -c, \"prepare && exec server\"]"
+// hintFor returns the hint of a name in hints.txt, "" if there is none.
+func hintFor(place, name string) string {
+	for line := range strings.Lines(hints) {
+		key, hint, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		linePlace, names, _ := strings.Cut(key, " ")
+		if linePlace == place && slices.Contains(strings.Split(names, ","), name) {
+			text, field, refers := strings.Cut(hint, "LATER ")
+			if refers {
+				text += laterHint(field)
+			}
+			return text
+		}
 	}
 	return ""
 }

@@ -3,6 +3,7 @@ package spec
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -156,6 +157,28 @@ func TestLaterFieldsSayWhatToDo(t *testing.T) {
 	for _, path := range append(laterFields(reflect.TypeFor[Container](), ""), "logs") {
 		if laterHint(path) == "" {
 			t.Errorf("%s has no word about what to do until it is supported", path)
+		}
+	}
+}
+
+// Each line of hints.txt is read, and the hint of a field that is supported by now goes.
+func TestHintsAreWellFormed(t *testing.T) {
+	later := laterFields(reflect.TypeFor[Container](), "")
+	for line := range strings.Lines(hints) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "# ") {
+			continue
+		}
+		key, hint, _ := strings.Cut(line, ": ")
+		place, names, _ := strings.Cut(key, " ")
+		for name := range strings.SplitSeq(names, ",") {
+			found := hintFor(place, name)
+			if text, field, refers := strings.Cut(hint, "LATER "); found == "" || found != text+laterHint(field) || refers && laterHint(field) == "" {
+				t.Errorf("%s: the hint is not found: %s", line, found)
+			}
+			if place == "later" && name != "logs" && !slices.ContainsFunc(later, func(f string) bool { return f == name || strings.HasPrefix(f, name+".") }) {
+				t.Errorf("%s is supported: remove its hint", name)
+			}
 		}
 	}
 }
