@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,7 +40,7 @@ func (d *decoder) checkMetadata(c *Container) {
 	if err := CheckName(c.Metadata.Name); err != nil {
 		d.report("metadata.name", "found %s: %s", quote(c.Metadata.Name), err)
 	}
-	for _, key := range sortedKeys(c.Metadata.Labels) {
+	for _, key := range slices.Sorted(maps.Keys(c.Metadata.Labels)) {
 		at := join("metadata.labels", key)
 		if err := checkLabelKey(key); err != nil {
 			d.report(at, "%s", err)
@@ -47,7 +48,7 @@ func (d *decoder) checkMetadata(c *Container) {
 			d.report(at, "found %s: want at most 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends", quote(value))
 		}
 	}
-	for _, key := range sortedKeys(c.Metadata.Annotations) {
+	for _, key := range slices.Sorted(maps.Keys(c.Metadata.Annotations)) {
 		if err := checkLabelKey(key); err != nil {
 			d.report(join("metadata.annotations", key), "%s", err)
 		}
@@ -78,7 +79,7 @@ func (d *decoder) checkProcess(s *Spec) {
 	}
 	d.checkWords("spec.command", s.Command)
 	d.checkWords("spec.args", s.Args)
-	for _, key := range sortedKeys(s.Env) {
+	for _, key := range slices.Sorted(maps.Keys(s.Env)) {
 		at := join("spec.env", key)
 		if err := checkEnvKey(key); err != nil {
 			d.report(at, "%s", err)
@@ -102,7 +103,7 @@ func (d *decoder) checkProcess(s *Spec) {
 }
 
 func (d *decoder) checkUlimits(limits map[string]Ulimit) {
-	for _, name := range sortedKeys(limits) {
+	for _, name := range slices.Sorted(maps.Keys(limits)) {
 		at, u := join("spec.ulimits", name), limits[name]
 		if !slices.Contains(ulimitNames(), name) {
 			d.report(at, "unknown limit%s; want one of %s", didYouMean(name, ulimitNames()), strings.Join(ulimitNames(), ", "))
@@ -151,12 +152,9 @@ func (d *decoder) checkResources(r Resources) {
 // checkSysctls lets through what is the container's own: the kernel keeps one value of
 // it for each network or IPC namespace.
 func (d *decoder) checkSysctls(s *Spec) {
-	for _, name := range sortedKeys(s.Sysctls) {
+	for _, name := range slices.Sorted(maps.Keys(s.Sysctls)) {
 		at := join("spec.sysctls", name)
-		plain := !strings.Contains(name, "..") && strings.Trim(name, ".") == name
-		for i := range len(name) {
-			plain = plain && (isAlnum(name[i]) || strings.Contains("._-", name[i:i+1]))
-		}
+		plain := !strings.Contains(name, "..") && strings.Trim(name, ".") == name && hasOnly(name, "._-")
 		value := string(s.Sysctls[name])
 		switch {
 		case strings.Contains(name, "/"):
@@ -172,12 +170,8 @@ func (d *decoder) checkSysctls(s *Spec) {
 }
 
 func ownSysctl(name string) bool {
-	for _, prefix := range []string{"net.", "kernel.shm", "kernel.msg", "fs.mqueue."} {
-		if strings.HasPrefix(name, prefix) {
-			return true
-		}
-	}
-	return name == "kernel.sem"
+	return name == "kernel.sem" || slices.ContainsFunc([]string{"net.", "kernel.shm", "kernel.msg", "fs.mqueue."},
+		func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 }
 
 func (d *decoder) checkSecurity(s *Spec) {

@@ -3,6 +3,7 @@ package spec
 import (
 	"errors"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -11,11 +12,7 @@ import (
 
 // scalar reads a single value.
 func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
-	if n.Kind != yaml.ScalarNode {
-		d.mismatch(n, v.Type(), path)
-		return
-	}
-	if !accepts(v.Type(), n) {
+	if n.Kind != yaml.ScalarNode || !accepts(v.Type(), n) {
 		d.mismatch(n, v.Type(), path)
 		return
 	}
@@ -42,38 +39,26 @@ func accepts(t reflect.Type, n *yaml.Node) bool {
 
 // setText sets a scalar from its written form. The error says what is wanted.
 func setText(v reflect.Value, s string) error {
-	var n int64
 	var err error
-	switch t := v.Type(); {
-	case t == bytesType:
-		var b Bytes
-		b, err = ParseBytes(s)
-		n = int64(b)
-	case t == cpuType:
-		var c CPU
-		c, err = ParseCPU(s)
-		n = int64(c)
-	case t == durationType:
-		var span Duration
-		span, err = ParseDuration(s)
-		n = int64(span)
-	case t == limitType:
-		var l Limit
-		l, err = ParseLimit(s)
-		n = int64(l)
-	case t.Kind() == reflect.Int64:
-		n, err = parseWhole(s)
-	case t.Kind() == reflect.Bool:
-		v.SetBool(strings.EqualFold(s, "true"))
-		return nil
+	switch p := v.Addr().Interface().(type) {
+	case *Bytes:
+		*p, err = ParseBytes(s)
+	case *CPU:
+		*p, err = ParseCPU(s)
+	case *Duration:
+		*p, err = ParseDuration(s)
+	case *Limit:
+		*p, err = ParseLimit(s)
+	case *int64:
+		*p, err = parseWhole(s)
+	case *bool:
+		*p = strings.EqualFold(s, "true")
 	default:
 		if strings.IndexByte(s, 0) >= 0 {
 			return errors.New("holds a NUL character")
 		}
 		v.SetString(s)
-		return nil
 	}
-	v.SetInt(n)
 	return err
 }
 
@@ -93,9 +78,5 @@ func parseWhole(s string) (int64, error) {
 // isText says whether a scalar is text. A plain date is: YAML 1.2 knows no
 // timestamps, yaml.v3 still does. So is a plain << or = that is no key.
 func isText(n *yaml.Node) bool {
-	switch n.ShortTag() {
-	case "!!str", "!!timestamp", "!!merge":
-		return true
-	}
-	return false
+	return slices.Contains([]string{"!!str", "!!timestamp", "!!merge"}, n.ShortTag())
 }

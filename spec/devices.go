@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -11,7 +12,7 @@ import (
 var ownDevices = strings.Fields("null zero full random urandom tty ptmx fd stdin stdout stderr pts/ shm/ mqueue/")
 
 func (d *decoder) checkDevices(devices map[string]Device) {
-	for _, name := range sortedKeys(devices) {
+	for _, name := range slices.Sorted(maps.Keys(devices)) {
 		at, device := join("spec.devices", name), devices[name]
 		below, inDev := strings.CutPrefix(name, "/dev/")
 		switch host, rest, colon := strings.Cut(name, ":"); {
@@ -35,7 +36,7 @@ func (d *decoder) checkDevices(devices map[string]Device) {
 		d.checkOwner(at+".owner", device.Owner)
 		d.checkMode(at+".mode", device.Mode, false)
 	}
-	for _, name := range sortedKeys(devices) {
+	for _, name := range slices.Sorted(maps.Keys(devices)) {
 		for up := path.Dir(name); strings.HasPrefix(up, "/dev/"); up = path.Dir(up) {
 			if _, there := devices[up]; there {
 				d.report(join("spec.devices", name), "lies in %s, which is a device, or a directory of them, already", quote(up))

@@ -85,9 +85,11 @@ func (w *differ) compare(old, new reflect.Value, path string, effect Effect) {
 // entries compares two maps; a key that one lacks is compared as empty.
 func (w *differ) entries(old, new reflect.Value, path string, effect Effect) {
 	t := old.Type().Elem()
-	for _, key := range slices.Compact(slices.Sorted(slices.Values(slices.Concat(keysOf(old), keysOf(new))))) {
-		before, after := old.MapIndex(reflect.ValueOf(key)), new.MapIndex(reflect.ValueOf(key))
-		at := join(path, key)
+	keys := slices.Concat(old.MapKeys(), new.MapKeys())
+	slices.SortFunc(keys, func(a, b reflect.Value) int { return cmp.Compare(a.String(), b.String()) })
+	for _, key := range slices.CompactFunc(keys, reflect.Value.Equal) {
+		before, after := old.MapIndex(key), new.MapIndex(key)
+		at := join(path, key.String())
 		switch {
 		case t.Kind() == reflect.Struct && t != ulimitType:
 			w.entry(before, after, t, at, effect)
@@ -146,14 +148,6 @@ func equal(a, b reflect.Value) bool {
 	return reflect.DeepEqual(a.Interface(), b.Interface())
 }
 
-func keysOf(m reflect.Value) []string {
-	keys := make([]string, 0, m.Len())
-	for it := m.MapRange(); it.Next(); {
-		keys = append(keys, it.Key().String())
-	}
-	return keys
-}
-
 func orZero(p reflect.Value) reflect.Value {
 	if p.IsNil() {
 		return reflect.Zero(p.Type().Elem())
@@ -208,12 +202,10 @@ func show(v reflect.Value) string {
 
 // showText quotes what would not be one plain word of YAML.
 func showText(s string) string {
-	for _, r := range s {
-		if !(r == '-' || r == '_' || r == '.' || r == '/' || r == ':' || r == '@' || r == '+' || r == '=' || r == '%' || r < utf8.RuneSelf && isAlnum(byte(r))) {
-			return strconv.Quote(s)
-		}
+	if hasOnly(s, "-_./:@+=%") {
+		return s
 	}
-	return s
+	return strconv.Quote(s)
 }
 
 // trimSame leaves out the beginning that two long values share, and cuts what

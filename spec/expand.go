@@ -2,6 +2,7 @@ package spec
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -57,7 +58,7 @@ type expander struct {
 func (e expander) mounts(s *Spec) {
 	out := make(map[string]Mount, len(s.Mounts))
 	e.d.written = map[string]string{}
-	for _, target := range sortedKeys(s.Mounts) {
+	for _, target := range slices.Sorted(maps.Keys(s.Mounts)) {
 		path := join("spec.mounts", target)
 		m := s.Mounts[target]
 		m.Source = e.text(path+".source", m.Source)
@@ -140,13 +141,4 @@ func (e expander) value(key string, closed bool) (string, error) {
 		return "", fmt.Errorf("${stead.index} is not supported yet, as replicas are")
 	}
 	return "", fmt.Errorf("found ${stead.%s}, want ${stead.name} or ${stead.host}; write $${stead.%s} for a literal one", printable(key, 40), printable(key, 40))
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for key := range m {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys
 }

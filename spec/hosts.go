@@ -44,18 +44,8 @@ func (d *decoder) checkHosts(patterns []string) {
 	}
 	for i, pattern := range patterns {
 		glob := strings.TrimPrefix(pattern, "!")
-		if _, err := path.Match(glob, ""); err != nil || glob == "" || !hostLetters(glob) {
+		if _, err := path.Match(glob, ""); err != nil || glob == "" || !hasOnly(glob, "-.*?[]^") {
 			d.report("spec.hosts["+strconv.Itoa(i)+"]", "found %s, want a host's name or a pattern such as web-*, db-[0-9] or !web-9", quote(pattern))
 		}
 	}
-}
-
-// hostLetters accepts what a host's name has, and what patterns have besides.
-func hostLetters(glob string) bool {
-	for i := range len(glob) {
-		if !isAlnum(glob[i]) && !strings.Contains("-.*?[]^", glob[i:i+1]) {
-			return false
-		}
-	}
-	return true
 }

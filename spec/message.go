@@ -91,13 +91,11 @@ func shorten(s string, n int) string {
 // would act on is escaped.
 func printable(s string, n int) string {
 	s = shorten(s, n)
-	for _, r := range s {
-		if !unicode.IsPrint(r) {
-			quoted := strconv.Quote(s)
-			return quoted[1 : len(quoted)-1]
-		}
+	if !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return s
 	}
-	return s
+	quoted := strconv.Quote(s)
+	return quoted[1 : len(quoted)-1]
 }
 
 // oneOf lists choices: "a, b or c".

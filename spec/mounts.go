@@ -1,12 +1,14 @@
 package spec
 
 import (
+	"maps"
 	"path"
+	"slices"
 	"strings"
 )
 
 func (d *decoder) checkMounts(s *Spec) {
-	for _, target := range sortedKeys(s.Mounts) {
+	for _, target := range slices.Sorted(maps.Keys(s.Mounts)) {
 		at, m := join("spec.mounts", target), s.Mounts[target]
 		d.checkTarget(at, target, m)
 		switch {
@@ -25,14 +27,15 @@ func (d *decoder) checkMounts(s *Spec) {
 }
 
 func (d *decoder) checkSource(at string, m Mount, userns string) {
-	name, options, colon := cutLast(m.Source, ":")
+	colon := max(strings.LastIndexByte(m.Source, ':'), 0)
+	name, options := m.Source[:colon], m.Source[colon:]
 	switch {
 	case !path.IsAbs(m.Source):
 		d.report(at+".source", "found %s, want an absolute path: a mount holds on to what the path meant when the container was started", quote(m.Source))
-	case colon && (options == "z" || options == "Z"):
+	case options == ":z" || options == ":Z":
 		d.report(at+".source", "found %s, want %s: nothing is relabelled", quote(m.Source), quote(name))
-	case colon && (options == "ro" || options == "rw"):
-		d.report(at+".source", "found %s, want %s, and readOnly: %t beside it", quote(m.Source), quote(name), options == "ro")
+	case options == ":ro" || options == ":rw":
+		d.report(at+".source", "found %s, want %s, and readOnly: %t beside it", quote(m.Source), quote(name), options == ":ro")
 	default:
 		d.checkPath(at+".source", m.Source)
 	}
@@ -58,13 +61,6 @@ func (d *decoder) checkSource(at string, m Mount, userns string) {
 	if m.Create && m.MountPoint {
 		d.report(at+".create", "has no meaning with mountPoint: true: what is made is no mount point")
 	}
-}
-
-func cutLast(s, sep string) (before, after string, found bool) {
-	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
-	}
-	return s, "", false
 }
 
 // checkOwner accepts no owner: what that means is the field's.

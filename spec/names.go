@@ -18,15 +18,7 @@ func CheckName(name string) error {
 
 // isDNSLabel accepts letters of both cases: host names have them.
 func isDNSLabel(s string) bool {
-	if s == "" || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {
-		return false
-	}
-	for i := range len(s) {
-		if !isAlnum(s[i]) && s[i] != '-' {
-			return false
-		}
-	}
-	return true
+	return s != "" && len(s) <= 63 && s[0] != '-' && s[len(s)-1] != '-' && hasOnly(s, "-")
 }
 
 // CheckHostname says what is wrong with the name of a host.
@@ -37,18 +29,9 @@ func CheckHostname(name string) error {
 	return nil
 }
 
-// isHostname is RFC 1123 within the 64 bytes that the kernel keeps.
-func isHostname(s string) bool {
-	if len(s) > 64 {
-		return false
-	}
-	for part := range strings.SplitSeq(s, ".") {
-		if !isDNSLabel(part) {
-			return false
-		}
-	}
-	return true
-}
+// isHostname reports whether s is a host name by RFC 1123, within the 64 bytes that the
+// kernel keeps.
+func isHostname(s string) bool { return len(s) <= 64 && isDomain(s) }
 
 // checkLabelKey wants a word, with a DNS name and a slash in front if it has one.
 func checkLabelKey(key string) error {
@@ -72,11 +55,13 @@ func isDomain(s string) bool {
 }
 
 func labelWord(s string) bool {
-	if s == "" || len(s) > 63 || !isAlnum(s[0]) || !isAlnum(s[len(s)-1]) {
-		return false
-	}
+	return s != "" && len(s) <= 63 && isAlnum(s[0]) && isAlnum(s[len(s)-1]) && hasOnly(s, "-_.")
+}
+
+// hasOnly reports whether s consists of ASCII letters, digits and the characters of more.
+func hasOnly(s, more string) bool {
 	for i := range len(s) {
-		if !isAlnum(s[i]) && !strings.Contains("-_.", s[i:i+1]) {
+		if !isAlnum(s[i]) && strings.IndexByte(more, s[i]) < 0 {
 			return false
 		}
 	}
@@ -125,12 +110,7 @@ func checkID(s string) error {
 		}
 		return nil
 	}
-	ok := s != "" && digits == "" && len(s) <= 32 && s[0] != '-'
-	for i := range len(s) {
-		last := i == len(s)-1
-		ok = ok && (isAlnum(s[i]) || strings.Contains("_.-", s[i:i+1]) || last && s[i] == '$')
-	}
-	if !ok {
+	if s == "" || digits != "" || len(s) > 32 || s[0] == '-' || !hasOnly(strings.TrimSuffix(s, "$"), "_.-") {
 		return errors.New("want USER or USER:GROUP, each a name or an id")
 	}
 	return nil

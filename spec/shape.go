@@ -129,7 +129,7 @@ func (s *shape) served() []string {
 // join adds a field's name or a map's key to a path. A key that holds more than
 // the letters of a field name stands in brackets: spec.mounts[/data].source.
 func join(path, name string) string {
-	if plainKey(name) {
+	if name != "" && hasOnly(name, "_-") {
 		if path == "" {
 			return name
 		}
@@ -144,14 +144,4 @@ func parentPath(path string) string {
 		return path[:max(strings.LastIndexByte(path, '['), 0)]
 	}
 	return path[:max(strings.LastIndexByte(path, '.'), 0)]
-}
-
-func plainKey(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-') {
-			return false
-		}
-	}
-	return s != ""
 }

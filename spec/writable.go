@@ -1,5 +1,10 @@
 package spec
 
+import (
+	"maps"
+	"slices"
+)
+
 // WritablePath is a path of the host that a container can write: its root or the
 // source of one of its mounts.
 type WritablePath struct {
@@ -16,7 +21,7 @@ func (d *decoder) writablePaths(s *Spec) (paths []WritablePath) {
 	if s.Rootfs.Path != "" && !s.Rootfs.ReadOnly {
 		add(s.Rootfs.Path, "spec.rootfs.path")
 	}
-	for _, target := range sortedKeys(s.Mounts) {
+	for _, target := range slices.Sorted(maps.Keys(s.Mounts)) {
 		if m := s.Mounts[target]; m.Source != "" && !m.ReadOnly {
 			add(m.Source, join("spec.mounts", target)+".source")
 		}
