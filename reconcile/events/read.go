@@ -42,7 +42,7 @@ func Read(ctx context.Context, dir string, q Query, each func(Event) error) erro
 		defer watcher.Close()
 		r.watcher = watcher
 	}
-	defer func() { r.close() }()
+	defer func() { r.file.Close() }() // of nil is an error, which does not matter
 	if err := r.past(); err != nil || !q.Follow {
 		return err
 	}
@@ -61,12 +61,6 @@ type reader struct {
 	lines   *lineReader
 	tailing bool // what is found is kept back until the end is reached
 	tail    []Event
-}
-
-func (r *reader) close() {
-	if r.file != nil {
-		r.file.Close()
-	}
 }
 
 // past reads what is there.

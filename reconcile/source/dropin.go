@@ -107,11 +107,7 @@ func (s *scan) dropInFolder(in *folder, dirfd int, e *entry, rel, above string) 
 		s.watch.leadTo(s.path(rel))
 	}
 	switch {
-	case err == unix.ENOENT && unix.Fstatat(dirfd, e.name, &st, unix.AT_SYMLINK_NOFOLLOW) == unix.ENOENT:
-		in.racy = true // gone since the listing: list it again next time
-		if e.file != nil || e.folder != nil {
-			e.file, e.folder, s.changed = nil, nil, true
-		}
+	case s.wasDeleted(in, dirfd, e, err):
 		return
 	case err != nil:
 		e.folder = nil
@@ -232,20 +228,17 @@ func (g *gathering) folder(f *folder, rel string) {
 		return
 	}
 	for _, e := range f.entries {
-		path := e.name
-		if rel != "" {
-			path = rel + "/" + e.name
-		}
+		at := path.Join(rel, e.name)
 		switch {
 		case isDropIn(e.name) && (rel == "" || e.name == forAll):
-			g.add(path, e.file)
+			g.add(at, e.file)
 			if e.folder != nil && e.file == nil { // else it is broken as a whole
 				for _, in := range e.folder.entries {
-					g.add(path+"/"+in.name, in.file)
+					g.add(at+"/"+in.name, in.file)
 				}
 			}
 		case e.folder != nil:
-			g.folder(e.folder, path)
+			g.folder(e.folder, at)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"slices"
 	"time"
 
@@ -145,12 +146,7 @@ func (s *scan) look(f *folder, fd int, rel, real string) error {
 }
 
 // path is where rel stands, in the terms of the directory as given.
-func (s *scan) path(rel string) string {
-	if rel == "" {
-		return s.root
-	}
-	return s.root + "/" + rel
-}
+func (s *scan) path(rel string) string { return path.Join(s.root, rel) }
 
 // fail notes that a folder can't be read. What it held before counts no more,
 // and since the directory is not healthy nothing of it counts as gone.

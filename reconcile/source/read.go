@@ -2,14 +2,14 @@ package source
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
+	"path"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"stead/runtime/hostpath"
-
-	"github.com/hashicorp/go-multierror"
 )
 
 // Read rereads what may have changed. When nothing has, the result is the one
@@ -47,7 +47,7 @@ func (s *Source) walk(changed bool) *Reading {
 		for i, c := range scans {
 			c.over = over
 			c.manifests(s.trees[i])
-			dirs[i] = Dir{Path: c.root, Err: joined(c.errs)}
+			dirs[i] = Dir{Path: c.root, Err: joinErrors(c.errs)}
 			changed = changed || c.changed || !sameError(dirs[i].Err, s.last.Dirs[i].Err)
 			led = led || c.led
 		}
@@ -126,22 +126,16 @@ func (s *Source) tellWatching(unwatched error) {
 	}
 }
 
-// joined is nil, the one error, or all of them.
-func joined(errs []error) error {
-	if len(errs) == 1 {
-		return errs[0]
+// joinErrors returns all errors as one, on one line; nil if there are none.
+func joinErrors(errs []error) (all error) {
+	for _, err := range errs {
+		if all == nil {
+			all = err
+		} else {
+			all = fmt.Errorf("%w; %w", all, err)
+		}
 	}
-	all := &multierror.Error{Errors: errs}
-	all.ErrorFormat = inOneLine
-	return all.ErrorOrNil()
-}
-
-func inOneLine(errs []error) string {
-	text := errs[0].Error()
-	for _, e := range errs[1:] {
-		text += "; " + e.Error()
-	}
-	return text
+	return all
 }
 
 func sameError(a, b error) bool {
@@ -168,11 +162,9 @@ const (
 func retryAfter(files []*File, now time.Time) time.Duration {
 	var soon time.Duration
 	for _, f := range files {
-		if f.Waiting.IsZero() {
-			continue
+		if !f.Waiting.IsZero() {
+			soon = sooner(soon, min(max(now.Sub(f.Waiting)/4, soonest), latest))
 		}
-		after := min(max(now.Sub(f.Waiting)/4, soonest), latest)
-		soon = sooner(soon, after)
 	}
 	return soon
 }
@@ -223,15 +215,12 @@ func (f *folder) each(rel string, visit func(rel string, f *file)) {
 		if isDropIn(e.name) && (rel == "" || e.name == forAll) {
 			continue
 		}
-		path := e.name
-		if rel != "" {
-			path = rel + "/" + e.name
-		}
+		at := path.Join(rel, e.name)
 		if e.file != nil && (e.file.out != nil || e.file.mask) {
-			visit(path, e.file)
+			visit(at, e.file)
 		}
 		if e.folder != nil {
-			e.folder.each(path, visit)
+			e.folder.each(at, visit)
 		}
 	}
 }

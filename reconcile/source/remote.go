@@ -1,19 +1,16 @@
 package source
 
-import "golang.org/x/sys/unix"
+import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
 
 // remote tells file systems whose EAGAIN only means that the server granted no
 // delegation (fs/nfs/nfs4proc.c, fs/smb/client/cifsfs.c).
 func remote(fd int) bool {
 	var st unix.Statfs_t
-	if unix.Fstatfs(fd, &st) != nil {
-		return false
-	}
-	switch kind(&st) {
-	case "NFS", "SMB":
-		return true
-	}
-	return false
+	return unix.Fstatfs(fd, &st) == nil && slices.Contains([]string{"NFS", "SMB"}, kind(&st))
 }
 
 // Shared names the file system of a directory if other machines may change it, of

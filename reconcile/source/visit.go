@@ -3,6 +3,7 @@ package source
 import (
 	"cmp"
 	"fmt"
+	"path"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,10 +25,7 @@ func (s *scan) visit(in *folder, dirfd int, e *entry, above, real string) {
 	if e.file != nil && s.refused == "" && (!s.renew || !e.link) && e.file.current(&st, s.over, s.guard.writtenPaths) {
 		return
 	}
-	rel := e.name
-	if above != "" {
-		rel = above + "/" + e.name
-	}
+	rel := path.Join(above, e.name)
 	if e.link && s.watch != nil {
 		s.watch.leadTo(s.path(rel))
 	}
@@ -101,16 +99,8 @@ func (e *entry) below(real string) string {
 // gone handles a name that can't be looked at: a link that leads nowhere is a
 // broken manifest, a name that was deleted since the listing is none.
 func (s *scan) gone(in *folder, dirfd int, e *entry, above string, err error) {
-	rel := e.name
-	if above != "" {
-		rel = above + "/" + e.name
-	}
-	var st unix.Stat_t
-	if err == unix.ENOENT && unix.Fstatat(dirfd, e.name, &st, unix.AT_SYMLINK_NOFOLLOW) == unix.ENOENT {
-		in.racy = true // list it again next time
-		if e.file != nil || e.folder != nil {
-			e.file, e.folder, s.changed = nil, nil, true
-		}
+	rel := path.Join(above, e.name)
+	if s.wasDeleted(in, dirfd, e, err) {
 		return
 	}
 	if !manifestName(e.name) && e.folder != nil {
@@ -126,6 +116,20 @@ func (s *scan) gone(in *folder, dirfd int, e *entry, above string, err error) {
 	}
 	e.folder = nil
 	s.broken(e, rel, unreachable(err))
+}
+
+// wasDeleted reports whether an entry was deleted since the listing, by the error of
+// looking at it. It then forgets what the entry held and has the folder listed again.
+func (s *scan) wasDeleted(in *folder, dirfd int, e *entry, err error) bool {
+	var st unix.Stat_t
+	if err != unix.ENOENT || unix.Fstatat(dirfd, e.name, &st, unix.AT_SYMLINK_NOFOLLOW) != unix.ENOENT {
+		return false
+	}
+	in.racy = true
+	if e.file != nil || e.folder != nil {
+		e.file, e.folder, s.changed = nil, nil, true
+	}
+	return true
 }
 
 // unreachable says why a name that is there can't be looked at.
