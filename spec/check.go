@@ -38,19 +38,19 @@ func (d *decoder) check(c *Container) {
 
 func (d *decoder) checkMetadata(c *Container) {
 	if err := CheckName(c.Metadata.Name); err != nil {
-		d.report("metadata.name", "found %s: %s", quote(c.Metadata.Name), err)
+		d.errorFor("metadata.name", "found %s: %s", quote(c.Metadata.Name), err)
 	}
 	for _, key := range slices.Sorted(maps.Keys(c.Metadata.Labels)) {
-		at := join("metadata.labels", key)
+		at := joinPath("metadata.labels", key)
 		if err := checkLabelKey(key); err != nil {
-			d.report(at, "%s", err)
-		} else if value := c.Metadata.Labels[key]; value != "" && !labelWord(value) {
-			d.report(at, "found %s: want at most 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends", quote(value))
+			d.errorFor(at, "%s", err)
+		} else if value := c.Metadata.Labels[key]; value != "" && !isLabelWord(value) {
+			d.errorFor(at, "found %s: want at most 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends", quote(value))
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(c.Metadata.Annotations)) {
 		if err := checkLabelKey(key); err != nil {
-			d.report(join("metadata.annotations", key), "%s", err)
+			d.errorFor(joinPath("metadata.annotations", key), "%s", err)
 		}
 	}
 }
@@ -59,11 +59,11 @@ func (d *decoder) checkRootfs(r Rootfs) {
 	const at = "spec.rootfs"
 	switch {
 	case r.Host != nil && r.Path != "":
-		d.report(at, "found host and path, want exactly one of them")
+		d.errorFor(at, "found host and path, want exactly one of them")
 	case r.Host == nil && r.Path == "":
-		d.report(at, "found neither host nor path, want exactly one of them: rootfs: {host: {}}")
+		d.errorFor(at, "found neither host nor path, want exactly one of them: rootfs: {host: {}}")
 	case r.Path == "/":
-		d.report(at+".path", "found \"/\": the host's own root can't be a container's; use host: {}")
+		d.errorFor(at+".path", "found \"/\": the host's own root can't be a container's; use host: {}")
 	case r.Path != "":
 		d.checkPath(at+".path", r.Path)
 	}
@@ -71,44 +71,44 @@ func (d *decoder) checkRootfs(r Rootfs) {
 
 func (d *decoder) checkProcess(s *Spec) {
 	if len(s.Command) == 0 {
-		d.report("spec.command", "found an empty list, want at least the program to run")
+		d.errorFor("spec.command", "found an empty list, want at least the program to run")
 	} else if s.Command[0] == "" {
-		d.report("spec.command[0]", "found an empty text, want the program to run")
+		d.errorFor("spec.command[0]", "found an empty text, want the program to run")
 	} else if s.Command[0][0] == '-' {
-		d.report("spec.command[0]", "found %s, want the program to run; what begins with - is for args", quote(s.Command[0]))
+		d.errorFor("spec.command[0]", "found %s, want the program to run; what begins with - is for args", quote(s.Command[0]))
 	}
 	d.checkWords("spec.command", s.Command)
 	d.checkWords("spec.args", s.Args)
 	for _, key := range slices.Sorted(maps.Keys(s.Env)) {
-		at := join("spec.env", key)
+		at := joinPath("spec.env", key)
 		if err := checkEnvKey(key); err != nil {
-			d.report(at, "%s", err)
+			d.errorFor(at, "%s", err)
 		}
 		if len(key)+1+len(s.Env[key]) > maxWord {
-			d.report(at, "is %d bytes; the kernel takes at most %d for one variable", len(s.Env[key]), maxWord-len(key)-1)
+			d.errorFor(at, "is %d bytes; the kernel takes at most %d for one variable", len(s.Env[key]), maxWord-len(key)-1)
 		}
 	}
 	d.checkPath("spec.workingDir", s.WorkingDir)
 	if err := checkUser(string(s.User)); err != nil {
-		d.report("spec.user", "found %s: %s", quote(string(s.User)), err)
+		d.errorFor("spec.user", "found %s: %s", quote(string(s.User)), err)
 	}
 	for i, group := range s.Groups {
 		if err := checkID(string(group)); err != nil {
-			d.report("spec.groups["+strconv.Itoa(i)+"]", "found %s: %s", quote(string(group)), err)
+			d.errorFor("spec.groups["+strconv.Itoa(i)+"]", "found %s: %s", quote(string(group)), err)
 		}
 	}
 	if !isHostname(s.Hostname) {
-		d.report("spec.hostname", "found %s: want at most 64 letters, digits and '-', in parts separated by '.'", quote(s.Hostname))
+		d.errorFor("spec.hostname", "found %s: want at most 64 letters, digits and '-', in parts separated by '.'", quote(s.Hostname))
 	}
 }
 
 func (d *decoder) checkUlimits(limits map[string]Ulimit) {
 	for _, name := range slices.Sorted(maps.Keys(limits)) {
-		at, u := join("spec.ulimits", name), limits[name]
+		at, u := joinPath("spec.ulimits", name), limits[name]
 		if !slices.Contains(ulimitNames(), name) {
-			d.report(at, "unknown limit%s; want one of %s", didYouMean(name, ulimitNames()), strings.Join(ulimitNames(), ", "))
+			d.errorFor(at, "unknown limit%s; want one of %s", didYouMean(name, ulimitNames()), strings.Join(ulimitNames(), ", "))
 		} else if u.Hard != Unlimited && (u.Soft == Unlimited || u.Soft > u.Hard) {
-			d.report(at, "found %s, want a soft limit that is not above the hard one", u)
+			d.errorFor(at, "found %s, want a soft limit that is not above the hard one", u)
 		}
 	}
 }
@@ -117,7 +117,7 @@ func (d *decoder) checkUlimits(limits map[string]Ulimit) {
 func (d *decoder) checkWords(at string, words []string) {
 	for i, word := range words {
 		if len(word) > maxWord {
-			d.report(at+"["+strconv.Itoa(i)+"]", "is %d bytes; the kernel takes at most %d for one argument", len(word), maxWord)
+			d.errorFor(at+"["+strconv.Itoa(i)+"]", "is %d bytes; the kernel takes at most %d for one argument", len(word), maxWord)
 		}
 	}
 }
@@ -125,19 +125,19 @@ func (d *decoder) checkWords(at string, words []string) {
 func (d *decoder) checkResources(r Resources) {
 	const at = "spec.resources"
 	if r.Memory != nil && *r.Memory < minMemory {
-		d.report(at+".memory", "found %s, want at least %s", *r.Memory, Bytes(minMemory))
+		d.errorFor(at+".memory", "found %s, want at least %s", *r.Memory, Bytes(minMemory))
 	}
 	if r.MemoryLow != nil && r.Memory != nil && *r.MemoryLow > *r.Memory {
-		d.report(at+".memoryLow", "found %s, want at most memory, %s", *r.MemoryLow, *r.Memory)
+		d.errorFor(at+".memoryLow", "found %s, want at most memory, %s", *r.MemoryLow, *r.Memory)
 	}
-	if r.Swap != nil && r.Memory == nil && !d.isFaulty(at+".memory") {
-		d.report(at+".swap", "needs memory: it is swap on top of it")
+	if r.Swap != nil && r.Memory == nil && !d.hasError(at+".memory") {
+		d.errorFor(at+".swap", "needs memory: it is swap on top of it")
 	}
 	if r.Swap != nil && r.Memory != nil && *r.Memory+*r.Swap < 0 {
-		d.report(at+".swap", "memory and swap together are too large")
+		d.errorFor(at+".swap", "memory and swap together are too large")
 	}
 	if r.CPU != nil && (*r.CPU < minCPU || *r.CPU > maxCPUTime) {
-		d.report(at+".cpu", "found %s, want %s to %s: the kernel gives out at least 1 ms in each 100 ms", *r.CPU, CPU(minCPU), CPU(maxCPUTime))
+		d.errorFor(at+".cpu", "found %s, want %s to %s: the kernel gives out at least 1 ms in each 100 ms", *r.CPU, CPU(minCPU), CPU(maxCPUTime))
 	}
 	d.checkRange(at+".cpuWeight", r.CPUWeight, 1, maxWeight)
 	d.checkRange(at+".pids", r.Pids, 1, maxPids)
@@ -145,7 +145,7 @@ func (d *decoder) checkResources(r Resources) {
 		d.checkRange(at+".io.weight", r.IO.Weight, 1, maxWeight)
 	}
 	if _, err := parseCpuset(r.Cpuset); err != nil {
-		d.report(at+".cpuset", "found %s: %s", quote(r.Cpuset), err)
+		d.errorFor(at+".cpuset", "found %s: %s", quote(r.Cpuset), err)
 	}
 }
 
@@ -153,23 +153,23 @@ func (d *decoder) checkResources(r Resources) {
 // it for each network or IPC namespace.
 func (d *decoder) checkSysctls(s *Spec) {
 	for _, name := range slices.Sorted(maps.Keys(s.Sysctls)) {
-		at := join("spec.sysctls", name)
+		at := joinPath("spec.sysctls", name)
 		plain := !strings.Contains(name, "..") && strings.Trim(name, ".") == name && hasOnly(name, "._-")
 		value := string(s.Sysctls[name])
 		switch {
 		case strings.Contains(name, "/"):
-			d.report(at, "found %s, want dots: %s", quote(name), printable(strings.ReplaceAll(name, "/", "."), 60))
-		case !plain || !ownSysctl(name):
-			d.report(at, "found %s, want a setting of the container's own namespaces: net.*, kernel.shm*, kernel.msg*, kernel.sem or fs.mqueue.*; others are the host's (sysctl.d(5))", quote(name))
+			d.errorFor(at, "found %s, want dots: %s", quote(name), escape(strings.ReplaceAll(name, "/", "."), 60))
+		case !plain || !isNamespacedSysctl(name):
+			d.errorFor(at, "found %s, want a setting of the container's own namespaces: net.*, kernel.shm*, kernel.msg*, kernel.sem or fs.mqueue.*; others are the host's (sysctl.d(5))", quote(name))
 		case strings.HasPrefix(name, "net.") && s.Network.Mode == "host":
-			d.report(at, "needs a network of its own: with network.mode host it is the host's (sysctl.d(5))")
+			d.errorFor(at, "needs a network of its own: with network.mode host it is the host's (sysctl.d(5))")
 		case value == "" || strings.ContainsAny(value, "\n\x00") || len(value) > 4000:
-			d.report(at, "found %s, want a value on one line", quote(value))
+			d.errorFor(at, "found %s, want a value on one line", quote(value))
 		}
 	}
 }
 
-func ownSysctl(name string) bool {
+func isNamespacedSysctl(name string) bool {
 	return name == "kernel.sem" || slices.ContainsFunc([]string{"net.", "kernel.shm", "kernel.msg", "fs.mqueue."},
 		func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 }
@@ -182,26 +182,26 @@ func (d *decoder) checkSecurity(s *Spec) {
 	for i, name := range drop {
 		name = strings.TrimPrefix(name, "CAP_")
 		if slices.Contains(add, name) || slices.Contains(add, "CAP_"+name) {
-			d.report(at+".capabilities.drop["+strconv.Itoa(i)+"]", "%s is in add too; want it in one of them", name)
+			d.errorFor(at+".capabilities.drop["+strconv.Itoa(i)+"]", "%s is in add too; want it in one of them", name)
 		}
 	}
 	for i, name := range add {
 		if name = strings.TrimPrefix(name, "CAP_"); s.Network.Mode == "host" && s.Security.Userns != "host" && (name == "NET_ADMIN" || name == "NET_BIND_SERVICE") {
-			d.warn(at+".capabilities.add["+strconv.Itoa(i)+"]", "%s has no effect on the host's network from a user namespace of its own; write security.userns: host, or network.mode: none", name)
+			d.warnFor(at+".capabilities.add["+strconv.Itoa(i)+"]", "%s has no effect on the host's network from a user namespace of its own; write security.userns: host, or network.mode: none", name)
 		}
 	}
 	if s.Security.Pid == "host" && s.Security.Userns != "host" {
-		d.report(at+".pid", "host needs userns: host: in a user namespace of its own the host's processes can't be looked at")
+		d.errorFor(at+".pid", "host needs userns: host: in a user namespace of its own the host's processes can't be looked at")
 	}
 	if s.Security.Pid == "host" && s.Init {
-		d.report("spec.init", "has no meaning with security.pid: host: orphans go to the host's first process")
+		d.errorFor("spec.init", "has no meaning with security.pid: host: orphans go to the host's first process")
 	}
 }
 
 func (d *decoder) checkCapabilities(at string, names []string) {
 	known := capabilityNames()
 	for i, name := range names {
-		if bare := strings.TrimPrefix(name, "CAP_"); d.full || slices.Contains(known, bare) && name != "CAP_ALL" {
+		if bare := strings.TrimPrefix(name, "CAP_"); d.tooManyErrors || slices.Contains(known, bare) && name != "CAP_ALL" {
 			continue
 		}
 		upper := strings.TrimPrefix(strings.ToUpper(name), "CAP_")
@@ -209,38 +209,38 @@ func (d *decoder) checkCapabilities(at string, names []string) {
 		if slices.Contains(known, upper) {
 			hint = "; write " + upper
 		}
-		d.report(at+"["+strconv.Itoa(i)+"]", "found %s, want a capability as in capabilities(7), or ALL%s", quote(name), hint)
+		d.errorFor(at+"["+strconv.Itoa(i)+"]", "found %s, want a capability as in capabilities(7), or ALL%s", quote(name), hint)
 	}
 }
 
 func (d *decoder) checkRestart(s *Spec) {
 	const at = "spec.restart"
 	if b := s.Restart.Backoff; b.Initial <= 0 {
-		d.report(at+".backoff.initial", "found %s, want more than 0", b.Initial)
-	} else if b.Max < b.Initial && !d.isFaulty(at+".backoff.initial") {
-		d.report(at+".backoff.max", "found %s, want at least the initial delay, %s", b.Max, b.Initial)
+		d.errorFor(at+".backoff.initial", "found %s, want more than 0", b.Initial)
+	} else if b.Max < b.Initial && !d.hasError(at+".backoff.initial") {
+		d.errorFor(at+".backoff.max", "found %s, want at least the initial delay, %s", b.Max, b.Initial)
 	}
 	if s.Rerun == "on-boot" && s.Restart.Policy == "always" {
-		d.report("spec.rerun", "found %q, which needs restart.policy never or on-failure: always runs at every boot", s.Rerun)
+		d.errorFor("spec.rerun", "found %q, which needs restart.policy never or on-failure: always runs at every boot", s.Rerun)
 	}
 	if n := s.Restart.MaxRetries; n != nil && *n < 1 {
-		d.report(at+".maxRetries", "found %d, want 1 or more; no limit is the absence of the line, and no restart is policy: never", *n)
+		d.errorFor(at+".maxRetries", "found %d, want 1 or more; no limit is the absence of the line, and no restart is policy: never", *n)
 	}
 	if err := checkSignal(s.Stop.Signal); err != nil {
-		d.report("spec.stop.signal", "found %s: %s", quote(s.Stop.Signal), err)
+		d.errorFor("spec.stop.signal", "found %s: %s", quote(s.Stop.Signal), err)
 	}
 	if s.Stop.Timeout <= 0 {
-		d.report("spec.stop.timeout", "found 0, want more than 0; to end it at once write signal: KILL")
+		d.errorFor("spec.stop.timeout", "found 0, want more than 0; to end it at once write signal: KILL")
 	}
 	if s.Logs.MaxSize < minLogSize {
-		d.report("spec.logs.maxSize", "found %s, want at least %s", s.Logs.MaxSize, Bytes(minLogSize))
+		d.errorFor("spec.logs.maxSize", "found %s, want at least %s", s.Logs.MaxSize, Bytes(minLogSize))
 	}
 	d.checkRange("spec.logs.keep", s.Logs.Keep, 0, maxLogKeep)
 }
 
 func (d *decoder) checkRange(at string, n *int64, low, high int64) {
 	if n != nil && (*n < low || *n > high) {
-		d.report(at, "found %d, want %d to %d", *n, low, high)
+		d.errorFor(at, "found %d, want %d to %d", *n, low, high)
 	}
 }
 

@@ -41,11 +41,11 @@ type IDs struct {
 // ParseConfig reads a configuration file. isUser tells whether a name that is no
 // id is a user of this host. There is a Config only where there is no error.
 func ParseConfig(file string, data []byte, isUser func(name string) bool) (*Config, []*Error) {
-	d := &decoder{file: file, config: true}
+	d := &decoder{file: file, isConfig: true}
 	c := &Config{}
-	if root := d.onlyDocument(data); root != nil && d.plain(root, "") {
-		d.keep("", root)
-		d.fields(root, reflect.ValueOf(c).Elem(), "")
+	if root := d.decodeOneDocument(data); root != nil && d.checkPlain(root, "") {
+		d.recordNode("", root)
+		d.decodeStruct(root, reflect.ValueOf(c).Elem(), "")
 		d.checkConfig(c, isUser)
 	}
 	if sortErrors(d.errs, file, nil); len(d.errs) > 0 {
@@ -56,7 +56,7 @@ func ParseConfig(file string, data []byte, isUser func(name string) bool) (*Conf
 
 func (d *decoder) checkConfig(c *Config, isUser func(name string) bool) {
 	if c.Manifests != nil && len(c.Manifests) == 0 {
-		d.report("manifests", "found an empty list, want at least one directory; the usual ones are the absence of the line")
+		d.errorFor("manifests", "found an empty list, want at least one directory; the usual ones are the absence of the line")
 	}
 	for i, dir := range c.Manifests {
 		at := "manifests[" + strconv.Itoa(i) + "]"
@@ -65,15 +65,15 @@ func (d *decoder) checkConfig(c *Config, isUser func(name string) bool) {
 		}
 		for _, other := range c.Manifests[:i] {
 			if other == dir {
-				d.report(at, "%s is there twice", quote(dir))
+				d.errorFor(at, "%s is there twice", quote(dir))
 			}
 		}
 	}
 	if err := CheckHostname(c.HostName); err != nil && c.HostName != "" {
-		d.report("hostName", "found %s: %v", quote(c.HostName), err)
+		d.errorFor("hostName", "found %s: %v", quote(c.HostName), err)
 	}
 	if c.Retention != nil && *c.Retention == 0 {
-		d.report("retention", "found 0, want more than 0: what is removed is kept for a while")
+		d.errorFor("retention", "found 0, want more than 0: what is removed is kept for a while")
 	}
 	d.checkIDs(c.IDs)
 	for i, owner := range c.TrustedOwners {
@@ -81,10 +81,10 @@ func (d *decoder) checkConfig(c *Config, isUser func(name string) bool) {
 		digits, rest := splitNumber(string(owner))
 		if digits == "" || rest != "" {
 			if !isUser(string(owner)) {
-				d.report(at, "found %s, want a user of this host, by name or id", quote(string(owner)))
+				d.errorFor(at, "found %s, want a user of this host, by name or id", quote(string(owner)))
 			}
 		} else if id, err := strconv.ParseUint(digits, 10, 32); err != nil || id == math.MaxUint32 {
-			d.report(at, "found %s, want an id from 0 to %d", quote(digits), uint32(math.MaxUint32-1))
+			d.errorFor(at, "found %s, want an id from 0 to %d", quote(digits), uint32(math.MaxUint32-1))
 		}
 	}
 }

@@ -10,20 +10,20 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// scalar reads a single value.
-func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
-	if n.Kind != yaml.ScalarNode || !accepts(v.Type(), n) {
-		d.mismatch(n, v.Type(), path)
+// decodeScalar reads a single value.
+func (d *decoder) decodeScalar(n *yaml.Node, v reflect.Value, path string) {
+	if n.Kind != yaml.ScalarNode || !acceptsScalar(v.Type(), n) {
+		d.reportMismatch(n, v.Type(), path)
 		return
 	}
 	if err := setText(v, n.Value); err != nil {
-		d.at(n, path, "found %s: %s", found(n), err)
+		d.errorAt(n, path, "found %s: %s", describeNode(n), err)
 	}
 }
 
-// accepts says whether a scalar is of a kind that the type takes. Quantities
+// acceptsScalar says whether a scalar is of a kind that the type takes. Quantities
 // take numbers too, and Text keeps a number's text.
-func accepts(t reflect.Type, n *yaml.Node) bool {
+func acceptsScalar(t reflect.Type, n *yaml.Node) bool {
 	tag := n.ShortTag()
 	number := tag == "!!int" || tag == "!!float"
 	switch {

@@ -47,7 +47,7 @@ func fillDefaults(v reflect.Value) {
 	}
 	for _, f := range s.fields {
 		field := v.Field(f.index)
-		if f.def != "" && field.IsZero() && (f.with == "" || !v.Field(s.field(f.with).index).IsZero()) {
+		if f.defaultText != "" && field.IsZero() && (f.requires == "" || !v.Field(s.field(f.requires).index).IsZero()) {
 			setDefault(field, f)
 		}
 		switch field.Kind() {
@@ -76,8 +76,8 @@ func setDefault(v reflect.Value, f shapeField) {
 		v.Set(reflect.New(v.Type().Elem()))
 		v = v.Elem()
 	}
-	if err := setText(v, f.def); err != nil {
-		panic(fmt.Sprintf("default %q of %s: %v", f.def, f.name, err)) // a mistake in types.go; every test would show it
+	if err := setText(v, f.defaultText); err != nil {
+		panic(fmt.Sprintf("default %q of %s: %v", f.defaultText, f.name, err)) // a mistake in types.go; every test would show it
 	}
 }
 
@@ -85,16 +85,16 @@ func setDefault(v reflect.Value, f shapeField) {
 // have, so that rewriting a manifest with the same meaning is no change.
 func normalise(c *Container) {
 	s := &c.Spec
-	c.Metadata.Labels = orNil(c.Metadata.Labels)
-	c.Metadata.Annotations = orNil(c.Metadata.Annotations)
-	s.Env, s.Ulimits, s.Sysctls = orNil(s.Env), orNil(s.Ulimits), orNil(s.Sysctls)
-	s.Mounts, s.Devices = orNil(s.Mounts), orNil(s.Devices)
+	c.Metadata.Labels = nilIfEmpty(c.Metadata.Labels)
+	c.Metadata.Annotations = nilIfEmpty(c.Metadata.Annotations)
+	s.Env, s.Ulimits, s.Sysctls = nilIfEmpty(s.Env), nilIfEmpty(s.Ulimits), nilIfEmpty(s.Sysctls)
+	s.Mounts, s.Devices = nilIfEmpty(s.Mounts), nilIfEmpty(s.Devices)
 	if len(s.Args) == 0 {
 		s.Args = nil
 	}
-	s.Hosts, s.Groups = asSet(s.Hosts), asSet(s.Groups)
+	s.Hosts, s.Groups = sortUnique(s.Hosts), sortUnique(s.Groups)
 	caps := &s.Security.Capabilities
-	caps.Add, caps.Drop = capabilitySet(caps.Add), capabilitySet(caps.Drop)
+	caps.Add, caps.Drop = sortCapabilities(caps.Add), sortCapabilities(caps.Drop)
 	for name, device := range s.Devices {
 		if device.Source == name {
 			device.Source = ""
@@ -109,15 +109,15 @@ func normalise(c *Container) {
 	}
 }
 
-func orNil[V any](m map[string]V) map[string]V {
+func nilIfEmpty[V any](m map[string]V) map[string]V {
 	if len(m) == 0 {
 		return nil
 	}
 	return m
 }
 
-// asSet sorts and drops what is there twice.
-func asSet[S ~string](list []S) []S {
+// sortUnique sorts and drops what is there twice.
+func sortUnique[S ~string](list []S) []S {
 	if len(list) == 0 {
 		return nil
 	}
@@ -125,15 +125,15 @@ func asSet[S ~string](list []S) []S {
 	return slices.Compact(list)
 }
 
-// capabilitySet is asSet of names without CAP_, where ALL holds all others.
-func capabilitySet(names []string) []string {
+// sortCapabilities is asSet of names without CAP_, where ALL holds all others.
+func sortCapabilities(names []string) []string {
 	for i, name := range names {
 		names[i] = strings.TrimPrefix(name, "CAP_")
 	}
 	if slices.Contains(names, "ALL") {
 		return []string{"ALL"}
 	}
-	return asSet(names)
+	return sortUnique(names)
 }
 
 // cpuRange is a run of CPU numbers, both ends included.

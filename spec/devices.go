@@ -9,24 +9,24 @@ import (
 
 // ownDevices are the names below /dev that stead makes itself; what ends in a slash
 // stands for all below.
-var ownDevices = strings.Fields("null zero full random urandom tty ptmx fd stdin stdout stderr pts/ shm/ mqueue/")
+var builtinDevices = strings.Fields("null zero full random urandom tty ptmx fd stdin stdout stderr pts/ shm/ mqueue/")
 
 func (d *decoder) checkDevices(devices map[string]Device) {
 	for _, name := range slices.Sorted(maps.Keys(devices)) {
-		at, device := join("spec.devices", name), devices[name]
+		at, device := joinPath("spec.devices", name), devices[name]
 		below, inDev := strings.CutPrefix(name, "/dev/")
 		switch host, rest, colon := strings.Cut(name, ":"); {
 		case colon && strings.HasPrefix(host, "/dev/") && !strings.HasPrefix(rest, "/"):
-			d.report(at, "found %s, want the path alone; write %s: {access: %s}", quote(name), printable(host, 60), accessWord(rest))
+			d.errorFor(at, "found %s, want the path alone; write %s: {access: %s}", quote(name), escape(host, 60), translateAccess(rest))
 		case colon && strings.HasPrefix(host, "/dev/"):
 			inside, access, _ := strings.Cut(rest, ":")
-			d.report(at, "found %s, want the path inside; write %s: {source: %s, access: %s}", quote(name), printable(inside, 60), printable(host, 60), accessWord(access))
+			d.errorFor(at, "found %s, want the path inside; write %s: {source: %s, access: %s}", quote(name), escape(inside, 60), escape(host, 60), translateAccess(access))
 		case !inDev || below == "":
-			d.report(at, "found %s, want a path below /dev/, as in /dev/fuse", quote(name))
-		case slices.ContainsFunc(ownDevices, func(own string) bool {
+			d.errorFor(at, "found %s, want a path below /dev/, as in /dev/fuse", quote(name))
+		case slices.ContainsFunc(builtinDevices, func(own string) bool {
 			return below+"/" == own || below == own || strings.HasSuffix(own, "/") && strings.HasPrefix(below, own)
 		}):
-			d.report(at, "found %s: every container has it already", quote(name))
+			d.errorFor(at, "found %s: every container has it already", quote(name))
 		default:
 			d.checkPath(at, name)
 		}
@@ -39,14 +39,14 @@ func (d *decoder) checkDevices(devices map[string]Device) {
 	for _, name := range slices.Sorted(maps.Keys(devices)) {
 		for up := path.Dir(name); strings.HasPrefix(up, "/dev/"); up = path.Dir(up) {
 			if _, there := devices[up]; there {
-				d.report(join("spec.devices", name), "lies in %s, which is a device, or a directory of them, already", quote(up))
+				d.errorFor(joinPath("spec.devices", name), "lies in %s, which is a device, or a directory of them, already", quote(up))
 			}
 		}
 	}
 }
 
-// accessWord translates Docker's access, in which m is for making nodes.
-func accessWord(access string) string {
+// translateAccess translates Docker's access, in which m is for making nodes.
+func translateAccess(access string) string {
 	switch strings.Trim(access, "m") {
 	case "r":
 		return "r"

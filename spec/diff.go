@@ -38,7 +38,7 @@ const hidden = "(hidden)"
 // and not compared. The changes are sorted by path; nil if there are none.
 func Diff(old, new *Container) []Change {
 	var w differ
-	w.walk(reflect.ValueOf(old).Elem(), reflect.ValueOf(new).Elem(), "", "")
+	w.compareStructs(reflect.ValueOf(old).Elem(), reflect.ValueOf(new).Elem(), "", "")
 	slices.SortFunc(w.changes, func(a, b Change) int { return cmp.Compare(a.Path, b.Path) })
 	return w.changes
 }
@@ -48,66 +48,66 @@ type differ struct{ changes []Change }
 // effectOf returns the field's own effect, or else the effect of the field above it.
 func effectOf(f shapeField, above Effect) Effect { return cmp.Or(f.effect, above) }
 
-// walk compares two structs of one type.
-func (w *differ) walk(old, new reflect.Value, path string, effect Effect) {
+// compareStructs compares two structs of one type.
+func (w *differ) compareStructs(old, new reflect.Value, path string, effect Effect) {
 	for _, f := range shapeOf(old.Type()).fields {
-		at := join(path, f.name)
+		at := joinPath(path, f.name)
 		if f.later || at == "apiVersion" || at == "kind" || at == "metadata.name" {
 			continue
 		}
-		w.compare(old.Field(f.index), new.Field(f.index), at, effectOf(f, effect))
+		w.compareValues(old.Field(f.index), new.Field(f.index), at, effectOf(f, effect))
 	}
 }
 
-func (w *differ) compare(old, new reflect.Value, path string, effect Effect) {
+func (w *differ) compareValues(old, new reflect.Value, path string, effect Effect) {
 	switch t := old.Type(); {
 	case t.Kind() == reflect.Map:
-		w.entries(old, new, path, effect)
+		w.compareMaps(old, new, path, effect)
 	case t.Kind() == reflect.Struct:
-		w.walk(old, new, path, effect)
+		w.compareStructs(old, new, path, effect)
 	case t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.Struct:
 		if old.IsNil() && new.IsNil() {
 			return
 		}
 		if len(shapeOf(t.Elem()).fields) == 0 {
-			w.add(path, presence(old), presence(new), effect)
+			w.addChange(path, presence(old), presence(new), effect)
 			return
 		}
-		w.walk(orZero(old), orZero(new), path, effect)
+		w.compareStructs(orZero(old), orZero(new), path, effect)
 	case t.Kind() == reflect.Pointer && !old.IsNil() && !new.IsNil():
-		w.compare(old.Elem(), new.Elem(), path, effect)
+		w.compareValues(old.Elem(), new.Elem(), path, effect)
 	case !equal(old, new):
-		before, after := trimSame(show(old), show(new))
-		w.add(path, before, after, effect)
+		before, after := trimCommonStart(formatValue(old), formatValue(new))
+		w.addChange(path, before, after, effect)
 	}
 }
 
-// entries compares two maps; a key that one lacks is compared as empty.
-func (w *differ) entries(old, new reflect.Value, path string, effect Effect) {
+// compareMaps compares two maps; a key that one lacks is compared as empty.
+func (w *differ) compareMaps(old, new reflect.Value, path string, effect Effect) {
 	t := old.Type().Elem()
 	keys := slices.Concat(old.MapKeys(), new.MapKeys())
 	slices.SortFunc(keys, func(a, b reflect.Value) int { return cmp.Compare(a.String(), b.String()) })
 	for _, key := range slices.CompactFunc(keys, reflect.Value.Equal) {
 		before, after := old.MapIndex(key), new.MapIndex(key)
-		at := join(path, key.String())
+		at := joinPath(path, key.String())
 		switch {
 		case t.Kind() == reflect.Struct && t != ulimitType:
-			w.entry(before, after, t, at, effect)
+			w.compareEntries(before, after, t, at, effect)
 		case before.IsValid() && after.IsValid() && equal(before, after):
 		case path == "spec.env":
-			w.add(at, hide(before), hide(after), effect)
+			w.addChange(at, hideValue(before), hideValue(after), effect)
 		default:
-			b, a := trimSame(showEntry(before), showEntry(after))
-			w.add(at, b, a, effect)
+			b, a := trimCommonStart(showEntry(before), showEntry(after))
+			w.addChange(at, b, a, effect)
 		}
 	}
 }
 
-// entry compares two structs of a map. Where one is not there, its fields count as
+// compareEntries compares two structs of a map. Where one is not there, its fields count as
 // the other's defaults, so that only what somebody wrote is listed.
-func (w *differ) entry(before, after reflect.Value, t reflect.Type, path string, effect Effect) {
+func (w *differ) compareEntries(before, after reflect.Value, t reflect.Type, path string, effect Effect) {
 	if before.IsValid() && after.IsValid() {
-		w.walk(before, after, path, effect)
+		w.compareStructs(before, after, path, effect)
 		return
 	}
 	there := before
@@ -116,26 +116,26 @@ func (w *differ) entry(before, after reflect.Value, t reflect.Type, path string,
 	}
 	blank := reflect.New(t).Elem()
 	for _, f := range shapeOf(t).fields {
-		if f.def != "" && !there.Field(f.index).IsZero() {
+		if f.defaultText != "" && !there.Field(f.index).IsZero() {
 			setDefault(blank.Field(f.index), f)
 		}
 	}
 	n := len(w.changes)
 	if before.IsValid() {
-		w.walk(before, blank, path, effect)
+		w.compareStructs(before, blank, path, effect)
 	} else {
-		w.walk(blank, after, path, effect)
+		w.compareStructs(blank, after, path, effect)
 	}
 	switch {
 	case len(w.changes) > n:
 	case before.IsValid():
-		w.add(path, "{}", "", effect)
+		w.addChange(path, "{}", "", effect)
 	default:
-		w.add(path, "", "{}", effect)
+		w.addChange(path, "", "{}", effect)
 	}
 }
 
-func (w *differ) add(path, before, after string, effect Effect) {
+func (w *differ) addChange(path, before, after string, effect Effect) {
 	if before != after || before == hidden {
 		w.changes = append(w.changes, Change{path, before, after, effect})
 	}
@@ -162,7 +162,7 @@ func presence(p reflect.Value) string {
 	return "{}"
 }
 
-func hide(v reflect.Value) string {
+func hideValue(v reflect.Value) string {
 	if !v.IsValid() {
 		return ""
 	}
@@ -174,43 +174,43 @@ func showEntry(v reflect.Value) string {
 	if !v.IsValid() {
 		return ""
 	}
-	return cmp.Or(show(v), `""`)
+	return cmp.Or(formatValue(v), `""`)
 }
 
-// show prints a value as a manifest would have it.
-func show(v reflect.Value) string {
+// formatValue prints a value as a manifest would have it.
+func formatValue(v reflect.Value) string {
 	switch v.Kind() {
 	case reflect.Pointer:
 		if v.IsNil() {
 			return ""
 		}
-		return show(v.Elem())
+		return formatValue(v.Elem())
 	case reflect.Slice:
 		if v.Len() == 0 {
 			return ""
 		}
 		words := make([]string, v.Len())
 		for i := range words {
-			words[i] = cmp.Or(show(v.Index(i)), `""`)
+			words[i] = cmp.Or(formatValue(v.Index(i)), `""`)
 		}
 		return "[" + strings.Join(words, ", ") + "]"
 	case reflect.String:
-		return showText(v.String())
+		return quoteIfNeeded(v.String())
 	}
 	return fmt.Sprint(v.Interface())
 }
 
-// showText quotes what would not be one plain word of YAML.
-func showText(s string) string {
+// quoteIfNeeded quotes what would not be one plain word of YAML.
+func quoteIfNeeded(s string) string {
 	if hasOnly(s, "-_./:@+=%") {
 		return s
 	}
 	return strconv.Quote(s)
 }
 
-// trimSame leaves out the beginning that two long values share, and cuts what
+// trimCommonStart leaves out the beginning that two long values share, and cuts what
 // is longer than a line, so that a plan shows where a script differs.
-func trimSame(a, b string) (string, string) {
+func trimCommonStart(a, b string) (string, string) {
 	const line, context = 100, 20
 	if len(a) > line || len(b) > line {
 		same := 0

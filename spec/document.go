@@ -112,10 +112,10 @@ func (p Parser) ParseWith(file string, data []byte, fragments func(name string) 
 			docs = append(docs, Document{Index: len(docs), Line: e.Line, Name: nameBefore(data, e.Line), Errors: []*Error{e}, Foreign: isForeignText(data)})
 			break
 		}
-		if empty(&root) {
+		if isEmpty(&root) {
 			continue
 		}
-		doc := p.document(file, root.Content[0], fragments)
+		doc := p.parseDocument(file, root.Content[0], fragments)
 		doc.Index = len(docs)
 		docs = append(docs, doc)
 	}
@@ -125,8 +125,8 @@ func (p Parser) ParseWith(file string, data []byte, fragments func(name string) 
 	return docs
 }
 
-// document reads one manifest.
-func (p Parser) document(file string, root *yaml.Node, fragments func(name string) []*Fragment) Document {
+// parseDocument reads one manifest.
+func (p Parser) parseDocument(file string, root *yaml.Node, fragments func(name string) []*Fragment) Document {
 	doc := Document{Line: root.Line, Name: readName(root), Foreign: isForeign(root)}
 	if doc.Name != "" {
 		n := lookup(lookup(root, "metadata"), "name")
@@ -138,12 +138,12 @@ func (p Parser) document(file string, root *yaml.Node, fragments func(name strin
 	if fragments != nil && doc.Name != "" {
 		over = fragments(doc.Name)
 	}
-	if e := foreign(root); e != nil {
+	if e := foreignError(root); e != nil {
 		e.File = file
 		d.errs = append(d.errs, e)
-	} else if d.plain(root, "") && d.override(&root, over) {
-		d.container(root, c)
-		d.expand(c, ShortHost(p.Host))
+	} else if d.checkPlain(root, "") && d.applyDropIns(&root, over) {
+		d.decodeContainer(root, c)
+		d.expandReferences(c, ShortHost(p.Host))
 		d.check(c)
 		normalise(c)
 	}
@@ -264,7 +264,7 @@ func syntaxError(data []byte, err error) *Error {
 		}
 	}
 	lines := bytes.Count(bytes.TrimRight(data, "\r\n"), []byte("\n")) + 1
-	e := &Error{Line: min(line, lines), Message: "not valid YAML: " + printable(message, 200)}
+	e := &Error{Line: min(line, lines), Message: "not valid YAML: " + escape(message, 200)}
 	if name, ok := strings.CutPrefix(message, "unknown anchor '"); ok {
 		name, _, _ = strings.Cut(name, "'")
 		if at := bytes.Index(data, []byte("*"+name)); at >= 0 {

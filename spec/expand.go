@@ -13,39 +13,39 @@ import (
 // alone in commands, which are the shell's, and refused elsewhere.
 const refStart = "${stead."
 
-// expand replaces the references in the fields that take them.
-func (d *decoder) expand(c *Container, host string) {
+// expandReferences replaces the references in the fields that take them.
+func (d *decoder) expandReferences(c *Container, host string) {
 	e := expander{d: d, name: c.Metadata.Name, host: host}
 	if CheckName(e.name) != nil {
 		e.name = "name" // what holds it must not seem wrong as well
 	}
 	s := &c.Spec
-	s.Hostname = e.text("spec.hostname", s.Hostname)
-	s.Rootfs.Path = e.text("spec.rootfs.path", s.Rootfs.Path)
+	s.Hostname = e.expandText("spec.hostname", s.Hostname)
+	s.Rootfs.Path = e.expandText("spec.rootfs.path", s.Rootfs.Path)
 	for i, word := range s.Command {
-		s.Command[i] = e.word("spec.command["+strconv.Itoa(i)+"]", word)
+		s.Command[i] = e.expandWord("spec.command["+strconv.Itoa(i)+"]", word)
 	}
 	for i, word := range s.Args {
-		s.Args[i] = e.word("spec.args["+strconv.Itoa(i)+"]", word)
+		s.Args[i] = e.expandWord("spec.args["+strconv.Itoa(i)+"]", word)
 	}
 	for key, value := range s.Env {
-		if text := e.text(join("spec.env", key), string(value)); text != string(value) {
+		if text := e.expandText(joinPath("spec.env", key), string(value)); text != string(value) {
 			s.Env[key] = Text(text)
 		}
 	}
-	e.mounts(s)
-	e.literal("spec.workingDir", s.WorkingDir)
+	e.expandMounts(s)
+	e.refuseReferences("spec.workingDir", s.WorkingDir)
 	for name, device := range s.Devices {
-		e.literal(join("spec.devices", name), name)
-		e.literal(join("spec.devices", name)+".source", device.Source)
+		e.refuseReferences(joinPath("spec.devices", name), name)
+		e.refuseReferences(joinPath("spec.devices", name)+".source", device.Source)
 	}
 }
 
-// literal refuses a reference where none is expanded: a directory of that very
+// refuseReferences refuses a reference where none is expanded: a directory of that very
 // name is not what was meant.
-func (e expander) literal(path, s string) {
+func (e expander) refuseReferences(path, s string) {
 	if strings.Contains(s, "${") {
-		e.d.report(path, "found %s: references are expanded in env, command, args, rootfs.path, mounts and hostname only", quote(s))
+		e.d.errorFor(path, "found %s: references are expanded in env, command, args, rootfs.path, mounts and hostname only", quote(s))
 	}
 }
 
@@ -54,38 +54,38 @@ type expander struct {
 	name, host string
 }
 
-// mounts expands sources and targets. Two targets may become the same.
-func (e expander) mounts(s *Spec) {
+// expandMounts expands sources and targets. Two targets may become the same.
+func (e expander) expandMounts(s *Spec) {
 	out := make(map[string]Mount, len(s.Mounts))
-	e.d.written = map[string]string{}
+	e.d.pathBeforeExpansion = map[string]string{}
 	for _, target := range slices.Sorted(maps.Keys(s.Mounts)) {
-		path := join("spec.mounts", target)
+		path := joinPath("spec.mounts", target)
 		m := s.Mounts[target]
-		m.Source = e.text(path+".source", m.Source)
-		expanded := e.text(path, target)
+		m.Source = e.expandText(path+".source", m.Source)
+		expanded := e.expandText(path, target)
 		if expanded != target {
-			e.d.written[join("spec.mounts", expanded)] = path
+			e.d.pathBeforeExpansion[joinPath("spec.mounts", expanded)] = path
 		}
 		if _, taken := out[expanded]; taken {
-			e.d.report(path, "another mount has the target %s too", quote(expanded))
+			e.d.errorFor(path, "another mount has the target %s too", quote(expanded))
 		}
 		out[expanded] = m
 	}
 	s.Mounts = out
 }
 
-// text expands one value, in which nothing else may stand in braces after a $.
-func (e expander) text(path, s string) string {
+// expandText expands one value, in which nothing else may stand in braces after a $.
+func (e expander) expandText(path, s string) string {
 	return e.replace(s, func(ref string) (string, error) {
-		return "", fmt.Errorf("found %s: stead substitutes only ${stead.*}; write the value, or put it in a drop-in; literal: $%s", printable(ref, 40), printable(ref, 40))
+		return "", fmt.Errorf("found %s: stead substitutes only ${stead.*}; write the value, or put it in a drop-in; literal: $%s", escape(ref, 40), escape(ref, 40))
 	}, path)
 }
 
-// word expands a part of a command, in which the rest is for a shell.
-func (e expander) word(path, s string) string {
+// expandWord expands a part of a command, in which the rest is for a shell.
+func (e expander) expandWord(path, s string) string {
 	if i := strings.Index(s, "$$"); i >= 0 && len(s) > i+2 && (isAlnum(s[i+2]) || s[i+2] == '_') {
 		name := strings.FieldsFunc(s[i+2:], func(r rune) bool { return r >= utf8.RuneSelf || !isAlnum(byte(r)) && r != '_' })[0]
-		e.d.warn(path, "found $$%s, which stays as it is, and is a shell's process id followed by %s; a plain $ needs no second one here", printable(name, 40), quote(name))
+		e.d.warnFor(path, "found $$%s, which stays as it is, and is a shell's process id followed by %s; a plain $ needs no second one here", escape(name, 40), quote(name))
 	}
 	return e.replace(s, func(ref string) (string, error) { return ref, nil }, path)
 }
@@ -116,12 +116,12 @@ func (e expander) replace(s string, other func(ref string) (string, error), path
 		var value string
 		var err error
 		if key, ours := strings.CutPrefix(ref, refStart); ours {
-			value, err = e.value(strings.TrimSuffix(key, "}"), end >= 0)
+			value, err = e.referenceValue(strings.TrimSuffix(key, "}"), end >= 0)
 		} else if value, err = other(ref); err == nil {
 			value, rest = "${", s[i+2:] // it may hold one of ours: ${X:-${stead.name}}
 		}
 		if err != nil {
-			e.d.report(path, "%s", err)
+			e.d.errorFor(path, "%s", err)
 		}
 		out.WriteString(value)
 		s = rest
@@ -129,7 +129,7 @@ func (e expander) replace(s string, other func(ref string) (string, error), path
 	return out.String() + s
 }
 
-func (e expander) value(key string, closed bool) (string, error) {
+func (e expander) referenceValue(key string, closed bool) (string, error) {
 	switch {
 	case !closed:
 		return "", fmt.Errorf("found %s without its }; write $${ for a literal one", quote(refStart+shorten(key, 20)))
@@ -140,5 +140,5 @@ func (e expander) value(key string, closed bool) (string, error) {
 	case key == "index":
 		return "", fmt.Errorf("${stead.index} is not supported yet, as replicas are")
 	}
-	return "", fmt.Errorf("found ${stead.%s}, want ${stead.name} or ${stead.host}; write $${stead.%s} for a literal one", printable(key, 40), printable(key, 40))
+	return "", fmt.Errorf("found ${stead.%s}, want ${stead.name} or ${stead.host}; write $${stead.%s} for a literal one", escape(key, 40), escape(key, 40))
 }

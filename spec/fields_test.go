@@ -28,7 +28,7 @@ func addFields(list []Field, t reflect.Type, path string, effect Effect) []Field
 			continue
 		}
 		row := Field{
-			Path: join(path, f.name), Type: wants(f.typ), Effect: effectOf(f, effect), Default: f.def,
+			Path: joinPath(path, f.name), Type: describeType(f.typ), Effect: effectOf(f, effect), Default: f.defaultText,
 			Enum: f.enum, Required: f.required, Doc: t.Name() + "." + f.goName,
 		}
 		if row.Path == "metadata.name" || row.Path == "metadata" {
@@ -69,9 +69,9 @@ func laterFields(t reflect.Type, path string) []string {
 	}
 	for _, f := range s.fields {
 		if f.later {
-			list = append(list, strings.TrimPrefix(join(path, f.name), "."))
+			list = append(list, strings.TrimPrefix(joinPath(path, f.name), "."))
 		} else {
-			list = append(list, laterFields(f.typ, join(path, f.name))...)
+			list = append(list, laterFields(f.typ, joinPath(path, f.name))...)
 		}
 	}
 	return list

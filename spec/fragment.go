@@ -26,9 +26,9 @@ func BrokenFragment(e *Error) *Fragment { return &Fragment{File: e.File, Errors:
 // metadata, in which null removes. Its shape is checked like that of a manifest.
 func ParseFragment(file string, data []byte) *Fragment {
 	f := &Fragment{File: file}
-	d := &decoder{file: file, partial: true, nulls: true}
-	if root := d.onlyDocument(data); root != nil && d.plain(root, "") {
-		d.fragment(root)
+	d := &decoder{file: file, isPartial: true, allowNull: true}
+	if root := d.decodeOneDocument(data); root != nil && d.checkPlain(root, "") {
+		d.checkFragment(root)
 		f.root = root
 	}
 	sortErrors(d.errs, file, nil)
@@ -36,9 +36,9 @@ func ParseFragment(file string, data []byte) *Fragment {
 	return f
 }
 
-// onlyDocument reads the one document of a file, nil with an error if that is
+// decodeOneDocument reads the one document of a file, nil with an error if that is
 // not what it holds.
-func (d *decoder) onlyDocument(data []byte) *yaml.Node {
+func (d *decoder) decodeOneDocument(data []byte) *yaml.Node {
 	fail := func(e *Error) *yaml.Node {
 		e.File = d.file
 		d.errs = append(d.errs, e)
@@ -59,7 +59,7 @@ func (d *decoder) onlyDocument(data []byte) *yaml.Node {
 			return only
 		case err != nil:
 			return fail(syntaxError(data, err))
-		case empty(&root):
+		case isEmpty(&root):
 		case only != nil:
 			return fail(&Error{Line: root.Content[0].Line, Message: "a second document; this file has exactly one"})
 		default:
@@ -68,32 +68,32 @@ func (d *decoder) onlyDocument(data []byte) *yaml.Node {
 	}
 }
 
-// empty tells documents that templates leave between their "---": no harm.
-func empty(root *yaml.Node) bool {
+// isEmpty tells documents that templates leave between their "---": no harm.
+func isEmpty(root *yaml.Node) bool {
 	return len(root.Content) == 0 || isNull(root.Content[0]) && root.Content[0].Value == ""
 }
 
-// fragment checks the shape of a fragment.
-func (d *decoder) fragment(root *yaml.Node) {
+// checkFragment checks the shape of a fragment.
+func (d *decoder) checkFragment(root *yaml.Node) {
 	const ours = "a drop-in holds parts of metadata and spec"
 	if root.Kind != yaml.MappingNode {
-		d.at(root, "", "found %s, want a map: %s", found(root), ours)
+		d.errorAt(root, "", "found %s, want a map: %s", describeNode(root), ours)
 		return
 	}
 	refuse := func(n *yaml.Node, path, why string) {
 		if n != nil {
-			d.at(n, path, "%s", why)
+			d.errorAt(n, path, "%s", why)
 		}
 	}
 	refuse(lookup(root, "apiVersion"), "apiVersion", "has no place here: "+ours+"; a whole manifest stands in a file of its own")
 	refuse(lookup(root, "kind"), "kind", "has no place here: "+ours+"; a whole manifest stands in a file of its own")
 	refuse(lookup(lookup(root, "metadata"), "name"), "metadata.name", "has no place here: the folder's name says which container is meant")
-	d.container(root, &Container{})
+	d.decodeContainer(root, &Container{})
 }
 
-// oneMember refuses a part of a manifest that names two fields which exclude each
+// checkOneOf refuses a part of a manifest that names two fields which exclude each
 // other: merged, neither would win.
-func (d *decoder) oneMember(n *yaml.Node, s *shape, path string) {
+func (d *decoder) checkOneOf(n *yaml.Node, s *shape, path string) {
 	if !s.oneof {
 		return
 	}
@@ -105,15 +105,15 @@ func (d *decoder) oneMember(n *yaml.Node, s *shape, path string) {
 			continue
 		}
 		if first != "" {
-			d.at(key, path, "found %s and %s, want exactly one of them", first, key.Value)
+			d.errorAt(key, path, "found %s and %s, want exactly one of them", first, key.Value)
 			return
 		}
 		first = key.Value
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key := n.Content[i]
-		if f := s.field(key.Value); first != "" && f != nil && f.with != "" && f.with != first && !isNull(n.Content[i+1]) {
-			d.at(key, join(path, key.Value), "has no meaning without %s", f.with)
+		if f := s.field(key.Value); first != "" && f != nil && f.requires != "" && f.requires != first && !isNull(n.Content[i+1]) {
+			d.errorAt(key, joinPath(path, key.Value), "has no meaning without %s", f.requires)
 		}
 	}
 }

@@ -117,15 +117,15 @@ func addTags(t *testing.T, property *jsonschema.Schema, f shapeField) {
 		one := uint64(1)
 		property.MinItems = &one
 	}
-	if f.def == "" {
+	if f.defaultText == "" {
 		return
 	}
-	property.Default = f.def
+	property.Default = f.defaultText
 	switch indirect(f.typ).Kind() {
 	case reflect.Bool:
-		property.Default = f.def == "true"
+		property.Default = f.defaultText == "true"
 	case reflect.Int64:
-		if n, err := strconv.ParseInt(f.def, 10, 64); err == nil {
+		if n, err := strconv.ParseInt(f.defaultText, 10, 64); err == nil {
 			property.Default = n
 		}
 	}

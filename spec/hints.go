@@ -13,9 +13,9 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// foreign recognises a document that is no manifest of ours at all, so that it
+// foreignError recognises a document that is no manifest of ours at all, so that it
 // gets one helpful error in place of twenty.
-func foreign(root *yaml.Node) *Error {
+func foreignError(root *yaml.Node) *Error {
 	e := &Error{Line: root.Line, Column: root.Column}
 	const ours = "want a manifest: apiVersion: stead/v1, kind: Container, metadata, spec"
 	switch root.Kind {
@@ -24,7 +24,7 @@ func foreign(root *yaml.Node) *Error {
 		e.Message = "found a list, " + ours + "; several manifests of one file are separated by --- lines"
 		return e
 	default:
-		e.Message = "found " + found(root) + ", " + ours
+		e.Message = "found " + describeNode(root) + ", " + ours
 		return e
 	}
 	if kind := lookup(root, "kind"); kind != nil && kind.Value != Kind {
@@ -66,21 +66,21 @@ func foreignKind(kind *yaml.Node) *Error {
 	return &Error{Line: kind.Line, Column: kind.Column, Path: "kind", Message: strings.Replace(hint, "KIND", kind.Value, 1)}
 }
 
-// unknown reports a key that the struct at path does not have.
-func (d *decoder) unknown(key *yaml.Node, s *shape, path string) {
-	at := join(path, key.Value)
+// reportUnknown reports a key that the struct at path does not have.
+func (d *decoder) reportUnknown(key *yaml.Node, s *shape, path string) {
+	at := joinPath(path, key.Value)
 	message := "unknown field"
-	if hint := fieldHint(path, key.Value); hint != "" && !d.config {
+	if hint := fieldHint(path, key.Value); hint != "" && !d.isConfig {
 		message += "; " + hint
-	} else if near := nearest(key.Value, s.served()); near != "" {
+	} else if near := nearest(key.Value, s.supportedNames()); near != "" {
 		message += "; did you mean " + near + "?"
-		d.faulty = append(d.faulty, join(path, near)) // it is not "missing" as well
-	} else if other := fieldElsewhere(shapeOf(reflect.TypeFor[Container]()), "", path, key.Value); other != "" && !d.config {
+		d.errorPaths = append(d.errorPaths, joinPath(path, near)) // it is not "missing" as well
+	} else if other := fieldElsewhere(shapeOf(reflect.TypeFor[Container]()), "", path, key.Value); other != "" && !d.isConfig {
 		message += "; did you mean " + other + "?"
-	} else if names := s.served(); len(names) > 0 && len(names) <= 8 {
+	} else if names := s.supportedNames(); len(names) > 0 && len(names) <= 8 {
 		message += "; known here: " + strings.Join(names, ", ")
 	}
-	d.at(key, at, "%s", message)
+	d.errorAt(key, at, "%s", message)
 }
 
 // fieldHint returns the hint for a field that other tools or an older stead have, "" if
@@ -128,10 +128,10 @@ func hintFor(place, name string) string {
 // mismatchHint says how to write a value that came in another tool's form.
 func mismatchHint(n *yaml.Node, t reflect.Type, path string) string {
 	scalar := n.Kind == yaml.ScalarNode
-	word := printable(n.Value, 40)
+	word := escape(n.Value, 40)
 	switch {
 	case path == "spec.restart" && scalar:
-		return "; write restart: {policy: " + restartPolicy(n.Value) + "}"
+		return "; write restart: {policy: " + translateRestartPolicy(n.Value) + "}"
 	case path == "spec.network" && scalar:
 		return "; write network: {mode: " + word + "}"
 	case path == "spec.rootfs" && scalar && strings.HasPrefix(n.Value, "/"):
@@ -160,8 +160,8 @@ func mismatchHint(n *yaml.Node, t reflect.Type, path string) string {
 	return ""
 }
 
-// restartPolicy translates the words of other tools.
-func restartPolicy(word string) string {
+// translateRestartPolicy translates the words of other tools.
+func translateRestartPolicy(word string) string {
 	switch strings.ToLower(word) {
 	case "no", "never", "false", "n":
 		return "never"
@@ -185,7 +185,7 @@ func fieldElsewhere(s *shape, at, path, name string) string {
 		if f.later {
 			continue
 		}
-		here := join(at, f.name)
+		here := joinPath(at, f.name)
 		if f.name == name && at != "" && at != path {
 			return here
 		}

@@ -40,12 +40,12 @@ func ShortHost(host string) string {
 
 func (d *decoder) checkHosts(patterns []string) {
 	if patterns != nil && len(patterns) == 0 {
-		d.report("spec.hosts", "found an empty list, want at least one pattern; every host is the absence of the line")
+		d.errorFor("spec.hosts", "found an empty list, want at least one pattern; every host is the absence of the line")
 	}
 	for i, pattern := range patterns {
 		glob := strings.TrimPrefix(pattern, "!")
 		if _, err := path.Match(glob, ""); err != nil || glob == "" || !hasOnly(glob, "-.*?[]^") {
-			d.report("spec.hosts["+strconv.Itoa(i)+"]", "found %s, want a host's name or a pattern such as web-*, db-[0-9] or !web-9", quote(pattern))
+			d.errorFor("spec.hosts["+strconv.Itoa(i)+"]", "found %s, want a host's name or a pattern such as web-*, db-[0-9] or !web-9", quote(pattern))
 		}
 	}
 }

@@ -7,15 +7,15 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// override merges fragments over a manifest. All of them must be sound, or none
+// applyDropIns merges fragments over a manifest. All of them must be sound, or none
 // counts: what is half of what somebody meant may be worse than nothing. It
 // returns false where there are errors, and then root is as it was.
-func (d *decoder) override(root **yaml.Node, over []*Fragment) bool {
+func (d *decoder) applyDropIns(root **yaml.Node, over []*Fragment) bool {
 	if len(over) == 0 {
 		return true
 	}
-	part := &decoder{file: d.file, partial: true}
-	part.container(*root, &Container{})
+	part := &decoder{file: d.file, isPartial: true}
+	part.decodeContainer(*root, &Container{})
 	d.errs = append(d.errs, part.errs...)
 	for _, f := range over {
 		d.errs = append(d.errs, f.Errors...)
@@ -23,12 +23,12 @@ func (d *decoder) override(root **yaml.Node, over []*Fragment) bool {
 	if len(d.errs) > 0 {
 		return false
 	}
-	m := merger{from: map[*yaml.Node]*Fragment{}, removed: map[string]*yaml.Node{}}
+	m := merger{fragmentOf: map[*yaml.Node]*Fragment{}, removed: map[string]*yaml.Node{}}
 	for _, f := range over {
 		m.fragment = f
 		*root = m.merge(*root, f.root, reflect.TypeFor[Container](), "")
 	}
-	d.merged = m.from
+	d.fragmentOf = m.fragmentOf
 	for path, null := range m.removed {
 		d.places = append(d.places, place{path, null}) // a field that is missing was removed there
 	}
@@ -39,25 +39,25 @@ func (d *decoder) override(root **yaml.Node, over []*Fragment) bool {
 // one of several fields that exclude each other drops the others. It changes no
 // node that it is given.
 type merger struct {
-	fragment *Fragment
-	from     map[*yaml.Node]*Fragment // the nodes that fragments gave
-	removed  map[string]*yaml.Node    // the paths that they removed, with the key that did
+	fragment   *Fragment
+	fragmentOf map[*yaml.Node]*Fragment // the nodes that fragments gave
+	removed    map[string]*yaml.Node    // the paths that they removed, with the key that did
 }
 
 // merge returns base with patch over it; t is the type of both, nil if unknown.
 func (m *merger) merge(base, patch *yaml.Node, t reflect.Type, path string) *yaml.Node {
 	if patch.Kind != yaml.MappingNode {
-		return m.copy(patch)
+		return m.copyNode(patch)
 	}
 	out := &yaml.Node{}
 	if base != nil && base.Kind == yaml.MappingNode {
 		*out = *base
 		out.Content = slices.Clone(base.Content)
-		m.from[out] = m.from[base]
+		m.fragmentOf[out] = m.fragmentOf[base]
 	} else {
 		*out = *patch
 		out.Content = nil
-		m.from[out] = m.fragment
+		m.fragmentOf[out] = m.fragment
 	}
 	keys := make(map[string]int, len(out.Content)/2)
 	for i := 0; i+1 < len(out.Content); i += 2 {
@@ -72,10 +72,10 @@ func (m *merger) merge(base, patch *yaml.Node, t reflect.Type, path string) *yam
 	s := structShape(t)
 	for i := 0; i+1 < len(patch.Content); i += 2 {
 		key, val := patch.Content[i], patch.Content[i+1]
-		at := join(path, key.Value)
+		at := joinPath(path, key.Value)
 		if isNull(val) {
 			drop(key.Value)
-			m.removed[at] = m.copy(key)
+			m.removed[at] = m.copyNode(key)
 			continue
 		}
 		delete(m.removed, at)
@@ -83,35 +83,35 @@ func (m *merger) merge(base, patch *yaml.Node, t reflect.Type, path string) *yam
 			drop(name)
 		}
 		if j, there := keys[key.Value]; there {
-			m.field(out.Content[j:j+2], key, val, below(t, key.Value), at)
+			m.mergeField(out.Content[j:j+2], key, val, typeBelow(t, key.Value), at)
 		} else {
 			keys[key.Value] = len(out.Content)
-			out.Content = append(out.Content, m.copy(key), m.merge(nil, val, below(t, key.Value), at))
+			out.Content = append(out.Content, m.copyNode(key), m.merge(nil, val, typeBelow(t, key.Value), at))
 		}
 	}
 	out.Content = slices.DeleteFunc(out.Content, func(n *yaml.Node) bool { return n == nil })
 	return out
 }
 
-// field merges over a field or entry that is there: its key and value.
-func (m *merger) field(pair []*yaml.Node, key, val *yaml.Node, t reflect.Type, at string) {
+// mergeField merges over a field or entry that is there: its key and value.
+func (m *merger) mergeField(pair []*yaml.Node, key, val *yaml.Node, t reflect.Type, at string) {
 	before := pair[1]
 	pair[1] = m.merge(before, val, t, at)
 	s := structShape(t)
 	if val.Kind != yaml.MappingNode || before.Kind != yaml.MappingNode || s != nil && s.oneof {
-		pair[0] = m.copy(key) // what is said of it as a whole is this fragment's doing
+		pair[0] = m.copyNode(key) // what is said of it as a whole is this fragment's doing
 	}
 }
 
-// copy gives the merged manifest nodes of its own, whose file is known.
-func (m *merger) copy(n *yaml.Node) *yaml.Node {
+// copyNode gives the merged manifest nodes of its own, whose file is known.
+func (m *merger) copyNode(n *yaml.Node) *yaml.Node {
 	out := &yaml.Node{}
 	*out = *n
 	out.Content = make([]*yaml.Node, len(n.Content))
 	for i, c := range n.Content {
-		out.Content[i] = m.copy(c)
+		out.Content[i] = m.copyNode(c)
 	}
-	m.from[out] = m.fragment
+	m.fragmentOf[out] = m.fragment
 	return out
 }
 
@@ -137,7 +137,7 @@ func (s *shape) excludedBy(name string) []string {
 	}
 	var others []string
 	for _, f := range s.fields {
-		if f.oneof && f.name != name || f.with != "" && f.with != name {
+		if f.oneof && f.name != name || f.requires != "" && f.requires != name {
 			others = append(others, f.name)
 		}
 	}

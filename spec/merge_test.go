@@ -152,7 +152,7 @@ func FuzzMerge(f *testing.F) {
 			return
 		}
 		before := asJSON(t, plainValue(one))
-		m := merger{fragment: fragment, from: map[*yaml.Node]*Fragment{}, removed: map[string]*yaml.Node{}}
+		m := merger{fragment: fragment, fragmentOf: map[*yaml.Node]*Fragment{}, removed: map[string]*yaml.Node{}}
 		got := asJSON(t, plainValue(m.merge(one, two, nil, "")))
 		if want := asJSON(t, mergePatch(plainValue(one), plainValue(two))); got != want {
 			t.Fatalf("got %s\nwant %s", got, want)
@@ -187,7 +187,7 @@ func mergePatch(target, patch any) any {
 // no anchors, no tags. Merging is not asked for anything else.
 func soleNode(text string) *yaml.Node {
 	d := &decoder{}
-	root := d.onlyDocument([]byte(text))
+	root := d.decodeOneDocument([]byte(text))
 	if root == nil || !plainBelow(d, root) || len(d.errs) > 0 {
 		return nil
 	}
@@ -195,12 +195,12 @@ func soleNode(text string) *yaml.Node {
 }
 
 func plainBelow(d *decoder, n *yaml.Node) bool {
-	if !d.plain(n, "") {
+	if !d.checkPlain(n, "") {
 		return false
 	}
 	if n.Kind == yaml.MappingNode {
 		given := 0
-		d.pairs(n, "", func(_, val *yaml.Node) {
+		d.eachPair(n, "", func(_, val *yaml.Node) {
 			if plainBelow(d, val) {
 				given++
 			}

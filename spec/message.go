@@ -11,8 +11,8 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// wants says what a type takes, in the reader's words: no Go type is ever named.
-func wants(t reflect.Type) string {
+// describeType says what a type takes, in the reader's words: no Go type is ever named.
+func describeType(t reflect.Type) string {
 	switch t {
 	case bytesType:
 		return wantBytes
@@ -29,7 +29,7 @@ func wants(t reflect.Type) string {
 	}
 	switch t.Kind() {
 	case reflect.Pointer:
-		return wants(t.Elem())
+		return describeType(t.Elem())
 	case reflect.Bool:
 		return "true or false"
 	case reflect.Int64:
@@ -42,7 +42,7 @@ func wants(t reflect.Type) string {
 		}
 		return "a map such as {KEY: value}"
 	case reflect.Struct:
-		names := shapeOf(t).served()
+		names := shapeOf(t).supportedNames()
 		if len(names) == 0 {
 			return "{}"
 		}
@@ -54,8 +54,8 @@ func wants(t reflect.Type) string {
 	return "text"
 }
 
-// found names what stands in the file.
-func found(n *yaml.Node) string {
+// describeNode names what stands in the file.
+func describeNode(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:
 		return "a map"
@@ -87,9 +87,9 @@ func shorten(s string, n int) string {
 	return s[:n] + "…"
 }
 
-// printable is shorten for text that stands without quotes: what a terminal
+// escape is shorten for text that stands without quotes: what a terminal
 // would act on is escaped.
-func printable(s string, n int) string {
+func escape(s string, n int) string {
 	s = shorten(s, n)
 	if !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return s
@@ -106,9 +106,9 @@ func oneOf(names []string) string {
 	return strings.Join(names[:len(names)-1], ", ") + " or " + names[len(names)-1]
 }
 
-// mismatch reports a node of the wrong kind.
-func (d *decoder) mismatch(n *yaml.Node, t reflect.Type, path string) {
-	d.at(n, path, "found %s, want %s%s", found(n), wants(t), mismatchHint(n, t, path))
+// reportMismatch reports a node of the wrong kind.
+func (d *decoder) reportMismatch(n *yaml.Node, t reflect.Type, path string) {
+	d.errorAt(n, path, "found %s, want %s%s", describeNode(n), describeType(t), mismatchHint(n, t, path))
 }
 
 // nullMessage explains why nothing is no value.
@@ -122,11 +122,11 @@ func nullMessage(t reflect.Type) string {
 	if t.Kind() == reflect.String {
 		return `found nothing (null), want text; write "" for an empty one`
 	}
-	return fmt.Sprintf("found nothing (null), want %s; give a value or remove the line", wants(t))
+	return fmt.Sprintf("found nothing (null), want %s; give a value or remove the line", describeType(t))
 }
 
-// wantField says what a required field takes.
-func wantField(path string, f shapeField) string {
+// describeField says what a required field takes.
+func describeField(path string, f shapeField) string {
 	switch {
 	case path == "spec.rootfs":
 		return "want host: {} or path: /DIRECTORY below it"
@@ -139,5 +139,5 @@ func wantField(path string, f shapeField) string {
 	case f.enum != nil:
 		return "want " + oneOf(f.enum)
 	}
-	return "want " + wants(f.typ)
+	return "want " + describeType(f.typ)
 }

@@ -9,17 +9,17 @@ import (
 
 func (d *decoder) checkMounts(s *Spec) {
 	for _, target := range slices.Sorted(maps.Keys(s.Mounts)) {
-		at, m := join("spec.mounts", target), s.Mounts[target]
+		at, m := joinPath("spec.mounts", target), s.Mounts[target]
 		d.checkTarget(at, target, m)
 		switch {
 		case m.Source != "" && m.Tmpfs != nil:
-			d.report(at, "found source and tmpfs, want exactly one of them")
+			d.errorFor(at, "found source and tmpfs, want exactly one of them")
 		case m.Source == "" && m.Tmpfs == nil:
-			d.report(at, "found neither source nor tmpfs, want exactly one of them")
+			d.errorFor(at, "found neither source nor tmpfs, want exactly one of them")
 		case m.Source != "":
 			d.checkSource(at, m, s.Security.Userns)
 		case *m.Tmpfs.Size <= 0:
-			d.report(at+".tmpfs.size", "found 0, want more than 0")
+			d.errorFor(at+".tmpfs.size", "found 0, want more than 0")
 		}
 		d.checkOwner(at+".owner", m.Owner)
 		d.checkMode(at+".mode", m.Mode, true)
@@ -31,35 +31,35 @@ func (d *decoder) checkSource(at string, m Mount, userns string) {
 	name, options := m.Source[:colon], m.Source[colon:]
 	switch {
 	case !path.IsAbs(m.Source):
-		d.report(at+".source", "found %s, want an absolute path: a mount holds on to what the path meant when the container was started", quote(m.Source))
+		d.errorFor(at+".source", "found %s, want an absolute path: a mount holds on to what the path meant when the container was started", quote(m.Source))
 	case options == ":z" || options == ":Z":
-		d.report(at+".source", "found %s, want %s: nothing is relabelled", quote(m.Source), quote(name))
+		d.errorFor(at+".source", "found %s, want %s: nothing is relabelled", quote(m.Source), quote(name))
 	case options == ":ro" || options == ":rw":
-		d.report(at+".source", "found %s, want %s, and readOnly: %t beside it", quote(m.Source), quote(name), options == ":ro")
+		d.errorFor(at+".source", "found %s, want %s, and readOnly: %t beside it", quote(m.Source), quote(name), options == ":ro")
 	default:
 		d.checkPath(at+".source", m.Source)
 	}
 	if path.Base(m.Source) == "docker.sock" {
-		d.warn(at+".source", "stead has no Docker API: what asks there sees Docker's containers, if any; stead ps -o json lists stead's")
+		d.warnFor(at+".source", "stead has no Docker API: what asks there sees Docker's containers, if any; stead ps -o json lists stead's")
 	}
 	if m.Propagation == "slave" && userns != "host" {
-		d.report(at+".propagation", "slave needs security.userns: host: what the host mounts later has no ids mapped")
+		d.errorFor(at+".propagation", "slave needs security.userns: host: what the host mounts later has no ids mapped")
 	}
 	if m.Propagation == "slave" && m.ReadOnly {
-		d.report(at+".propagation", "slave can't be readOnly: what the host mounts later arrives as it is mounted there")
+		d.errorFor(at+".propagation", "slave can't be readOnly: what the host mounts later arrives as it is mounted there")
 	}
 	if m.Propagation == "slave" && m.Recursive != nil && !*m.Recursive {
-		d.report(at+".propagation", "slave has no meaning with recursive: false")
+		d.errorFor(at+".propagation", "slave has no meaning with recursive: false")
 	}
 	if !m.Create && (m.Owner != "" || m.Mode != "") {
 		field := "owner"
 		if m.Owner == "" {
 			field = "mode"
 		}
-		d.report(at+"."+field, "has no meaning without create: true: what is there keeps its owner and mode")
+		d.errorFor(at+"."+field, "has no meaning without create: true: what is there keeps its owner and mode")
 	}
 	if m.Create && m.MountPoint {
-		d.report(at+".create", "has no meaning with mountPoint: true: what is made is no mount point")
+		d.errorFor(at+".create", "has no meaning with mountPoint: true: what is made is no mount point")
 	}
 }
 
@@ -69,7 +69,7 @@ func (d *decoder) checkOwner(at string, owner Text) {
 		return
 	}
 	if err := checkUser(string(owner)); err != nil {
-		d.report(at, "found %s: %s", quote(string(owner)), err)
+		d.errorFor(at, "found %s: %s", quote(string(owner)), err)
 	}
 }
 
@@ -87,7 +87,7 @@ func (d *decoder) checkMode(at, mode string, directory bool) {
 		ok = ok && mode[i] >= '0' && mode[i] <= '7'
 	}
 	if !ok {
-		d.report(at, "found %s, want %s", quote(mode), want)
+		d.errorFor(at, "found %s, want %s", quote(mode), want)
 	}
 }
 
@@ -96,14 +96,14 @@ func (d *decoder) checkMode(at, mode string, directory bool) {
 func (d *decoder) checkTarget(at, target string, m Mount) {
 	switch top, _, _ := strings.Cut(strings.TrimPrefix(target, "/"), "/"); {
 	case target == "/":
-		d.report(at, "a mount can't replace the root; that is what rootfs is for")
+		d.errorFor(at, "a mount can't replace the root; that is what rootfs is for")
 	case target == "/dev/shm" && (m.Owner != "" || m.Mode != "" || m.ReadOnly):
-		d.report(at, "found more than tmpfs, which is all that shared memory takes: every user inside may write it")
+		d.errorFor(at, "found more than tmpfs, which is all that shared memory takes: every user inside may write it")
 	case target == "/dev/shm" && m.Source == "":
 	case target == "/dev/shm":
-		d.report(at, "found a source, want tmpfs: shared memory is the container's own")
+		d.errorFor(at, "found a source, want tmpfs: shared memory is the container's own")
 	case path.IsAbs(target) && (top == "proc" || top == "sys" || top == "dev"):
-		d.report(at, "stead mounts /%s itself; nothing else goes there or below", top)
+		d.errorFor(at, "stead mounts /%s itself; nothing else goes there or below", top)
 	default:
 		d.checkPath(at, target)
 	}
@@ -113,10 +113,10 @@ func (d *decoder) checkTarget(at, target string, m Mount) {
 func (d *decoder) checkPath(at, p string) {
 	switch {
 	case !path.IsAbs(p):
-		d.report(at, "found %s, want an absolute path", quote(p))
+		d.errorFor(at, "found %s, want an absolute path", quote(p))
 	case path.Clean(p) != p:
-		d.report(at, "found %s, want it written as %s", quote(p), quote(path.Clean(p)))
+		d.errorFor(at, "found %s, want it written as %s", quote(p), quote(path.Clean(p)))
 	case len(p) > 4095:
-		d.report(at, "is %d bytes; a path has at most 4095", len(p))
+		d.errorFor(at, "is %d bytes; a path has at most 4095", len(p))
 	}
 }

@@ -39,7 +39,7 @@ func checkLabelKey(key string) error {
 	if !found {
 		prefix, word = "", key
 	}
-	if !labelWord(word) || found && (len(prefix) > 253 || !isDomain(prefix)) {
+	if !isLabelWord(word) || found && (len(prefix) > 253 || !isDomain(prefix)) {
 		return errors.New("want a key of at most 63 letters, digits, '-', '_' and '.', as in app or example.com/app")
 	}
 	return nil
@@ -54,7 +54,7 @@ func isDomain(s string) bool {
 	return true
 }
 
-func labelWord(s string) bool {
+func isLabelWord(s string) bool {
 	return s != "" && len(s) <= 63 && isAlnum(s[0]) && isAlnum(s[len(s)-1]) && hasOnly(s, "-_.")
 }
 

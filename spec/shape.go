@@ -17,17 +17,17 @@ type shape struct {
 
 // shapeField is one field of a shape.
 type shapeField struct {
-	name     string
-	goName   string
-	index    int
-	typ      reflect.Type
-	effect   Effect // "" where the field above decides
-	def      string // as written in a manifest, "" where absent stays absent
-	enum     []string
-	required bool
-	later    bool   // known to the language, not served yet
-	oneof    bool   // one of several, of which a struct has exactly one
-	with     string // the one of these that it belongs to; "" if it belongs to all
+	name        string
+	goName      string
+	index       int
+	typ         reflect.Type
+	effect      Effect // "" where the field above decides
+	defaultText string // as written in a manifest, "" where absent stays absent
+	enum        []string
+	required    bool
+	later       bool   // known to the language, not served yet
+	oneof       bool   // one of several, of which a struct has exactly one
+	requires    string // the one of these that it belongs to; "" if it belongs to all
 }
 
 var (
@@ -70,12 +70,12 @@ func addShape(all map[reflect.Type]*shape, t reflect.Type) {
 		}
 		field := shapeField{
 			name: name, goName: f.Name, index: i, typ: f.Type,
-			effect: Effect(f.Tag.Get("effect")), def: f.Tag.Get("default"),
+			effect: Effect(f.Tag.Get("effect")), defaultText: f.Tag.Get("default"),
 			// A field that is always written is one that a manifest must have.
 			required: options != "omitempty",
 			later:    f.Type == laterType,
 			oneof:    f.Tag.Get("oneof") != "",
-			with:     f.Tag.Get("with"),
+			requires: f.Tag.Get("with"),
 		}
 		if enum := f.Tag.Get("enum"); enum != "" {
 			field.enum = strings.Split(enum, "|")
@@ -95,9 +95,9 @@ func (s *shape) field(name string) *shapeField {
 	return nil
 }
 
-// below is the type of what stands under a key of t; nil where the language
+// typeBelow is the type of what stands under a key of t; nil where the language
 // knows nothing of that name.
-func below(t reflect.Type, key string) reflect.Type {
+func typeBelow(t reflect.Type, key string) reflect.Type {
 	for t != nil && t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
@@ -115,8 +115,8 @@ func below(t reflect.Type, key string) reflect.Type {
 	return nil
 }
 
-// served are the names that a manifest may use today.
-func (s *shape) served() []string {
+// supportedNames are the names that a manifest may use today.
+func (s *shape) supportedNames() []string {
 	var names []string
 	for _, f := range s.fields {
 		if !f.later {
@@ -126,16 +126,16 @@ func (s *shape) served() []string {
 	return names
 }
 
-// join adds a field's name or a map's key to a path. A key that holds more than
+// joinPath adds a field's name or a map's key to a path. A key that holds more than
 // the letters of a field name stands in brackets: spec.mounts[/data].source.
-func join(path, name string) string {
+func joinPath(path, name string) string {
 	if name != "" && hasOnly(name, "_-") {
 		if path == "" {
 			return name
 		}
 		return path + "." + name
 	}
-	return path + "[" + printable(name, 256) + "]"
+	return path + "[" + escape(name, 256) + "]"
 }
 
 // parentPath cuts the last part of a path off; "" above the first.

@@ -15,15 +15,15 @@ type WritablePath struct {
 // writablePaths returns those of a manifest without errors.
 func (d *decoder) writablePaths(s *Spec) (paths []WritablePath) {
 	add := func(path, field string) {
-		n := d.nodeOf(field)
-		paths = append(paths, WritablePath{path, Error{File: d.fileOf(n), Line: n.Line, Column: n.Column, Path: field}})
+		n := d.NodeOf(field)
+		paths = append(paths, WritablePath{path, Error{File: d.FileOf(n), Line: n.Line, Column: n.Column, Path: field}})
 	}
 	if s.Rootfs.Path != "" && !s.Rootfs.ReadOnly {
 		add(s.Rootfs.Path, "spec.rootfs.path")
 	}
 	for _, target := range slices.Sorted(maps.Keys(s.Mounts)) {
 		if m := s.Mounts[target]; m.Source != "" && !m.ReadOnly {
-			add(m.Source, join("spec.mounts", target)+".source")
+			add(m.Source, joinPath("spec.mounts", target)+".source")
 		}
 	}
 	return paths

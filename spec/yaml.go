@@ -14,7 +14,7 @@ func YAML(json []byte) ([]byte, error) {
 	if err := yaml.Unmarshal(json, &n); err != nil { // JSON is YAML
 		return nil, fmt.Errorf("print as YAML: %w", err)
 	}
-	plain(&n)
+	useBlockStyle(&n)
 	var b bytes.Buffer
 	e := yaml.NewEncoder(&b)
 	e.SetIndent(2)
@@ -24,9 +24,9 @@ func YAML(json []byte) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// plain takes the braces and the quotes away; the encoder puts quotes where a
+// useBlockStyle takes the braces and the quotes away; the encoder puts quotes where a
 // text would else be read as something else.
-func plain(n *yaml.Node) {
+func useBlockStyle(n *yaml.Node) {
 	if n.Kind != yaml.ScalarNode && len(n.Content) > 0 {
 		n.Style = 0
 	}
@@ -34,6 +34,6 @@ func plain(n *yaml.Node) {
 		n.Style = 0
 	}
 	for _, c := range n.Content {
-		plain(c)
+		useBlockStyle(c)
 	}
 }
