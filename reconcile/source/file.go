@@ -16,78 +16,78 @@ import (
 
 // file is what is remembered of one file between readings.
 type file struct {
-	stamp stamp
-	racy  bool // the stamp may be that of a later write too
-	sum   [sha256.Size]byte
-	out   *File    // never nil once read
-	over  *overlay // what its documents were merged with
+	stamp   stamp
+	racy    bool // the stamp may be that of a later write too
+	sum     [sha256.Size]byte
+	result  *File    // never nil once read
+	overlay *overlay // what its documents were merged with
 	// parsed are its documents before they were judged, nil if none asks to write
 	// anything of the host; judged is the number of the guard that judged them, and
 	// verdict what it found.
-	parsed  []spec.Document
-	judged  int
-	verdict string
-	places  *writtenPaths // that it was not below when it was read
-	held    bool          // it held a manifest once
-	mask    bool          // a link to /dev/null: it masks the file of an earlier directory
+	unguarded    []spec.Document
+	guardVersion int
+	guardErrors  string
+	writtenPaths *writtenPaths // that it was not below when it was read
+	heldManifest bool          // it held a manifest once
+	isMask       bool          // a link to /dev/null: it masks the file of an earlier directory
 }
 
-var errWriter = errors.New("somebody has it open for writing")
+var errOpenForWriting = errors.New("somebody has it open for writing")
 
-// update makes f what the file at dirfd/name is now. It returns whether
+// updateFile makes f what the file at dirfd/name is now. It returns whether
 // anything is new.
-func (s *scan) update(f *file, dirfd int, name string, st *unix.Stat_t, at File) bool {
-	if s.refused != "" {
-		return f.fail(at, s.refused)
+func (s *scan) updateFile(f *file, dirfd int, name string, st *unix.Stat_t, at File) bool {
+	if s.refusal != "" {
+		return f.setError(at, s.refusal)
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFCHR && unix.Major(uint64(st.Rdev)) == 1 && unix.Minor(uint64(st.Rdev)) == 3 {
-		old := f.mask
-		*f = file{mask: true, stamp: stampOf(st)}
+		old := f.isMask
+		*f = file{isMask: true, stamp: stampOf(st)}
 		return !old
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return f.fail(at, "not a regular file: neither read nor followed")
+		return f.setError(at, "not a regular file: neither read nor followed")
 	}
-	if f.current(st, s.over, s.guard.writtenPaths) {
+	if f.isCurrent(st, s.overlay, s.guard.writtenPaths) {
 		return false
 	}
-	f.places = s.guard.writtenPaths
+	f.writtenPaths = s.guard.writtenPaths
 	data, stamp, err := readFile(dirfd, name, func(st *unix.Stat_t) string { return s.trust.fault(st, at.Path) })
 	switch {
-	case errors.Is(err, errWriter):
-		return f.wait(at, at.Path, s.now)
+	case errors.Is(err, errOpenForWriting):
+		return f.setWaiting(at, at.Path, s.now)
 	case err != nil:
 		f.stamp = stamp
-		return f.fail(at, err.Error())
+		return f.setError(at, err.Error())
 	}
-	f.stamp, f.racy = stamp, stamp.racy(s.now)
+	f.stamp, f.racy = stamp, stamp.isRacy(s.now)
 	sum := sha256.Sum256(data)
-	if f.out != nil && f.out.Err == nil && f.out.Waiting.IsZero() && f.sum == sum && f.sameOver(s.over) {
+	if f.result != nil && f.result.Err == nil && f.result.Waiting.IsZero() && f.sum == sum && f.hasSameDropIns(s.overlay) {
 		return false
 	}
-	f.sum, f.mask, f.over = sum, false, s.over
+	f.sum, f.isMask, f.overlay = sum, false, s.overlay
 	if at.DropIn {
 		at.Fragment = spec.ParseFragment(at.Path, data)
-	} else if unread := s.parse(&at, data); unread != nil {
-		return f.wait(at, unread.Path, unread.Waiting)
+	} else if unread := s.parseManifests(&at, data); unread != nil {
+		return f.setWaiting(at, unread.Path, unread.Waiting)
 	} else {
-		f.held = f.held || slices.ContainsFunc(at.Documents, func(d spec.Document) bool { return !d.Foreign })
-		at.Foreign = !f.held && len(at.Documents) > 0
+		f.heldManifest = f.heldManifest || slices.ContainsFunc(at.Documents, func(d spec.Document) bool { return !d.Foreign })
+		at.Foreign = !f.heldManifest && len(at.Documents) > 0
 	}
-	f.out, f.parsed, f.judged, f.verdict = &at, nil, 0, ""
+	f.result, f.unguarded, f.guardVersion, f.guardErrors = &at, nil, 0, ""
 	if slices.ContainsFunc(at.Documents, func(d spec.Document) bool { return len(d.Writable) > 0 }) {
-		f.parsed = at.Documents
+		f.unguarded = at.Documents
 		s.guard.checkFile(f, nil)
 	}
 	return true
 }
 
-// parse reads the documents of a manifest. It returns a drop-in for one of them
+// parseManifests reads the documents of a manifest. It returns a drop-in for one of them
 // that was never read, if there is one: the manifest without it would be
 // something that nobody asked for.
-func (s *scan) parse(at *File, data []byte) (unread *File) {
+func (s *scan) parseManifests(at *File, data []byte) (unread *File) {
 	at.Documents = s.parser.ParseWith(at.Path, data, func(name string) []*spec.Fragment {
-		l := s.over.of(name, at.Rel)
+		l := s.overlay.layerFor(name, at.Rel)
 		if l.unread != nil {
 			unread = l.unread
 		}
@@ -99,59 +99,59 @@ func (s *scan) parse(at *File, data []byte) (unread *File) {
 	return unread
 }
 
-// current tells whether what was read is what is there.
-func (f *file) current(st *unix.Stat_t, over *overlay, places *writtenPaths) bool {
-	if f.out == nil || f.racy || f.places != places || f.stamp != stampOf(st) {
+// isCurrent tells whether what was read is what is there.
+func (f *file) isCurrent(st *unix.Stat_t, over *overlay, places *writtenPaths) bool {
+	if f.result == nil || f.racy || f.writtenPaths != places || f.stamp != stampOf(st) {
 		return false
 	}
-	if !f.out.Waiting.IsZero() {
-		return f.out.Writer != f.out.Path && f.over == over // waits for a drop-in, of which nothing is new
+	if !f.result.Waiting.IsZero() {
+		return f.result.Writer != f.result.Path && f.overlay == over // waits for a drop-in, of which nothing is new
 	}
-	return f.sameOver(over)
+	return f.hasSameDropIns(over)
 }
 
-// sameOver tells whether the drop-ins for the documents are those that were
+// hasSameDropIns tells whether the drop-ins for the documents are those that were
 // merged into them.
-func (f *file) sameOver(over *overlay) bool {
-	if f.over == over || f.out.DropIn {
+func (f *file) hasSameDropIns(over *overlay) bool {
+	if f.overlay == over || f.result.DropIn {
 		return true
 	}
-	for i := range f.out.Documents {
-		name := f.out.Documents[i].Name
-		if name != "" && !f.over.of(name, f.out.Rel).same(over.of(name, f.out.Rel)) {
+	for i := range f.result.Documents {
+		name := f.result.Documents[i].Name
+		if name != "" && !f.overlay.layerFor(name, f.result.Rel).equal(over.layerFor(name, f.result.Rel)) {
 			return false
 		}
 	}
-	f.over = over
+	f.overlay = over
 	return true
 }
 
-// fail makes f a file that can't be read as a whole.
-func (f *file) fail(at File, message string) bool {
-	if f.out != nil && f.out.Err != nil && f.out.Err.Message == message && f.out.Waiting.IsZero() {
+// setError makes f a file that can't be read as a whole.
+func (f *file) setError(at File, message string) bool {
+	if f.result != nil && f.result.Err != nil && f.result.Err.Message == message && f.result.Waiting.IsZero() {
 		return false
 	}
 	at.Err = &spec.Error{File: at.Path, Message: message}
 	if at.DropIn {
 		at.Fragment = spec.BrokenFragment(at.Err)
 	}
-	f.out, f.mask, f.sum, f.parsed = &at, false, [sha256.Size]byte{}, nil
+	f.result, f.isMask, f.sum, f.unguarded = &at, false, [sha256.Size]byte{}, nil
 	f.racy = true // an error says nothing about the content: look again next time
 	return true
 }
 
-// wait keeps what the file held before, until a writer has closed it or a
+// setWaiting keeps what the file held before, until a writer has closed it or a
 // drop-in for it.
-func (f *file) wait(at File, writer string, since time.Time) bool {
-	if f.out != nil && !f.out.Waiting.IsZero() && f.out.Writer == writer {
+func (f *file) setWaiting(at File, writer string, since time.Time) bool {
+	if f.result != nil && !f.result.Waiting.IsZero() && f.result.Writer == writer {
 		return false
 	}
 	at.Waiting, at.Writer = since, writer
 	at.Documents, at.Err = nil, nil
-	if f.out != nil {
-		at.Documents, at.Fragment, at.Err = f.out.Documents, f.out.Fragment, f.out.Err
+	if f.result != nil {
+		at.Documents, at.Fragment, at.Err = f.result.Documents, f.result.Fragment, f.result.Err
 	}
-	f.out, f.mask = &at, false
+	f.result, f.isMask = &at, false
 	return true
 }
 
@@ -172,7 +172,7 @@ func readFile(dirfd int, name string, refuse func(*unix.Stat_t) string) ([]byte,
 	}
 	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
-	leased, err := lease(fd)
+	leased, err := takeLease(fd)
 	if err != nil {
 		return nil, stamp{}, err
 	}
@@ -190,7 +190,7 @@ func readFile(dirfd int, name string, refuse func(*unix.Stat_t) string) ([]byte,
 		return nil, stampOf(&st), errors.New(why)
 	}
 	if st.Size > spec.MaxFileSize {
-		return nil, stampOf(&st), tooLarge()
+		return nil, stampOf(&st), tooLargeError()
 	}
 	data := make([]byte, 0, st.Size+1) // one more, so that the end is seen without growing
 	for len(data) <= spec.MaxFileSize {
@@ -206,24 +206,24 @@ func readFile(dirfd int, name string, refuse func(*unix.Stat_t) string) ([]byte,
 			return nil, stamp{}, fmt.Errorf("can't be read: %w", errors.Unwrap(err))
 		}
 	}
-	return nil, stampOf(&st), tooLarge()
+	return nil, stampOf(&st), tooLargeError()
 }
 
-func tooLarge() error {
+func tooLargeError() error {
 	return fmt.Errorf("larger than %d KiB; split it into several files", spec.MaxFileSize>>10)
 }
 
-// lease asks for a read lease, which the kernel refuses with EAGAIN while
+// takeLease asks for a read lease, which the kernel refuses with EAGAIN while
 // anybody has the file open for writing. Where leases can't be had (another
 // owner's file without CAP_LEASE, a file system without them) the file is just
 // read: better a reading too early, healed by the next event, than none.
-func lease(fd int) (bool, error) {
+func takeLease(fd int) (bool, error) {
 	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
 	if err == nil {
 		return true, nil
 	}
-	if err == unix.EAGAIN && !remote(fd) {
-		return false, errWriter
+	if err == unix.EAGAIN && !isRemote(fd) {
+		return false, errOpenForWriting
 	}
 	return false, nil
 }

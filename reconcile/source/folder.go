@@ -7,7 +7,6 @@ import (
 	"os"
 	"path"
 	"slices"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,44 +22,20 @@ type folder struct {
 
 // entry is one name in a folder: a file or a folder, as it turns out.
 type entry struct {
-	name   string
-	inside string // with the name of the drop-in folder that it is in
-	link   bool
-	lead   *linkTarget // of a link that is read through
-	file   *file
-	folder *folder
+	name           string
+	pathFromParent string // with the name of the drop-in folder that it is in
+	link           bool
+	target         *linkTarget // of a link that is read through
+	file           *file
+	folder         *folder
 }
 
-// scan is one walk through a manifest directory.
-type scan struct {
-	parser  Parser
-	trust   *Trust
-	refused string // why nothing of the folder counts that is being walked
-	guard   *Guard
-	watch   *watch // nil if not watching
-	renew   bool   // ask for all watches again
-	dir     int
-	root    string   // the directory as given
-	real    string   // and without links
-	links   []string // that lead there
-	now     time.Time
-	fd      int      // of the root, -1 where it can't be read
-	over    *overlay // the drop-ins of all directories; nil until they are known
-	of      string   // walking a drop-in folder: the container that it is for
-	in      string   // and the folder that it stands in
-	dropIn  bool     // walking a drop-in folder
-	changed bool
-	led     bool // links lead elsewhere than before
-	errs    []error
-	above   []stamp // the folders on the way down, against loops of links
-}
-
-// forget makes the next walk list the folder again.
-func (f *folder) forget() {
+// invalidate makes the next walk list the folder again.
+func (f *folder) invalidate() {
 	f.listed = false
 	for _, e := range f.entries {
 		if e.folder != nil {
-			e.folder.forget()
+			e.folder.invalidate()
 		}
 	}
 }
@@ -68,94 +43,94 @@ func (f *folder) forget() {
 // walk brings f to what the directory at dirfd/name holds; rel is its path
 // below the root, "" for the root itself, and real its path without links.
 func (s *scan) walk(f *folder, dirfd int, name, rel, real string) {
-	fd := s.enter(f, dirfd, name, rel, real)
+	fd := s.openFolder(f, dirfd, name, rel, real)
 	if fd < 0 {
 		return
 	}
 	for _, e := range f.entries {
 		s.visit(f, fd, e, rel, real)
 	}
-	s.leave(fd)
+	s.closeFolder(fd)
 }
 
-// refuse notes that nothing of the folder at rel is to be followed.
-func (s *scan) refuse(why string) {
-	if why == "" || s.refused != "" {
+// refuseFolder notes that nothing of the folder at rel is to be followed.
+func (s *scan) refuseFolder(why string) {
+	if why == "" || s.refusal != "" {
 		return
 	}
-	s.refused = why
-	if !s.dropIn {
+	s.refusal = why
+	if !s.inDropIn {
 		s.errs = append(s.errs, &Refused{why}) // what is not there any more, somebody may have deleted who should not
 	}
 }
 
-func (s *scan) leave(fd int) {
-	s.above = s.above[:len(s.above)-1]
+func (s *scan) closeFolder(fd int) {
+	s.ancestors = s.ancestors[:len(s.ancestors)-1]
 	unix.Close(fd)
 }
 
-// enter opens a folder and lists it where that is new; -1 if it can't be read.
-func (s *scan) enter(f *folder, dirfd int, name, rel, real string) int {
+// openFolder opens a folder and lists it where that is new; -1 if it can't be read.
+func (s *scan) openFolder(f *folder, dirfd int, name, rel, real string) int {
 	var fd int
 	err := retryEINTR(func() (err error) {
 		fd, err = unix.Openat(dirfd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		return err
 	})
 	if err != nil {
-		s.fail(f, rel, err)
+		s.failFolder(f, rel, err)
 		return -1
 	}
-	if err := s.look(f, fd, rel, real); err != nil {
-		s.fail(f, rel, err)
+	if err := s.refreshListing(f, fd, rel, real); err != nil {
+		s.failFolder(f, rel, err)
 		unix.Close(fd)
 		return -1
 	}
 	return fd
 }
 
-// look lists an open folder where that is new.
-func (s *scan) look(f *folder, fd int, rel, real string) error {
+// refreshListing lists an open folder where that is new.
+func (s *scan) refreshListing(f *folder, fd int, rel, real string) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
 	}
 	now := stampOf(&st)
-	if slices.ContainsFunc(s.above, func(a stamp) bool { return a.dev == now.dev && a.ino == now.ino }) {
+	if slices.ContainsFunc(s.ancestors, func(a stamp) bool { return a.dev == now.dev && a.ino == now.ino }) {
 		return errors.New("a link to a folder that it stands in")
 	}
 	if why := s.guard.folderRefusal(fd, st.Ino, real); why != "" {
 		return &Refused{why}
 	}
-	s.refuse(s.trust.fault(&st, s.path(rel)))
+	s.refuseFolder(s.trust.fault(&st, s.path(rel)))
 	if s.watch != nil {
-		s.watch.folder(real, now) // watch, then read
+		s.watch.watchFolder(real, now) // watch, then read
 	}
 	if !f.listed || f.racy || f.stamp != now {
-		lost, err := f.list(fd)
+		lost, err := f.readNames(fd)
 		if err != nil {
 			return err
 		}
-		f.stamp, f.racy, f.listed = now, now.racy(s.now), true
+		f.stamp, f.racy, f.listed = now, now.isRacy(s.now), true
 		s.changed = s.changed || lost // what is new will be seen by the visit
 	}
 	if f.err != nil {
 		f.err, s.changed = nil, true
 	}
-	s.above = append(s.above, now)
+	s.ancestors = append(s.ancestors, now)
 	return nil
 }
 
 // path is where rel stands, in the terms of the directory as given.
 func (s *scan) path(rel string) string { return path.Join(s.root, rel) }
 
-// fail notes that a folder can't be read. What it held before counts no more,
+// failFolder notes that a folder can't be read. What it held before counts no more,
 // and since the directory is not healthy nothing of it counts as gone.
-func (s *scan) fail(f *folder, rel string, err error) {
+func (s *scan) failFolder(f *folder, rel string, err error) {
 	if f.err == nil || f.err.Error() != err.Error() || f.entries != nil {
 		s.changed = true
 	}
 	*f = folder{err: err}
-	if s.dropIn {
+	if s.inDropIn {
 		return // it is a broken drop-in, and takes no manifest away
 	}
 	if rel != "" {
@@ -164,9 +139,9 @@ func (s *scan) fail(f *folder, rel string, err error) {
 	s.errs = append(s.errs, err)
 }
 
-// list reads the names of a folder, keeping what is known of those that stay.
+// readNames reads the names of a folder, keeping what is known of those that stay.
 // It returns whether any is gone.
-func (f *folder) list(fd int) (lost bool, err error) {
+func (f *folder) readNames(fd int) (lost bool, err error) {
 	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return false, err

@@ -31,14 +31,14 @@ func Reads(name string) bool { return manifestName(name) && !ignored(name) }
 
 // isDropIn tells folders that hold fragments of manifests, not manifests.
 func isDropIn(name string) bool {
-	return name == forAll || strings.HasSuffix(name, "."+forAll)
+	return name == dropInForAll || strings.HasSuffix(name, "."+dropInForAll)
 }
 
 // forAll is the drop-in folder whose fragments are for all containers; one for a
 // single container has its name and a dot before that.
-const forAll = "container.d"
+const dropInForAll = "container.d"
 
 // DropInFor is the container that a drop-in folder is for, "" for all.
 func DropInFor(folder string) (name string, ok bool) {
-	return strings.TrimSuffix(strings.TrimSuffix(folder, forAll), "."), isDropIn(folder)
+	return strings.TrimSuffix(strings.TrimSuffix(folder, dropInForAll), "."), isDropIn(folder)
 }

@@ -18,10 +18,10 @@ func (s *Source) Read() *Reading {
 	s.init()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.trees) != len(s.Dirs) {
-		s.trees, s.over, s.last = nil, nil, nil
+	if len(s.roots) != len(s.Dirs) {
+		s.roots, s.overlays, s.last = nil, nil, nil
 		for range s.Dirs {
-			s.trees = append(s.trees, &folder{})
+			s.roots = append(s.roots, &folder{})
 		}
 	}
 	s.refreshGuard(false)
@@ -33,23 +33,23 @@ func (s *Source) walk(changed bool) *Reading {
 	now := time.Now()
 	changed = changed || s.last == nil
 	dirs := make([]Dir, len(s.Dirs))
-	renew := s.watch != nil && s.watch.begin()
+	renew := s.watch != nil && s.watch.beginRead()
 	// Manifests are merged with the drop-ins of all directories, so those come first.
 	// The ones that lie in folders are found on the way through the manifests: where
 	// any of them is new, these are gone through again.
 	led := false
 	for range 3 {
-		scans := s.begin(now, renew)
+		scans := s.newScans(now, renew)
 		for i, c := range scans {
-			c.dropIns(s.trees[i])
+			c.readDropIns(s.roots[i])
 		}
 		over := s.overlay(scans, changed)
 		for i, c := range scans {
-			c.over = over
-			c.manifests(s.trees[i])
+			c.overlay = over
+			c.readManifests(s.roots[i])
 			dirs[i] = Dir{Path: c.root, Err: joinErrors(c.errs)}
 			changed = changed || c.changed || !sameError(dirs[i].Err, s.last.Dirs[i].Err)
-			led = led || c.led
+			led = led || c.linksChanged
 		}
 		if s.overlay(scans, changed) == over {
 			break
@@ -58,29 +58,29 @@ func (s *Source) walk(changed bool) *Reading {
 	if led && s.refreshGuard(true) || s.noteWritable(true) {
 		return s.walk(true) // a container may have written some of what was read
 	}
-	if s.guard.Number != s.judged {
+	if s.guard.version != s.guardVersion {
 		links := hostpath.Resolver{}
-		for _, t := range s.trees {
+		for _, t := range s.roots {
 			changed = s.guard.checkFolder(t, links) || changed
 		}
-		s.judged = s.guard.Number
+		s.guardVersion = s.guard.version
 	}
 	var unwatched error
 	if s.watch != nil {
-		unwatched = s.watch.end()
+		unwatched = s.watch.endRead()
 	}
-	s.tellWatching(unwatched)
+	s.logWatching(unwatched)
 	var r Reading
 	if changed || !sameError(unwatched, s.last.Unwatched) {
 		changed = true
-		r = Reading{Host: s.Host, Dirs: dirs, Fragments: s.over.files, Unwatched: unwatched}
-		r.gather(s.trees)
+		r = Reading{Host: s.Host, Dirs: dirs, Fragments: s.overlays.files, Unwatched: unwatched}
+		r.collectFiles(s.roots)
 	} else {
 		r = *s.last
 	}
-	r.Retry = sooner(retryAfter(r.Files, now), retryAfter(r.Fragments, now)) // the delay grows
+	r.Retry = shorterDelay(retryAfter(r.Files, now), retryAfter(r.Fragments, now)) // the delay grows
 	if r.Unwatched != nil {
-		r.Retry = sooner(r.Retry, Poll)
+		r.Retry = shorterDelay(r.Retry, Poll)
 	}
 	if changed || r.Retry != s.last.Retry {
 		s.last = &r // a new one: readings are never changed
@@ -88,14 +88,14 @@ func (s *Source) walk(changed bool) *Reading {
 	return s.last
 }
 
-// begin makes a scan of each directory.
-func (s *Source) begin(now time.Time, renew bool) []*scan {
+// newScans makes a scan of each directory.
+func (s *Source) newScans(now time.Time, renew bool) []*scan {
 	scans := make([]*scan, len(s.Dirs))
 	for i, dir := range s.Dirs {
-		dir = absolute(dir)
+		dir = absolutePath(dir)
 		c := &scan{parser: s.Parser, trust: s.Trust, watch: s.watch, guard: &s.guard, renew: renew, dir: i, root: dir, now: now}
 		if s.watch != nil {
-			s.watch.leadTo(dir)
+			s.watch.watchPath(dir)
 		}
 		c.real, c.links = hostpath.Resolve(dir)
 		scans[i] = c
@@ -103,16 +103,16 @@ func (s *Source) begin(now time.Time, renew bool) []*scan {
 	return scans
 }
 
-func absolute(dir string) string {
+func absolutePath(dir string) string {
 	if abs, err := filepath.Abs(dir); err == nil {
 		return abs
 	}
 	return dir
 }
 
-// tellWatching says once when changes are not noticed any more, and once when
+// logWatching says once when changes are not noticed any more, and once when
 // they are again.
-func (s *Source) tellWatching(unwatched error) {
+func (s *Source) logWatching(unwatched error) {
 	var before error
 	if s.last != nil {
 		before = s.last.Unwatched
@@ -152,8 +152,8 @@ func (d Dir) Missing() bool { return errors.Is(d.Err, fs.ErrNotExist) }
 const Poll = 5 * time.Second
 
 const (
-	soonest = 10 * time.Millisecond
-	latest  = 5 * time.Second
+	minRetry = 10 * time.Millisecond
+	maxRetry = 5 * time.Second
 )
 
 // retryAfter is a quarter of the time that has been waited already: a writer
@@ -163,23 +163,23 @@ func retryAfter(files []*File, now time.Time) time.Duration {
 	var soon time.Duration
 	for _, f := range files {
 		if !f.Waiting.IsZero() {
-			soon = sooner(soon, min(max(now.Sub(f.Waiting)/4, soonest), latest))
+			soon = shorterDelay(soon, min(max(now.Sub(f.Waiting)/4, minRetry), maxRetry))
 		}
 	}
 	return soon
 }
 
-// sooner is the shorter of two delays, of which 0 is none.
-func sooner(a, b time.Duration) time.Duration {
+// shorterDelay is the shorter of two delays, of which 0 is none.
+func shorterDelay(a, b time.Duration) time.Duration {
 	if a == 0 || b != 0 && b < a {
 		return b
 	}
 	return a
 }
 
-// gather puts the directories together: for each path below them, the last
+// collectFiles puts the directories together: for each path below them, the last
 // directory that has it counts.
-func (r *Reading) gather(trees []*folder) {
+func (r *Reading) collectFiles(trees []*folder) {
 	r.Replaced = map[string]*File{}
 	winner := map[string]*File{} // by path below the directory; nil: masked
 	for i := len(trees) - 1; i >= 0; i-- {
@@ -188,18 +188,18 @@ func (r *Reading) gather(trees []*folder) {
 		}
 		files := make([]*File, 0, len(trees[i].entries))
 		below := slices.ContainsFunc(trees[:i], func(t *folder) bool { return len(t.entries) > 0 }) // some that it may replace
-		trees[i].each("", func(rel string, f *file) {
+		trees[i].eachFile("", func(rel string, f *file) {
 			if by, taken := winner[rel]; taken {
-				if f.out != nil {
-					r.Replaced[f.out.Path] = by
+				if f.result != nil {
+					r.Replaced[f.result.Path] = by
 				}
 				return
 			}
 			if below {
-				winner[rel] = f.out
+				winner[rel] = f.result
 			}
-			if f.out != nil {
-				files = append(files, f.out)
+			if f.result != nil {
+				files = append(files, f.result)
 			}
 		})
 		if r.Files != nil {
@@ -209,18 +209,18 @@ func (r *Reading) gather(trees []*folder) {
 	}
 }
 
-// each calls visit for every file below f, in order of their names.
-func (f *folder) each(rel string, visit func(rel string, f *file)) {
+// eachFile calls visit for every file below f, in order of their names.
+func (f *folder) eachFile(rel string, visit func(rel string, f *file)) {
 	for _, e := range f.entries {
-		if isDropIn(e.name) && (rel == "" || e.name == forAll) {
+		if isDropIn(e.name) && (rel == "" || e.name == dropInForAll) {
 			continue
 		}
 		at := path.Join(rel, e.name)
-		if e.file != nil && (e.file.out != nil || e.file.mask) {
+		if e.file != nil && (e.file.result != nil || e.file.isMask) {
 			visit(at, e.file)
 		}
 		if e.folder != nil {
-			e.folder.each(at, visit)
+			e.folder.eachFile(at, visit)
 		}
 	}
 }

@@ -6,11 +6,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// remote tells file systems whose EAGAIN only means that the server granted no
+// isRemote tells file systems whose EAGAIN only means that the server granted no
 // delegation (fs/nfs/nfs4proc.c, fs/smb/client/cifsfs.c).
-func remote(fd int) bool {
+func isRemote(fd int) bool {
 	var st unix.Statfs_t
-	return unix.Fstatfs(fd, &st) == nil && slices.Contains([]string{"NFS", "SMB"}, kind(&st))
+	return unix.Fstatfs(fd, &st) == nil && slices.Contains([]string{"NFS", "SMB"}, fileSystemKind(&st))
 }
 
 // Shared names the file system of a directory if other machines may change it, of
@@ -21,10 +21,10 @@ func Shared(dir string) string {
 	if unix.Statfs(dir, &st) != nil {
 		return ""
 	}
-	return kind(&st)
+	return fileSystemKind(&st)
 }
 
-func kind(st *unix.Statfs_t) string {
+func fileSystemKind(st *unix.Statfs_t) string {
 	const cifs, smb2, ceph, lustre, gfs2, ocfs2 = 0xFF534D42, 0xFE534D42, 0x00C36400, 0x0BD00BD0, 0x01161970, 0x7461636F
 	switch uint32(st.Type) {
 	case unix.NFS_SUPER_MAGIC:

@@ -45,12 +45,12 @@ type Source struct {
 	once  sync.Once
 	watch *watch // nil unless watching
 
-	mu     sync.Mutex // one Read at a time
-	trees  []*folder  // what Dirs held when last read
-	over   *overlay   // the drop-ins among it
-	last   *Reading
-	guard  Guard
-	judged int // number of the guard by which all files were
+	mu           sync.Mutex // one Read at a time
+	roots        []*folder  // what Dirs held when last read
+	overlays     *overlay   // the drop-ins among it
+	last         *Reading
+	guard        guard
+	guardVersion int // number of the guard by which all files were
 }
 
 // Reading is what the directories held at one moment. It is never changed
@@ -141,10 +141,10 @@ func (s *Source) Change(alter func(s *Source)) {
 	s.init()
 	s.mu.Lock()
 	alter(s)
-	s.trees, s.over, s.last = nil, nil, nil
-	s.guard.Names = nil
+	s.roots, s.overlays, s.last = nil, nil, nil
+	s.guard.names = nil
 	if s.watch != nil {
-		s.watch.forget()
+		s.watch.invalidate()
 	}
 	s.mu.Unlock()
 	s.signal()
@@ -157,11 +157,11 @@ func (s *Source) Change(alter func(s *Source)) {
 func (s *Source) Renew() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.guard.Names = nil
-	for _, t := range s.trees {
-		t.forget()
+	s.guard.names = nil
+	for _, t := range s.roots {
+		t.invalidate()
 	}
 	if s.watch != nil {
-		s.watch.forget()
+		s.watch.invalidate()
 	}
 }

@@ -216,7 +216,7 @@ func TestYoungTimeStampsProveNothing(t *testing.T) {
 	tree(t, root, map[string]string{"a.yaml": "one"})
 	s := &Source{Dirs: []string{root}, Parser: lines{}}
 	s.Read()
-	cached := s.trees[0].entries[0].file
+	cached := s.roots[0].entries[0].file
 	tree(t, root, map[string]string{"a.yaml": "two"})
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
@@ -244,8 +244,8 @@ func TestWriterIsWaitedFor(t *testing.T) {
 	if got := tell(root, r); got != "a.yaml: before (waiting)\n" {
 		t.Errorf("while it is written: got %q", got)
 	}
-	if r.Retry < soonest || r.Retry > latest {
-		t.Errorf("look again after %v, want between %v and %v", r.Retry, soonest, latest)
+	if r.Retry < minRetry || r.Retry > maxRetry {
+		t.Errorf("look again after %v, want between %v and %v", r.Retry, minRetry, maxRetry)
 	}
 	fmt.Fprint(w, "f-and-half")
 	w.Close()
@@ -264,7 +264,7 @@ func TestWriterIsWaitedFor(t *testing.T) {
 func TestRetryGrowsWithTheWait(t *testing.T) {
 	now := time.Now()
 	for waited, want := range map[time.Duration]time.Duration{
-		0: soonest, 30 * time.Millisecond: soonest, time.Second: 250 * time.Millisecond, time.Minute: latest, time.Hour: latest,
+		0: minRetry, 30 * time.Millisecond: minRetry, time.Second: 250 * time.Millisecond, time.Minute: maxRetry, time.Hour: maxRetry,
 	} {
 		if got := retryAfter([]*File{{}, {Waiting: now.Add(-waited)}}, now); got != want {
 			t.Errorf("after %v: look again after %v, want %v", waited, got, want)

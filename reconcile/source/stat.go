@@ -28,9 +28,9 @@ const (
 	coarseGranularity = 2100 * time.Millisecond
 )
 
-// racy tells whether something may have been written after now without a new
+// isRacy tells whether something may have been written after now without a new
 // time stamp, so that an equal stamp later proves nothing.
-func (s stamp) racy(now time.Time) bool {
+func (s stamp) isRacy(now time.Time) bool {
 	granularity := fineGranularity
 	if s.mtime%int64(time.Second) == 0 {
 		granularity = coarseGranularity

@@ -28,8 +28,8 @@ type Refused struct{ why string }
 
 func (e *Refused) Error() string { return e.why }
 
-// owner tells whether a user is trusted.
-func (t *Trust) owner(uid uint32) bool {
+// isTrusted tells whether a user is trusted.
+func (t *Trust) isTrusted(uid uint32) bool {
 	return uid == 0 || int(uid) == os.Geteuid() || slices.Contains(t.Owners, uid)
 }
 
@@ -38,7 +38,7 @@ func (t *Trust) owner(uid uint32) bool {
 func (t *Trust) fault(st *unix.Stat_t, path string) string {
 	switch {
 	case t == nil:
-	case !t.owner(st.Uid):
+	case !t.isTrusted(st.Uid):
 		return fmt.Sprintf("%s belongs to %s, who is not trusted: chown root %s, or add the owner to trustedOwners", path, userName(st.Uid), path)
 	case st.Mode&0o022 != 0:
 		return fmt.Sprintf("%s can be written by others than its owner (mode %04o): chmod go-w %s", path, st.Mode&0o7777, path)
@@ -54,20 +54,20 @@ func userName(uid uint32) string {
 	return "user " + id
 }
 
-// way is what is wrong with the directories that lead to a path, those of links
+// parentsFault is what is wrong with the directories that lead to a path, those of links
 // on the way too, but not the one it names. In a directory with the sticky bit,
 // such as /tmp, nobody else can replace what a trusted owner has there.
-func (t *Trust) way(path string) string {
+func (t *Trust) parentsFault(path string) string {
 	if t == nil {
 		return ""
 	}
 	why := ""
-	eachStep(path, func(dir, name string, _ bool) {
+	walkPath(path, func(dir, name string, _ bool) {
 		var st, entry unix.Stat_t
 		if why != "" || unix.Stat(dir, &st) != nil {
 			return
 		}
-		sticky := st.Mode&unix.S_ISVTX != 0 && unix.Lstat(filepath.Join(dir, name), &entry) == nil && t.owner(entry.Uid)
+		sticky := st.Mode&unix.S_ISVTX != 0 && unix.Lstat(filepath.Join(dir, name), &entry) == nil && t.isTrusted(entry.Uid)
 		if sticky {
 			st.Mode &^= 0o022
 		}
@@ -87,18 +87,18 @@ func (t *Trust) Check(path string) error {
 	if err := unix.Stat(abs, &st); err != nil {
 		return &os.PathError{Op: "stat", Path: path, Err: err}
 	}
-	if why := cmp.Or(t.way(abs), t.fault(&st, abs)); why != "" {
+	if why := cmp.Or(t.parentsFault(abs), t.fault(&st, abs)); why != "" {
 		return errors.New(why)
 	}
 	return nil
 }
 
-// eachStep calls visit for each directory on the way to a path and the name that
+// walkPath calls visit for each directory on the way to a path and the name that
 // is looked up in it, following links as the kernel does; last says that nothing
 // follows that name, unless it is a link. It ends where a name is missing.
-func eachStep(path string, visit func(dir, name string, last bool)) {
+func walkPath(path string, visit func(dir, name string, last bool)) {
 	at := "/"
-	rest := names(path)
+	rest := pathParts(path)
 	for links := 0; len(rest) > 0 && links <= 40; { // as many as the kernel follows
 		name := rest[0]
 		if name == ".." { // of where a link before it led, not of that link
@@ -119,11 +119,11 @@ func eachStep(path string, visit func(dir, name string, last bool)) {
 			at = "/"
 		}
 		links++
-		rest = append(names(target), rest[1:]...)
+		rest = append(pathParts(target), rest[1:]...)
 	}
 }
 
-// names are the parts of a path.
-func names(path string) []string {
+// pathParts are the parts of a path.
+func pathParts(path string) []string {
 	return slices.DeleteFunc(strings.Split(path, "/"), func(name string) bool { return name == "" || name == "." })
 }

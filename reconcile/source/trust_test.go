@@ -99,7 +99,7 @@ func TestTrust(t *testing.T) {
 				t.Error("nothing is new, and yet another reading")
 			}
 			s.Trust = nil
-			s.trees, s.last = nil, nil
+			s.roots, s.last = nil, nil
 			if got := tell(root, s.Read()); strings.Contains(got, "go-w") || strings.Contains(got, "trusted") {
 				t.Errorf("without asking for it: %s", got)
 			}

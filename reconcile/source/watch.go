@@ -20,14 +20,14 @@ type watch struct {
 	err    error             // why it can't
 	start  func(*watch) (*fsnotify.Watcher, error)
 
-	mu      sync.Mutex
-	watched map[string]*watched // by the directory's path without links
-	failure error               // of this Read
-	renew   bool                // this Read asks for all again, so that what it does not ask for goes
+	mu          sync.Mutex
+	watchedDirs map[string]*watchedDir // by the directory's path without links
+	failure     error                   // of this Read
+	renew       bool                    // this Read asks for all again, so that what it does not ask for goes
 }
 
-// watched is one directory.
-type watched struct {
+// watchedDir is one directory.
+type watchedDir struct {
 	stamp stamp
 	all   bool                // every event in it counts; else only those of names
 	names map[string]struct{} // entries that a manifest directory's path leads through
@@ -39,11 +39,11 @@ type watched struct {
 // be looked at again soon; with each Renew it is tried again.
 func (s *Source) Watch(ctx context.Context) {
 	s.init()
-	w := &watch{watched: map[string]*watched{}, renew: true}
+	w := &watch{watchedDirs: map[string]*watchedDir{}, renew: true}
 	w.start = func(w *watch) (*fsnotify.Watcher, error) {
 		notify, err := fsnotify.NewWatcher()
 		if err == nil {
-			go s.pump(ctx, w, notify)
+			go s.forwardEvents(ctx, w, notify)
 		}
 		return notify, err
 	}
@@ -53,8 +53,8 @@ func (s *Source) Watch(ctx context.Context) {
 	s.signal()
 }
 
-// exhausted names the limit, since the error does not.
-func exhausted(err error) error {
+// explainLimit names the limit, since the error does not.
+func explainLimit(err error) error {
 	switch {
 	case strings.Contains(err.Error(), unix.EMFILE.Error()):
 		return fmt.Errorf("%w (raise fs.inotify.max_user_instances)", err)
@@ -64,8 +64,8 @@ func exhausted(err error) error {
 	return err
 }
 
-// pump turns events into wake-ups, and nothing else.
-func (s *Source) pump(ctx context.Context, w *watch, notify *fsnotify.Watcher) {
+// forwardEvents turns events into wake-ups, and nothing else.
+func (s *Source) forwardEvents(ctx context.Context, w *watch, notify *fsnotify.Watcher) {
 	defer notify.Close()
 	for {
 		select {
@@ -75,30 +75,30 @@ func (s *Source) pump(ctx context.Context, w *watch, notify *fsnotify.Watcher) {
 			if !open {
 				return
 			}
-			if w.concerns(e) {
+			if w.isRelevant(e) {
 				s.signal()
 			}
 		case _, open := <-notify.Errors:
 			if !open {
 				return
 			}
-			w.forget() // events were lost, of watches that are gone too: ask for all again, and look
+			w.invalidate() // events were lost, of watches that are gone too: ask for all again, and look
 			s.signal()
 		}
 	}
 }
 
-// concerns reports whether an event may be about the manifests.
-func (w *watch) concerns(e fsnotify.Event) bool {
+// isRelevant reports whether an event may be about the manifests.
+func (w *watch) isRelevant(e fsnotify.Event) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if self := w.watched[e.Name]; self != nil {
+	if self := w.watchedDirs[e.Name]; self != nil {
 		if e.Has(fsnotify.Remove) || e.Has(fsnotify.Rename) {
-			delete(w.watched, e.Name) // the watch went with it
+			delete(w.watchedDirs, e.Name) // the watch went with it
 		}
 		return true
 	}
-	in := w.watched[filepath.Dir(e.Name)]
+	in := w.watchedDirs[filepath.Dir(e.Name)]
 	if in == nil {
 		return true // a directory that is no longer watched: looking once more does no harm
 	}
@@ -110,17 +110,17 @@ func (w *watch) concerns(e fsnotify.Event) bool {
 	return in.all && !written && !ignored(name)
 }
 
-func (w *watch) forget() {
+func (w *watch) invalidate() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.renew = true
-	for _, d := range w.watched {
+	for _, d := range w.watchedDirs {
 		d.stamp, d.used, d.all = stamp{}, false, false
 	}
 }
 
-// begin starts a Read. It returns whether all is to be asked for again.
-func (w *watch) begin() bool {
+// beginRead starts a Read. It returns whether all is to be asked for again.
+func (w *watch) beginRead() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.renew {
@@ -129,20 +129,20 @@ func (w *watch) begin() bool {
 	w.failure = nil
 	if w.notify == nil && w.start != nil {
 		if w.notify, w.err = w.start(w); w.err != nil {
-			w.notify, w.err = nil, fmt.Errorf("watch the manifest directories: %w", exhausted(w.err))
+			w.notify, w.err = nil, fmt.Errorf("watch the manifest directories: %w", explainLimit(w.err))
 		}
 	}
 	return true
 }
 
-// end gives up what is not asked for any more and tells what could not be had.
-func (w *watch) end() error {
+// endRead gives up what is not asked for any more and tells what could not be had.
+func (w *watch) endRead() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for path, d := range w.watched {
+	for path, d := range w.watchedDirs {
 		if w.renew && !d.used {
 			_ = w.notify.Remove(path)
-			delete(w.watched, path)
+			delete(w.watchedDirs, path)
 		}
 	}
 	w.renew = false
@@ -152,55 +152,55 @@ func (w *watch) end() error {
 	return w.failure
 }
 
-// folder asks for all events of a directory of manifests, by its path without
+// watchFolder asks for all events of a directory of manifests, by its path without
 // links: inotify knows one watch per inode, so one directory must have one name.
-func (w *watch) folder(path string, now stamp) {
+func (w *watch) watchFolder(path string, now stamp) {
 	if w.notify != nil {
-		w.add(path, now, "")
+		w.addWatch(path, now, "")
 	}
 }
 
-// leadTo asks for the directories in which dir, or a link on the way to it, can
+// watchPath asks for the directories in which dir, or a link on the way to it, can
 // be replaced or appear: the parent of each link, and of dir itself; the
 // nearest one that is there if dir is missing.
-func (w *watch) leadTo(dir string) {
+func (w *watch) watchPath(dir string) {
 	if w.notify == nil {
 		return
 	}
-	eachStep(dir, func(at, name string, last bool) {
+	walkPath(dir, func(at, name string, last bool) {
 		info, err := os.Lstat(filepath.Join(at, name))
 		if err != nil || info.Mode()&os.ModeSymlink != 0 || last {
-			w.entry(at, name)
+			w.watchName(at, name)
 		}
 	})
 }
 
-// entry asks for the events of one name in a directory.
-func (w *watch) entry(dir, name string) {
+// watchName asks for the events of one name in a directory.
+func (w *watch) watchName(dir, name string) {
 	var st unix.Stat_t
 	if unix.Stat(dir, &st) == nil {
-		w.add(dir, stampOf(&st), name)
+		w.addWatch(dir, stampOf(&st), name)
 	}
 }
 
-// add watches a directory, unless that very directory is watched already.
-func (w *watch) add(path string, now stamp, name string) {
+// addWatch watches a directory, unless that very directory is watched already.
+func (w *watch) addWatch(path string, now stamp, name string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	d := w.watched[path]
+	d := w.watchedDirs[path]
 	if d == nil || d.stamp.dev != now.dev || d.stamp.ino != now.ino {
 		if d != nil {
 			_ = w.notify.Remove(path) // another directory of that name, or asked for by forget
 		}
 		if err := w.notify.Add(path); err != nil {
 			if !os.IsNotExist(err) {
-				w.failure = fmt.Errorf("watch %s: %w", path, exhausted(err))
+				w.failure = fmt.Errorf("watch %s: %w", path, explainLimit(err))
 			}
-			delete(w.watched, path)
+			delete(w.watchedDirs, path)
 			return
 		}
-		d = &watched{names: map[string]struct{}{}}
-		w.watched[path] = d
+		d = &watchedDir{names: map[string]struct{}{}}
+		w.watchedDirs[path] = d
 	}
 	d.stamp, d.used = now, true
 	if name == "" {

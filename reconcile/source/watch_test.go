@@ -155,7 +155,7 @@ func TestNoiseDoesNotWake(t *testing.T) {
 	}
 	s.watch.mu.Lock()
 	defer s.watch.mu.Unlock()
-	if n := len(s.watch.watched); n != 2 {
+	if n := len(s.watch.watchedDirs); n != 2 {
 		t.Errorf("%d directories watched, want the directory and its parent", n)
 	}
 }
@@ -165,7 +165,7 @@ func TestWithoutInotifyItSaysSoAndReads(t *testing.T) {
 	tree(t, root, map[string]string{"a.yaml": "a"})
 	var out strings.Builder
 	s := &Source{Dirs: []string{root}, Parser: lines{}, Log: slog.New(slog.NewTextHandler(&out, nil))}
-	s.watch = &watch{watched: map[string]*watched{}, err: exhausted(unix.EMFILE)}
+	s.watch = &watch{watchedDirs: map[string]*watchedDir{}, err: explainLimit(unix.EMFILE)}
 	for range 3 {
 		s.Renew()
 		r := s.Read()

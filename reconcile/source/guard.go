@@ -18,26 +18,26 @@ import (
 // These checks give early errors; they are not the defence, as links may change afterwards.
 // The runtime checks again what it really opens for each start, and notes durably what a
 // container can write before the container runs.
-type Guard struct {
-	mounts       hostpath.Mounts
-	mount        int                      // number of the mount table that names are from
-	Names        map[string][]string      // by what containers can write, the paths that show it; nil: to be computed again
-	read         *hostpath.ProtectedPaths // where manifests are read
-	protected    *hostpath.ProtectedPaths // protected paths besides those
-	ids          map[string]bool          // identities of what containers can write
-	inodes       map[uint64]bool          // their inodes
-	taken        int                      // how many entries of Source.Writable are processed
-	Number       int                      // changes when documents are to be checked again
-	writtenPaths *writtenPaths
+type guard struct {
+	mounts         hostpath.Mounts
+	mountVersion   int                      // number of the mount table that names are from
+	names          map[string][]string      // by what containers can write, the paths that show it; nil: to be computed again
+	readPaths      *hostpath.ProtectedPaths // where manifests are read
+	protectedPaths *hostpath.ProtectedPaths // protected paths besides those
+	ids            map[string]bool          // identities of what containers can write
+	inodes         map[uint64]bool          // their inodes
+	processed      int                      // how many entries of Source.Writable are processed
+	version        int                      // changes when documents are to be checked again
+	writtenPaths   *writtenPaths
 }
 
 // writtenPaths are the paths, among those where manifests are read, that containers can
 // write: nearly always none. A value is never changed.
-type writtenPaths struct{ by map[string]bool }
+type writtenPaths struct{ paths map[string]bool }
 
 // linkTarget is where a link among the manifests leads.
 type linkTarget struct {
-	Real  string
+	real  string
 	links []string
 }
 
@@ -46,20 +46,20 @@ type linkTarget struct {
 // links all the time could keep a reading from ending.
 func (s *Source) refreshGuard(reading bool) (changed bool) {
 	g := &s.guard
-	if mount := g.mounts.Refresh(); g.Names == nil || mount != g.mount {
-		g.Names, g.taken, g.mount = map[string][]string{}, 0, mount
-		g.Number++
+	if mount := g.mounts.Refresh(); g.names == nil || mount != g.mountVersion {
+		g.names, g.processed, g.mountVersion = map[string][]string{}, 0, mount
+		g.version++
 	}
 	read, protected := hostpath.FindProtected(), hostpath.FindProtected(s.Protected...)
-	for i, t := range s.trees {
-		root := absolute(s.Dirs[i])
+	for i, t := range s.roots {
+		root := absolutePath(s.Dirs[i])
 		real, links := hostpath.Resolve(root)
 		read.Add(hostpath.Protected{What: "the manifest directory", Path: root}, real, links)
 		t.linkTargets(root, read)
 	}
-	if g.read == nil || !g.read.Same(read) || !g.protected.Same(protected) {
-		g.read, g.protected, g.taken = read, protected, 0
-		g.Number++
+	if g.readPaths == nil || !g.readPaths.Same(read) || !g.protectedPaths.Same(protected) {
+		g.readPaths, g.protectedPaths, g.processed = read, protected, 0
+		g.version++
 	}
 	return s.noteWritable(reading)
 }
@@ -72,35 +72,35 @@ func (s *Source) noteWritable(reading bool) (changed bool) {
 		g.ids, g.inodes = map[string]bool{}, map[uint64]bool{}
 	}
 	now := map[string]bool{}
-	if g.writtenPaths != nil && (reading || g.taken > 0) {
-		now = maps.Clone(g.writtenPaths.by)
+	if g.writtenPaths != nil && (reading || g.processed > 0) {
+		now = maps.Clone(g.writtenPaths.paths)
 	}
 	if s.Writable != nil {
 		list := s.Writable()
-		if len(list) > g.taken {
+		if len(list) > g.processed {
 			g.mounts.Refresh()
 		}
-		for _, p := range list[g.taken:] {
+		for _, p := range list[g.processed:] {
 			if ino, is := hostpath.Inode(p); is {
 				g.inodes[ino], g.ids[p] = true, true
 				continue
 			}
-			names, known := g.Names[p]
+			names, known := g.names[p]
 			if !known {
 				real, _ := hostpath.Resolve(p) // a link may stand where it was
 				names = append(g.mounts.Names(real), p)
-				g.Names[p] = names
+				g.names[p] = names
 			}
-			if g.read.Overlap(names) == "" {
+			if g.readPaths.Overlap(names) == "" {
 				continue
 			}
 			for _, name := range names {
 				now[name] = true
 			}
 		}
-		g.taken = len(list)
+		g.processed = len(list)
 	}
-	if g.writtenPaths != nil && maps.Equal(now, g.writtenPaths.by) {
+	if g.writtenPaths != nil && maps.Equal(now, g.writtenPaths.paths) {
 		return false
 	}
 	g.writtenPaths = &writtenPaths{now}
@@ -110,8 +110,8 @@ func (s *Source) noteWritable(reading bool) (changed bool) {
 // linkTargets adds where the links in a folder lead.
 func (f *folder) linkTargets(dir string, read *hostpath.ProtectedPaths) {
 	for _, e := range f.entries {
-		if e.lead != nil {
-			read.Add(hostpath.Protected{What: "what is read as", Path: path.Join(dir, e.name)}, e.lead.Real, e.lead.links)
+		if e.target != nil {
+			read.Add(hostpath.Protected{What: "what is read as", Path: path.Join(dir, e.name)}, e.target.real, e.target.links)
 		}
 		if e.folder != nil {
 			e.folder.linkTargets(path.Join(dir, e.name), read)
@@ -119,15 +119,15 @@ func (f *folder) linkTargets(dir string, read *hostpath.ProtectedPaths) {
 	}
 }
 
-// refusal says why nothing may be read by these paths, which hold no links; "" if it may.
-func (p *writtenPaths) refusal(paths ...string) string {
-	if len(p.by) == 0 {
+// refusalFor says why nothing may be read by these paths, which hold no links; "" if it may.
+func (p *writtenPaths) refusalFor(paths ...string) string {
+	if len(p.paths) == 0 {
 		return ""
 	}
 	for _, name := range paths {
 		for dir := name; ; dir = path.Dir(dir) {
-			if p.by[dir] {
-				return writtenTo(dir)
+			if p.paths[dir] {
+				return writtenReason(dir)
 			}
 			if dir == "/" {
 				break
@@ -139,14 +139,14 @@ func (p *writtenPaths) refusal(paths ...string) string {
 
 // folderRefusal is refusal for an open folder, which may have another path than it had when
 // a container could write to it.
-func (g *Guard) folderRefusal(fd int, ino uint64, real string) string {
+func (g *guard) folderRefusal(fd int, ino uint64, real string) string {
 	if g.inodes[ino] && g.ids[hostpath.Identity(fd)] {
-		return writtenTo(real)
+		return writtenReason(real)
 	}
-	return g.writtenPaths.refusal(real)
+	return g.writtenPaths.refusalFor(real)
 }
 
-func writtenTo(dir string) string {
+func writtenReason(dir string) string {
 	return fmt.Sprintf("a container can write to %s, or once could: nothing in it is read as a manifest; "+
 		"copy what you trust to a directory that no container could ever write, and move this one away", dir)
 }
@@ -155,20 +155,20 @@ func writtenTo(dir string) string {
 // it.
 func (s *scan) linkTarget(e *entry, rel string) (why string) {
 	real, links := hostpath.Resolve(s.path(rel))
-	if e.lead == nil || e.lead.Real != real || !slices.Equal(e.lead.links, links) {
-		e.lead, s.led = &linkTarget{real, links}, true
+	if e.target == nil || e.target.real != real || !slices.Equal(e.target.links, links) {
+		e.target, s.linksChanged = &linkTarget{real, links}, true
 	}
-	return s.guard.writtenPaths.refusal(append(links, real)...)
+	return s.guard.writtenPaths.refusalFor(append(links, real)...)
 }
 
 // checkFile adds, to the documents of a file as they were parsed, the errors about what they
 // ask to write. It reports whether these differ from before.
-func (g *Guard) checkFile(f *file, links hostpath.Resolver) bool {
-	if f.parsed == nil || f.judged == g.Number {
+func (g *guard) checkFile(f *file, links hostpath.Resolver) bool {
+	if f.unguarded == nil || f.guardVersion == g.version {
 		return false
 	}
-	f.judged = g.Number
-	docs := slices.Clone(f.parsed)
+	f.guardVersion = g.version
+	docs := slices.Clone(f.unguarded)
 	verdict := ""
 	for i := range docs {
 		if docs[i].Elsewhere {
@@ -179,22 +179,22 @@ func (g *Guard) checkFile(f *file, links hostpath.Resolver) bool {
 			docs[i].Container, docs[i].Errors = nil, append(docs[i].Errors, e)
 		}
 	}
-	if verdict == f.verdict {
+	if verdict == f.guardErrors {
 		return false
 	}
-	out := *f.out
-	out.Documents, f.verdict, f.out = docs, verdict, &out
+	out := *f.result
+	out.Documents, f.guardErrors, f.result = docs, verdict, &out
 	return true
 }
 
 // writeErrors returns the errors about what a manifest asks to write.
-func (g *Guard) writeErrors(paths []spec.WritablePath, links hostpath.Resolver) (errs []*spec.Error) {
+func (g *guard) writeErrors(paths []spec.WritablePath, links hostpath.Resolver) (errs []*spec.Error) {
 	for _, w := range paths {
 		real, _ := links.Resolve(w.Path)
 		names := g.mounts.Names(real)
-		why := g.read.WriteRefusal(names)
+		why := g.readPaths.WriteRefusal(names)
 		if why == "" {
-			why = g.protected.WriteRefusal(names)
+			why = g.protectedPaths.WriteRefusal(names)
 		}
 		if why == "" {
 			continue
@@ -211,7 +211,7 @@ func (g *Guard) writeErrors(paths []spec.WritablePath, links hostpath.Resolver) 
 }
 
 // checkFolder checks the files of a folder, and of those in it.
-func (g *Guard) checkFolder(f *folder, links hostpath.Resolver) (changed bool) {
+func (g *guard) checkFolder(f *folder, links hostpath.Resolver) (changed bool) {
 	for _, e := range f.entries {
 		if e.file != nil && g.checkFile(e.file, links) {
 			changed = true

@@ -1,0 +1,176 @@
+package source
+
+import (
+	"cmp"
+	"fmt"
+	"path"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// scan is one walk through a manifest directory.
+type scan struct {
+	parser       Parser
+	trust        *Trust
+	refusal      string // why nothing of the folder counts that is being walked
+	guard        *guard
+	watch        *watch // nil if not watching
+	renew        bool   // ask for all watches again
+	dir          int
+	root         string   // the directory as given
+	real         string   // and without links
+	links        []string // that lead there
+	now          time.Time
+	fd           int      // of the root, -1 where it can't be read
+	overlay      *overlay // the drop-ins of all directories; nil until they are known
+	container    string   // walking a drop-in folder: the container that it is for
+	parentFolder string   // and the folder that it stands in
+	inDropIn     bool     // walking a drop-in folder
+	changed      bool
+	linksChanged bool // links lead elsewhere than before
+	errs         []error
+	ancestors    []stamp // the folders on the way down, against loops of links
+}
+
+// visit looks at one name: one fstatat, and no more if nothing is new.
+func (s *scan) visit(in *folder, dirfd int, e *entry, above, real string) {
+	if e.name == dropInForAll && above != "" && !s.inDropIn {
+		s.inDropIn, s.container, s.parentFolder = true, "", above
+		s.visitDropInFolder(in, dirfd, e, above+"/"+e.name, real)
+		s.inDropIn, s.parentFolder = false, ""
+		return
+	}
+	var st unix.Stat_t
+	err := unix.Fstatat(dirfd, e.name, &st, 0)
+	if err != nil {
+		s.handleMissing(in, dirfd, e, above, err)
+		return
+	}
+	if e.file != nil && s.refusal == "" && (!s.renew || !e.link) && e.file.isCurrent(&st, s.overlay, s.guard.writtenPaths) {
+		return
+	}
+	rel := path.Join(above, e.name)
+	if e.link && s.watch != nil {
+		s.watch.watchPath(s.path(rel))
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		s.visitFolder(e, dirfd, rel, real)
+		return
+	}
+	e.folder = nil
+	if !manifestName(e.name) {
+		return // a link to something else
+	}
+	why := ""
+	if e.link {
+		why = cmp.Or(s.linkTarget(e, rel), s.trust.parentsFault(s.path(rel)))
+	} else {
+		why = s.guard.writtenPaths.refusalFor(real + "/" + e.name)
+	}
+	if why != "" {
+		s.setBroken(e, rel, why)
+		return
+	}
+	if e.file == nil {
+		e.file = &file{}
+	}
+	if s.updateFile(e.file, dirfd, e.name, &st, s.newFile(rel)) {
+		s.changed = true
+	}
+}
+
+func (s *scan) newFile(rel string) File {
+	return File{Path: s.path(rel), Rel: rel, Dir: s.dir, DropIn: s.inDropIn, Of: s.container, In: s.parentFolder}
+}
+
+// visitFolder walks a folder below; one named web.yaml is a folder all the same.
+func (s *scan) visitFolder(e *entry, dirfd int, rel, real string) {
+	if s.inDropIn || isDropIn(e.name) {
+		message := "the drop-in folder of one container stands directly in a manifest directory: move it up, or call it container.d for all whose manifests lie here"
+		if s.inDropIn {
+			message = "drop-in folders hold files only: move what is in it up"
+		}
+		e.folder = nil
+		s.setBroken(e, rel, message)
+		return
+	}
+	if e.file != nil {
+		e.file, s.changed = nil, true
+	}
+	if e.folder == nil {
+		e.folder, s.changed = &folder{}, true
+	}
+	before := s.refusal
+	if e.link {
+		if why := s.linkTarget(e, rel); why != "" {
+			s.failFolder(e.folder, rel, &Refused{why})
+			return
+		}
+		s.refuseFolder(s.trust.parentsFault(s.path(rel)))
+	}
+	s.walk(e.folder, dirfd, e.name, rel, e.realPath(real))
+	s.refusal = before
+}
+
+// realPath is the path without links of a folder in one that has that path.
+func (e *entry) realPath(real string) string {
+	if e.link {
+		return e.target.real
+	}
+	return real + "/" + e.name
+}
+
+// handleMissing handles a name that can't be looked at: a link that leads nowhere is a
+// broken manifest, a name that was deleted since the listing is none.
+func (s *scan) handleMissing(in *folder, dirfd int, e *entry, above string, err error) {
+	rel := path.Join(above, e.name)
+	if s.wasDeleted(in, dirfd, e, err) {
+		return
+	}
+	if !manifestName(e.name) && e.folder != nil {
+		// It was a folder: what was in it is unknown now, not gone.
+		s.failFolder(e.folder, rel, err)
+		return
+	}
+	if !manifestName(e.name) {
+		return
+	}
+	if e.link && s.watch != nil {
+		s.watch.watchPath(s.path(rel))
+	}
+	e.folder = nil
+	s.setBroken(e, rel, unreachableReason(err))
+}
+
+// wasDeleted reports whether an entry was deleted since the listing, by the error of
+// looking at it. It then forgets what the entry held and has the folder listed again.
+func (s *scan) wasDeleted(in *folder, dirfd int, e *entry, err error) bool {
+	var st unix.Stat_t
+	if err != unix.ENOENT || unix.Fstatat(dirfd, e.name, &st, unix.AT_SYMLINK_NOFOLLOW) != unix.ENOENT {
+		return false
+	}
+	in.racy = true
+	if e.file != nil || e.folder != nil {
+		e.file, e.folder, s.changed = nil, nil, true
+	}
+	return true
+}
+
+// unreachableReason says why a name that is there can't be looked at.
+func unreachableReason(err error) string {
+	if err == unix.ENOENT {
+		return "a link that leads nowhere"
+	}
+	return fmt.Sprintf("can't be read: %v", err)
+}
+
+// setBroken makes an entry a file that can't be read.
+func (s *scan) setBroken(e *entry, rel, message string) {
+	if e.file == nil {
+		e.file = &file{}
+	}
+	if e.file.setError(s.newFile(rel), message) {
+		s.changed = true
+	}
+}
