@@ -210,7 +210,7 @@ func TestReference(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		"| `spec.resources.memory` | a size such as 256Mi |  | live | Memory,",
+		"| `spec.resources.memory` | a size such as 256Mi |  | live | Memory limit, in bytes",
 		"| `spec.network.mode` | `none`, `host` | required | restarts |",
 		"`spec.mounts.*.volume`",
 	} {

@@ -1,212 +1,216 @@
 package spec
 
-// APIVersion is the one version of the manifest language. Its defaults are
-// frozen: a manifest means the same with every later release.
+// APIVersion is the only version of the manifest language. Its defaults never
+// change: a manifest means the same in every later release.
 const APIVersion = "stead/v1"
 
-// Kind is the one kind of manifest that is served so far.
+// Kind is the only kind of manifest that is supported so far.
 const Kind = "Container"
 
 //go:generate go test -run ^TestGenerated$ -update .
 
-// The `effect` tag of a field says what a change of it takes: "live" (done in
-// place) or "restart" (the processes are stopped and started again, the root is
-// kept). A struct's tag holds for all below it unless a field has its own.
-// Fields of type Later are known to the language and refused for now.
+// The comments of the fields are the manifest reference. After a change run
+// `make generate`.
 //
-// The `default` tag is what an absent field means, `enum` lists the only choices.
-// A field whose yaml tag lacks omitempty is required. Of the fields with a
-// `oneof` tag a struct has exactly one; a field with a `with` tag belongs to the
-// one that it names. The comments are the manifest reference: after a change run
-// `go generate ./spec`. Fields with the yaml name "-" are read from old records
-// only.
+// The struct tags mean:
+//   - effect: what a change of the field does: "live" (the change is made in place) or
+//     "restart" (the processes are stopped and started again; the root stays). The tag
+//     of a struct holds for all fields below it that have no tag of their own.
+//   - default: the value of an absent field.
+//   - enum: the only values.
+//   - yaml without omitempty: the field is required. With the name "-" the field is
+//     read from old records only.
+//   - oneof: a struct has exactly one of the fields with this tag.
+//   - with: the field belongs to the named one of these.
+//
+// The language knows the fields of type Later and refuses them for now.
 
-// Container is one manifest: what should run on this host under one name.
+// Container is one manifest. It declares what runs on this host under one name.
 type Container struct {
-	// Version of the manifest language: `stead/v1`.
+	// The version of the manifest language: `stead/v1`.
 	APIVersion string `yaml:"apiVersion" json:"apiVersion" enum:"stead/v1"`
-	// Kind of the manifest: `Container`.
+	// The kind of the manifest: `Container`.
 	Kind string `yaml:"kind" json:"kind" enum:"Container"`
-	// Who the container is.
+	// The name of the container and notes about it.
 	Metadata Metadata `yaml:"metadata" json:"metadata" effect:"live"`
-	// What it runs, where and within which limits.
+	// The program that the container runs, its surroundings and its limits.
 	Spec Spec `yaml:"spec" json:"spec"`
 }
 
-// Metadata names a container. The name is its identity: moving or renaming the
-// file that holds it changes nothing.
+// Metadata names a container. The name is the identity of the container: moving or
+// renaming the manifest file changes nothing.
 type Metadata struct {
-	// Name of the container on this host: a DNS label of at most 63 characters (`a-z`, `0-9`, `-`).
+	// The name of the container, unique on this host: a DNS label of at most 63 characters (`a-z`, `0-9`, `-`).
 	Name string `yaml:"name" json:"name"`
-	// Labels to select by.
+	// Labels, by which commands select containers.
 	Labels map[string]string `yaml:"labels,omitempty" json:"labels,omitempty"`
-	// Notes for people and tools; stead never acts on them.
+	// Notes for people and tools. stead never acts on them.
 	Annotations map[string]string `yaml:"annotations,omitempty" json:"annotations,omitempty"`
 }
 
-// Spec is what a container runs.
+// Spec describes what a container runs.
 type Spec struct {
-	// Hosts that it is for, by patterns: `web-*` means the short host name, `*.example.com`, with a dot, the whole one; `!web-9` takes one out. Absent is every host.
+	// Patterns of the hosts that run the container. A pattern without a dot (`web-*`) is matched against the short host name, one with a dot (`*.example.com`) against the full host name. `!web-9` excludes a host. If absent, every host runs the container.
 	Hosts    []string `yaml:"hosts,omitempty" json:"hosts,omitempty" effect:"live"`
 	Replicas Later    `yaml:"replicas,omitempty" json:"-"`
-	// Declared, but stopped.
+	// The container stays declared but is stopped.
 	Suspend bool `yaml:"suspend,omitempty" json:"suspend,omitempty" effect:"live"`
-	// Its removal always needs a confirmation (`stead apply --confirm-removal`).
+	// Removing the container always needs a confirmation (`stead apply --confirm-removal`).
 	Protect bool `yaml:"protect,omitempty" json:"protect,omitempty" effect:"live"`
-	// The container's root directory: exactly one of `host` and `path`.
+	// The root directory of the container: exactly one of `host` and `path`.
 	Rootfs Rootfs `yaml:"rootfs" json:"rootfs" effect:"restart"`
 	Boot   Later  `yaml:"boot,omitempty" json:"-"`
-	// The program to run and its first arguments. Without a slash it is looked up in the container's PATH.
+	// The program to run and its first arguments. A program without a slash in its name is looked up in the PATH of the container.
 	Command []string `yaml:"command" json:"command" effect:"restart"`
-	// Further arguments, appended to `command`.
+	// More arguments, appended to `command`.
 	Args []string `yaml:"args,omitempty" json:"args,omitempty" effect:"restart"`
-	// Environment variables. A number keeps its text; a bool or null is refused: quote it. A name is anything without `=`.
+	// Environment variables by name. A number is kept exactly as written. A bool or null is refused; quote it. A name may hold any character but `=`.
 	Env        map[string]Text `yaml:"env,omitempty" json:"env,omitempty" effect:"restart"`
 	EnvFiles   Later           `yaml:"envFiles,omitempty" json:"-"`
 	EnvSecrets Later           `yaml:"envSecrets,omitempty" json:"-"`
-	// Working directory inside the root.
+	// The working directory of the command, inside the root.
 	WorkingDir string `yaml:"workingDir,omitempty" json:"workingDir,omitempty" effect:"restart" default:"/"`
-	// User name or id, optionally `:group`. What is all digits is an id, 0 to 65535; names are looked up in the root's own /etc/passwd and /etc/group.
+	// The user that runs the command: a name or an id, optionally with `:group`. A value of digits only is an id, 0 to 65535. Names are looked up in /etc/passwd and /etc/group inside the root.
 	User Text `yaml:"user,omitempty" json:"user,omitempty" effect:"restart" default:"0"`
-	// Supplementary groups, names or ids.
+	// Supplementary groups of the command, by name or id.
 	Groups []Text `yaml:"groups,omitempty" json:"groups,omitempty" effect:"restart"`
-	// Host name inside the container, which may hold dots; the container's name if absent.
+	// The host name inside the container; it may hold dots. If absent, it is the name of the container.
 	Hostname string `yaml:"hostname,omitempty" json:"hostname,omitempty" effect:"restart" default:"${stead.name}"`
-	// A reaping first process before the command: it collects orphans, passes signals on and ends as the command does.
+	// Run a small init process as the first process, and the command as its child. It reaps orphaned processes, forwards signals and exits with the exit code of the command.
 	Init bool `yaml:"init,omitempty" json:"init,omitempty" effect:"restart"`
-	// Resource limits of processes by their setrlimit(2) name in lower case (nofile, nproc, memlock, …): a number or `unlimited`, soft and hard limit alike, or `{soft: 1024, hard: 65536}`. An absent one is stead's own default (`nofile` 1024 soft, 524288 hard), never what the daemon happened to have.
+	// Resource limits of each process, by their setrlimit(2) name in lower case (nofile, nproc, memlock, …). A number or `unlimited` sets the soft and the hard limit; `{soft: 1024, hard: 65536}` sets each. An absent limit is the default of stead (`nofile` 1024 soft, 524288 hard), never the limit of the daemon.
 	Ulimits map[string]Ulimit `yaml:"ulimits,omitempty" json:"ulimits,omitempty" effect:"restart"`
-	// Limits of the container as a whole, kept by its cgroup. An absent one is no limit.
+	// Limits of the whole container, enforced by its cgroup. An absent field means no limit.
 	Resources Resources `yaml:"resources,omitempty" json:"resources,omitempty" effect:"live"`
-	// Kernel settings of the container's own namespaces, by name: `net.*` with a network of its own, `kernel.shm*`, `kernel.msg*`, `kernel.sem`, `fs.mqueue.*`.
+	// Kernel settings of the namespaces of the container, by name: `net.*` (not with `network.mode: host`), `kernel.shm*`, `kernel.msg*`, `kernel.sem`, `fs.mqueue.*`.
 	Sysctls map[string]Text `yaml:"sysctls,omitempty" json:"sysctls,omitempty" effect:"restart"`
-	// Mounts by their target inside the root, each exactly one of `source` and `tmpfs`. `/dev/shm` may have a tmpfs of another size than 64Mi.
+	// Mounts by their target inside the root. Each mount has exactly one of `source` and `tmpfs`. A tmpfs at `/dev/shm` changes the size of shared memory, which is 64Mi by default.
 	Mounts map[string]Mount `yaml:"mounts,omitempty" json:"mounts,omitempty" effect:"restart"`
 	Files  Later            `yaml:"files,omitempty" json:"-"`
 	Reload Later            `yaml:"reload,omitempty" json:"-"`
-	// Network of the container.
+	// The network of the container.
 	Network Network `yaml:"network" json:"network" effect:"restart"`
-	// What the processes may do.
+	// What the processes of the container may do.
 	Security Security `yaml:"security,omitempty" json:"security,omitempty" effect:"restart"`
-	// Devices of the host besides the usual ones, by their path inside, below /dev.
+	// Devices of the host that the container gets besides the usual ones, by their path inside the container, below /dev.
 	Devices map[string]Device `yaml:"devices,omitempty" json:"devices,omitempty" effect:"restart"`
-	// What happens when the command ends.
+	// What stead does when the command exits.
 	Restart Restart `yaml:"restart,omitempty" json:"restart,omitempty" effect:"live"`
-	// How the command is asked to end.
+	// How stead stops the command.
 	Stop      Stop  `yaml:"stop,omitempty" json:"stop,omitempty" effect:"live"`
 	Health    Later `yaml:"health,omitempty" json:"-"`
 	DependsOn Later `yaml:"dependsOn,omitempty" json:"-"`
 	Update    Later `yaml:"update,omitempty" json:"-"`
 	Schedule  Later `yaml:"schedule,omitempty" json:"-"`
-	// With restart policy `never` or `on-failure`: a container that has run is done until its manifest changes in a way that needs a restart (`on-change`), or until the next boot (`on-boot`).
+	// When a completed container with the restart policy `never` or `on-failure` runs again: with `on-change` after a change of its manifest that needs a restart, with `on-boot` after each boot of the host as well.
 	Rerun  string `yaml:"rerun,omitempty" json:"rerun,omitempty" enum:"on-change|on-boot" default:"on-change" effect:"live"`
 	Backup Later  `yaml:"backup,omitempty" json:"-"`
-	// How much output is kept.
+	// How much output of the container is kept.
 	Logs Logs `yaml:"logs,omitempty" json:"logs,omitempty" effect:"live"`
 
 	OldRunOnce string `yaml:"-" json:"runOnce,omitempty" jsonschema:"-"` // now Rerun; Default converts it
 }
 
-// Rootfs says which directory is the container's root.
+// Rootfs selects the root directory of the container.
 type Rootfs struct {
-	// The host's own /usr, read-only, in a private writable root that belongs to the container: nothing to download.
+	// Use the /usr of the host, read-only, in a private writable root that belongs to the container. Nothing needs to be downloaded.
 	Host *HostRoot `yaml:"host,omitempty" json:"host,omitempty" oneof:"root"`
-	// A directory of the host, used in place; absolute. Links on the way to it are followed only where only the host's root can have made them.
+	// The absolute path of a directory of the host, used in place. A symbolic link in the path is followed only if nobody but root of the host can have made it.
 	Path          string `yaml:"path,omitempty" json:"path,omitempty" oneof:"root"`
 	Image         Later  `yaml:"image,omitempty" json:"-" oneof:"root"`
 	OnImageChange Later  `yaml:"onImageChange,omitempty" json:"-"`
 	Size          Later  `yaml:"size,omitempty" json:"-"`
-	// The root can't be written; mounts can, as they say themselves.
+	// Make the root read-only. Mounts have a `readOnly` of their own.
 	ReadOnly bool `yaml:"readOnly,omitempty" json:"readOnly,omitempty"`
 }
 
-// HostRoot has no fields yet: `host: {}`.
+// HostRoot selects the /usr of the host. It has no fields yet: `host: {}`.
 type HostRoot struct{}
 
-// Resources are limits of the whole container. All change live.
+// Resources are the limits of the whole container. All of them change live.
 type Resources struct {
-	// Memory, bytes with `Ki`, `Mi`, `Gi`, `Ti`; at least `1Mi`.
+	// Memory limit, in bytes or with `Ki`, `Mi`, `Gi`, `Ti`; at least `1Mi`.
 	Memory *Bytes `yaml:"memory,omitempty" json:"memory,omitempty"`
-	// Memory that is taken from the container last when the host runs short: at most `memory`.
+	// Memory that the kernel reclaims from the container last when the host runs short of memory; at most `memory`.
 	MemoryLow *Bytes `yaml:"memoryLow,omitempty" json:"memoryLow,omitempty"`
-	// Swap on top of `memory`, which it needs; `0` is no swap.
+	// Swap limit in addition to `memory`, which must be set; `0` means no swap.
 	Swap *Bytes `yaml:"swap,omitempty" json:"swap,omitempty"`
-	// CPU time per time: cores (`0.5`, `2`) or thousandths of one (`500m`); at least `10m`.
+	// CPU limit in cores (`0.5`, `2`) or thousandths of a core (`500m`); at least `10m`.
 	CPU *CPU `yaml:"cpu,omitempty" json:"cpu,omitempty"`
-	// Share of CPU time when it is scarce, 1 to 10000; 100 where absent.
+	// Share of CPU time when CPU time is scarce, 1 to 10000. If absent, it is 100.
 	CPUWeight *int64 `yaml:"cpuWeight,omitempty" json:"cpuWeight,omitempty"`
-	// Number of processes and threads, 1 to 4194304.
+	// Maximum number of processes and threads, 1 to 4194304.
 	Pids *int64 `yaml:"pids,omitempty" json:"pids,omitempty"`
-	// CPUs it may run on, as in `0-1,4`.
+	// CPUs that the container may run on, such as `0-1,4`.
 	Cpuset string `yaml:"cpuset,omitempty" json:"cpuset,omitempty"`
-	// Block devices.
+	// Limits of disk use.
 	IO *IO `yaml:"io,omitempty" json:"io,omitempty"`
 }
 
-// IO is the share of block devices.
+// IO limits the use of block devices.
 type IO struct {
-	// Share of disk time when it is scarce, 1 to 10000.
+	// Share of disk time when disk time is scarce, 1 to 10000.
 	Weight *int64 `yaml:"weight,omitempty" json:"weight,omitempty"`
 }
 
 // Ulimit is one resource limit, written as a number, `unlimited` or a map.
 type Ulimit struct {
-	// In effect, and the process's to raise up to the hard limit.
+	// The limit in effect. A process may raise it up to the hard limit.
 	Soft Limit `yaml:"soft" json:"soft"`
-	// The most that the process may raise it to.
+	// The highest value to which a process may raise the soft limit.
 	Hard Limit `yaml:"hard" json:"hard"`
 }
 
-// Mount is one mount, by its target. Mounts are nosuid and nodev.
+// Mount is one mount of a container. Mounts are nosuid and nodev.
 type Mount struct {
-	// File or directory of the host to show there; absolute, and must be there, with links as in `rootfs.path`.
+	// The absolute path of the file or directory of the host to mount. It must exist. Symbolic links are followed as in `rootfs.path`.
 	Source string `yaml:"source,omitempty" json:"source,omitempty" oneof:"mount"`
-	// An empty file system in memory.
+	// Mount an empty file system in memory.
 	Tmpfs  *Tmpfs `yaml:"tmpfs,omitempty" json:"tmpfs,omitempty" oneof:"mount"`
 	Volume Later  `yaml:"volume,omitempty" json:"-" oneof:"mount"`
 	Shared Later  `yaml:"shared,omitempty" json:"-"`
-	// Make the source, a directory, when it is not there. The directory that it is to lie in must be there.
+	// Create the source as a directory if it does not exist. Its parent directory must exist.
 	Create bool `yaml:"create,omitempty" json:"create,omitempty" with:"source"`
-	// The source must be a mount point of the host, which is checked before each start.
+	// Require that the source is a mount point of the host. This is checked before each start.
 	MountPoint bool `yaml:"mountPoint,omitempty" json:"mountPoint,omitempty" with:"source"`
-	// What is mounted below the source comes along, `readOnly` and with ids mapped like the source itself.
+	// Also mount the file systems that are mounted below the source. `readOnly` and `idmap` hold for them too.
 	Recursive *bool `yaml:"recursive,omitempty" json:"recursive,omitempty" default:"true" with:"source"`
-	// With `slave`, what the host mounts below the source later shows inside, too. It needs `security.userns: host`, since such mounts have no ids mapped, and can't be `readOnly`.
+	// With `slave`, file systems that the host mounts below the source later appear inside as well. `slave` needs `security.userns: host`, since ids are not mapped in such mounts, and excludes `readOnly`.
 	Propagation string `yaml:"propagation,omitempty" json:"propagation,omitempty" enum:"private|slave" default:"private" with:"source"`
-	// Map ids, so that a file's owner has the same number inside as on the host. `false` is for file systems that can't (NFS, CIFS): the container then may do there what others than the owner may.
+	// Map ids, so that the owner of a file has the same number inside as on the host. `false` is for file systems that do not support it (NFS, CIFS). The container then has only the permissions of "others" there.
 	IDMap *bool `yaml:"idmap,omitempty" json:"idmap,omitempty" default:"true" with:"source"`
-	// Owner of a tmpfs (root if absent) or of what `create` makes (`user` if absent): a name or id, optionally `:group`.
+	// The owner of the tmpfs (root if absent) or of the directory that `create` makes (`user` if absent): a name or id, optionally with `:group`.
 	Owner Text `yaml:"owner,omitempty" json:"owner,omitempty"`
-	// Mode of a tmpfs (`"1777"` if absent) or of what `create` makes (`"0755"` if absent), as text.
+	// The mode of the tmpfs (`"1777"` if absent) or of the directory that `create` makes (`"0755"` if absent), as text.
 	Mode string `yaml:"mode,omitempty" json:"mode,omitempty"`
-	// It can't be written from inside.
+	// Make the mount read-only inside the container.
 	ReadOnly bool `yaml:"readOnly,omitempty" json:"readOnly,omitempty"`
 }
 
-// Device is a device of the host, by its path inside.
+// Device is a device of the host that a container gets.
 type Device struct {
-	// Path of the device on the host, with links followed; the path inside if absent. A directory means all devices in it.
+	// The path of the device on the host; symbolic links are followed. If absent, it is the path inside. A directory stands for all devices in it.
 	Source string `yaml:"source,omitempty" json:"source,omitempty"`
 	CDI    Later  `yaml:"cdi,omitempty" json:"-"`
-	// Owner of the device inside: a name or id, optionally `:group`; root if absent.
+	// The owner of the device inside: a name or id, optionally with `:group`. If absent, it is root.
 	Owner Text `yaml:"owner,omitempty" json:"owner,omitempty"`
-	// Mode of the device inside, as text; if absent every user inside may open it.
+	// The mode of the device inside, as text. If absent, every user inside may open the device.
 	Mode string `yaml:"mode,omitempty" json:"mode,omitempty"`
-	// What the container as a whole may do with it: read, write or both.
+	// The access that the container has to the device: read, write or both.
 	Access string `yaml:"access,omitempty" json:"access,omitempty" enum:"r|w|rw" default:"rw"`
-	// Start without it where the host has no such device.
+	// Start the container without the device if the host does not have it.
 	Optional bool `yaml:"optional,omitempty" json:"optional,omitempty"`
 }
 
-// Tmpfs is a file system in memory, charged to the container.
+// Tmpfs is a file system in memory. Its memory counts as memory of the container.
 type Tmpfs struct {
-	// Most it may hold, bytes with `Ki`, `Mi`, `Gi`, `Ti`.
+	// The size of the file system, in bytes or with `Ki`, `Mi`, `Gi`, `Ti`.
 	Size *Bytes `yaml:"size,omitempty" json:"size,omitempty" default:"64Mi"`
 }
 
-// Network is what the container sees of the network.
+// Network selects the network of the container.
 type Network struct {
-	// `none`: a network of its own with nothing but loopback. `host`: the host's.
+	// `none` is a network of its own with only the loopback interface. `host` is the network of the host.
 	Mode         string `yaml:"mode" json:"mode" enum:"none|host"`
 	Of           Later  `yaml:"of,omitempty" json:"-"`
 	Networks     Later  `yaml:"networks,omitempty" json:"-"`
@@ -217,37 +221,38 @@ type Network struct {
 	Bandwidth    Later  `yaml:"bandwidth,omitempty" json:"-"`
 }
 
-// Security is what the processes of the container may do.
+// Security restricts the processes of the container.
 type Security struct {
-	// Capabilities besides, or out of, the default fourteen.
+	// Changes to the fourteen default capabilities.
 	Capabilities Capabilities `yaml:"capabilities,omitempty" json:"capabilities,omitempty"`
-	// System call filter: `default` (the one that Docker and Podman use) or `unconfined`.
+	// The system call filter: `default` (the filter of Docker and Podman) or `unconfined`.
 	Seccomp string `yaml:"seccomp,omitempty" json:"seccomp,omitempty" enum:"default|unconfined" default:"default"`
-	// User namespace: `auto` maps the container's ids to 65,536 of its own on the host; `host` doesn't, so that its root is the host's.
+	// The user namespace. `auto` maps the ids inside to 65,536 host ids that belong to the container alone. `host` maps nothing: root inside is root on the host.
 	Userns string `yaml:"userns,omitempty" json:"userns,omitempty" enum:"auto|host" default:"auto"`
-	// No program inside gains privileges by execve (set-user-ID, file capabilities). `sudo`, `su`, Postfix and some builds of `ping` need it `false`.
+	// Prevent programs from gaining privileges by execve (set-user-ID, file capabilities). `sudo`, `su`, Postfix and some builds of `ping` need `false`.
 	NoNewPrivileges *bool `yaml:"noNewPrivileges,omitempty" json:"noNewPrivileges,omitempty" default:"true"`
-	// Processes that it sees: `private` its own alone, `host` all of the host, for agents that watch it; that needs `userns: host`.
+	// The processes that the container sees: `private` shows only its own, `host` shows all processes of the host, for monitoring agents. `host` needs `userns: host`.
 	Pid string `yaml:"pid,omitempty" json:"pid,omitempty" enum:"private|host" default:"private"`
 
 	OldDevices []string `yaml:"-" json:"devices,omitempty" jsonschema:"-"` // now Spec.Devices; Default converts them
 }
 
-// Capabilities are names as in capabilities(7), with or without CAP_, or `ALL`.
+// Capabilities are changes to the default capabilities. The names are those of
+// capabilities(7), with or without CAP_, or `ALL`.
 type Capabilities struct {
-	// Kept besides the default ones, by name, with or without `CAP_`, or `ALL`. For another user than root they are ambient, so that the command has them.
+	// Capabilities to keep in addition to the default ones, by name, with or without `CAP_`, or `ALL`. If `user` is not root, they are ambient, so that the command has them.
 	Add []string `yaml:"add,omitempty" json:"add,omitempty"`
-	// Taken away from the default ones; `ALL` leaves those in `add` alone.
+	// Capabilities to remove from the default ones. `ALL` removes all but those in `add`.
 	Drop []string `yaml:"drop,omitempty" json:"drop,omitempty"`
 }
 
-// Restart is what happens when the command ends by itself.
+// Restart says what stead does when the command exits by itself.
 type Restart struct {
-	// `always`, `on-failure` (another exit code than 0) or `never`.
+	// When the command is restarted: `always`, `on-failure` (when its exit code is not 0) or `never`.
 	Policy string `yaml:"policy,omitempty" json:"policy,omitempty" enum:"always|on-failure|never" default:"always"`
-	// How long is waited before the next start. Doubles with each failure; a run of at least `max` resets it.
+	// The delay before the next start. It doubles with each failure. A run of at least `max` resets it.
 	Backoff Backoff `yaml:"backoff,omitempty" json:"backoff,omitempty"`
-	// Restarts in a row before it is given up as failed, 1 or more; absent is no limit.
+	// The number of restarts in a row after which the container is failed and not restarted again, 1 or more. If absent, there is no limit.
 	MaxRetries *int64 `yaml:"maxRetries,omitempty" json:"maxRetries,omitempty"`
 }
 
@@ -259,19 +264,19 @@ type Backoff struct {
 	Max Duration `yaml:"max,omitempty" json:"max,omitempty" default:"5m"`
 }
 
-// Stop is how a container ends on request.
+// Stop says how stead stops a container.
 type Stop struct {
-	// Signal sent to the command, a name without SIG: `TERM`, `QUIT`, `RTMIN+3`.
+	// The signal sent to the command, by its name without SIG: `TERM`, `QUIT`, `RTMIN+3`.
 	Signal string `yaml:"signal,omitempty" json:"signal,omitempty" default:"TERM"`
-	// How long it has to end before everything in the container is killed; more than 0.
+	// The time that the command has to exit before all processes of the container are killed; more than 0.
 	Timeout Duration `yaml:"timeout,omitempty" json:"timeout,omitempty" default:"10s"`
 	Before  Later    `yaml:"before,omitempty" json:"-"`
 }
 
-// Logs is how much output is kept on disk.
+// Logs limits the output that is kept on disk.
 type Logs struct {
-	// Size at which a log file is rotated, bytes with `Ki`, `Mi`, `Gi`; at least `64Ki`.
+	// The size at which a log file is rotated, in bytes or with `Ki`, `Mi`, `Gi`; at least `64Ki`.
 	MaxSize Bytes `yaml:"maxSize,omitempty" json:"maxSize,omitempty" default:"10Mi"`
-	// Rotated files that are kept besides the current one, 0 to 100.
+	// The number of rotated files that are kept besides the current one, 0 to 100.
 	Keep *int64 `yaml:"keep,omitempty" json:"keep,omitempty" default:"5"`
 }

@@ -22,8 +22,8 @@ type watch struct {
 
 	mu          sync.Mutex
 	watchedDirs map[string]*watchedDir // by the directory's path without links
-	failure     error                   // of this Read
-	renew       bool                    // this Read asks for all again, so that what it does not ask for goes
+	failure     error                  // of this Read
+	renew       bool                   // this Read asks for all again, so that what it does not ask for goes
 }
 
 // watchedDir is one directory.
