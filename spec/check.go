@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// Limits that the checks hold and the reference names.
+// Limits that the checks enforce and the reference names.
 const (
-	minMemory  = 1 << 20  // below it not even a shell starts
-	minCPU     = 10       // the kernel's least quota: 1 ms in each 100 ms
-	maxCPUTime = 8192_000 // as many cores as any kernel is built for
+	minMemory  = 1 << 20  // with less not even a shell starts
+	minCPU     = 10       // the smallest quota of the kernel: 1 ms in each 100 ms
+	maxCPUTime = 8192_000 // the largest number of cores that any kernel is built for
 	maxWeight  = 10_000
 	maxPids    = 4_194_304 // PID_MAX_LIMIT of the kernel
 	maxID      = 65_535
@@ -20,7 +20,7 @@ const (
 	maxWord    = 128<<10 - 1 // MAX_ARG_STRLEN of execve(2), without its NUL
 )
 
-// check reports all that is wrong with values of the right shape.
+// check reports all errors in the values of a container whose shape is right.
 func (d *decoder) check(c *Container) {
 	s := &c.Spec
 	d.checkMetadata(c)
@@ -63,7 +63,7 @@ func (d *decoder) checkRootfs(r Rootfs) {
 	case r.Host == nil && r.Path == "":
 		d.errorFor(at, "found neither host nor path, want exactly one of them: rootfs: {host: {}}")
 	case r.Path == "/":
-		d.errorFor(at+".path", "found \"/\": the host's own root can't be a container's; use host: {}")
+		d.errorFor(at+".path", "found \"/\": the root of the host can't be the root of a container; use host: {}")
 	case r.Path != "":
 		d.checkPath(at+".path", r.Path)
 	}
@@ -75,7 +75,7 @@ func (d *decoder) checkProcess(s *Spec) {
 	} else if s.Command[0] == "" {
 		d.errorFor("spec.command[0]", "found an empty text, want the program to run")
 	} else if s.Command[0][0] == '-' {
-		d.errorFor("spec.command[0]", "found %s, want the program to run; what begins with - is for args", quote(s.Command[0]))
+		d.errorFor("spec.command[0]", "found %s, want the program to run; options go into args", quote(s.Command[0]))
 	}
 	d.checkWords("spec.command", s.Command)
 	d.checkWords("spec.args", s.Args)
@@ -113,7 +113,7 @@ func (d *decoder) checkUlimits(limits map[string]Ulimit) {
 	}
 }
 
-// checkWords bounds what execve(2) would refuse.
+// checkWords reports arguments that execve(2) would refuse.
 func (d *decoder) checkWords(at string, words []string) {
 	for i, word := range words {
 		if len(word) > maxWord {
@@ -131,13 +131,13 @@ func (d *decoder) checkResources(r Resources) {
 		d.errorFor(at+".memoryLow", "found %s, want at most memory, %s", *r.MemoryLow, *r.Memory)
 	}
 	if r.Swap != nil && r.Memory == nil && !d.hasError(at+".memory") {
-		d.errorFor(at+".swap", "needs memory: it is swap on top of it")
+		d.errorFor(at+".swap", "needs memory: swap is counted in addition to memory")
 	}
 	if r.Swap != nil && r.Memory != nil && *r.Memory+*r.Swap < 0 {
 		d.errorFor(at+".swap", "memory and swap together are too large")
 	}
 	if r.CPU != nil && (*r.CPU < minCPU || *r.CPU > maxCPUTime) {
-		d.errorFor(at+".cpu", "found %s, want %s to %s: the kernel gives out at least 1 ms in each 100 ms", *r.CPU, CPU(minCPU), CPU(maxCPUTime))
+		d.errorFor(at+".cpu", "found %s, want %s to %s: the smallest quota of the kernel is 1 ms in each 100 ms", *r.CPU, CPU(minCPU), CPU(maxCPUTime))
 	}
 	d.checkRange(at+".cpuWeight", r.CPUWeight, 1, maxWeight)
 	d.checkRange(at+".pids", r.Pids, 1, maxPids)
@@ -149,8 +149,8 @@ func (d *decoder) checkResources(r Resources) {
 	}
 }
 
-// checkSysctls lets through what is the container's own: the kernel keeps one value of
-// it for each network or IPC namespace.
+// checkSysctls accepts only settings of which the kernel keeps one value for each
+// network or IPC namespace.
 func (d *decoder) checkSysctls(s *Spec) {
 	for _, name := range slices.Sorted(maps.Keys(s.Sysctls)) {
 		at := joinPath("spec.sysctls", name)
@@ -169,6 +169,7 @@ func (d *decoder) checkSysctls(s *Spec) {
 	}
 }
 
+// isNamespacedSysctl reports whether a setting belongs to a network or IPC namespace.
 func isNamespacedSysctl(name string) bool {
 	return name == "kernel.sem" || slices.ContainsFunc([]string{"net.", "kernel.shm", "kernel.msg", "fs.mqueue."},
 		func(prefix string) bool { return strings.HasPrefix(name, prefix) })
@@ -191,7 +192,7 @@ func (d *decoder) checkSecurity(s *Spec) {
 		}
 	}
 	if s.Security.Pid == "host" && s.Security.Userns != "host" {
-		d.errorFor(at+".pid", "host needs userns: host: in a user namespace of its own the host's processes can't be looked at")
+		d.errorFor(at+".pid", "host needs userns: host: from a user namespace of its own a container can't inspect the processes of the host")
 	}
 	if s.Security.Pid == "host" && s.Init {
 		d.errorFor("spec.init", "has no meaning with security.pid: host: orphans go to the host's first process")
@@ -224,13 +225,13 @@ func (d *decoder) checkRestart(s *Spec) {
 		d.errorFor("spec.rerun", "found %q, which needs restart.policy never or on-failure: always runs at every boot", s.Rerun)
 	}
 	if n := s.Restart.MaxRetries; n != nil && *n < 1 {
-		d.errorFor(at+".maxRetries", "found %d, want 1 or more; no limit is the absence of the line, and no restart is policy: never", *n)
+		d.errorFor(at+".maxRetries", "found %d, want 1 or more; for no limit remove the line; for no restarts write policy: never", *n)
 	}
 	if err := checkSignal(s.Stop.Signal); err != nil {
 		d.errorFor("spec.stop.signal", "found %s: %s", quote(s.Stop.Signal), err)
 	}
 	if s.Stop.Timeout <= 0 {
-		d.errorFor("spec.stop.timeout", "found 0, want more than 0; to end it at once write signal: KILL")
+		d.errorFor("spec.stop.timeout", "found 0, want more than 0; to kill the command at once write signal: KILL")
 	}
 	if s.Logs.MaxSize < minLogSize {
 		d.errorFor("spec.logs.maxSize", "found %s, want at least %s", s.Logs.MaxSize, Bytes(minLogSize))
@@ -244,6 +245,7 @@ func (d *decoder) checkRange(at string, n *int64, low, high int64) {
 	}
 }
 
+// didYouMean returns a hint that names the most similar of names, "" if none is similar.
 func didYouMean(word string, names []string) string {
 	if near := nearest(word, names); near != "" {
 		return "; did you mean " + near + "?"

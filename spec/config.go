@@ -10,16 +10,16 @@ import (
 // ConfigKind is the kind of the configuration file.
 const ConfigKind = "Config"
 
-// Config is the configuration of stead on one host: /etc/stead/config.yaml. What
-// is absent is left to flags, variables and their defaults.
+// Config is the configuration of stead on one host: /etc/stead/config.yaml. For an
+// absent field, flags, environment variables and their defaults decide.
 type Config struct {
 	APIVersion string `yaml:"apiVersion" enum:"stead/v1"`
 	Kind       string `yaml:"kind" enum:"Config"`
 	// Manifests are the manifest directories in the order of the search path.
 	Manifests []string `yaml:"manifests,omitempty"`
-	// HostName is this host's name for hosts: and ${stead.host}.
+	// HostName is the name of this host, for hosts: and ${stead.host}.
 	HostName string `yaml:"hostName,omitempty"`
-	// Settle is how long a manifest must have been gone before a removal.
+	// Settle is how long a manifest must be missing before its container is removed.
 	Settle *Duration `yaml:"settle,omitempty"`
 	// Retention is how long the data of removed containers is kept.
 	Retention *Duration `yaml:"retention,omitempty"`
@@ -30,16 +30,16 @@ type Config struct {
 	Logs Later `yaml:"logs,omitempty"`
 }
 
-// IDs are host ids that no user of the host has: each container gets 65,536 of them.
+// IDs is a range of host ids that no user of the host has. Each container gets 65,536.
 type IDs struct {
-	// First of them, 65536 or more.
+	// First is the first id of the range, 65536 or more.
 	First int64 `yaml:"first"`
-	// Count of them, 65536 or more; with First at most 4294967295.
+	// Count is the number of ids, 65536 or more. First plus Count is at most 4294967295.
 	Count int64 `yaml:"count"`
 }
 
-// ParseConfig reads a configuration file. isUser tells whether a name that is no
-// id is a user of this host. There is a Config only where there is no error.
+// ParseConfig reads a configuration file. isUser reports whether a name is a user of
+// this host. The Config is nil if there are errors.
 func ParseConfig(file string, data []byte, isUser func(name string) bool) (*Config, []*Error) {
 	d := &decoder{file: file, isConfig: true}
 	c := &Config{}
@@ -56,7 +56,7 @@ func ParseConfig(file string, data []byte, isUser func(name string) bool) (*Conf
 
 func (d *decoder) checkConfig(c *Config, isUser func(name string) bool) {
 	if c.Manifests != nil && len(c.Manifests) == 0 {
-		d.errorFor("manifests", "found an empty list, want at least one directory; the usual ones are the absence of the line")
+		d.errorFor("manifests", "found an empty list, want at least one directory; for the default directories remove the line")
 	}
 	for i, dir := range c.Manifests {
 		at := "manifests[" + strconv.Itoa(i) + "]"
@@ -65,7 +65,7 @@ func (d *decoder) checkConfig(c *Config, isUser func(name string) bool) {
 		}
 		for _, other := range c.Manifests[:i] {
 			if other == dir {
-				d.errorFor(at, "%s is there twice", quote(dir))
+				d.errorFor(at, "%s is listed twice", quote(dir))
 			}
 		}
 	}
@@ -73,7 +73,7 @@ func (d *decoder) checkConfig(c *Config, isUser func(name string) bool) {
 		d.errorFor("hostName", "found %s: %v", quote(c.HostName), err)
 	}
 	if c.Retention != nil && *c.Retention == 0 {
-		d.errorFor("retention", "found 0, want more than 0: what is removed is kept for a while")
+		d.errorFor("retention", "found 0, want more than 0: the data of removed containers is always kept for some time")
 	}
 	d.checkIDs(c.IDs)
 	for i, owner := range c.TrustedOwners {
@@ -89,7 +89,7 @@ func (d *decoder) checkConfig(c *Config, isUser func(name string) bool) {
 	}
 }
 
-// checkIDs looks for room for one container at least.
+// checkIDs checks that the ids suffice for one container.
 func (d *decoder) checkIDs(ids *IDs) {
 	const each = 1 << 16
 	if ids == nil {

@@ -47,12 +47,12 @@ func TestConfigErrors(t *testing.T) {
 		{"one directory as text", configHead + "manifests: /srv\n", "config.yaml:3:12: manifests: found \"/srv\", want a list such as [a, b]; write [/srv]\n"},
 		{"directories", configHead + "manifests: [srv, /srv/, /a, /a, \"\"]\n", "config.yaml:3:13: manifests[0]: found \"srv\", want an absolute path\n" +
 			"config.yaml:3:18: manifests[1]: found \"/srv/\", want it written as \"/srv\"\n" +
-			"config.yaml:3:29: manifests[3]: \"/a\" is there twice\n" +
+			"config.yaml:3:29: manifests[3]: \"/a\" is listed twice\n" +
 			"config.yaml:3:33: manifests[4]: found \"\", want an absolute path\n"},
-		{"no directory", configHead + "manifests: []\n", "config.yaml:3:1: manifests: found an empty list, want at least one directory; the usual ones are the absence of the line\n"},
+		{"no directory", configHead + "manifests: []\n", "config.yaml:3:1: manifests: found an empty list, want at least one directory; for the default directories remove the line\n"},
 		{"a host", configHead + "hostName: a_b\n", "config.yaml:3:11: hostName: found \"a_b\": want at most 64 letters, digits and '-', in parts separated by '.'\n"},
 		{"times", configHead + "settle: 5\nretention: 0\n", "config.yaml:3:9: settle: found 5: a unit is missing; want a duration such as 10s, 1m30s or 2d: 5s?\n" +
-			"config.yaml:4:12: retention: found 0, want more than 0: what is removed is kept for a while\n"},
+			"config.yaml:4:12: retention: found 0, want more than 0: the data of removed containers is always kept for some time\n"},
 		{"owners", configHead + "trustedOwners: [nobdy, 4294967295, \"\"]\n", "config.yaml:3:17: trustedOwners[0]: found \"nobdy\", want a user of this host, by name or id\n" +
 			"config.yaml:3:24: trustedOwners[1]: found \"4294967295\", want an id from 0 to 4294967294\n" +
 			"config.yaml:3:36: trustedOwners[2]: found \"\", want a user of this host, by name or id\n"},

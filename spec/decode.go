@@ -9,43 +9,43 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// maxErrors is where reading of one document stops: nobody reads more, and a
-// hostile file must not cost more.
+// maxErrors is the number of errors after which decoding of a document stops. Nobody
+// reads more, and a hostile file must not cost more.
 const maxErrors = 100
 
-// decoder walks the nodes of one document against the Go types, gathers all
-// that is wrong and keeps where each path stands. It sets the values itself:
-// yaml.v3's own decoding turns 1.5 into 1, yes into true and 010 into 8.
+// decoder decodes the nodes of one document into the Go types, collects all errors and
+// records the node of each path. It sets the values itself, because yaml.v3 turns 1.5
+// into 1, yes into true and 010 into 8.
 type decoder struct {
 	file string
 	errs []*Error
-	// warnings are no errors: the manifest is followed.
+	// warnings do not make a manifest invalid.
 	warnings []*Error
 	places   []place
-	// partial is set for a part of a manifest: what is required may be absent.
+	// isPartial is set for a part of a manifest, in which required fields may be absent.
 	isPartial bool
-	// nulls may stand for any field or entry: in a drop-in fragment they remove it.
+	// allowNull is set for a drop-in fragment, in which null removes a field or entry.
 	allowNull bool
-	// config is set for the configuration file, which is no manifest: what is known
-	// of manifests and of other tools' is no help.
+	// isConfig is set for the configuration file. The hints for manifests do not help there.
 	isConfig bool
-	// merged are the nodes that came from drop-in fragments, nil without any.
+	// fragmentOf holds the fragment of each node that came from one; nil without drop-ins.
 	fragmentOf map[*yaml.Node]*Fragment
-	// faulty are paths that have an error already: a check that looks at them
-	// would only repeat it.
+	// errorPaths are the paths that have an error already. Other checks skip them, since
+	// they would only repeat the error.
 	errorPaths    []string
 	tooManyErrors bool
-	// written are the paths of mounts as they stand in the file, by the path
-	// that expansion gave them.
+	// pathBeforeExpansion holds the path of a mount as written in the file, by its path
+	// after expansion.
 	pathBeforeExpansion map[string]string
 }
 
-// place is where a path stands.
+// place is the node of a path.
 type place struct {
 	path string
 	node *yaml.Node
 }
 
+// decodeContainer reads a manifest into c, over the defaults.
 func (d *decoder) decodeContainer(n *yaml.Node, c *Container) {
 	d.recordNode("", n)
 	v := reflect.ValueOf(c).Elem()
@@ -53,15 +53,17 @@ func (d *decoder) decodeContainer(n *yaml.Node, c *Container) {
 	d.decodeStruct(n, v, "")
 }
 
+// recordNode records the node of a path.
 func (d *decoder) recordNode(path string, n *yaml.Node) {
 	d.places = append(d.places, place{path, n})
 }
 
+// isNull reports whether a node is null.
 func isNull(n *yaml.Node) bool {
 	return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null"
 }
 
-// decodeValue reads a node into v, whatever type that has.
+// decodeValue reads a node into v, which may have any type of the language.
 func (d *decoder) decodeValue(n *yaml.Node, v reflect.Value, path string) {
 	if d.tooManyErrors || !d.checkPlain(n, path) {
 		return
@@ -93,7 +95,7 @@ func (d *decoder) decodeValue(n *yaml.Node, v reflect.Value, path string) {
 	}
 }
 
-// decodeUlimit reads one value for the soft and the hard limit.
+// decodeUlimit reads one value that is both the soft and the hard limit.
 func (d *decoder) decodeUlimit(n *yaml.Node, v reflect.Value, path string) {
 	var both Limit
 	if l := reflect.ValueOf(&both).Elem(); n.Kind == yaml.ScalarNode && acceptsScalar(l.Type(), n) {
@@ -104,14 +106,14 @@ func (d *decoder) decodeUlimit(n *yaml.Node, v reflect.Value, path string) {
 	d.reportMismatch(n, v.Type(), path)
 }
 
-// checkPlain refuses the parts of YAML that a manifest does without: they let a small
-// file mean something huge, or something else than it shows.
+// checkPlain refuses aliases, anchors and tags and reports whether a node has none. With
+// them a small file could mean something huge, or something else than it seems to say.
 func (d *decoder) checkPlain(n *yaml.Node, path string) bool {
 	switch {
 	case n.Kind == yaml.AliasNode:
-		d.errorAt(n, path, "an alias (*%s) is not supported; write the value out", escape(n.Value, 40))
+		d.errorAt(n, path, "an alias (*%s) is not supported; write the value instead", escape(n.Value, 40))
 	case n.Anchor != "":
-		d.errorAt(n, path, "an anchor (&%s) is not supported; write the value out where it is used", escape(n.Anchor, 40))
+		d.errorAt(n, path, "an anchor (&%s) is not supported; write the value wherever it is needed", escape(n.Anchor, 40))
 	case n.Style&yaml.TaggedStyle != 0:
 		d.errorAt(n, path, "a tag (%s) is not supported; quote a value to make it text", escape(n.Tag, 40))
 	default:
@@ -165,8 +167,8 @@ func (d *decoder) decodeStruct(n *yaml.Node, v reflect.Value, path string) {
 	}
 }
 
-// checkChoice refuses an empty text, which could not be told from an absent one, and
-// what is none of the choices that the field's tag lists.
+// checkChoice refuses an empty text, which would look like an absent one, and a text that
+// is none of the choices in the field's tag.
 func (d *decoder) checkChoice(n *yaml.Node, text, path string, choices []string) {
 	switch {
 	case text == "":
@@ -186,7 +188,7 @@ func (d *decoder) checkChoice(n *yaml.Node, text, path string, choices []string)
 	}
 }
 
-// recordField keeps where a path stands: a scalar's value, else its key.
+// recordField records the node of a path: the value of a scalar, otherwise the key.
 func (d *decoder) recordField(path string, key, val *yaml.Node) {
 	if val.Kind == yaml.ScalarNode && val.Value != "" {
 		key = val
@@ -194,7 +196,7 @@ func (d *decoder) recordField(path string, key, val *yaml.Node) {
 	d.recordNode(path, key)
 }
 
-// decodeMap reads a map of named things.
+// decodeMap reads a map of entries by name.
 func (d *decoder) decodeMap(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.MappingNode {
 		d.reportMismatch(n, v.Type(), path)
@@ -212,7 +214,7 @@ func (d *decoder) decodeMap(n *yaml.Node, v reflect.Value, path string) {
 	v.Set(out)
 }
 
-// eachPair calls do for each entry of a map whose key is text and not given twice.
+// eachPair calls do for each entry of a map whose key is text and occurs only once.
 func (d *decoder) eachPair(n *yaml.Node, path string, do func(key, val *yaml.Node)) {
 	seen := make(map[string]int, len(n.Content)/2)
 	for i := 0; i+1 < len(n.Content) && !d.tooManyErrors; i += 2 {
@@ -245,7 +247,7 @@ func (d *decoder) decodeList(n *yaml.Node, v reflect.Value, path string) {
 		at := path + "[" + strconv.Itoa(i) + "]"
 		d.recordNode(at, item)
 		if isNull(item) {
-			d.errorAt(item, at, "%s", nullMessage(v.Type().Elem())) // a list is replaced as a whole: there is nothing to remove
+			d.errorAt(item, at, "%s", nullMessage(v.Type().Elem())) // a list is replaced as a whole, so null removes nothing
 			continue
 		}
 		d.decodeValue(item, out.Index(i), at)

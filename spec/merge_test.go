@@ -81,7 +81,7 @@ func TestErrorsNameTheirFragment(t *testing.T) {
 	}{
 		{"a value of the fragment", base, []string{"spec:\n  resources:\n    memory: 1\n"}, "1.yaml:3:13: spec.resources.memory: found 1, want at least 1Mi\n"},
 		{"a value of the manifest", base + "  resources: {memory: 1}\n", []string{"spec: {resources: {pids: 5}}"}, "web.yaml:8:23: spec.resources.memory: found 1, want at least 1Mi\n"},
-		{"a value of the manifest that lacks what the fragment took", base + "  resources: {memory: 1Gi, swap: 0}\n", []string{"spec: {resources: {memory: null}}"}, "web.yaml:8:34: spec.resources.swap: needs memory: it is swap on top of it\n"},
+		{"a value of the manifest that lacks what the fragment took", base + "  resources: {memory: 1Gi, swap: 0}\n", []string{"spec: {resources: {memory: null}}"}, "web.yaml:8:34: spec.resources.swap: needs memory: swap is counted in addition to memory\n"},
 		{"each its own", base + "  workingDir: x\n", []string{"spec: {user: ':'}", "spec:\n  hostname: '-'\n"},
 			"web.yaml:8:15: spec.workingDir: found \"x\", want an absolute path\n" +
 				"1.yaml:1:14: spec.user: found \":\": want USER or USER:GROUP, each a name or an id\n" +
@@ -105,7 +105,7 @@ func TestErrorsNameTheirFragment(t *testing.T) {
 		{"two documents", base, []string{"{}\n---\nspec: {}\n"}, "1.yaml:3: a second document; this file has exactly one\n"},
 		{"a list", base, []string{"- spec\n"}, "1.yaml:1:1: found a list, want a map: a drop-in holds parts of metadata and spec\n"},
 		{"no YAML, and an error of the manifest beside it", base + "  usr: x\n", []string{"spec: {"}, "web.yaml:8:3: spec.usr: unknown field; did you mean user?\n1.yaml:1: not valid YAML: did not find expected node content\n"},
-		{"an anchor", base, []string{"spec: &a {user: app}\n"}, "1.yaml:1:7: spec: an anchor (&a) is not supported; write the value out where it is used\n"},
+		{"an anchor", base, []string{"spec: &a {user: app}\n"}, "1.yaml:1:7: spec: an anchor (&a) is not supported; write the value wherever it is needed\n"},
 	} {
 		t.Run(test.summary, func(t *testing.T) {
 			doc := parseOver(t, test.base, test.fragments...)

@@ -114,7 +114,7 @@ func TestWholeFiles(t *testing.T) {
 		{"JSON", `{"apiVersion": "stead/v1", "kind": "Container", "metadata": {"name": "web"},` +
 			"\n\t" + `"spec": {"rootfs": {"host": {}}, "command": ["sh"], "network": {"mode": "none"}}}`, []string{"web"}, ""},
 		{"an anchor of the whole", "--- &base\n" + sound, []string{"web"},
-			"web.yaml:1:5: an anchor (&base) is not supported; write the value out where it is used\n"},
+			"web.yaml:1:5: an anchor (&base) is not supported; write the value wherever it is needed\n"},
 		{"a key that would drive a terminal", sound + "  \"a\\e[2Jb\": x\n", []string{"web"},
 			"web.yaml:8:3: spec[a\\x1b[2Jb]: unknown field\n"},
 		{"a list", "- kind: Container\n", []string{""},

@@ -37,7 +37,7 @@ func TestValidateDropIns(t *testing.T) {
 	}{
 		{"a drop-in of any name, on the installed manifest", "", []string{"--for", "web", "source"}, call{0, "1 file, 1 container: no errors\n", ""}},
 		{"from stdin", "spec: {user: app}", []string{"--for", "web", "-"}, call{0, "1 file, 1 container: no errors\n", ""}},
-		{"what only the whole shows", "", []string{"--for", "web", "less"}, call{4, "", `DIR/m/web.container.d/10-swap.yaml:1:26: spec.resources.swap: needs memory: it is swap on top of it
+		{"what only the whole shows", "", []string{"--for", "web", "less"}, call{4, "", `DIR/m/web.container.d/10-swap.yaml:1:26: spec.resources.swap: needs memory: swap is counted in addition to memory
 stead: 1 error in 1 file
 `}},
 		{"one that takes the installed one's place", "", []string{"--for", "web", "10-swap.yaml"}, call{0, "1 file, 1 container: no errors\n", ""}},
@@ -96,7 +96,7 @@ func TestValidateDropInsWhereTheyWillBe(t *testing.T) {
 	}
 	writeFile(t, "20-all.yaml", "spec: {mounts: {/x: {readOnly: true}}}\n") // not the one for all
 	needs := func(file string) call {
-		return call{4, "", file + ":1:26: spec.resources.swap: needs memory: it is swap on top of it\nstead: 1 error in 1 file\n"}
+		return call{4, "", file + ":1:26: spec.resources.swap: needs memory: swap is counted in addition to memory\nstead: 1 error in 1 file\n"}
 	}
 	fine := call{0, "1 file, 1 container: no errors\n", ""}
 	for _, test := range []struct {
