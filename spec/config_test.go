@@ -35,7 +35,7 @@ ids: {first: 1000000, count: 655360}
 
 func TestConfigErrors(t *testing.T) {
 	for _, test := range []struct{ summary, text, want string }{
-		{"empty", "", "config.yaml:1: is empty or has only comments; delete it if it is to say nothing\n"},
+		{"empty", "", "config.yaml:1: is empty or has only comments; delete it if it is not needed\n"},
 		{"a manifest", head + minimal, "config.yaml:2:7: kind: found \"Container\", want Config\n" +
 			"config.yaml:3:1: metadata: unknown field; known here: apiVersion, kind, manifests, hostName, settle, retention, trustedOwners, ids\nconfig.yaml:4:1: spec: unknown field; known here: apiVersion, kind, manifests, hostName, settle, retention, trustedOwners, ids\n"},
 		{"nothing but {}", "{}", "config.yaml:1:1: apiVersion: missing; want stead/v1\nconfig.yaml:1:1: kind: missing; want Config\n"},

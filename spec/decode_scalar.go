@@ -10,7 +10,7 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// decodeScalar reads a single value.
+// decodeScalar reads a scalar into v.
 func (d *decoder) decodeScalar(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.ScalarNode || !acceptsScalar(v.Type(), n) {
 		d.reportMismatch(n, v.Type(), path)
@@ -21,8 +21,8 @@ func (d *decoder) decodeScalar(n *yaml.Node, v reflect.Value, path string) {
 	}
 }
 
-// acceptsScalar says whether a scalar is of a kind that the type takes. Quantities
-// take numbers too, and Text keeps a number's text.
+// acceptsScalar reports whether the kind of a scalar fits the type. Quantities accept
+// numbers too, and Text keeps the text of a number.
 func acceptsScalar(t reflect.Type, n *yaml.Node) bool {
 	tag := n.ShortTag()
 	number := tag == "!!int" || tag == "!!float"
@@ -37,7 +37,7 @@ func acceptsScalar(t reflect.Type, n *yaml.Node) bool {
 	return isText(n)
 }
 
-// setText sets a scalar from its written form. The error says what is wanted.
+// setText sets v from its written form. The error says which form is wanted.
 func setText(v reflect.Value, s string) error {
 	var err error
 	switch p := v.Addr().Interface().(type) {
@@ -75,8 +75,8 @@ func parseWhole(s string) (int64, error) {
 	return n, nil
 }
 
-// isText says whether a scalar is text. A plain date is: YAML 1.2 knows no
-// timestamps, yaml.v3 still does. So is a plain << or = that is no key.
+// isText reports whether a scalar is text. A plain date is text, since YAML 1.2 has no
+// timestamps (yaml.v3 still has), and so is a plain << or = that is not a key.
 func isText(n *yaml.Node) bool {
 	return slices.Contains([]string{"!!str", "!!timestamp", "!!merge"}, n.ShortTag())
 }

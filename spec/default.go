@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// Default fills in what is absent. Parse does so by itself; a record of an older
-// version, read with encoding/json, needs it for the fields that came later.
+// Default sets absent fields to their defaults. Parse does this itself. A record of an
+// older version, read with encoding/json, needs it for fields that were added later.
 func (c *Container) Default() {
 	c.convertOld()
 	fillDefaults(reflect.ValueOf(c).Elem())
@@ -18,8 +18,8 @@ func (c *Container) Default() {
 	}
 }
 
-// convertOld moves what a record of an older version says in fields that have
-// gone since to those that have taken their place.
+// convertOld moves the values of removed fields, in a record of an older version, to
+// the fields that replaced them.
 func (c *Container) convertOld() {
 	s := &c.Spec
 	switch s.OldRunOnce {
@@ -38,8 +38,8 @@ func (c *Container) convertOld() {
 	s.OldRunOnce, s.Security.OldDevices = "", nil
 }
 
-// fillDefaults sets what is zero and has a default in its tag, in everything
-// that is there below a struct.
+// fillDefaults sets each zero field that has a default in its tag, in a struct and in
+// the structs below it.
 func fillDefaults(v reflect.Value) {
 	s := shapeOf(v.Type())
 	if s == nil {
@@ -71,18 +71,19 @@ func fillDefaults(v reflect.Value) {
 	}
 }
 
+// setDefault sets v to the default of its field.
 func setDefault(v reflect.Value, f shapeField) {
 	if v.Kind() == reflect.Pointer {
 		v.Set(reflect.New(v.Type().Elem()))
 		v = v.Elem()
 	}
 	if err := setText(v, f.defaultText); err != nil {
-		panic(fmt.Sprintf("default %q of %s: %v", f.defaultText, f.name, err)) // a mistake in types.go; every test would show it
+		panic(fmt.Sprintf("default %q of %s: %v", f.defaultText, f.name, err)) // a mistake in types.go, which every test would show
 	}
 }
 
-// normalise gives a valid container the one form that all texts of its meaning
-// have, so that rewriting a manifest with the same meaning is no change.
+// normalise gives all manifests of one meaning the same form, so that rewriting a
+// manifest without changing its meaning is no change.
 func normalise(c *Container) {
 	s := &c.Spec
 	c.Metadata.Labels = nilIfEmpty(c.Metadata.Labels)
@@ -109,6 +110,7 @@ func normalise(c *Container) {
 	}
 }
 
+// nilIfEmpty returns m, or nil if m is empty.
 func nilIfEmpty[V any](m map[string]V) map[string]V {
 	if len(m) == 0 {
 		return nil
@@ -116,7 +118,7 @@ func nilIfEmpty[V any](m map[string]V) map[string]V {
 	return m
 }
 
-// sortUnique sorts and drops what is there twice.
+// sortUnique sorts a list and removes duplicates; an empty list becomes nil.
 func sortUnique[S ~string](list []S) []S {
 	if len(list) == 0 {
 		return nil
@@ -125,7 +127,8 @@ func sortUnique[S ~string](list []S) []S {
 	return slices.Compact(list)
 }
 
-// sortCapabilities is asSet of names without CAP_, where ALL holds all others.
+// sortCapabilities removes CAP_ from the names, sorts them and removes duplicates. ALL
+// stands for all others.
 func sortCapabilities(names []string) []string {
 	for i, name := range names {
 		names[i] = strings.TrimPrefix(name, "CAP_")
@@ -136,13 +139,13 @@ func sortCapabilities(names []string) []string {
 	return sortUnique(names)
 }
 
-// cpuRange is a run of CPU numbers, both ends included.
+// cpuRange is a range of CPU numbers, including both ends.
 type cpuRange struct{ first, last int }
 
-// maxCPU is the highest number of a CPU that any kernel is built for.
+// maxCPU is the highest CPU number that any kernel is built for.
 const maxCPU = 8191
 
-// parseCpuset reads a list such as 0-1,4. An empty text is no CPUs.
+// parseCpuset reads a list such as 0-1,4. An empty text gives no ranges.
 func parseCpuset(text string) ([]cpuRange, error) {
 	if text == "" {
 		return nil, nil

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// ownDevices are the names below /dev that stead makes itself; what ends in a slash
-// stands for all below.
+// builtinDevices are the names below /dev that stead makes in each container. A name with
+// a slash at the end stands for everything below it.
 var builtinDevices = strings.Fields("null zero full random urandom tty ptmx fd stdin stdout stderr pts/ shm/ mqueue/")
 
 func (d *decoder) checkDevices(devices map[string]Device) {
@@ -45,7 +45,7 @@ func (d *decoder) checkDevices(devices map[string]Device) {
 	}
 }
 
-// translateAccess translates Docker's access, in which m is for making nodes.
+// translateAccess translates the access letters of Docker, where m means mknod.
 func translateAccess(access string) string {
 	switch strings.Trim(access, "m") {
 	case "r":

@@ -22,20 +22,20 @@ const (
 // Change is one field in which two manifests differ.
 type Change struct {
 	Path          string // as in spec.resources.memory
-	Before, After string // as a person would write them; "" is absent
+	Before, After string // as in a manifest; "" means absent
 	Effect        Effect
 }
 
-// String prints the change as a plan does: spec.resources.memory 128Mi → 256Mi.
+// String formats the change as a plan does: spec.resources.memory 128Mi → 256Mi.
 func (c Change) String() string {
 	return fmt.Sprintf("%s %s → %s", c.Path, cmp.Or(c.Before, "(absent)"), cmp.Or(c.After, "(absent)"))
 }
 
-// hidden stands for values that may be secrets.
+// hidden replaces values that may be secrets.
 const hidden = "(hidden)"
 
-// Diff compares by meaning; both must be normalised. The name is the identity
-// and not compared. The changes are sorted by path; nil if there are none.
+// Diff returns the fields in which two normalised manifests differ, sorted by path; nil
+// if there are none. It does not compare the name, which is the identity.
 func Diff(old, new *Container) []Change {
 	var w differ
 	w.compareStructs(reflect.ValueOf(old).Elem(), reflect.ValueOf(new).Elem(), "", "")
@@ -48,7 +48,7 @@ type differ struct{ changes []Change }
 // effectOf returns the field's own effect, or else the effect of the field above it.
 func effectOf(f shapeField, above Effect) Effect { return cmp.Or(f.effect, above) }
 
-// compareStructs compares two structs of one type.
+// compareStructs adds the changes between two structs of one type.
 func (w *differ) compareStructs(old, new reflect.Value, path string, effect Effect) {
 	for _, f := range shapeOf(old.Type()).fields {
 		at := joinPath(path, f.name)
@@ -82,7 +82,7 @@ func (w *differ) compareValues(old, new reflect.Value, path string, effect Effec
 	}
 }
 
-// compareMaps compares two maps; a key that one lacks is compared as empty.
+// compareMaps adds the changes between two maps. A missing key counts as an empty value.
 func (w *differ) compareMaps(old, new reflect.Value, path string, effect Effect) {
 	t := old.Type().Elem()
 	keys := slices.Concat(old.MapKeys(), new.MapKeys())
@@ -103,8 +103,8 @@ func (w *differ) compareMaps(old, new reflect.Value, path string, effect Effect)
 	}
 }
 
-// compareEntries compares two structs of a map. Where one is not there, its fields count as
-// the other's defaults, so that only what somebody wrote is listed.
+// compareEntries adds the changes between two structs of a map. If one of them is missing,
+// its fields count as defaults, so that only fields that somebody wrote are listed.
 func (w *differ) compareEntries(before, after reflect.Value, t reflect.Type, path string, effect Effect) {
 	if before.IsValid() && after.IsValid() {
 		w.compareStructs(before, after, path, effect)
@@ -169,7 +169,7 @@ func hideValue(v reflect.Value) string {
 	return hidden
 }
 
-// showEntry prints the value of a map; an empty text that is there is not absent.
+// showEntry formats the value of a map. An empty text differs from an absent value.
 func showEntry(v reflect.Value) string {
 	if !v.IsValid() {
 		return ""
@@ -177,7 +177,7 @@ func showEntry(v reflect.Value) string {
 	return cmp.Or(formatValue(v), `""`)
 }
 
-// formatValue prints a value as a manifest would have it.
+// formatValue formats a value as a manifest would.
 func formatValue(v reflect.Value) string {
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -200,7 +200,7 @@ func formatValue(v reflect.Value) string {
 	return fmt.Sprint(v.Interface())
 }
 
-// quoteIfNeeded quotes what would not be one plain word of YAML.
+// quoteIfNeeded quotes a text that is not a plain word of YAML.
 func quoteIfNeeded(s string) string {
 	if hasOnly(s, "-_./:@+=%") {
 		return s
@@ -208,8 +208,8 @@ func quoteIfNeeded(s string) string {
 	return strconv.Quote(s)
 }
 
-// trimCommonStart leaves out the beginning that two long values share, and cuts what
-// is longer than a line, so that a plan shows where a script differs.
+// trimCommonStart removes the common beginning of two long values and shortens both to
+// a line, so that a plan shows where two scripts differ.
 func trimCommonStart(a, b string) (string, string) {
 	const line, context = 100, 20
 	if len(a) > line || len(b) > line {

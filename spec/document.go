@@ -14,46 +14,47 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// MaxFileSize is the most bytes that one manifest file may have. It bounds the
-// time that a file of any content takes to about a second.
+// MaxFileSize is the maximum size of a manifest file in bytes. It limits the time to
+// read a file of any content to about a second.
 const MaxFileSize = 1 << 20
 
-// Parser reads manifests. The zero value works; Host is the name of the host they
-// are read for, with its domain where that is known.
+// Parser reads manifests. The zero value is ready to use. Host is the name of the host
+// that runs the manifests, with its domain if that is known.
 type Parser struct {
 	Host string
 }
 
 // Document is one manifest of a file.
 type Document struct {
-	// Index counts the documents of the file from 0; empty ones don't count.
+	// Index is the number of the document in its file, from 0, without empty documents.
 	Index int
-	// Line is where the document's content begins, from 1.
+	// Line is the first line of the content, from 1.
 	Line int
-	// NameLine and NameColumn are where the name stands; 0 where there is none.
+	// NameLine and NameColumn are the position of the name; 0 if there is none.
 	NameLine, NameColumn int
-	// Name is metadata.name, of an invalid document too, where it is there and
-	// is a valid name; "" otherwise.
+	// Name is metadata.name if that is a valid name, else "". An invalid document may
+	// have a Name too.
 	Name string
 	// Elsewhere is set for a valid manifest that is not for this host.
 	Elsewhere bool
 	// Container is the manifest with its defaults filled in, expanded,
 	// validated and normalised; nil if there are Errors.
 	Container *Container
-	// Fingerprint is Container's.
+	// Fingerprint is the fingerprint of Container.
 	Fingerprint Fingerprint
-	// Writable are the paths of the host that a valid one asks to write.
+	// Writable are the paths of the host that a valid manifest asks to write.
 	Writable []WritablePath
-	// Errors are all that is wrong, in the order of their positions.
+	// Errors are all errors of the document, in the order of their positions.
 	Errors []*Error
-	// Warnings say what of a valid manifest hardly means what it says.
+	// Warnings are about parts of a valid manifest that probably do not mean what their
+	// author intended.
 	Warnings []*Error
-	// Foreign is set for a document that never was meant as a manifest: neither its
-	// apiVersion nor its kind is one of stead's.
+	// Foreign is set for a document that is not meant as a manifest: neither its
+	// apiVersion nor its kind is one of stead.
 	Foreign bool
 }
 
-// Error is one fault of a manifest.
+// Error is one error of a manifest.
 type Error struct {
 	File         string
 	Line, Column int    // from 1; 0 where unknown
@@ -61,7 +62,7 @@ type Error struct {
 	Message      string
 }
 
-// Error prints file:line:column: path: message, without what is unknown.
+// Error returns file:line:column: path: message, without the unknown parts.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.File)
@@ -84,15 +85,15 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Parse reads all documents of a file. There is always at least one: a file
-// that holds no manifest gives a document with an error. After a document that
-// is no valid YAML nothing more can be read, so it is the last one.
+// Parse reads all documents of a file. It returns at least one: a file without a
+// manifest gives a document with an error. A document that is not valid YAML is the
+// last one, since nothing after it can be read.
 func (p Parser) Parse(file string, data []byte) []Document {
 	return p.ParseWith(file, data, nil)
 }
 
-// ParseWith is Parse for manifests that drop-in fragments change: it merges
-// those of a container's name, in their order, before anything is decoded.
+// ParseWith reads all documents of a file as Parse does, and merges the drop-in
+// fragments for the name of each container over its manifest before decoding it.
 func (p Parser) ParseWith(file string, data []byte, fragments func(name string) []*Fragment) []Document {
 	if e := checkText(data); e != nil {
 		e.File = file
@@ -155,8 +156,8 @@ func (p Parser) parseDocument(file string, root *yaml.Node, fragments func(name 
 	return doc
 }
 
-// sortErrors puts errors in the order of a file: the manifest's own first, then
-// those of each fragment.
+// sortErrors sorts errors by position: those of the manifest first, then those of each
+// fragment.
 func sortErrors(errs []*Error, file string, over []*Fragment) {
 	rank := func(e *Error) int {
 		if e.File == file {
@@ -169,7 +170,7 @@ func sortErrors(errs []*Error, file string, over []*Fragment) {
 	})
 }
 
-// readName finds metadata.name whatever else the document holds.
+// readName returns metadata.name of a document that may be invalid otherwise.
 func readName(root *yaml.Node) string {
 	name := lookup(lookup(root, "metadata"), "name")
 	if name == nil || name.Kind != yaml.ScalarNode || CheckName(name.Value) != nil {
@@ -178,8 +179,8 @@ func readName(root *yaml.Node) string {
 	return name.Value
 }
 
-// nameBefore finds the name of a document that breaks off at a line, in what
-// stands above it.
+// nameBefore returns the name of a document that has a syntax error on a line, from the
+// lines above it.
 func nameBefore(data []byte, line int) string {
 	above := bytes.Join(bytes.SplitAfterN(data, []byte("\n"), line)[:line-1], nil)
 	if at := bytes.LastIndex(above, []byte("\n---")); at >= 0 {
@@ -192,7 +193,7 @@ func nameBefore(data []byte, line int) string {
 	return readName(root.Content[0])
 }
 
-// lookup returns the value of a key, nil if n is no map or has no such key.
+// lookup returns the value of a key, nil if n is not a map or has no such key.
 func lookup(n *yaml.Node, key string) *yaml.Node {
 	if n == nil || n.Kind != yaml.MappingNode {
 		return nil
@@ -205,8 +206,8 @@ func lookup(n *yaml.Node, key string) *yaml.Node {
 	return nil
 }
 
-// checkText refuses what can't be a manifest before YAML looks at it, because
-// there the position would be lost.
+// checkText refuses text that can't be a manifest. It does so before YAML parsing, which
+// would lose the position.
 func checkText(data []byte) *Error {
 	if len(data) > MaxFileSize {
 		return &Error{Message: fmt.Sprintf("is %d bytes; a manifest file has at most %s", len(data), Bytes(MaxFileSize))}
@@ -234,8 +235,7 @@ func checkText(data []byte) *Error {
 	return nil
 }
 
-// conflictLine is the line on which a merge left both sides for a person to choose
-// from, 0 if none did.
+// conflictLine returns the line of the first merge conflict marker, 0 if there is none.
 func conflictLine(data []byte) int {
 	mark := []byte("<<<<<<< ")
 	if bytes.HasPrefix(data, mark) {
@@ -247,7 +247,7 @@ func conflictLine(data []byte) int {
 	return 0
 }
 
-// syntaxError turns an error of yaml.v3 into one of ours.
+// syntaxError turns an error of yaml.v3 into an Error.
 func syntaxError(data []byte, err error) *Error {
 	if line := conflictLine(data); line > 0 {
 		return &Error{Line: line, Column: 1, Message: "holds a merge conflict (<<<<<<<); solve it and commit"}
@@ -276,7 +276,7 @@ func syntaxError(data []byte, err error) *Error {
 	return e
 }
 
-// syntaxHint explains the faults that yaml.v3 describes worst.
+// syntaxHint explains the errors for which the messages of yaml.v3 are least clear.
 func syntaxHint(data []byte, e *Error) string {
 	lines := bytes.SplitN(data, []byte("\n"), e.Line+1)
 	text := string(lines[e.Line-1])

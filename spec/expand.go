@@ -9,15 +9,15 @@ import (
 	"unicode/utf8"
 )
 
-// refStart begins a reference to one of stead's own values. Every other ${ is left
-// alone in commands, which are the shell's, and refused elsewhere.
+// refStart begins a reference to a value of stead. Any other ${ is kept in commands, where
+// it is for the shell, and refused elsewhere.
 const refStart = "${stead."
 
-// expandReferences replaces the references in the fields that take them.
+// expandReferences replaces the references in the fields that may hold them.
 func (d *decoder) expandReferences(c *Container, host string) {
 	e := expander{d: d, name: c.Metadata.Name, host: host}
 	if CheckName(e.name) != nil {
-		e.name = "name" // what holds it must not seem wrong as well
+		e.name = "name" // fields that refer to the name must not have an error as well
 	}
 	s := &c.Spec
 	s.Hostname = e.expandText("spec.hostname", s.Hostname)
@@ -41,8 +41,8 @@ func (d *decoder) expandReferences(c *Container, host string) {
 	}
 }
 
-// refuseReferences refuses a reference where none is expanded: a directory of that very
-// name is not what was meant.
+// refuseReferences reports a reference in a field where references are not expanded.
+// Nobody means a directory that is really called ${...}.
 func (e expander) refuseReferences(path, s string) {
 	if strings.Contains(s, "${") {
 		e.d.errorFor(path, "found %s: references are expanded in env, command, args, rootfs.path, mounts and hostname only", quote(s))
@@ -54,7 +54,7 @@ type expander struct {
 	name, host string
 }
 
-// expandMounts expands sources and targets. Two targets may become the same.
+// expandMounts expands sources and targets, and reports two targets that become equal.
 func (e expander) expandMounts(s *Spec) {
 	out := make(map[string]Mount, len(s.Mounts))
 	e.d.pathBeforeExpansion = map[string]string{}
@@ -74,14 +74,15 @@ func (e expander) expandMounts(s *Spec) {
 	s.Mounts = out
 }
 
-// expandText expands one value, in which nothing else may stand in braces after a $.
+// expandText expands the references in a text where any other ${...} is an error.
 func (e expander) expandText(path, s string) string {
 	return e.replace(s, func(ref string) (string, error) {
 		return "", fmt.Errorf("found %s: stead substitutes only ${stead.*}; write the value, or put it in a drop-in; literal: $%s", escape(ref, 40), escape(ref, 40))
 	}, path)
 }
 
-// expandWord expands a part of a command, in which the rest is for a shell.
+// expandWord expands the references in a word of a command, where any other ${...} is for
+// a shell.
 func (e expander) expandWord(path, s string) string {
 	if i := strings.Index(s, "$$"); i >= 0 && len(s) > i+2 && (isAlnum(s[i+2]) || s[i+2] == '_') {
 		name := strings.FieldsFunc(s[i+2:], func(r rune) bool { return r >= utf8.RuneSelf || !isAlnum(byte(r)) && r != '_' })[0]
@@ -90,8 +91,8 @@ func (e expander) expandWord(path, s string) string {
 	return e.replace(s, func(ref string) (string, error) { return ref, nil }, path)
 }
 
-// replace expands the references of a text; what is no value of stead's goes to other.
-// A bad reference is reported and left.
+// replace expands the references in a text. It calls other for each ${...} that is not a
+// reference, and reports bad references.
 func (e expander) replace(s string, other func(ref string) (string, error), path string) string {
 	if !strings.Contains(s, "${") {
 		return s
@@ -129,6 +130,7 @@ func (e expander) replace(s string, other func(ref string) (string, error), path
 	return out.String() + s
 }
 
+// referenceValue returns the value of ${stead.key}.
 func (e expander) referenceValue(key string, closed bool) (string, error) {
 	switch {
 	case !closed:

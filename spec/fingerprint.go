@@ -5,11 +5,11 @@ import (
 	"encoding/json"
 )
 
-// Fingerprint identifies what a normalised manifest says: equal ones are the same manifest.
-// The zero value is that of none.
+// Fingerprint identifies the content of a normalised manifest: manifests with equal
+// fingerprints are equal. The zero value belongs to no manifest.
 type Fingerprint [16]byte
 
-// Fingerprint computes c's fingerprint, in some microseconds.
+// Fingerprint computes the fingerprint of c, in a few microseconds.
 func (c *Container) Fingerprint() Fingerprint {
 	text, err := json.Marshal(c)
 	if err != nil {

@@ -8,22 +8,22 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// Fragment is a drop-in: a part of a manifest that is merged over the whole one.
-// It is never changed after ParseFragment, and serves any number of manifests.
+// Fragment is a drop-in: a part of a manifest that is merged over a whole manifest.
+// It never changes after ParseFragment and can be merged over many manifests.
 type Fragment struct {
 	File string
-	// Errors are what is wrong with it by itself, nil if nothing is. Whether it
-	// fits a manifest shows when it is merged.
+	// Errors are the errors of the fragment itself. Errors in a merged manifest only show
+	// after the merge.
 	Errors []*Error
 
 	root *yaml.Node
 }
 
-// BrokenFragment is one that can't be read.
+// BrokenFragment returns a fragment for a file that can't be read.
 func BrokenFragment(e *Error) *Fragment { return &Fragment{File: e.File, Errors: []*Error{e}} }
 
-// ParseFragment reads a drop-in file: one document with fields of spec and
-// metadata, in which null removes. Its shape is checked like that of a manifest.
+// ParseFragment reads a drop-in file: one document with fields of spec and metadata, in
+// which null removes a field. It checks the shape as for a manifest.
 func ParseFragment(file string, data []byte) *Fragment {
 	f := &Fragment{File: file}
 	d := &decoder{file: file, isPartial: true, allowNull: true}
@@ -36,8 +36,8 @@ func ParseFragment(file string, data []byte) *Fragment {
 	return f
 }
 
-// decodeOneDocument reads the one document of a file, nil with an error if that is
-// not what it holds.
+// decodeOneDocument returns the only document of a file. If the file does not hold exactly
+// one, it reports an error and returns nil.
 func (d *decoder) decodeOneDocument(data []byte) *yaml.Node {
 	fail := func(e *Error) *yaml.Node {
 		e.File = d.file
@@ -54,7 +54,7 @@ func (d *decoder) decodeOneDocument(data []byte) *yaml.Node {
 		err := decoder.Decode(&root)
 		switch {
 		case errors.Is(err, io.EOF) && only == nil:
-			return fail(&Error{Line: 1, Message: "is empty or has only comments; delete it if it is to say nothing"})
+			return fail(&Error{Line: 1, Message: "is empty or has only comments; delete it if it is not needed"})
 		case errors.Is(err, io.EOF):
 			return only
 		case err != nil:
@@ -68,12 +68,12 @@ func (d *decoder) decodeOneDocument(data []byte) *yaml.Node {
 	}
 }
 
-// isEmpty tells documents that templates leave between their "---": no harm.
+// isEmpty reports whether a document is empty, as templates leave them between "---".
 func isEmpty(root *yaml.Node) bool {
 	return len(root.Content) == 0 || isNull(root.Content[0]) && root.Content[0].Value == ""
 }
 
-// checkFragment checks the shape of a fragment.
+// checkFragment reports errors in the shape of a fragment.
 func (d *decoder) checkFragment(root *yaml.Node) {
 	const ours = "a drop-in holds parts of metadata and spec"
 	if root.Kind != yaml.MappingNode {
@@ -91,8 +91,8 @@ func (d *decoder) checkFragment(root *yaml.Node) {
 	d.decodeContainer(root, &Container{})
 }
 
-// checkOneOf refuses a part of a manifest that names two fields which exclude each
-// other: merged, neither would win.
+// checkOneOf reports two fields in a part of a manifest that exclude each other, since
+// a merge could not choose one of them.
 func (d *decoder) checkOneOf(n *yaml.Node, s *shape, path string) {
 	if !s.oneof {
 		return

@@ -13,8 +13,8 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// foreignError recognises a document that is no manifest of ours at all, so that it
-// gets one helpful error in place of twenty.
+// foreignError returns one helpful error for a document that is not a manifest of stead
+// at all, in place of twenty; nil for any other document.
 func foreignError(root *yaml.Node) *Error {
 	e := &Error{Line: root.Line, Column: root.Column}
 	const ours = "want a manifest: apiVersion: stead/v1, kind: Container, metadata, spec"
@@ -42,13 +42,13 @@ func foreignError(root *yaml.Node) *Error {
 	return nil
 }
 
-// isForeign tells that a document was never meant as a manifest of stead's.
+// isForeign reports whether a document is not meant as a manifest of stead.
 func isForeign(root *yaml.Node) bool {
 	version, kind := lookup(root, "apiVersion"), lookup(root, "kind")
 	return (version == nil || !strings.HasPrefix(version.Value, "stead/")) && (kind == nil || kind.Value != Kind)
 }
 
-// isForeignText is isForeign for a file that is no valid YAML.
+// isForeignText reports whether a file that is not valid YAML is not meant as a manifest.
 func isForeignText(data []byte) bool {
 	return !manifestMark().Match(bytes.ReplaceAll(data, []byte{0}, nil)) // UTF-16 has NULs
 }
@@ -57,7 +57,7 @@ var manifestMark = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`["']?apiVersion["']?\s*:\s*["']?stead/|["']?kind["']?\s*:\s*["']?Container\b`)
 })
 
-// foreignKind explains a kind that is not ours; it returns nil where the usual checks do.
+// foreignKind returns an error for a kind of another tool or of a later version, else nil.
 func foreignKind(kind *yaml.Node) *Error {
 	hint := hintFor("kind", kind.Value)
 	if hint == "" {
@@ -66,7 +66,7 @@ func foreignKind(kind *yaml.Node) *Error {
 	return &Error{Line: kind.Line, Column: kind.Column, Path: "kind", Message: strings.Replace(hint, "KIND", kind.Value, 1)}
 }
 
-// reportUnknown reports a key that the struct at path does not have.
+// reportUnknown reports a key that the struct at path does not know.
 func (d *decoder) reportUnknown(key *yaml.Node, s *shape, path string) {
 	at := joinPath(path, key.Value)
 	message := "unknown field"
@@ -74,7 +74,7 @@ func (d *decoder) reportUnknown(key *yaml.Node, s *shape, path string) {
 		message += "; " + hint
 	} else if near := nearest(key.Value, s.supportedNames()); near != "" {
 		message += "; did you mean " + near + "?"
-		d.errorPaths = append(d.errorPaths, joinPath(path, near)) // it is not "missing" as well
+		d.errorPaths = append(d.errorPaths, joinPath(path, near)) // so that the field is not reported as missing too
 	} else if other := fieldElsewhere(shapeOf(reflect.TypeFor[Container]()), "", path, key.Value); other != "" && !d.isConfig {
 		message += "; did you mean " + other + "?"
 	} else if names := s.supportedNames(); len(names) > 0 && len(names) <= 8 {
@@ -125,7 +125,7 @@ func hintFor(place, name string) string {
 	return ""
 }
 
-// mismatchHint says how to write a value that came in another tool's form.
+// mismatchHint returns how to write a value that has the form of another tool.
 func mismatchHint(n *yaml.Node, t reflect.Type, path string) string {
 	scalar := n.Kind == yaml.ScalarNode
 	word := escape(n.Value, 40)
@@ -160,7 +160,7 @@ func mismatchHint(n *yaml.Node, t reflect.Type, path string) string {
 	return ""
 }
 
-// translateRestartPolicy translates the words of other tools.
+// translateRestartPolicy translates the restart policies of other tools.
 func translateRestartPolicy(word string) string {
 	switch strings.ToLower(word) {
 	case "no", "never", "false", "n":
@@ -171,6 +171,7 @@ func translateRestartPolicy(word string) string {
 	return "always"
 }
 
+// shellHint returns a hint for a command line that needs a shell.
 func shellHint(path, command string) string {
 	if (path == "spec.command" || path == "spec.args") && strings.ContainsAny(command, " |;&") {
 		return ", or [sh, -c, \"…\"] for a shell's command line"

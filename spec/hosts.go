@@ -6,11 +6,10 @@ import (
 	"strings"
 )
 
-// MatchHost tells whether the patterns of spec.hosts mean a host. One that holds
-// a dot is held against the whole name, which then must have a domain; any other
-// against the part before the first dot. Those with a ! take hosts out again,
-// wherever they stand; with nothing but those, all other hosts are meant. Case
-// does not count. No patterns mean every host.
+// MatchHost reports whether the patterns of spec.hosts match a host. A pattern with a
+// dot is matched against the full name, any other pattern against the part before the
+// first dot. A pattern with a ! excludes hosts, in any order; if all patterns have a !,
+// all other hosts match. Case does not matter. Without patterns every host matches.
 func MatchHost(patterns []string, host string) bool {
 	host = strings.ToLower(host)
 	wanted, positive := false, false
@@ -32,7 +31,7 @@ func MatchHost(patterns []string, host string) bool {
 	return wanted || !positive
 }
 
-// ShortHost is a host's name without its domain.
+// ShortHost returns the name of a host without its domain.
 func ShortHost(host string) string {
 	short, _, _ := strings.Cut(host, ".")
 	return short
@@ -40,7 +39,7 @@ func ShortHost(host string) string {
 
 func (d *decoder) checkHosts(patterns []string) {
 	if patterns != nil && len(patterns) == 0 {
-		d.errorFor("spec.hosts", "found an empty list, want at least one pattern; every host is the absence of the line")
+		d.errorFor("spec.hosts", "found an empty list, want at least one pattern; for every host remove the line")
 	}
 	for i, pattern := range patterns {
 		glob := strings.TrimPrefix(pattern, "!")

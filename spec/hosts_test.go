@@ -51,7 +51,7 @@ func TestHosts(t *testing.T) {
 		t.Errorf("${stead.host}: %+v", d.Container.Spec.Env)
 	}
 	for line, want := range map[string]string{
-		"hosts: []":                  "web.yaml:8:3: spec.hosts: found an empty list, want at least one pattern; every host is the absence of the line\n",
+		"hosts: []":                  "web.yaml:8:3: spec.hosts: found an empty list, want at least one pattern; for every host remove the line\n",
 		"hosts: [!web-9]":            "web.yaml:8: not valid YAML: did not find expected ',' or ']'; quote a text that begins with !\n",
 		"hosts: [web-1, 'web-[']":    "web.yaml:8:18: spec.hosts[1]: found \"web-[\", want a host's name or a pattern such as web-*, db-[0-9] or !web-9\n",
 		"hosts: ['!', 'a b', a/b]":   "web.yaml:8:11: spec.hosts[0]: found \"!\", want a host's name or a pattern such as web-*, db-[0-9] or !web-9\nweb.yaml:8:16: spec.hosts[1]: found \"a b\", want a host's name or a pattern such as web-*, db-[0-9] or !web-9\nweb.yaml:8:23: spec.hosts[2]: found \"a/b\", want a host's name or a pattern such as web-*, db-[0-9] or !web-9\n",

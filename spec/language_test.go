@@ -41,17 +41,17 @@ func TestLanguage(t *testing.T) {
 		{"idmap belongs to source", "mounts: {/data: {tmpfs: {}, idmap: true}}", "", "spec.mounts[/data].idmap: has no meaning without source"},
 		{"create with owner and mode", `mounts: {/data: {source: /srv/x, create: true, owner: app, mode: "0750"}}`,
 			`{"/data":{"source":"/srv/x","create":true,"recursive":true,"propagation":"private","idmap":true,"owner":"app","mode":"0750"}}`, ""},
-		{"owner without create", "mounts: {/data: {source: /srv/x, owner: app}}", "", "spec.mounts[/data].owner: has no meaning without create: true: what is there keeps its owner and mode"},
-		{"mode without create", `mounts: {/data: {source: /srv/x, mode: "0750"}}`, "", "spec.mounts[/data].mode: has no meaning without create: true: what is there keeps its owner and mode"},
+		{"owner without create", "mounts: {/data: {source: /srv/x, owner: app}}", "", "spec.mounts[/data].owner: has no meaning without create: true: an existing source keeps its owner and mode"},
+		{"mode without create", `mounts: {/data: {source: /srv/x, mode: "0750"}}`, "", "spec.mounts[/data].mode: has no meaning without create: true: an existing source keeps its owner and mode"},
 		{"a mount's mode", `mounts: {/data: {tmpfs: {}, mode: "4755"}}`, "", `spec.mounts[/data].mode: found "4755", want four octal digits, as in "0750" or "1777"`},
-		{"create of a mount point", "mounts: {/data: {source: /srv/x, create: true, mountPoint: true}}", "", "spec.mounts[/data].create: has no meaning with mountPoint: true: what is made is no mount point"},
-		{"propagation: slave with mapped ids", "mounts: {/data: {source: /mnt, propagation: slave}}", "", "spec.mounts[/data].propagation: slave needs security.userns: host: what the host mounts later has no ids mapped"},
+		{"create of a mount point", "mounts: {/data: {source: /srv/x, create: true, mountPoint: true}}", "", "spec.mounts[/data].create: has no meaning with mountPoint: true: a directory that stead creates is not a mount point"},
+		{"propagation: slave with mapped ids", "mounts: {/data: {source: /mnt, propagation: slave}}", "", "spec.mounts[/data].propagation: slave needs security.userns: host: ids are not mapped in what the host mounts later"},
 		{"another propagation", "mounts: {/data: {source: /mnt, propagation: shared}}", "", "spec.mounts[/data].propagation: found \"shared\", want private or slave; did you mean slave?"},
 		{"shared memory of another size", "mounts: {/dev/shm: {tmpfs: {size: 1Gi}}}", `{"/dev/shm":{"tmpfs":{"size":1073741824}}}`, ""},
-		{"shared memory that is not its own", "mounts: {/dev/shm: {source: /dev/shm}}", "", "spec.mounts[/dev/shm]: found a source, want tmpfs: shared memory is the container's own"},
+		{"shared memory that is not its own", "mounts: {/dev/shm: {source: /dev/shm}}", "", "spec.mounts[/dev/shm]: found a source, want tmpfs: shared memory is private to the container"},
 		{"a source that is relabelled", `mounts: {/data: {source: "/srv/x:z"}}`, "", `spec.mounts[/data].source: found "/srv/x:z", want "/srv/x": nothing is relabelled`},
 		{"a source with an option", `mounts: {/data: {source: "/srv/x:ro"}}`, "", `spec.mounts[/data].source: found "/srv/x:ro", want "/srv/x", and readOnly: true beside it`},
-		{"a relative source", "mounts: {/data: {source: ./web.files/data}}", "", `spec.mounts[/data].source: found "./web.files/data", want an absolute path: a mount holds on to what the path meant when the container was started`},
+		{"a relative source", "mounts: {/data: {source: ./web.files/data}}", "", `spec.mounts[/data].source: found "./web.files/data", want an absolute path: a mount keeps the directory that the path led to when the container was started`},
 
 		{"a host name with dots", "hostname: www.example.com", `"www.example.com"`, ""},
 		{"ALL in drop, names with CAP_", "security: {capabilities: {add: [CAP_CHOWN, CHOWN], drop: [ALL, CAP_KILL]}}",
@@ -143,7 +143,7 @@ func TestWarnings(t *testing.T) {
 		{"$$ and $${", `args: [-c, "echo $$ $$. $${X}"]`, ""},
 		{"a capability over the host's network", "network: {mode: host}\n  security: {capabilities: {add: [CHOWN, CAP_NET_ADMIN]}}", "web.yaml:8:42: spec.security.capabilities.add[1]: NET_ADMIN has no effect on the host's network from a user namespace of its own; write security.userns: host, or network.mode: none"},
 		{"the same as the host's root", "network: {mode: host}\n  security: {userns: host, capabilities: {add: [NET_ADMIN]}}", ""},
-		{"the Docker socket", "mounts: {/s: {source: /var/run/docker.sock}}", "web.yaml:8:25: spec.mounts[/s].source: stead has no Docker API: what asks there sees Docker's containers, if any; stead ps -o json lists stead's"},
+		{"the Docker socket", "mounts: {/s: {source: /var/run/docker.sock}}", "web.yaml:8:25: spec.mounts[/s].source: stead has no Docker API: this socket shows the containers of Docker, if any; stead ps -o json lists those of stead"},
 	} {
 		doc := parseOne(t, fieldRow{line: row.line}.manifest())
 		if got := strings.TrimSpace(printErrors(doc.Warnings)); got != row.want || doc.Errors != nil {

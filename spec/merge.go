@@ -7,9 +7,9 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// applyDropIns merges fragments over a manifest. All of them must be sound, or none
-// counts: what is half of what somebody meant may be worse than nothing. It
-// returns false where there are errors, and then root is as it was.
+// applyDropIns merges fragments over a manifest and reports whether there are no errors.
+// If there are errors, it merges no fragment and does not change root: half of what
+// somebody intended may be worse than nothing.
 func (d *decoder) applyDropIns(root **yaml.Node, over []*Fragment) bool {
 	if len(over) == 0 {
 		return true
@@ -30,21 +30,20 @@ func (d *decoder) applyDropIns(root **yaml.Node, over []*Fragment) bool {
 	}
 	d.fragmentOf = m.fragmentOf
 	for path, null := range m.removed {
-		d.places = append(d.places, place{path, null}) // a field that is missing was removed there
+		d.places = append(d.places, place{path, null}) // a missing field gets the position of the null that removed it
 	}
 	return true
 }
 
-// merger merges nodes by RFC 7396 (JSON Merge Patch), with one addition: naming
-// one of several fields that exclude each other drops the others. It changes no
-// node that it is given.
+// merger merges nodes by RFC 7396 (JSON Merge Patch), with one addition: a field drops
+// the fields that it excludes. merger does not change the nodes that it merges.
 type merger struct {
 	fragment   *Fragment
-	fragmentOf map[*yaml.Node]*Fragment // the nodes that fragments gave
-	removed    map[string]*yaml.Node    // the paths that they removed, with the key that did
+	fragmentOf map[*yaml.Node]*Fragment // the fragment of each node that came from one
+	removed    map[string]*yaml.Node    // the removed paths, with the key of the null
 }
 
-// merge returns base with patch over it; t is the type of both, nil if unknown.
+// merge returns base with patch merged over it. t is the type of both, nil if unknown.
 func (m *merger) merge(base, patch *yaml.Node, t reflect.Type, path string) *yaml.Node {
 	if patch.Kind != yaml.MappingNode {
 		return m.copyNode(patch)
@@ -93,17 +92,17 @@ func (m *merger) merge(base, patch *yaml.Node, t reflect.Type, path string) *yam
 	return out
 }
 
-// mergeField merges over a field or entry that is there: its key and value.
+// mergeField merges a value over an existing pair of key and value.
 func (m *merger) mergeField(pair []*yaml.Node, key, val *yaml.Node, t reflect.Type, at string) {
 	before := pair[1]
 	pair[1] = m.merge(before, val, t, at)
 	s := structShape(t)
 	if val.Kind != yaml.MappingNode || before.Kind != yaml.MappingNode || s != nil && s.oneof {
-		pair[0] = m.copyNode(key) // what is said of it as a whole is this fragment's doing
+		pair[0] = m.copyNode(key) // errors about the whole value belong to this fragment
 	}
 }
 
-// copyNode gives the merged manifest nodes of its own, whose file is known.
+// copyNode copies a node of the fragment and records that the copy belongs to it.
 func (m *merger) copyNode(n *yaml.Node) *yaml.Node {
 	out := &yaml.Node{}
 	*out = *n
@@ -115,7 +114,7 @@ func (m *merger) copyNode(n *yaml.Node) *yaml.Node {
 	return out
 }
 
-// structShape is the shape of a struct, or of the struct that t points to.
+// structShape returns the shape of a struct, or of the struct that t points to; else nil.
 func structShape(t reflect.Type) *shape {
 	if t != nil && t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -126,8 +125,8 @@ func structShape(t reflect.Type) *shape {
 	return shapeOf(t)
 }
 
-// excludedBy are the fields of which a struct has none beside the named one: the
-// others of a one-of, and those that belong to these.
+// excludedBy returns the fields that a struct can't have beside the named field: the other
+// fields of a one-of, and the fields that belong to those.
 func (s *shape) excludedBy(name string) []string {
 	if s == nil || !s.oneof {
 		return nil

@@ -101,7 +101,7 @@ func TestErrorsNameTheirFragment(t *testing.T) {
 			"1.yaml:2:7: kind: has no place here: a drop-in holds parts of metadata and spec; a whole manifest stands in a file of its own\n" +
 			"1.yaml:3:18: metadata.name: has no place here: the folder's name says which container is meant\n"},
 		{"a level that was left out", base, []string{"resources: {memory: 1Gi}"}, "1.yaml:1:1: resources: unknown field; did you mean spec.resources?\n"},
-		{"empty", base, []string{"# later\n"}, "1.yaml:1: is empty or has only comments; delete it if it is to say nothing\n"},
+		{"empty", base, []string{"# later\n"}, "1.yaml:1: is empty or has only comments; delete it if it is not needed\n"},
 		{"two documents", base, []string{"{}\n---\nspec: {}\n"}, "1.yaml:3: a second document; this file has exactly one\n"},
 		{"a list", base, []string{"- spec\n"}, "1.yaml:1:1: found a list, want a map: a drop-in holds parts of metadata and spec\n"},
 		{"no YAML, and an error of the manifest beside it", base + "  usr: x\n", []string{"spec: {"}, "web.yaml:8:3: spec.usr: unknown field; did you mean user?\n1.yaml:1: not valid YAML: did not find expected node content\n"},

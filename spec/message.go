@@ -11,7 +11,7 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// describeType says what a type takes, in the reader's words: no Go type is ever named.
+// describeType says which values a type accepts, without Go terms.
 func describeType(t reflect.Type) string {
 	switch t {
 	case bytesType:
@@ -54,7 +54,7 @@ func describeType(t reflect.Type) string {
 	return "text"
 }
 
-// describeNode names what stands in the file.
+// describeNode describes a value in the file.
 func describeNode(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:
@@ -73,10 +73,10 @@ func describeNode(n *yaml.Node) string {
 	return quote(n.Value)
 }
 
-// quote prints text in quotes, safe for a terminal and not too long.
+// quote returns text in quotes, safe for a terminal and not too long.
 func quote(s string) string { return strconv.Quote(shorten(s, 60)) }
 
-// shorten cuts text to n bytes or less, at a character.
+// shorten cuts text to at most n bytes, at the start of a character.
 func shorten(s string, n int) string {
 	if len(s) <= n {
 		return s
@@ -87,8 +87,8 @@ func shorten(s string, n int) string {
 	return s[:n] + "…"
 }
 
-// escape is shorten for text that stands without quotes: what a terminal
-// would act on is escaped.
+// escape shortens text that is printed without quotes, and escapes characters on which a
+// terminal would act.
 func escape(s string, n int) string {
 	s = shorten(s, n)
 	if !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
@@ -98,7 +98,7 @@ func escape(s string, n int) string {
 	return quoted[1 : len(quoted)-1]
 }
 
-// oneOf lists choices: "a, b or c".
+// oneOf joins choices: "a, b or c".
 func oneOf(names []string) string {
 	if len(names) == 1 {
 		return names[0]
@@ -111,7 +111,7 @@ func (d *decoder) reportMismatch(n *yaml.Node, t reflect.Type, path string) {
 	d.errorAt(n, path, "found %s, want %s%s", describeNode(n), describeType(t), mismatchHint(n, t, path))
 }
 
-// nullMessage explains why nothing is no value.
+// nullMessage returns the error for a null.
 func nullMessage(t reflect.Type) string {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -125,7 +125,7 @@ func nullMessage(t reflect.Type) string {
 	return fmt.Sprintf("found nothing (null), want %s; give a value or remove the line", describeType(t))
 }
 
-// describeField says what a required field takes.
+// describeField says which values a required field accepts.
 func describeField(path string, f shapeField) string {
 	switch {
 	case path == "spec.rootfs":

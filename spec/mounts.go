@@ -31,7 +31,7 @@ func (d *decoder) checkSource(at string, m Mount, userns string) {
 	name, options := m.Source[:colon], m.Source[colon:]
 	switch {
 	case !path.IsAbs(m.Source):
-		d.errorFor(at+".source", "found %s, want an absolute path: a mount holds on to what the path meant when the container was started", quote(m.Source))
+		d.errorFor(at+".source", "found %s, want an absolute path: a mount keeps the directory that the path led to when the container was started", quote(m.Source))
 	case options == ":z" || options == ":Z":
 		d.errorFor(at+".source", "found %s, want %s: nothing is relabelled", quote(m.Source), quote(name))
 	case options == ":ro" || options == ":rw":
@@ -40,13 +40,13 @@ func (d *decoder) checkSource(at string, m Mount, userns string) {
 		d.checkPath(at+".source", m.Source)
 	}
 	if path.Base(m.Source) == "docker.sock" {
-		d.warnFor(at+".source", "stead has no Docker API: what asks there sees Docker's containers, if any; stead ps -o json lists stead's")
+		d.warnFor(at+".source", "stead has no Docker API: this socket shows the containers of Docker, if any; stead ps -o json lists those of stead")
 	}
 	if m.Propagation == "slave" && userns != "host" {
-		d.errorFor(at+".propagation", "slave needs security.userns: host: what the host mounts later has no ids mapped")
+		d.errorFor(at+".propagation", "slave needs security.userns: host: ids are not mapped in what the host mounts later")
 	}
 	if m.Propagation == "slave" && m.ReadOnly {
-		d.errorFor(at+".propagation", "slave can't be readOnly: what the host mounts later arrives as it is mounted there")
+		d.errorFor(at+".propagation", "slave can't be readOnly: what the host mounts later is as writable as on the host")
 	}
 	if m.Propagation == "slave" && m.Recursive != nil && !*m.Recursive {
 		d.errorFor(at+".propagation", "slave has no meaning with recursive: false")
@@ -56,14 +56,14 @@ func (d *decoder) checkSource(at string, m Mount, userns string) {
 		if m.Owner == "" {
 			field = "mode"
 		}
-		d.errorFor(at+"."+field, "has no meaning without create: true: what is there keeps its owner and mode")
+		d.errorFor(at+"."+field, "has no meaning without create: true: an existing source keeps its owner and mode")
 	}
 	if m.Create && m.MountPoint {
-		d.errorFor(at+".create", "has no meaning with mountPoint: true: what is made is no mount point")
+		d.errorFor(at+".create", "has no meaning with mountPoint: true: a directory that stead creates is not a mount point")
 	}
 }
 
-// checkOwner accepts no owner: what that means is the field's.
+// checkOwner reports an invalid owner. The owner may be absent.
 func (d *decoder) checkOwner(at string, owner Text) {
 	if owner == "" {
 		return
@@ -73,7 +73,8 @@ func (d *decoder) checkOwner(at string, owner Text) {
 	}
 }
 
-// checkMode wants four octal digits, the first of them 0; for a directory 1 and 2 do too.
+// checkMode reports a mode that is not four octal digits. The first digit is 0; for a
+// directory it may be 1 or 2 too. The mode may be absent.
 func (d *decoder) checkMode(at, mode string, directory bool) {
 	if mode == "" {
 		return
@@ -91,25 +92,25 @@ func (d *decoder) checkMode(at, mode string, directory bool) {
 	}
 }
 
-// checkTarget refuses what the container's own mounts would hide or what would
-// hide them.
+// checkTarget reports a target that would hide the mounts that stead makes itself, or that
+// they would hide.
 func (d *decoder) checkTarget(at, target string, m Mount) {
 	switch top, _, _ := strings.Cut(strings.TrimPrefix(target, "/"), "/"); {
 	case target == "/":
-		d.errorFor(at, "a mount can't replace the root; that is what rootfs is for")
+		d.errorFor(at, "a mount can't replace the root; use rootfs")
 	case target == "/dev/shm" && (m.Owner != "" || m.Mode != "" || m.ReadOnly):
-		d.errorFor(at, "found more than tmpfs, which is all that shared memory takes: every user inside may write it")
+		d.errorFor(at, "shared memory takes tmpfs only, without owner, mode and readOnly: every user inside may write it")
 	case target == "/dev/shm" && m.Source == "":
 	case target == "/dev/shm":
-		d.errorFor(at, "found a source, want tmpfs: shared memory is the container's own")
+		d.errorFor(at, "found a source, want tmpfs: shared memory is private to the container")
 	case path.IsAbs(target) && (top == "proc" || top == "sys" || top == "dev"):
-		d.errorFor(at, "stead mounts /%s itself; nothing else goes there or below", top)
+		d.errorFor(at, "stead mounts /%s itself; nothing else can be mounted there or below", top)
 	default:
 		d.checkPath(at, target)
 	}
 }
 
-// checkPath wants a path that has one spelling only.
+// checkPath reports a path that is not absolute and clean.
 func (d *decoder) checkPath(at, p string) {
 	switch {
 	case !path.IsAbs(p):

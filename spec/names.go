@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// CheckName wants a DNS label: it is a directory's, a cgroup's and a host's name.
+// CheckName returns an error if a name is not a DNS label. The name of a container is also
+// the name of a directory, a cgroup and a host.
 func CheckName(name string) error {
 	if len(name) > 63 || !isDNSLabel(name) || strings.ToLower(name) != name {
 		return errors.New("want 1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends")
@@ -16,12 +17,12 @@ func CheckName(name string) error {
 	return nil
 }
 
-// isDNSLabel accepts letters of both cases: host names have them.
+// isDNSLabel reports whether s is a DNS label. Upper case is allowed, as in host names.
 func isDNSLabel(s string) bool {
 	return s != "" && len(s) <= 63 && s[0] != '-' && s[len(s)-1] != '-' && hasOnly(s, "-")
 }
 
-// CheckHostname says what is wrong with the name of a host.
+// CheckHostname returns an error if name is not a valid host name.
 func CheckHostname(name string) error {
 	if !isHostname(name) {
 		return errors.New("want at most 64 letters, digits and '-', in parts separated by '.'")
@@ -33,7 +34,7 @@ func CheckHostname(name string) error {
 // kernel keeps.
 func isHostname(s string) bool { return len(s) <= 64 && isDomain(s) }
 
-// checkLabelKey wants a word, with a DNS name and a slash in front if it has one.
+// checkLabelKey returns an error if key is not a word, or a DNS name, a slash and a word.
 func checkLabelKey(key string) error {
 	prefix, word, found := strings.Cut(key, "/")
 	if !found {
@@ -72,7 +73,7 @@ func isAlnum(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
 }
 
-// checkEnvKey wants a name that execve(2) can hand on.
+// checkEnvKey returns an error if key is not a name that execve(2) can pass on.
 func checkEnvKey(key string) error {
 	if key == "" || strings.Contains(key, "=") {
 		return errors.New("want a name that is not empty and holds no '='")
@@ -83,7 +84,7 @@ func checkEnvKey(key string) error {
 	return nil
 }
 
-// checkUser wants USER or USER:GROUP.
+// checkUser returns an error if user is not USER or USER:GROUP.
 func checkUser(user string) error {
 	name, group, grouped := strings.Cut(user, ":")
 	err := checkID(name)
@@ -99,8 +100,8 @@ func checkUser(user string) error {
 	return nil
 }
 
-// checkID wants the name of a user or group, or an id. What is all digits is an
-// id and never looked up as a name (CVE-2016-3697: a passwd line with a number
+// checkID returns an error if s is neither the name of a user or group nor an id. Digits
+// only are an id and are never looked up as a name (CVE-2016-3697: a passwd line with a number
 // for a name made one id stand for another).
 func checkID(s string) error {
 	digits, rest := splitNumber(s)
@@ -116,7 +117,7 @@ func checkID(s string) error {
 	return nil
 }
 
-// checkSignal wants a signal's name without SIG.
+// checkSignal returns an error if name is not the name of a signal without SIG.
 func checkSignal(name string) error {
 	if isSignal(name) {
 		return nil
@@ -128,7 +129,7 @@ func checkSignal(name string) error {
 	return fmt.Errorf("want a signal such as TERM, INT, QUIT or RTMIN+3%s", didYouMean(upper, signalNames()))
 }
 
-// isSignal knows the names of signal(7), and RTMIN+n and RTMAX-n within the
+// isSignal reports whether name is one of signal(7), or RTMIN+n or RTMAX-n within the
 // range that C libraries leave to programs (34 to 64).
 func isSignal(name string) bool {
 	for _, base := range []string{"RTMIN+", "RTMAX-"} {

@@ -2,8 +2,8 @@ package spec
 
 import "strings"
 
-// nearest is the name that a typing mistake most likely meant, "" if none is
-// close: a third of the letters may differ.
+// nearest returns the name that is most similar to a mistyped word, "" if none is
+// similar: at most a third of the letters may differ.
 func nearest(word string, names []string) string {
 	best, least := "", len(word)/3+1
 	if len(word) > 40 || len(word) < 2 {
@@ -17,8 +17,8 @@ func nearest(word string, names []string) string {
 	return best
 }
 
-// editDistance counts the letters to add, drop, change or swap with their
-// neighbour (optimal string alignment).
+// editDistance returns how many letters must be added, dropped, changed or swapped with
+// their neighbour to turn a into b (optimal string alignment).
 func editDistance(a, b string) int {
 	var before, above []int
 	row := make([]int, len(b)+1)

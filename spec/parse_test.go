@@ -237,7 +237,7 @@ func TestOneMeaningOneForm(t *testing.T) {
 
 func TestExpansion(t *testing.T) {
 	bad := parseOne(t, head+minimal+"  mounts:\n    /a/${stead.name}:\n      source: srv\n").Errors
-	if got, want := printErrors(bad), "web.yaml:10:15: spec.mounts[/a/web].source: found \"srv\", want an absolute path: a mount holds on to what the path meant when the container was started\n"; got != want {
+	if got, want := printErrors(bad), "web.yaml:10:15: spec.mounts[/a/web].source: found \"srv\", want an absolute path: a mount keeps the directory that the path led to when the container was started\n"; got != want {
 		t.Errorf("an error below an expanded target stands elsewhere: %swant %s", got, want)
 	}
 	c := valid(t, strings.Replace(head, "web", "db", 1)+`  rootfs: {host: {}}

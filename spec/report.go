@@ -25,7 +25,7 @@ func (d *decoder) warnFor(path, format string, args ...any) {
 	d.warnings = append(d.warnings, &Error{File: d.FileOf(n), Line: n.Line, Column: n.Column, Path: path, Message: fmt.Sprintf(format, args...)})
 }
 
-// nodeOf returns where a path stands, or the nearest one above it that is in the file.
+// nodeOf returns the node of a path, or of the nearest path above it that is in the file.
 func (d *decoder) NodeOf(path string) *yaml.Node {
 	for up := d.pathAsWritten(path); ; up = parentPath(up) {
 		for _, p := range d.places {
@@ -58,7 +58,7 @@ func (d *decoder) addError(path string, n *yaml.Node, message string) {
 	d.errorPaths = append(d.errorPaths, path)
 }
 
-// fileOf is the file that a node stands in.
+// fileOf returns the file of a node.
 func (d *decoder) FileOf(n *yaml.Node) string {
 	if f := d.fragmentOf[n]; f != nil {
 		return f.File

@@ -10,23 +10,23 @@ import (
 	"time"
 )
 
-// Bytes is a number of bytes, written plain or with Ki, Mi, Gi, Ti.
+// Bytes is a number of bytes, written as a number or with Ki, Mi, Gi, Ti.
 type Bytes int64
 
-// CPU is CPU time per time in thousandths of a core, written `0.5` or `500m`.
+// CPU is an amount of CPU in thousandths of a core, written `0.5` or `500m`.
 type CPU int64
 
-// Duration is a span of time, written as Go does (`1m30s`) or with d for days.
+// Duration is a span of time, written as in Go (`1m30s`) or with d for days.
 type Duration time.Duration
 
-// Text is a string for which a number may stand: it keeps the number's text.
+// Text is a string that may be written as a number; it keeps the text of the number.
 type Text string
 
-// Later is a field that the language knows and this version does not serve: it
-// is refused with "not supported yet".
+// Later is the type of a field that the language knows and this version does not support.
+// Such a field is refused with "not supported yet".
 type Later struct{}
 
-// What each scalar wants, in the words that errors and the reference use.
+// The values that each scalar accepts, in the words of the errors and the reference.
 const (
 	wantBytes    = "a size such as 256Mi"
 	wantCPU      = "cores such as 0.5 or 500m"
@@ -40,8 +40,8 @@ const day = 24 * time.Hour
 // unitSuffixes are the suffixes of sizes, the largest first.
 const unitSuffixes = "TGMK"
 
-// ParseBytes reads a size. Fractions are refused, so that a size is always
-// exact, and so are the suffixes that mean different things in different tools.
+// ParseBytes reads a size. It refuses fractions, so that a size is always exact, and
+// suffixes that mean different things in different tools.
 func ParseBytes(s string) (Bytes, error) {
 	digits, suffix := splitNumber(s)
 	if digits == "" {
@@ -74,7 +74,7 @@ func ParseBytes(s string) (Bytes, error) {
 	return Bytes(n << shift), nil
 }
 
-// sizeSuffixError explains a suffix that is not ours.
+// sizeSuffixError returns the error for an unknown suffix.
 func sizeSuffixError(digits, suffix string) error {
 	if strings.HasPrefix(suffix, ".") {
 		return errors.New("want a whole number with Ki, Mi, Gi or Ti: 1536Mi, not 1.5Gi")
@@ -92,7 +92,7 @@ func sizeSuffixError(digits, suffix string) error {
 	return fmt.Errorf("want %s (plain bytes, Ki, Mi, Gi or Ti)", wantBytes)
 }
 
-// String prints the size with the largest suffix that keeps it exact.
+// String formats the size with the largest suffix that keeps it exact.
 func (b Bytes) String() string {
 	if b == 0 {
 		return "0"
@@ -106,13 +106,13 @@ func (b Bytes) String() string {
 	return strconv.FormatInt(int64(b), 10)
 }
 
-// MarshalText gives the written form, for YAML.
+// MarshalText returns the written form, for YAML.
 func (b Bytes) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
 
-// MarshalJSON gives the plain number of bytes: sizes in JSON need no parser.
+// MarshalJSON returns the number of bytes, so that readers of JSON need no parser.
 func (b Bytes) MarshalJSON() ([]byte, error) { return strconv.AppendInt(nil, int64(b), 10), nil }
 
-// UnmarshalJSON takes a number of bytes or the written form.
+// UnmarshalJSON accepts a number of bytes or the written form.
 func (b *Bytes) UnmarshalJSON(data []byte) error {
 	text := string(data)
 	if len(data) > 0 && data[0] == '"' {
@@ -123,7 +123,7 @@ func (b *Bytes) UnmarshalJSON(data []byte) error {
 	return b.UnmarshalText([]byte(text))
 }
 
-// UnmarshalText takes the written form.
+// UnmarshalText reads the written form.
 func (b *Bytes) UnmarshalText(data []byte) (err error) {
 	if *b, err = ParseBytes(string(data)); err != nil {
 		err = fmt.Errorf("parse size %s: %w", quote(string(data)), err)
@@ -131,7 +131,7 @@ func (b *Bytes) UnmarshalText(data []byte) (err error) {
 	return err
 }
 
-// ParseCPU reads CPU time per time; thousandths of a core are the finest.
+// ParseCPU reads an amount of CPU. The smallest unit is a thousandth of a core.
 func ParseCPU(s string) (CPU, error) {
 	digits, rest := splitNumber(s)
 	if strings.HasPrefix(s, "-") {
@@ -167,7 +167,7 @@ func ParseCPU(s string) (CPU, error) {
 	return CPU(n*1000 + millis), nil
 }
 
-// String prints whole cores plain and everything else in thousandths.
+// String formats whole cores as a number and anything else in thousandths.
 func (c CPU) String() string {
 	if c%1000 == 0 {
 		return strconv.FormatInt(int64(c/1000), 10)
@@ -175,10 +175,10 @@ func (c CPU) String() string {
 	return strconv.FormatInt(int64(c), 10) + "m"
 }
 
-// MarshalText gives the written form, for YAML and JSON alike.
+// MarshalText returns the written form, for YAML and JSON.
 func (c CPU) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
-// UnmarshalText takes the written form.
+// UnmarshalText reads the written form.
 func (c *CPU) UnmarshalText(data []byte) (err error) {
 	if *c, err = ParseCPU(string(data)); err != nil {
 		err = fmt.Errorf("parse CPU %s: %w", quote(string(data)), err)
@@ -186,8 +186,8 @@ func (c *CPU) UnmarshalText(data []byte) (err error) {
 	return err
 }
 
-// ParseDuration reads what time.ParseDuration does, without a sign, and whole
-// days in front: `1d12h`.
+// ParseDuration reads a duration as time.ParseDuration does, without a sign, optionally
+// with whole days in front: `1d12h`.
 func ParseDuration(s string) (Duration, error) {
 	if s == "0" {
 		return 0, nil
@@ -226,7 +226,7 @@ func ParseDuration(s string) (Duration, error) {
 	return Duration(span + more), nil
 }
 
-// String prints the span without the parts that are zero: 1d12h, 5m, 1.5s.
+// String formats the span without parts that are zero: 1d12h, 5m, 1.5s.
 func (d Duration) String() string {
 	span := time.Duration(d)
 	if span == 0 {
@@ -249,10 +249,10 @@ func (d Duration) String() string {
 	return out + text
 }
 
-// MarshalText gives the written form, for YAML and JSON alike.
+// MarshalText returns the written form, for YAML and JSON.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// UnmarshalText takes the written form.
+// UnmarshalText reads the written form.
 func (d *Duration) UnmarshalText(data []byte) (err error) {
 	if *d, err = ParseDuration(string(data)); err != nil {
 		err = fmt.Errorf("parse duration %s: %w", quote(string(data)), err)
@@ -260,7 +260,7 @@ func (d *Duration) UnmarshalText(data []byte) (err error) {
 	return err
 }
 
-// splitNumber cuts the leading decimal digits off.
+// splitNumber splits s after its leading decimal digits.
 func splitNumber(s string) (digits, rest string) {
 	i := 0
 	for i < len(s) && s[i] >= '0' && s[i] <= '9' {

@@ -6,9 +6,8 @@ import (
 	"sync"
 )
 
-// shape is what the struct tags of one manifest type say. Decoding, defaults,
-// Diff, Fields and the schema all walk shapes, so that a new field of a type is
-// known to all of them or to none.
+// shape holds the struct tags of one manifest type. Decoding, defaults, Diff, the
+// reference and the schema all walk shapes, so that each of them knows every field.
 type shape struct {
 	fields []shapeField
 	byName map[string]int
@@ -40,8 +39,8 @@ var (
 	ulimitType   = reflect.TypeFor[Ulimit]()
 )
 
-// shapes holds the shape of every struct below Container and Config. It is built at first
-// use: a run of the program that reads no manifest does not pay for it.
+// shapes returns the shape of every struct below Container and Config. They are built at
+// first use, so that a run of the program that reads no manifest does not pay for them.
 var shapes = sync.OnceValue(func() map[reflect.Type]*shape {
 	all := map[reflect.Type]*shape{}
 	addShape(all, reflect.TypeFor[Container]())
@@ -49,9 +48,10 @@ var shapes = sync.OnceValue(func() map[reflect.Type]*shape {
 	return all
 })
 
-// shapeOf is nil for a type that is no struct.
+// shapeOf returns the shape of a struct, nil for any other type.
 func shapeOf(t reflect.Type) *shape { return shapes()[t] }
 
+// addShape adds the shapes of t and of all structs below it.
 func addShape(all map[reflect.Type]*shape, t reflect.Type) {
 	switch {
 	case t.Kind() == reflect.Pointer || t.Kind() == reflect.Map || t.Kind() == reflect.Slice:
@@ -71,7 +71,7 @@ func addShape(all map[reflect.Type]*shape, t reflect.Type) {
 		field := shapeField{
 			name: name, goName: f.Name, index: i, typ: f.Type,
 			effect: Effect(f.Tag.Get("effect")), defaultText: f.Tag.Get("default"),
-			// A field that is always written is one that a manifest must have.
+			// A field that is always written is required.
 			required: options != "omitempty",
 			later:    f.Type == laterType,
 			oneof:    f.Tag.Get("oneof") != "",
@@ -87,7 +87,7 @@ func addShape(all map[reflect.Type]*shape, t reflect.Type) {
 	}
 }
 
-// field returns the named field, nil if there is none.
+// field returns the field of that name, nil if there is none.
 func (s *shape) field(name string) *shapeField {
 	if i, ok := s.byName[name]; ok {
 		return &s.fields[i]
@@ -95,8 +95,7 @@ func (s *shape) field(name string) *shapeField {
 	return nil
 }
 
-// typeBelow is the type of what stands under a key of t; nil where the language
-// knows nothing of that name.
+// typeBelow returns the type of the value under a key of t, nil if t has no such key.
 func typeBelow(t reflect.Type, key string) reflect.Type {
 	for t != nil && t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -115,7 +114,7 @@ func typeBelow(t reflect.Type, key string) reflect.Type {
 	return nil
 }
 
-// supportedNames are the names that a manifest may use today.
+// supportedNames returns the names of the fields that this version supports.
 func (s *shape) supportedNames() []string {
 	var names []string
 	for _, f := range s.fields {
@@ -126,8 +125,8 @@ func (s *shape) supportedNames() []string {
 	return names
 }
 
-// joinPath adds a field's name or a map's key to a path. A key that holds more than
-// the letters of a field name stands in brackets: spec.mounts[/data].source.
+// joinPath appends the name of a field or a key of a map to a path. A key with other
+// characters than those of field names is put in brackets: spec.mounts[/data].source.
 func joinPath(path, name string) string {
 	if name != "" && hasOnly(name, "_-") {
 		if path == "" {
@@ -138,7 +137,7 @@ func joinPath(path, name string) string {
 	return path + "[" + escape(name, 256) + "]"
 }
 
-// parentPath cuts the last part of a path off; "" above the first.
+// parentPath returns the path without its last part, "" if it has only one.
 func parentPath(path string) string {
 	if strings.HasSuffix(path, "]") {
 		return path[:max(strings.LastIndexByte(path, '['), 0)]

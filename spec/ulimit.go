@@ -11,7 +11,7 @@ import (
 // Limit is a whole number or Unlimited.
 type Limit int64
 
-// Unlimited is the Limit that is written `unlimited`.
+// Unlimited means no limit, written `unlimited`.
 const Unlimited Limit = -1
 
 // ParseLimit reads a whole number or `unlimited`.
@@ -31,6 +31,7 @@ func ParseLimit(s string) (Limit, error) {
 	return Limit(n), nil
 }
 
+// String formats the limit as in a manifest.
 func (l Limit) String() string {
 	if l == Unlimited {
 		return "unlimited"
@@ -38,10 +39,10 @@ func (l Limit) String() string {
 	return strconv.FormatInt(int64(l), 10)
 }
 
-// MarshalText gives the written form, for YAML.
+// MarshalText returns the written form, for YAML.
 func (l Limit) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 
-// MarshalJSON gives a number or "unlimited", as a manifest has it.
+// MarshalJSON returns a number or "unlimited", as in a manifest.
 func (l Limit) MarshalJSON() ([]byte, error) {
 	if l == Unlimited {
 		return []byte(`"unlimited"`), nil
@@ -49,13 +50,13 @@ func (l Limit) MarshalJSON() ([]byte, error) {
 	return strconv.AppendInt(nil, int64(l), 10), nil
 }
 
-// UnmarshalJSON takes what MarshalJSON gives.
+// UnmarshalJSON reads the output of MarshalJSON.
 func (l *Limit) UnmarshalJSON(data []byte) (err error) {
 	*l, err = ParseLimit(strings.Trim(string(data), `"`))
 	return err
 }
 
-// String prints one value where soft and hard limit are alike.
+// String formats one value if the soft and the hard limit are equal.
 func (u Ulimit) String() string {
 	if u.Soft == u.Hard {
 		return u.Soft.String()
@@ -63,7 +64,7 @@ func (u Ulimit) String() string {
 	return fmt.Sprintf("{soft: %s, hard: %s}", u.Soft, u.Hard)
 }
 
-// MarshalJSON gives what a manifest has: one value where soft and hard are alike.
+// MarshalJSON returns the form of a manifest: one value if soft and hard are equal.
 func (u Ulimit) MarshalJSON() ([]byte, error) {
 	if u.Soft == u.Hard {
 		return u.Soft.MarshalJSON()
@@ -72,7 +73,7 @@ func (u Ulimit) MarshalJSON() ([]byte, error) {
 	return json.Marshal(fields(u))
 }
 
-// UnmarshalJSON takes what MarshalJSON gives.
+// UnmarshalJSON reads the output of MarshalJSON.
 func (u *Ulimit) UnmarshalJSON(data []byte) error {
 	if len(data) > 0 && data[0] == '{' {
 		type fields Ulimit

@@ -5,14 +5,14 @@ import (
 	"slices"
 )
 
-// WritablePath is a path of the host that a container can write: its root or the
-// source of one of its mounts.
+// WritablePath is a path of the host that a container can write: the root of the
+// container or the source of one of its mounts.
 type WritablePath struct {
-	Path  string // of the host
-	Place Error  // where it stands; without a message
+	Path  string // on the host
+	Place Error  // the position in the manifest, without a message
 }
 
-// writablePaths returns those of a manifest without errors.
+// writablePaths returns the writable paths of a valid manifest.
 func (d *decoder) writablePaths(s *Spec) (paths []WritablePath) {
 	add := func(path, field string) {
 		n := d.NodeOf(field)

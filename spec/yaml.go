@@ -7,8 +7,8 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// YAML prints a JSON value as YAML, its fields in their order. It is here
-// because yaml.v3 is used in no other package.
+// YAML converts JSON to YAML and keeps the order of the fields. It is here because no
+// other package uses yaml.v3.
 func YAML(json []byte) ([]byte, error) {
 	var n yaml.Node
 	if err := yaml.Unmarshal(json, &n); err != nil { // JSON is YAML
@@ -24,8 +24,8 @@ func YAML(json []byte) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// useBlockStyle takes the braces and the quotes away; the encoder puts quotes where a
-// text would else be read as something else.
+// useBlockStyle removes braces and quotes. The encoder quotes texts that would not be read
+// as text otherwise.
 func useBlockStyle(n *yaml.Node) {
 	if n.Kind != yaml.ScalarNode && len(n.Content) > 0 {
 		n.Style = 0
