@@ -7,19 +7,19 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// at reports an error at a node.
+// errorAt adds an error at a node.
 func (d *decoder) errorAt(n *yaml.Node, path, format string, args ...any) {
 	d.addError(path, n, fmt.Sprintf(format, args...))
 }
 
-// report adds an error for a path whose node is not at hand.
+// errorFor adds an error for a path, unless the path has one already.
 func (d *decoder) errorFor(path, format string, args ...any) {
 	if !d.tooManyErrors && !d.hasError(path) {
 		d.addError(path, d.NodeOf(path), fmt.Sprintf(format, args...))
 	}
 }
 
-// warn adds a warning: the manifest is valid, but hardly means what it says.
+// warnFor adds a warning: the manifest is valid, but probably not what was intended.
 func (d *decoder) warnFor(path, format string, args ...any) {
 	n := d.NodeOf(path)
 	d.warnings = append(d.warnings, &Error{File: d.FileOf(n), Line: n.Line, Column: n.Column, Path: path, Message: fmt.Sprintf(format, args...)})
@@ -36,7 +36,7 @@ func (d *decoder) NodeOf(path string) *yaml.Node {
 	}
 }
 
-// asWritten turns a path that expansion changed back into the file's.
+// pathAsWritten returns the path in the file of a path that expansion has changed.
 func (d *decoder) pathAsWritten(path string) string {
 	for up := path; up != ""; up = parentPath(up) {
 		if as, ok := d.pathBeforeExpansion[up]; ok {
@@ -66,7 +66,7 @@ func (d *decoder) FileOf(n *yaml.Node) string {
 	return d.file
 }
 
-// isFaulty says whether the path, one above or one below it has an error.
+// hasError reports whether the path, or a path above or below it, has an error.
 func (d *decoder) hasError(path string) bool {
 	for _, f := range d.errorPaths {
 		if f == path || isBelow(f, path) || isBelow(path, f) {
@@ -76,7 +76,7 @@ func (d *decoder) hasError(path string) bool {
 	return false
 }
 
-// under says whether path lies below top.
+// isBelow reports whether path lies below top.
 func isBelow(path, top string) bool {
 	return len(path) > len(top) && strings.HasPrefix(path, top) && (path[len(top)] == '.' || path[len(top)] == '[')
 }

@@ -11,23 +11,24 @@ import (
 	"stead/spec"
 )
 
-// overlay is what the drop-in folders hold. It is never changed: as long as
-// nothing of them is new, Read goes on with the same one.
+// overlay holds the drop-ins of all folders. It never changes: Read keeps using the same
+// overlay as long as no drop-in has changed.
 type overlay struct {
-	files       []*File          // that count
+	files       []*File          // the drop-ins in effect
 	all         layer            // for every container
-	byFolder    map[string]layer // for those whose manifests lie in a folder or below it
-	byContainer map[string]layer // for one by its name
+	byFolder    map[string]layer // for manifests in a folder or below it
+	byContainer map[string]layer // for one container, by its name
 }
 
-// layer is what is merged over one manifest.
+// layer holds the fragments that are merged over one manifest.
 type layer struct {
 	fragments []*spec.Fragment
-	unread    *File // one that belongs to it and was never read; nil if there is none
+	unread    *File // a drop-in of the layer that was never read; nil if there is none
 }
 
-// layerFor returns what is merged over the manifest of a container in a file: what is for
-// all, for its folder from the outermost on, and for itself. A nil overlay has nothing.
+// layerFor returns the layer for the manifest of a container in a file: the fragments for
+// all containers, for the folders of the file from the outermost on, and for the container.
+// A nil overlay has no fragments.
 func (o *overlay) layerFor(name, file string) layer {
 	if o == nil {
 		return layer{}
@@ -41,7 +42,8 @@ func (o *overlay) layerFor(name, file string) layer {
 	return l.append(o.byContainer[name])
 }
 
-// Folders are those below the manifest directory that a file lies in, the outermost first.
+// Folders returns the folders that a file lies in, below the manifest directory, the
+// outermost first.
 func Folders(file string) (all []string) {
 	for i, c := range file {
 		if c == '/' {
@@ -51,7 +53,7 @@ func Folders(file string) (all []string) {
 	return all
 }
 
-// append returns l and then more; neither is changed.
+// append returns the fragments of l followed by those of more; it changes neither.
 func (l layer) append(more layer) layer {
 	if len(more.fragments) > 0 {
 		l.fragments = append(l.fragments[:len(l.fragments):len(l.fragments)], more.fragments...)
@@ -74,7 +76,7 @@ func (l *layer) add(f *File) {
 	l.fragments = append(l.fragments, f.Fragment)
 }
 
-// readDropIns opens the directory and reads its drop-in folders.
+// readDropIns opens the manifest directory and reads its drop-in folders.
 func (s *scan) readDropIns(f *folder) {
 	if why := s.guard.writtenPaths.refusalFor(s.links...); why != "" {
 		s.failFolder(f, "", &Refused{why})
@@ -95,8 +97,8 @@ func (s *scan) readDropIns(f *folder) {
 	s.inDropIn, s.container = false, ""
 }
 
-// visitDropInFolder reads one. What is wrong with it as a whole is a broken fragment:
-// it says nothing about the manifests, but theirs can't be completed.
+// visitDropInFolder reads a drop-in folder. If the folder as a whole has an error, it
+// becomes a broken fragment, since the manifests can't be completed without it.
 func (s *scan) visitDropInFolder(in *folder, dirfd int, e *entry, rel, above string) {
 	var st unix.Stat_t
 	err := unix.Fstatat(dirfd, e.name, &st, 0)
@@ -135,14 +137,14 @@ func (s *scan) visitDropInFolder(in *folder, dirfd int, e *entry, rel, above str
 	if err := e.folder.err; err != nil {
 		s.setBroken(e, rel, unreachableReason(err))
 	} else if refused != "" {
-		s.setBroken(e, rel, refused) // one that others may have emptied
+		s.setBroken(e, rel, refused) // others may have removed files from it
 	} else if e.file != nil {
 		e.file, s.changed = nil, true
 	}
 }
 
-// isFolderUnchanged tells whether nothing is new in a drop-in folder, without opening it:
-// of ten thousand containers each may have one.
+// isFolderUnchanged reports whether a drop-in folder is unchanged, without opening it: each
+// of ten thousand containers may have one.
 func (s *scan) isFolderUnchanged(dirfd int, e *entry, now *unix.Stat_t) bool {
 	f := e.folder
 	if f == nil || e.file != nil || s.renew || s.refusal != "" || !f.listed || f.racy || f.stamp != stampOf(now) {
@@ -160,7 +162,7 @@ func (s *scan) isFolderUnchanged(dirfd int, e *entry, now *unix.Stat_t) bool {
 	return true
 }
 
-// readManifests reads all but the drop-in folders, and closes the directory.
+// readManifests reads everything but the drop-in folders, and closes the directory.
 func (s *scan) readManifests(f *folder) {
 	if s.fd < 0 {
 		return
@@ -173,10 +175,10 @@ func (s *scan) readManifests(f *folder) {
 	s.closeFolder(s.fd)
 }
 
-// overlay puts the drop-ins of all directories together: of one path below
-// them, the last directory's counts. The drop-ins of a directory or folder that can't be
-// read now stay as they were: a manifest does not fall back to what it would be
-// without them.
+// overlay combines the drop-ins of all directories. Of several drop-ins with the same path
+// below their directory, the one of the last directory is used. The drop-ins of a directory
+// or folder that can't be read now stay in effect: without them the manifests would mean
+// something else.
 func (s *Source) overlay(scans []*scan, changed bool) *overlay {
 	changed = changed || s.overlays == nil
 	for _, c := range scans {
@@ -200,7 +202,7 @@ func (s *Source) overlay(scans []*scan, changed bool) *overlay {
 	return s.overlays
 }
 
-// gathering goes through the drop-ins of directories, the last one first.
+// dropInCollector collects the drop-ins of the directories, the last directory first.
 type dropInCollector struct {
 	previous *overlay
 	dir      int
@@ -208,7 +210,7 @@ type dropInCollector struct {
 	seen     map[string]bool // paths below a directory
 }
 
-// keepPrevious keeps the drop-ins of a folder that can't be read.
+// keepPrevious keeps the previous drop-ins of a folder that can't be read.
 func (g *dropInCollector) keepPrevious(folder string) {
 	if g.previous == nil {
 		return
@@ -232,7 +234,7 @@ func (g *dropInCollector) folder(f *folder, rel string) {
 		switch {
 		case isDropIn(e.name) && (rel == "" || e.name == dropInForAll):
 			g.add(at, e.file)
-			if e.folder != nil && e.file == nil { // else it is broken as a whole
+			if e.folder != nil && e.file == nil { // otherwise the folder as a whole has an error
 				for _, in := range e.folder.entries {
 					g.add(at+"/"+in.name, in.file)
 				}
@@ -253,12 +255,12 @@ func (g *dropInCollector) add(rel string, f *file) {
 	}
 }
 
-// MergeOrder compares drop-ins for one container: by the names of their files.
+// MergeOrder compares drop-ins for one container by the names of their files.
 func MergeOrder(a, b *File) int {
 	return cmp.Or(cmp.Compare(path.Base(a.Rel), path.Base(b.Rel)), cmp.Compare(a.Path, b.Path))
 }
 
-// newOverlay sorts fragments by what they are for, and each by their names.
+// newOverlay groups drop-ins by the containers that they are for, in merge order.
 func newOverlay(files []*File) *overlay {
 	o := &overlay{files: files, byFolder: map[string]layer{}, byContainer: map[string]layer{}}
 	for _, f := range slices.SortedFunc(slices.Values(files), MergeOrder) {

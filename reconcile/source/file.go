@@ -14,28 +14,28 @@ import (
 	"stead/spec"
 )
 
-// file is what is remembered of one file between readings.
+// file is the cache of one file between readings.
 type file struct {
 	stamp   stamp
-	racy    bool // the stamp may be that of a later write too
+	racy    bool // a later write may leave the same stamp
 	sum     [sha256.Size]byte
-	result  *File    // never nil once read
-	overlay *overlay // what its documents were merged with
+	result  *File    // nil until the first reading
+	overlay *overlay // the drop-ins that were merged into its documents
 	// parsed are its documents before they were judged, nil if none asks to write
 	// anything of the host; judged is the number of the guard that judged them, and
 	// verdict what it found.
 	unguarded    []spec.Document
 	guardVersion int
 	guardErrors  string
-	writtenPaths *writtenPaths // that it was not below when it was read
-	heldManifest bool          // it held a manifest once
-	isMask       bool          // a link to /dev/null: it masks the file of an earlier directory
+	writtenPaths *writtenPaths // the paths below which it did not lie when it was read
+	heldManifest bool          // it has held a manifest since the start
+	isMask       bool          // a link to /dev/null, which masks the file of an earlier directory
 }
 
-var errOpenForWriting = errors.New("somebody has it open for writing")
+var errOpenForWriting = errors.New("a process has the file open for writing")
 
-// updateFile makes f what the file at dirfd/name is now. It returns whether
-// anything is new.
+// updateFile brings f up to date with the file at dirfd/name and reports whether anything
+// has changed.
 func (s *scan) updateFile(f *file, dirfd int, name string, st *unix.Stat_t, at File) bool {
 	if s.refusal != "" {
 		return f.setError(at, s.refusal)
@@ -82,9 +82,8 @@ func (s *scan) updateFile(f *file, dirfd int, name string, st *unix.Stat_t, at F
 	return true
 }
 
-// parseManifests reads the documents of a manifest. It returns a drop-in for one of them
-// that was never read, if there is one: the manifest without it would be
-// something that nobody asked for.
+// parseManifests reads the documents of a manifest file. If a drop-in for one of them was
+// never read, it returns that drop-in: nobody asked for the manifest without it.
 func (s *scan) parseManifests(at *File, data []byte) (unread *File) {
 	at.Documents = s.parser.ParseWith(at.Path, data, func(name string) []*spec.Fragment {
 		l := s.overlay.layerFor(name, at.Rel)
@@ -99,19 +98,19 @@ func (s *scan) parseManifests(at *File, data []byte) (unread *File) {
 	return unread
 }
 
-// isCurrent tells whether what was read is what is there.
+// isCurrent reports whether the cached content is still the content of the file.
 func (f *file) isCurrent(st *unix.Stat_t, over *overlay, places *writtenPaths) bool {
 	if f.result == nil || f.racy || f.writtenPaths != places || f.stamp != stampOf(st) {
 		return false
 	}
 	if !f.result.Waiting.IsZero() {
-		return f.result.Writer != f.result.Path && f.overlay == over // waits for a drop-in, of which nothing is new
+		return f.result.Writer != f.result.Path && f.overlay == over // it waits for a drop-in, and no drop-in has changed
 	}
 	return f.hasSameDropIns(over)
 }
 
-// hasSameDropIns tells whether the drop-ins for the documents are those that were
-// merged into them.
+// hasSameDropIns reports whether the drop-ins for the documents are still the ones that
+// were merged into them.
 func (f *file) hasSameDropIns(over *overlay) bool {
 	if f.overlay == over || f.result.DropIn {
 		return true
@@ -126,7 +125,7 @@ func (f *file) hasSameDropIns(over *overlay) bool {
 	return true
 }
 
-// setError makes f a file that can't be read as a whole.
+// setError marks f as a file that can't be read, and reports whether that is new.
 func (f *file) setError(at File, message string) bool {
 	if f.result != nil && f.result.Err != nil && f.result.Err.Message == message && f.result.Waiting.IsZero() {
 		return false
@@ -136,12 +135,12 @@ func (f *file) setError(at File, message string) bool {
 		at.Fragment = spec.BrokenFragment(at.Err)
 	}
 	f.result, f.isMask, f.sum, f.unguarded = &at, false, [sha256.Size]byte{}, nil
-	f.racy = true // an error says nothing about the content: look again next time
+	f.racy = true // an error says nothing about the content, so the next reading tries again
 	return true
 }
 
-// setWaiting keeps what the file held before, until a writer has closed it or a
-// drop-in for it.
+// setWaiting keeps the previous content until a writer has closed the file or a drop-in for
+// it, and reports whether that is new.
 func (f *file) setWaiting(at File, writer string, since time.Time) bool {
 	if f.result != nil && !f.result.Waiting.IsZero() && f.result.Writer == writer {
 		return false
@@ -155,12 +154,12 @@ func (f *file) setWaiting(at File, writer string, since time.Time) bool {
 	return true
 }
 
-// readFile reads a file that nobody is writing. The lease is held while it is
-// read, so that what is returned is what one writer left; whoever opens the
-// file for writing in that moment waits for some microseconds (man 2 fcntl,
-// "Leases"). Nonblocking, since the name may be a FIFO by now.
+// readFile reads a file that no process is writing. It holds a lease while it reads, so
+// that the result is what one writer left: a process that opens the file for writing
+// meanwhile waits for some microseconds (man 2 fcntl, "Leases"). The file is opened
+// nonblocking, since the name may belong to a FIFO by now.
 //
-// refuse tells by its owner and mode why it is not to be read.
+// refuse returns why the owner or the mode of the file forbids reading it, or "".
 func readFile(dirfd int, name string, refuse func(*unix.Stat_t) string) ([]byte, stamp, error) {
 	var fd int
 	err := retryEINTR(func() (err error) {
@@ -192,7 +191,7 @@ func readFile(dirfd int, name string, refuse func(*unix.Stat_t) string) ([]byte,
 	if st.Size > spec.MaxFileSize {
 		return nil, stampOf(&st), tooLargeError()
 	}
-	data := make([]byte, 0, st.Size+1) // one more, so that the end is seen without growing
+	data := make([]byte, 0, st.Size+1) // one byte more, so that the end is found without growing
 	for len(data) <= spec.MaxFileSize {
 		if len(data) == cap(data) {
 			data = append(data, 0)[:len(data)]
@@ -213,10 +212,10 @@ func tooLargeError() error {
 	return fmt.Errorf("larger than %d KiB; split it into several files", spec.MaxFileSize>>10)
 }
 
-// takeLease asks for a read lease, which the kernel refuses with EAGAIN while
-// anybody has the file open for writing. Where leases can't be had (another
-// owner's file without CAP_LEASE, a file system without them) the file is just
-// read: better a reading too early, healed by the next event, than none.
+// takeLease takes a read lease and reports whether it got one. The kernel refuses a lease
+// with EAGAIN while a process has the file open for writing. Where leases are not
+// available (a file of another owner without CAP_LEASE, some file systems) the file is read
+// without one: the next event corrects a reading that was too early.
 func takeLease(fd int) (bool, error) {
 	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
 	if err == nil {

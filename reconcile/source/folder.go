@@ -11,21 +11,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// folder is what is remembered of a directory between readings.
+// folder is the cache of a directory between readings.
 type folder struct {
 	stamp   stamp
 	racy    bool
 	listed  bool
-	entries []*entry // by name
-	err     error    // why not all of it could be read
+	entries []*entry // sorted by name
+	err     error    // why the folder could not be read completely
 }
 
-// entry is one name in a folder: a file or a folder, as it turns out.
+// entry is one name in a folder: a file, a folder or neither.
 type entry struct {
 	name           string
-	pathFromParent string // with the name of the drop-in folder that it is in
+	pathFromParent string // its path from the parent of the drop-in folder that holds it
 	link           bool
-	target         *linkTarget // of a link that is read through
+	target         *linkTarget // where a link leads
 	file           *file
 	folder         *folder
 }
@@ -40,8 +40,8 @@ func (f *folder) invalidate() {
 	}
 }
 
-// walk brings f to what the directory at dirfd/name holds; rel is its path
-// below the root, "" for the root itself, and real its path without links.
+// walk brings f up to date with the directory at dirfd/name. rel is its path below the
+// root, "" for the root itself, and real its path without links.
 func (s *scan) walk(f *folder, dirfd int, name, rel, real string) {
 	fd := s.openFolder(f, dirfd, name, rel, real)
 	if fd < 0 {
@@ -53,14 +53,14 @@ func (s *scan) walk(f *folder, dirfd int, name, rel, real string) {
 	s.closeFolder(fd)
 }
 
-// refuseFolder notes that nothing of the folder at rel is to be followed.
+// refuseFolder records why nothing in the folder of the walk may be used.
 func (s *scan) refuseFolder(why string) {
 	if why == "" || s.refusal != "" {
 		return
 	}
 	s.refusal = why
 	if !s.inDropIn {
-		s.errs = append(s.errs, &Refused{why}) // what is not there any more, somebody may have deleted who should not
+		s.errs = append(s.errs, &Refused{why}) // a missing file may have been deleted by a user who may not do so
 	}
 }
 
@@ -69,7 +69,8 @@ func (s *scan) closeFolder(fd int) {
 	unix.Close(fd)
 }
 
-// openFolder opens a folder and lists it where that is new; -1 if it can't be read.
+// openFolder opens a folder and lists it if it has changed. It returns -1 if the folder
+// can't be read.
 func (s *scan) openFolder(f *folder, dirfd int, name, rel, real string) int {
 	var fd int
 	err := retryEINTR(func() (err error) {
@@ -88,7 +89,7 @@ func (s *scan) openFolder(f *folder, dirfd int, name, rel, real string) int {
 	return fd
 }
 
-// refreshListing lists an open folder where that is new.
+// refreshListing lists an open folder if it has changed.
 func (s *scan) refreshListing(f *folder, fd int, rel, real string) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -111,7 +112,7 @@ func (s *scan) refreshListing(f *folder, fd int, rel, real string) error {
 			return err
 		}
 		f.stamp, f.racy, f.listed = now, now.isRacy(s.now), true
-		s.changed = s.changed || lost // what is new will be seen by the visit
+		s.changed = s.changed || lost // visit finds new entries
 	}
 	if f.err != nil {
 		f.err, s.changed = nil, true
@@ -120,18 +121,18 @@ func (s *scan) refreshListing(f *folder, fd int, rel, real string) error {
 	return nil
 }
 
-// path is where rel stands, in the terms of the directory as given.
+// path returns the path of rel, below the manifest directory as configured.
 func (s *scan) path(rel string) string { return path.Join(s.root, rel) }
 
-// failFolder notes that a folder can't be read. What it held before counts no more,
-// and since the directory is not healthy nothing of it counts as gone.
+// failFolder records that a folder can't be read and drops its previous content. A container
+// of a directory with errors does not count as removed.
 func (s *scan) failFolder(f *folder, rel string, err error) {
 	if f.err == nil || f.err.Error() != err.Error() || f.entries != nil {
 		s.changed = true
 	}
 	*f = folder{err: err}
 	if s.inDropIn {
-		return // it is a broken drop-in, and takes no manifest away
+		return // the caller makes it a broken drop-in; no manifest is missing
 	}
 	if rel != "" {
 		err = fmt.Errorf("%s: %w", rel, err)
@@ -139,8 +140,8 @@ func (s *scan) failFolder(f *folder, rel string, err error) {
 	s.errs = append(s.errs, err)
 }
 
-// readNames reads the names of a folder, keeping what is known of those that stay.
-// It returns whether any is gone.
+// readNames reads the names in a folder, keeps the cache of known entries, and reports
+// whether an entry is gone.
 func (f *folder) readNames(fd int) (lost bool, err error) {
 	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {

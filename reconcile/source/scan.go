@@ -13,27 +13,27 @@ import (
 type scan struct {
 	parser       Parser
 	trust        *Trust
-	refusal      string // why nothing of the folder counts that is being walked
+	refusal      string // why nothing in the folder of the walk may be used; "" if it may
 	guard        *guard
-	watch        *watch // nil if not watching
-	renew        bool   // ask for all watches again
+	watch        *watch // nil without watching
+	renew        bool   // request all watches again
 	dir          int
-	root         string   // the directory as given
-	real         string   // and without links
-	links        []string // that lead there
+	root         string   // the manifest directory as configured
+	real         string   // root without links
+	links        []string // the links on the way to root
 	now          time.Time
-	fd           int      // of the root, -1 where it can't be read
+	fd           int      // of the root, -1 if it can't be read
 	overlay      *overlay // the drop-ins of all directories; nil until they are known
-	container    string   // walking a drop-in folder: the container that it is for
-	parentFolder string   // and the folder that it stands in
-	inDropIn     bool     // walking a drop-in folder
+	container    string   // in a drop-in folder: the container that it is for
+	parentFolder string   // in a drop-in folder: its parent folder
+	inDropIn     bool     // in a drop-in folder
 	changed      bool
-	linksChanged bool // links lead elsewhere than before
+	linksChanged bool // a link has another target than before
 	errs         []error
-	ancestors    []stamp // the folders on the way down, against loops of links
+	ancestors    []stamp // the folders above the current one, to find loops of links
 }
 
-// visit looks at one name: one fstatat, and no more if nothing is new.
+// visit reads one entry if it has changed. An unchanged entry costs one fstatat.
 func (s *scan) visit(in *folder, dirfd int, e *entry, above, real string) {
 	if e.name == dropInForAll && above != "" && !s.inDropIn {
 		s.inDropIn, s.container, s.parentFolder = true, "", above
@@ -60,7 +60,7 @@ func (s *scan) visit(in *folder, dirfd int, e *entry, above, real string) {
 	}
 	e.folder = nil
 	if !manifestName(e.name) {
-		return // a link to something else
+		return // a link to a file that is no manifest
 	}
 	why := ""
 	if e.link {
@@ -80,11 +80,12 @@ func (s *scan) visit(in *folder, dirfd int, e *entry, above, real string) {
 	}
 }
 
+// newFile returns the File of a path in this scan, without content.
 func (s *scan) newFile(rel string) File {
 	return File{Path: s.path(rel), Rel: rel, Dir: s.dir, DropIn: s.inDropIn, Of: s.container, In: s.parentFolder}
 }
 
-// visitFolder walks a folder below; one named web.yaml is a folder all the same.
+// visitFolder walks a subfolder, whatever its name.
 func (s *scan) visitFolder(e *entry, dirfd int, rel, real string) {
 	if s.inDropIn || isDropIn(e.name) {
 		message := "the drop-in folder of one container stands directly in a manifest directory: move it up, or call it container.d for all whose manifests lie here"
@@ -113,7 +114,7 @@ func (s *scan) visitFolder(e *entry, dirfd int, rel, real string) {
 	s.refusal = before
 }
 
-// realPath is the path without links of a folder in one that has that path.
+// realPath returns the path without links of a folder entry in the folder real.
 func (e *entry) realPath(real string) string {
 	if e.link {
 		return e.target.real
@@ -121,15 +122,15 @@ func (e *entry) realPath(real string) string {
 	return real + "/" + e.name
 }
 
-// handleMissing handles a name that can't be looked at: a link that leads nowhere is a
-// broken manifest, a name that was deleted since the listing is none.
+// handleMissing handles an entry for which fstatat failed. A dangling link is a broken
+// manifest; an entry that was deleted since the listing is not.
 func (s *scan) handleMissing(in *folder, dirfd int, e *entry, above string, err error) {
 	rel := path.Join(above, e.name)
 	if s.wasDeleted(in, dirfd, e, err) {
 		return
 	}
 	if !manifestName(e.name) && e.folder != nil {
-		// It was a folder: what was in it is unknown now, not gone.
+		// It was a folder. Its content is unknown now, but not removed.
 		s.failFolder(e.folder, rel, err)
 		return
 	}
@@ -157,7 +158,7 @@ func (s *scan) wasDeleted(in *folder, dirfd int, e *entry, err error) bool {
 	return true
 }
 
-// unreachableReason says why a name that is there can't be looked at.
+// unreachableReason returns why an existing entry can't be read.
 func unreachableReason(err error) string {
 	if err == unix.ENOENT {
 		return "a link that leads nowhere"
@@ -165,7 +166,7 @@ func unreachableReason(err error) string {
 	return fmt.Sprintf("can't be read: %v", err)
 }
 
-// setBroken makes an entry a file that can't be read.
+// setBroken turns an entry into a file that can't be read.
 func (s *scan) setBroken(e *entry, rel, message string) {
 	if e.file == nil {
 		e.file = &file{}
