@@ -12,8 +12,8 @@ import (
 	"stead/runtime/hostpath"
 )
 
-// Read rereads what may have changed. When nothing has, the result is the one
-// of the last time, and all it took is one fstatat a file.
+// Read rereads what may have changed. If nothing has, it returns the previous reading, at
+// the cost of one fstatat for each file.
 func (s *Source) Read() *Reading {
 	s.init()
 	s.mu.Lock()
@@ -28,15 +28,15 @@ func (s *Source) Read() *Reading {
 	return s.walk(false)
 }
 
-// walk looks at every file; changed says that something is new already.
+// walk visits every file. changed says that the previous reading is out of date already.
 func (s *Source) walk(changed bool) *Reading {
 	now := time.Now()
 	changed = changed || s.last == nil
 	dirs := make([]Dir, len(s.Dirs))
 	renew := s.watch != nil && s.watch.beginRead()
-	// Manifests are merged with the drop-ins of all directories, so those come first.
-	// The ones that lie in folders are found on the way through the manifests: where
-	// any of them is new, these are gone through again.
+	// Manifests are merged with the drop-ins of all directories, so drop-ins are read first.
+	// Drop-ins in subfolders are only found while the manifests are read: if any of them
+	// has changed, the manifests are visited again.
 	led := false
 	for range 3 {
 		scans := s.newScans(now, renew)
@@ -56,7 +56,7 @@ func (s *Source) walk(changed bool) *Reading {
 		}
 	}
 	if led && s.refreshGuard(true) || s.noteWritable(true) {
-		return s.walk(true) // a container may have written some of what was read
+		return s.walk(true) // a container may have written what was just read
 	}
 	if s.guard.version != s.guardVersion {
 		links := hostpath.Resolver{}
@@ -78,17 +78,17 @@ func (s *Source) walk(changed bool) *Reading {
 	} else {
 		r = *s.last
 	}
-	r.Retry = shorterDelay(retryAfter(r.Files, now), retryAfter(r.Fragments, now)) // the delay grows
+	r.Retry = shorterDelay(retryAfter(r.Files, now), retryAfter(r.Fragments, now)) // the delay grows with the time waited
 	if r.Unwatched != nil {
 		r.Retry = shorterDelay(r.Retry, Poll)
 	}
 	if changed || r.Retry != s.last.Retry {
-		s.last = &r // a new one: readings are never changed
+		s.last = &r // a copy, since a reading never changes
 	}
 	return s.last
 }
 
-// newScans makes a scan of each directory.
+// newScans returns a scan for each directory.
 func (s *Source) newScans(now time.Time, renew bool) []*scan {
 	scans := make([]*scan, len(s.Dirs))
 	for i, dir := range s.Dirs {
@@ -110,8 +110,7 @@ func absolutePath(dir string) string {
 	return dir
 }
 
-// logWatching says once when changes are not noticed any more, and once when
-// they are again.
+// logWatching logs once when watching fails, and once when it works again.
 func (s *Source) logWatching(unwatched error) {
 	var before error
 	if s.last != nil {
@@ -120,9 +119,9 @@ func (s *Source) logWatching(unwatched error) {
 	switch {
 	case sameError(unwatched, before):
 	case unwatched == nil:
-		s.log().Info("changes of the manifests are noticed at once again")
+		s.log().Info("inotify is available again; changes of the manifests are noticed at once")
 	default:
-		s.log().Warn("changes of some manifests are noticed by looking now and then only", "every", Poll, "error", unwatched)
+		s.log().Warn("inotify is unavailable for some manifest directories; polling them", "every", Poll, "error", unwatched)
 	}
 }
 
@@ -145,10 +144,10 @@ func sameError(a, b error) bool {
 	return a.Error() == b.Error()
 }
 
-// Missing tells whether a directory's error is that it is not there.
+// Missing reports whether the directory does not exist.
 func (d Dir) Missing() bool { return errors.Is(d.Err, fs.ErrNotExist) }
 
-// Poll is how often manifests are looked at that can't be watched.
+// Poll is the interval at which manifests that can't be watched are read.
 const Poll = 5 * time.Second
 
 const (
@@ -156,9 +155,9 @@ const (
 	maxRetry = 5 * time.Second
 )
 
-// retryAfter is a quarter of the time that has been waited already: a writer
-// that is nearly done is hardly waited for, one that never ends costs little.
-// There is no event to wait for: fsnotify has no IN_CLOSE_WRITE in its API.
+// retryAfter returns when to read files again that a process is writing: after a quarter of
+// the time waited so far, so that a short write costs little time and an endless one little
+// work. There is no event to wait for: fsnotify does not offer IN_CLOSE_WRITE.
 func retryAfter(files []*File, now time.Time) time.Duration {
 	var soon time.Duration
 	for _, f := range files {
@@ -169,7 +168,7 @@ func retryAfter(files []*File, now time.Time) time.Duration {
 	return soon
 }
 
-// shorterDelay is the shorter of two delays, of which 0 is none.
+// shorterDelay returns the shorter of two delays, where 0 means no delay.
 func shorterDelay(a, b time.Duration) time.Duration {
 	if a == 0 || b != 0 && b < a {
 		return b
@@ -177,17 +176,17 @@ func shorterDelay(a, b time.Duration) time.Duration {
 	return a
 }
 
-// collectFiles puts the directories together: for each path below them, the last
-// directory that has it counts.
+// collectFiles sets the files of the reading. Of several files with the same path below their
+// directory, the one of the last directory is used.
 func (r *Reading) collectFiles(trees []*folder) {
 	r.Replaced = map[string]*File{}
-	winner := map[string]*File{} // by path below the directory; nil: masked
+	winner := map[string]*File{} // by path below the directory; nil for a masked path
 	for i := len(trees) - 1; i >= 0; i-- {
 		if len(trees[i].entries) == 0 {
 			continue
 		}
 		files := make([]*File, 0, len(trees[i].entries))
-		below := slices.ContainsFunc(trees[:i], func(t *folder) bool { return len(t.entries) > 0 }) // some that it may replace
+		below := slices.ContainsFunc(trees[:i], func(t *folder) bool { return len(t.entries) > 0 }) // files that it may replace
 		trees[i].eachFile("", func(rel string, f *file) {
 			if by, taken := winner[rel]; taken {
 				if f.result != nil {
@@ -209,7 +208,7 @@ func (r *Reading) collectFiles(trees []*folder) {
 	}
 }
 
-// eachFile calls visit for every file below f, in order of their names.
+// eachFile calls visit for every file below f, in the order of names.
 func (f *folder) eachFile(rel string, visit func(rel string, f *file)) {
 	for _, e := range f.entries {
 		if isDropIn(e.name) && (rel == "" || e.name == dropInForAll) {

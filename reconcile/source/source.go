@@ -1,13 +1,13 @@
 // Package source reads the manifest directories: it watches them, rereads what
 // may have changed, and keeps what each file gave before.
 //
-// Of several directories the later ones' files stand for the earlier ones', the
-// drop-ins of all are merged into the manifests, and what others than a trusted
-// owner can write is refused, above all what a container can.
+// A file in a later directory replaces the file of the same name in an earlier one. The
+// drop-ins of all directories are merged into the manifests. Files that others than a
+// trusted owner can write are refused, above all files that a container can write.
 //
-// An event never says what to do, only that it is time to look again. The
-// package knows files and documents; what they mean for the containers of this
-// host is reconcile's to decide.
+// An event only causes another reading; it never says what has changed. The package knows
+// files and documents. It must not know what they mean for the containers of this host,
+// which reconcile decides.
 package source
 
 import (
@@ -25,19 +25,18 @@ type Parser interface {
 	ParseWith(file string, data []byte, fragments func(name string) []*spec.Fragment) []spec.Document
 }
 
-// Source is the manifest directories of this host, in the order of the search
-// path. Set the fields, call Watch if changes should be noticed, then Read as
-// often as there is a reason to.
+// Source reads the manifest directories of this host, in the order of the search path. Set
+// the fields, call Watch to be notified of changes, then call Read after each wake-up.
 type Source struct {
 	Dirs   []string
 	Parser Parser
 	Host   string // the name of this host, as the parser has it
-	Trust  *Trust // nil: whoever wrote them
-	// Writable are the files and directories of this host that containers can write,
-	// or ever could: paths without links and identities (hostpath), in a list that only
-	// grows at its end. Nothing is read below these. nil: there are none.
+	Trust  *Trust // nil trusts every owner
+	// Writable returns the files and directories of this host that containers can write, or
+	// ever could: paths without links and identities (hostpath), in a list that only grows
+	// at its end. Nothing below them is read. nil means that there are none.
 	Writable func() []string
-	// Protected are paths that no container may write, besides the manifests.
+	// Protected are the paths that no container may write, in addition to the manifests.
 	Protected []hostpath.Protected
 	Log       *slog.Logger
 
@@ -46,71 +45,69 @@ type Source struct {
 	watch *watch // nil unless watching
 
 	mu           sync.Mutex // one Read at a time
-	roots        []*folder  // what Dirs held when last read
-	overlays     *overlay   // the drop-ins among it
+	roots        []*folder  // the cache of each directory
+	overlays     *overlay   // the drop-ins in effect
 	last         *Reading
 	guard        guard
-	guardVersion int // number of the guard by which all files were
+	guardVersion int // version of the guard that has checked all files
 }
 
-// Reading is what the directories held at one moment. It is never changed
-// afterwards: two readings that find the same are the same pointer.
+// Reading holds the content of the directories at one moment. It never changes. If nothing
+// has changed, Read returns the same pointer again.
 type Reading struct {
 	Host string // the name of this host
 	Dirs []Dir
-	// Files that count, by directory and name: those that a later directory
-	// replaces or masks are not among them.
+	// Files are the manifest files in effect, by directory and name, without those that a
+	// later directory replaces or masks.
 	Files []*File
-	// Fragments are the drop-in files that count, in the order of their paths.
+	// Fragments are the drop-in files in effect, in the order of their paths.
 	Fragments []*File
-	// Replaced says, by path, which file stands in for one that is there too but
-	// does not count. A masked file is there with nil.
+	// Replaced maps the path of each file that is not in effect to the file that replaces
+	// it, or to nil if it is masked.
 	Replaced map[string]*File
-	// Retry is how soon to look again without any event, since a file's writer is
-	// still at it or something can't be watched; 0 if there is no such reason.
+	// Retry is when to read again without an event, because a file is being written or
+	// something can't be watched; 0 if there is no such reason.
 	Retry time.Duration
-	// Unwatched says why changes of some are noticed by looking only.
+	// Unwatched is why some directories are polled instead of watched; nil if none are.
 	Unwatched error
 }
 
 // Dir is one manifest directory.
 type Dir struct {
 	Path string
-	// Err is why not all of it could be read. What is not seen in such a
-	// directory is not known to be gone.
+	// Err is why the directory could not be read completely. A manifest that is missing in
+	// such a directory does not count as removed.
 	Err error
 }
 
 // File is one file of the manifest directories.
 type File struct {
-	Path string // the directory's path as given, and Rel
+	Path string // the path of the directory as configured, followed by Rel
 	Rel  string // below the directory
 	Dir  int    // index in Reading.Dirs
-	// DropIn tells a fragment from a manifest; Of is then the container that it is
-	// for, "" for all whose manifests lie in the folder In or below it, and Fragment
-	// what it holds: nil only if nobody has read it yet because its writer is still at
-	// it.
+	// DropIn is set for a drop-in. Of is then the container that it is for, or "" for all
+	// containers whose manifests lie in the folder In or below it. Fragment is its content,
+	// nil if a process has been writing the drop-in ever since it was found.
 	DropIn   bool
 	Of       string
 	In       string // below the directory, "" for the directory itself
 	Fragment *spec.Fragment
-	// Foreign is set for a file that never held a manifest as long as this Source has
-	// read it: an application's own configuration, say.
+	// Foreign is set for a file that has not held a manifest since this Source first read
+	// it, such as the configuration of an application.
 	Foreign bool
-	// Documents in the file; while it is waited for, those that it held before.
+	// Documents are the documents in the file; while Waiting is set, the previous ones.
 	Documents []spec.Document
-	// Err is what keeps the file as a whole from being read; nil for errors of a
-	// document.
+	// Err is why the file as a whole can't be read. Errors of a document are not in it.
 	Err *spec.Error
-	// Waiting is since when somebody has had the file open for writing, so that
-	// it is not read yet; zero if nobody has. Writer is the file: this one, or a
-	// drop-in for a container in it that was never read.
+	// Waiting is since when reading has waited for a process that has a file open for
+	// writing; zero if there is none. Writer is that file: this one, or a drop-in for one of
+	// its containers that was never read.
 	Waiting time.Time
 	Writer  string
 }
 
-// Wake receives when the directories may hold something else than the last
-// reading. It holds at most one wake-up.
+// Wake returns a channel that receives when the directories may have changed since the
+// last reading. It holds at most one wake-up.
 func (s *Source) Wake() <-chan struct{} {
 	s.init()
 	return s.wake
@@ -127,7 +124,7 @@ func (s *Source) signal() {
 	}
 }
 
-// log is the logger, or one that says nothing.
+// log returns the logger, or one that discards everything.
 func (s *Source) log() *slog.Logger {
 	if s.Log == nil {
 		return slog.New(slog.DiscardHandler)
@@ -135,8 +132,8 @@ func (s *Source) log() *slog.Logger {
 	return s.Log
 }
 
-// Change alters the exported fields while others may read. The next Read begins
-// afresh.
+// Change calls alter to change the exported fields while other goroutines may call Read.
+// It drops all caches.
 func (s *Source) Change(alter func(s *Source)) {
 	s.init()
 	s.mu.Lock()
@@ -150,10 +147,9 @@ func (s *Source) Change(alter func(s *Source)) {
 	s.signal()
 }
 
-// Renew forgets what is only a saving of work (which directories are watched,
-// what they listed), so that the next Read builds it again. Called on each
-// resync tick, it heals whatever an event or a file system's odd time stamps
-// may have hidden.
+// Renew drops the caches of watches and listings, so that the next Read builds them again.
+// Called on each resync tick, it corrects what lost events or wrong time stamps of a file
+// system have hidden.
 func (s *Source) Renew() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stamp is what of a file's inode tells that its content is the same.
+// stamp holds the fields of an inode that show whether the content has changed.
 type stamp struct {
 	dev, ino     uint64
 	size         int64
@@ -21,15 +21,15 @@ func stampOf(st *unix.Stat_t) stamp {
 }
 
 const (
-	// Two writes within one tick of the kernel's clock leave one time stamp:
-	// 10 ms at 100 ticks a second, doubled for good measure and a slow read.
+	// Two writes within one tick of the kernel's clock leave one time stamp. A tick is 10 ms
+	// at 100 ticks a second; the rest is a margin for a slow read.
 	fineGranularity = 50 * time.Millisecond
 	// File systems that keep whole seconds, or pairs of them (FAT).
 	coarseGranularity = 2100 * time.Millisecond
 )
 
-// isRacy tells whether something may have been written after now without a new
-// time stamp, so that an equal stamp later proves nothing.
+// isRacy reports whether a write after now may leave the same stamp, so that an equal
+// stamp later proves nothing.
 func (s stamp) isRacy(now time.Time) bool {
 	granularity := fineGranularity
 	if s.mtime%int64(time.Second) == 0 {

@@ -14,12 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Trust says whose manifests are followed. Who can write a manifest, or a
-// directory that it is found through, runs commands as root on this host; so, as
-// sshd does with authorized_keys, what others than its trusted owner can write is
-// refused. A group that can write is refused whoever is in it now.
+// Trust says whose manifests are used. A user who can write a manifest, or a directory on
+// the way to it, can run commands as root on this host. So, as sshd does with
+// authorized_keys, a path is refused if anybody but a trusted owner can write it. A group
+// with write access is refused, whatever its current members.
 type Trust struct {
-	// Owners are trusted besides root and the user who this process is.
+	// Owners are the trusted users besides root and the user of this process.
 	Owners []uint32
 }
 
@@ -28,13 +28,13 @@ type Refused struct{ why string }
 
 func (e *Refused) Error() string { return e.why }
 
-// isTrusted tells whether a user is trusted.
+// isTrusted reports whether a user is trusted.
 func (t *Trust) isTrusted(uid uint32) bool {
 	return uid == 0 || int(uid) == os.Geteuid() || slices.Contains(t.Owners, uid)
 }
 
-// fault is what is wrong with a file or directory, and what to do about it; "" if
-// nothing is. A nil Trust trusts everybody.
+// fault returns why a file or directory is not trusted, and what to do about it; "" if it
+// is trusted. A nil Trust trusts everybody.
 func (t *Trust) fault(st *unix.Stat_t, path string) string {
 	switch {
 	case t == nil:
@@ -54,8 +54,8 @@ func userName(uid uint32) string {
 	return "user " + id
 }
 
-// parentsFault is what is wrong with the directories that lead to a path, those of links
-// on the way too, but not the one it names. In a directory with the sticky bit,
+// parentsFault returns why a directory on the way to a path is not trusted, including the
+// directories of links, but not the path itself. In a directory with the sticky bit,
 // such as /tmp, nobody else can replace what a trusted owner has there.
 func (t *Trust) parentsFault(path string) string {
 	if t == nil {
@@ -76,8 +76,8 @@ func (t *Trust) parentsFault(path string) string {
 	return why
 }
 
-// Check is what is wrong with a file, or with the way to it, and what to do about
-// it; nil if nothing is.
+// Check returns an error if a file, or a directory on the way to it, is not trusted. The
+// error says what to do.
 func (t *Trust) Check(path string) error {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -93,8 +93,8 @@ func (t *Trust) Check(path string) error {
 	return nil
 }
 
-// walkPath calls visit for each directory on the way to a path and the name that
-// is looked up in it, following links as the kernel does; last says that nothing
+// walkPath calls visit for each directory on the way to a path and the name that is
+// looked up in it, following links as the kernel does; last says that nothing
 // follows that name, unless it is a link. It ends where a name is missing.
 func walkPath(path string, visit func(dir, name string, last bool)) {
 	at := "/"
@@ -123,7 +123,7 @@ func walkPath(path string, visit func(dir, name string, last bool)) {
 	}
 }
 
-// pathParts are the parts of a path.
+// pathParts returns the parts of a path.
 func pathParts(path string) []string {
 	return slices.DeleteFunc(strings.Split(path, "/"), func(name string) bool { return name == "" || name == "." })
 }

@@ -12,31 +12,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watch keeps an inotify watch on every directory from which a change could be
-// told. Each Read says anew which they are; those that no Read asks for any more
-// are given up.
+// watch keeps an inotify watch on every directory in which a change may matter. A renewing
+// Read requests all of them again; watches that it does not request are removed.
 type watch struct {
-	notify *fsnotify.Watcher // nil: inotify can't be had
-	err    error             // why it can't
+	notify *fsnotify.Watcher // nil if inotify is unavailable
+	err    error             // why inotify is unavailable
 	start  func(*watch) (*fsnotify.Watcher, error)
 
 	mu          sync.Mutex
-	watchedDirs map[string]*watchedDir // by the directory's path without links
-	failure     error                  // of this Read
-	renew       bool                   // this Read asks for all again, so that what it does not ask for goes
+	watchedDirs map[string]*watchedDir // by the path of the directory without links
+	failure     error                  // a watch that failed in this Read
+	renew       bool                   // this Read requests all watches again
 }
 
-// watchedDir is one directory.
+// watchedDir is one watched directory.
 type watchedDir struct {
 	stamp stamp
-	all   bool                // every event in it counts; else only those of names
+	all   bool                // every event in it matters; otherwise only those of names
 	names map[string]struct{} // entries that a manifest directory's path leads through
-	used  bool                // asked for by this Read
+	used  bool                // requested by this Read
 }
 
-// Watch makes changes of the directories known on Wake until ctx ends. Where
-// inotify can't be had, or not for all of them, the Reading says so, and asks to
-// be looked at again soon; with each Renew it is tried again.
+// Watch sends changes of the directories to Wake until ctx ends. If inotify is unavailable
+// for some of them, the Reading says so and has a short Retry. Each Renew tries again.
 func (s *Source) Watch(ctx context.Context) {
 	s.init()
 	w := &watch{watchedDirs: map[string]*watchedDir{}, renew: true}
@@ -53,7 +51,7 @@ func (s *Source) Watch(ctx context.Context) {
 	s.signal()
 }
 
-// explainLimit names the limit, since the error does not.
+// explainLimit adds the name of the kernel limit to an error, which lacks it.
 func explainLimit(err error) error {
 	switch {
 	case strings.Contains(err.Error(), unix.EMFILE.Error()):
@@ -64,7 +62,7 @@ func explainLimit(err error) error {
 	return err
 }
 
-// forwardEvents turns events into wake-ups, and nothing else.
+// forwardEvents turns events into wake-ups.
 func (s *Source) forwardEvents(ctx context.Context, w *watch, notify *fsnotify.Watcher) {
 	defer notify.Close()
 	for {
@@ -82,13 +80,13 @@ func (s *Source) forwardEvents(ctx context.Context, w *watch, notify *fsnotify.W
 			if !open {
 				return
 			}
-			w.invalidate() // events were lost, of watches that are gone too: ask for all again, and look
+			w.invalidate() // events were lost, perhaps of removed watches too: request all again
 			s.signal()
 		}
 	}
 }
 
-// isRelevant reports whether an event may be about the manifests.
+// isRelevant reports whether an event may concern the manifests.
 func (w *watch) isRelevant(e fsnotify.Event) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -100,13 +98,13 @@ func (w *watch) isRelevant(e fsnotify.Event) bool {
 	}
 	in := w.watchedDirs[filepath.Dir(e.Name)]
 	if in == nil {
-		return true // a directory that is no longer watched: looking once more does no harm
+		return true // a directory that is no longer watched: one more reading does no harm
 	}
 	name := filepath.Base(e.Name)
 	if _, leads := in.names[name]; leads {
 		return true
 	}
-	written := e.Op == fsnotify.Write && !manifestName(name) // a log or the like: what is written into is no folder
+	written := e.Op == fsnotify.Write && !manifestName(name) // such as a log
 	return in.all && !written && !ignored(name)
 }
 
@@ -119,7 +117,7 @@ func (w *watch) invalidate() {
 	}
 }
 
-// beginRead starts a Read. It returns whether all is to be asked for again.
+// beginRead starts a Read and reports whether it must request all watches again.
 func (w *watch) beginRead() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -135,7 +133,7 @@ func (w *watch) beginRead() bool {
 	return true
 }
 
-// endRead gives up what is not asked for any more and tells what could not be had.
+// endRead removes the watches that were not requested and returns an error if one failed.
 func (w *watch) endRead() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -152,17 +150,17 @@ func (w *watch) endRead() error {
 	return w.failure
 }
 
-// watchFolder asks for all events of a directory of manifests, by its path without
-// links: inotify knows one watch per inode, so one directory must have one name.
+// watchFolder requests all events of a manifest folder, by its path without links. inotify has
+// one watch for each inode, so a directory must always have the same path.
 func (w *watch) watchFolder(path string, now stamp) {
 	if w.notify != nil {
 		w.addWatch(path, now, "")
 	}
 }
 
-// watchPath asks for the directories in which dir, or a link on the way to it, can
-// be replaced or appear: the parent of each link, and of dir itself; the
-// nearest one that is there if dir is missing.
+// watchPath requests the directories in which dir, or a link on the way to it, can be
+// replaced or appear: the parent of each link and of dir itself, or the nearest existing
+// directory if dir is missing.
 func (w *watch) watchPath(dir string) {
 	if w.notify == nil {
 		return
@@ -175,7 +173,7 @@ func (w *watch) watchPath(dir string) {
 	})
 }
 
-// watchName asks for the events of one name in a directory.
+// watchName requests the events of one name in a directory.
 func (w *watch) watchName(dir, name string) {
 	var st unix.Stat_t
 	if unix.Stat(dir, &st) == nil {
@@ -190,7 +188,7 @@ func (w *watch) addWatch(path string, now stamp, name string) {
 	d := w.watchedDirs[path]
 	if d == nil || d.stamp.dev != now.dev || d.stamp.ino != now.ino {
 		if d != nil {
-			_ = w.notify.Remove(path) // another directory of that name, or asked for by forget
+			_ = w.notify.Remove(path) // another directory of that name, or dropped by invalidate
 		}
 		if err := w.notify.Add(path); err != nil {
 			if !os.IsNotExist(err) {
