@@ -15,13 +15,13 @@ import (
 	"stead/reconcile/view"
 )
 
-// Client asks a daemon. It holds no connection: each request makes its own.
+// Client sends requests to a daemon, each over a connection of its own.
 type Client struct {
 	path string
 }
 
-// Dial finds the daemon behind a socket. The error wraps os.ErrNotExist or
-// ECONNREFUSED if none is there.
+// Dial returns a client for the daemon behind a socket. The error wraps os.ErrNotExist or
+// ECONNREFUSED if no daemon runs.
 func Dial(path string) (*Client, error) { return dial(path, patience) }
 
 func dial(path string, patience time.Duration) (*Client, error) {
@@ -30,7 +30,7 @@ func dial(path string, patience time.Duration) (*Client, error) {
 	defer cancel()
 	err := c.Ping(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return nil, fmt.Errorf("reach the daemon: no answer after %s: it hangs or is stopped; look at its log, or end it and start it again (the containers run on)", patience)
+		return nil, fmt.Errorf("reach the daemon: no answer after %s: it hangs or is stopped; look at its log, or restart it (the containers keep running)", patience)
 	}
 	if err != nil {
 		return nil, err
@@ -38,24 +38,25 @@ func dial(path string, patience time.Duration) (*Client, error) {
 	return c, nil
 }
 
-// Ping asks whether the daemon answers.
+// Ping returns an error if the daemon does not answer.
 func (c *Client) Ping(ctx context.Context) error {
 	return c.ask(ctx, request{Verb: "ping"}, nil, nil)
 }
 
-// Status says how this host stands.
+// Status returns the state of this host.
 func (c *Client) Status(ctx context.Context) (r view.Report, err error) {
 	err = c.ask(ctx, request{Verb: "status"}, nil, &r)
 	return r, err
 }
 
-// Plan says what an apply would do, and does nothing.
+// Plan returns what an apply would do, and changes nothing.
 func (c *Client) Plan(ctx context.Context) (p plan.Plan, err error) {
 	err = c.ask(ctx, request{Verb: "plan"}, nil, &p)
 	return p, err
 }
 
-// Apply returns when all is as declared, failed or held.
+// Apply makes the host match its manifests. It returns when every action is done, failed
+// or held.
 func (c *Client) Apply(ctx context.Context, o reconcile.ApplyOptions) (r reconcile.Result, err error) {
 	err = c.ask(ctx, request{Verb: "apply", Confirm: o.Confirm}, o.Progress, &r)
 	return r, err
@@ -67,28 +68,28 @@ func (c *Client) Do(ctx context.Context, verb plan.Verb, names []string) (r reco
 	return r, err
 }
 
-// Hold puts containers, or with no names the whole host, on hold.
+// Hold pauses reconciliation of the named containers, or without names of the whole host.
 func (c *Client) Hold(ctx context.Context, o reconcile.HoldOptions) error {
 	return c.ask(ctx, request{Verb: "hold", Names: o.Names, Reason: o.Reason}, nil, nil)
 }
 
-// Release ends holds: those of containers, or with no names the host's.
+// Release ends the holds of the named containers, or without names the hold of the host.
 func (c *Client) Release(ctx context.Context, names []string) error {
 	return c.ask(ctx, request{Verb: "release", Names: names}, nil, nil)
 }
 
-// Purge deletes for good what was removed under a name, and returns the entries.
+// Purge deletes the data of removed containers of a name and returns the deleted entries.
 func (c *Client) Purge(ctx context.Context, name string) (gone []string, err error) {
 	err = c.ask(ctx, request{Verb: "purge", Names: []string{name}}, nil, &gone)
 	return gone, err
 }
 
-// Reload makes the daemon look at everything again, now.
+// Reload makes the daemon read and reconcile everything at once.
 func (c *Client) Reload(ctx context.Context) error {
 	return c.ask(ctx, request{Verb: "reload"}, nil, nil)
 }
 
-// ask sends a request and waits for its result, for as long as ctx lasts.
+// ask sends a request and waits for its result until ctx ends.
 func (c *Client) ask(ctx context.Context, r request, progress func(reconcile.Progress), result any) error {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.path)
 	if err != nil {
@@ -104,7 +105,7 @@ func (c *Client) ask(ctx context.Context, r request, progress func(reconcile.Pro
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.Is(err, context.Canceled): // not by us
-		return errors.New("the daemon ended before it was done; the next one goes on with it")
+		return errors.New("the daemon was stopped before the request was done; the next daemon continues it")
 	}
 	return err
 }
@@ -121,7 +122,7 @@ func exchange(conn net.Conn, r request, progress func(reconcile.Progress), resul
 	for {
 		var a answer
 		if err := in.Decode(&a); errors.Is(err, io.EOF) {
-			return errors.New("the daemon ended before it answered")
+			return errors.New("the daemon was stopped before it answered")
 		} else if err != nil {
 			return fmt.Errorf("read the daemon's answer: %w", err)
 		}

@@ -1,9 +1,9 @@
-// Package control is the daemon's socket: verbs ask through it what the loop
-// does, with the same methods that the loop has itself.
+// Package control implements the control socket of the daemon. Through it the verbs of the
+// command line call the methods of the engine.
 //
-// A connection carries one request, a line of JSON, and its answer: any number
-// of progress lines, then one with the result or the error. It knows the loop's
-// types and nothing of how they come about.
+// A connection carries one request, a line of JSON, and its answer: any number of progress
+// lines, then one line with the result or the error. The package knows the types of the
+// engine and must not know how the engine works.
 package control
 
 import (
@@ -16,23 +16,24 @@ import (
 	"stead/reconcile/view"
 )
 
-// Controller is what a verb asks of the loop, be it in this process or behind
-// the socket.
+// Controller has the methods that verbs call, on an engine in this process or on the
+// daemon behind the socket.
 type Controller interface {
-	// Status says how this host stands.
+	// Status returns the state of this host.
 	Status(ctx context.Context) (view.Report, error)
-	// Plan says what an apply would do, and does nothing.
+	// Plan returns what an apply would do, and changes nothing.
 	Plan(ctx context.Context) (plan.Plan, error)
-	// Apply returns when all is as declared, failed or held.
+	// Apply makes the host match its manifests. It returns when every action is done,
+	// failed or held.
 	Apply(ctx context.Context, o reconcile.ApplyOptions) (reconcile.Result, error)
 	// Do restarts, stops or starts containers by name.
 	Do(ctx context.Context, verb plan.Verb, names []string) (reconcile.Result, error)
-	// Hold and Release put containers, or the whole host, on hold and end that.
+	// Hold pauses reconciliation of containers or of the whole host; Release resumes it.
 	Hold(ctx context.Context, o reconcile.HoldOptions) error
 	Release(ctx context.Context, names []string) error
-	// Purge deletes for good what was removed under a name.
+	// Purge deletes the data of removed containers of a name.
 	Purge(ctx context.Context, name string) ([]string, error)
-	// Reload makes the loop look at everything again, now.
+	// Reload makes the engine read and reconcile everything at once.
 	Reload(ctx context.Context) error
 }
 
@@ -42,14 +43,14 @@ var (
 )
 
 const (
-	// maxRequest is the most bytes a request may have: thousands of names.
+	// maxRequest is the maximum size of a request in bytes: thousands of names.
 	maxRequest = 1 << 20
-	// maxAnswer is the most bytes a line of an answer may have: the status of a
-	// hundred thousand containers.
+	// maxAnswer is the maximum size of an answer in bytes: the status of a hundred
+	// thousand containers.
 	maxAnswer = 256 << 20
 )
 
-// request is the one line that a client sends.
+// request is the line that a client sends.
 type request struct {
 	Verb    string   `json:"verb"` // ping, status, plan, apply, do, hold, release, purge, reload
 	Do      string   `json:"do,omitempty"`
@@ -58,21 +59,22 @@ type request struct {
 	Reason  string   `json:"reason,omitempty"`
 }
 
-// answer is one line of what comes back. The last one has no Progress.
+// answer is one line of the answer. The last line has no Progress.
 type answer struct {
 	Progress *reconcile.Progress `json:"progress,omitempty"`
 	Result   json.RawMessage     `json:"result,omitempty"`
 	Error    string              `json:"error,omitempty"`
-	Code     string              `json:"code,omitempty"` // of an error that callers tell apart
+	Code     string              `json:"code,omitempty"` // of an error that callers distinguish
 }
 
-// codes are the errors that callers tell apart.
+// codes holds the errors that callers distinguish.
 var codes = map[string]error{
 	"no-such-container": reconcile.ErrNoContainer,
 	"canceled":          context.Canceled,
 	"deadline":          context.DeadlineExceeded,
 }
 
+// codeOf returns the code of an error, "" if it has none.
 func codeOf(err error) string {
 	for code, sentinel := range codes {
 		if errors.Is(err, sentinel) {

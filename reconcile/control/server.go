@@ -21,41 +21,42 @@ import (
 )
 
 const (
-	// A client has so long to say what it wants, and to take a line of the
-	// answer: one that hangs costs a goroutine for that time.
-	patience  = 10 * time.Second
+	// patience is the time that a client has to send its request, and to read a line of
+	// the answer. A client that hangs costs one goroutine for that time.
+	patience = 10 * time.Second
+	// lastWords is the time that a client has to read its answer when the daemon stops.
 	lastWords = 500 * time.Millisecond
-	// So many connections are served at a time; more wait in the kernel's queue.
+	// maxClients is the number of connections served at a time. More connections wait in
+	// the queue of the kernel.
 	maxClients = 64
 )
 
-// Listen makes the socket, for root (or whoever runs the daemon) alone. One that
-// a dead daemon left is replaced: the lock on the state directory has made sure
-// that no other daemon lives.
+// Listen makes the socket, accessible to the user of the daemon only. It replaces the socket
+// of a dead daemon: the lock on the state directory guarantees that no other daemon runs.
 func Listen(path string) (net.Listener, error) {
 	if info, err := os.Lstat(path); err == nil {
 		if info.Mode()&os.ModeSocket == 0 {
-			return nil, fmt.Errorf("listen on %s: there is something that is no socket", path)
+			return nil, fmt.Errorf("listen on %s: another file is there, which is not a socket", path)
 		}
 		if err := os.Remove(path); err != nil {
-			return nil, fmt.Errorf("replace the socket of a daemon that is gone: %w", err)
+			return nil, fmt.Errorf("replace the socket of a dead daemon: %w", err)
 		}
 	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
-	// Between bind and chmod the umask holds; who slips in is told by SO_PEERCRED.
+	// Until chmod only the umask protects the socket; SO_PEERCRED refuses other users.
 	if err := os.Chmod(path, 0o600); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false) // by then the name may be another's
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // by then the file may belong to another daemon
 	return l, nil
 }
 
-// Serve answers requests until ctx ends, which closes the listener; then it waits
-// for those under way, whose ctx has ended too. log may be nil.
+// Serve answers requests until ctx ends, which closes the listener and cancels the requests
+// in progress. It returns when these are done. log may be nil.
 func Serve(ctx context.Context, l net.Listener, c Controller, log *slog.Logger) error {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -88,7 +89,7 @@ func Serve(ctx context.Context, l net.Listener, c Controller, log *slog.Logger) 
 	}
 }
 
-// farewell gives a client at the daemon's end a moment to take its answer.
+// farewell gives a client a moment to read its answer when the daemon stops.
 func farewell(conn net.Conn) {
 	_ = conn.SetReadDeadline(time.Unix(1, 0))
 	time.AfterFunc(lastWords, func() { conn.Close() })
@@ -116,14 +117,14 @@ func serve(ctx context.Context, conn net.Conn, c Controller, log *slog.Logger) {
 		s.end(nil, fmt.Errorf("read the request: %w", err))
 		return
 	}
-	// A client that goes away takes its question back, not what it set going.
+	// A client that disconnects cancels the wait for its answer, not the work it started.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	_ = conn.SetReadDeadline(time.Time{})
 	gone := make(chan struct{})
 	go func() {
 		defer close(gone)
-		_, _ = in.ReadByte() // nothing more is said: this ends when the client does
+		_, _ = in.ReadByte() // returns when the client disconnects, since it sends nothing more
 		cancel()
 	}()
 	result, err := s.answer(ctx, c, r)
@@ -132,7 +133,7 @@ func serve(ctx context.Context, conn net.Conn, c Controller, log *slog.Logger) {
 	<-gone
 }
 
-// session is the writing half of a connection.
+// session writes the answer of a connection.
 type session struct {
 	conn net.Conn
 	out  *json.Encoder
@@ -140,7 +141,7 @@ type session struct {
 
 func (s *session) send(a answer) {
 	_ = s.conn.SetWriteDeadline(time.Now().Add(patience))
-	_ = s.out.Encode(a) // a client that does not listen has no one to tell
+	_ = s.out.Encode(a) // an error means that the client is gone, and nobody needs to know
 }
 
 func (s *session) end(result any, err error) {
@@ -155,7 +156,7 @@ func (s *session) end(result any, err error) {
 	s.send(a)
 }
 
-// answer calls what is asked for.
+// answer calls the method that a request asks for.
 func (s *session) answer(ctx context.Context, c Controller, r request) (any, error) {
 	switch r.Verb {
 	case "ping":
@@ -184,8 +185,8 @@ func (s *session) answer(ctx context.Context, c Controller, r request) (any, err
 	return nil, fmt.Errorf("verb %q: want ping, status, plan, apply, do, hold, release, purge or reload", r.Verb)
 }
 
-// peerAllowed refuses everybody but root and the user that the daemon runs as.
-// The socket's mode says the same; this holds if somebody loosens it.
+// peerAllowed returns an error unless the client is root or the user of the daemon. The mode
+// of the socket has the same effect; this check still works if somebody changes the mode.
 func peerAllowed(conn net.Conn) error {
 	raw, err := conn.(*net.UnixConn).SyscallConn()
 	if err != nil {

@@ -1,7 +1,8 @@
-// Package events keeps what was done on this host, and why: a durable and
-// bounded list, one JSON object a line, that one process writes and any may read.
+// Package events keeps the journal of this host: which actions were done, and why. The
+// journal is durable and limited in size, with one JSON object a line. One process writes it
+// and any process may read it.
 //
-// It knows nothing of containers: what is worth an event is reconcile's to say.
+// The package must not know containers: reconcile decides what is worth an event.
 package events
 
 import (
@@ -19,24 +20,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Type of an event: stable codes that scripts may depend on.
+// Type is the type of an event. The values are stable: scripts may depend on them.
 type Type string
 
 const (
-	Done     Type = "done"     // an action
-	Failed   Type = "failed"   // an action; it is tried again unless an admin asked for it
-	Exited   Type = "exited"   // a command, by itself
-	Held     Type = "held"     // a removal that waits for a confirmation, or what an admin put on hold
+	Done     Type = "done"     // an action succeeded
+	Failed   Type = "failed"   // an action failed; it is retried unless an admin asked for it
+	Exited   Type = "exited"   // a command exited by itself
+	Held     Type = "held"     // a removal waits for a confirmation, or an admin put a container on hold
 	Unheld   Type = "unheld"   // no longer held
-	Invalid  Type = "invalid"  // a manifest or a directory can't be followed
-	Valid    Type = "valid"    // it can be followed again
-	Deleted  Type = "deleted"  // data of a removed container, for good
-	Started  Type = "started"  // the daemon
-	Released Type = "released" // an admin's hold
+	Invalid  Type = "invalid"  // a manifest or a directory has an error
+	Valid    Type = "valid"    // the error is gone
+	Deleted  Type = "deleted"  // the data of a removed container was deleted
+	Started  Type = "started"  // the daemon started
+	Released Type = "released" // an admin ended a hold
 )
 
-// Event is something that happened. Values that may be secrets are never in it.
-// Fields are only ever added.
+// Event is an entry of the journal. It never holds values that may be secrets. Fields are
+// only ever added.
 type Event struct {
 	Time      time.Time `json:"time"` // UTC
 	Type      Type      `json:"type"`
@@ -44,7 +45,7 @@ type Event struct {
 	Action    string    `json:"action,omitempty"`   // of done, failed and held
 	Cause     string    `json:"cause,omitempty"`    // one clause
 	Changes   []Change  `json:"changes,omitempty"`  // fields
-	Message   string    `json:"message,omitempty"`  // the error, or what else is to be said
+	Message   string    `json:"message,omitempty"`  // the error or other details
 	ExitCode  *int      `json:"exitCode,omitempty"` // of exited; -1 unknown
 	Reason    string    `json:"reason,omitempty"`   // of exited: its stable code
 	File      string    `json:"file,omitempty"`     // of invalid and valid
@@ -60,13 +61,13 @@ type Change struct {
 const (
 	fileName = "events.log"
 	oldName  = "events.log.1"
-	// MaxSize is the most bytes of a file; there are two, so that at least this
-	// much is always kept: some 20,000 events.
+	// MaxSize is the maximum size of a file in bytes. There are two files, so at least this
+	// much is always kept: about 20,000 events.
 	MaxSize = 8 << 20
 )
 
-// Journal is the writing side. There is one at a time: whoever holds the state
-// directory's lock.
+// Journal writes events. Only the process that holds the lock of the state directory may
+// have one.
 type Journal struct {
 	dir string
 	max int64
@@ -74,15 +75,15 @@ type Journal struct {
 	mu   sync.Mutex
 	file *os.File // nil until the first event, and after a failed rotation
 	size int64
-	torn bool // the file does not end with a line: a writer died, or the disk was full
+	torn bool // the last line is incomplete: a writer died, or the disk was full
 }
 
-// Open returns the journal of a directory for writing. What is wrong with its file
-// shows when something is recorded: a host goes on without a journal.
+// Open returns the journal of a directory for writing. It never fails: errors of the file
+// are returned by Record, since a host must work without a journal too.
 func Open(dir string) *Journal { return &Journal{dir: dir, max: MaxSize} }
 
-// open opens the file where that is to be done, anew if somebody has deleted it:
-// nobody would read what is written to that one.
+// open opens the file unless it is open. It opens a new file if somebody has deleted the
+// current one, since nobody would read that.
 func (j *Journal) open() error {
 	if j.file != nil {
 		var st unix.Stat_t
@@ -109,7 +110,7 @@ func (j *Journal) open() error {
 	return nil
 }
 
-// Close ends the writing.
+// Close closes the journal.
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -119,7 +120,7 @@ func (j *Journal) Close() error {
 	return j.file.Close()
 }
 
-// Record appends events. They survive the process; a host that dies may forget
+// Record appends events. They survive the end of the process; a crash of the host may lose
 // the last seconds.
 func (j *Journal) Record(list ...Event) error {
 	j.mu.Lock()
@@ -154,7 +155,7 @@ func (j *Journal) Record(list ...Event) error {
 	return nil
 }
 
-// rotate goes on in a new file and keeps one of the old ones.
+// rotate starts a new file and keeps one old file.
 func (j *Journal) rotate() error {
 	if err := os.Rename(filepath.Join(j.dir, fileName), filepath.Join(j.dir, oldName)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("rotate events: %w", err)
@@ -164,7 +165,7 @@ func (j *Journal) rotate() error {
 	return j.open()
 }
 
-// LastExits are the times of the last recorded ends of commands, by container.
+// LastExits returns the time of the last recorded exit of each container.
 func LastExits(dir string) (map[string]time.Time, error) {
 	last := map[string]time.Time{}
 	err := Read(context.Background(), dir, Query{Tail: -1, Type: Exited}, func(e Event) error {
@@ -174,8 +175,8 @@ func LastExits(dir string) (map[string]time.Time, error) {
 	return last, err
 }
 
-// decode reads the lines of a file that hold a text. One that is no event (a torn
-// one, or one of a newer program) is left out.
+// decode calls each for the events of the lines that contain a text. It skips lines that
+// are not events: incomplete ones, and those of a newer version.
 func decode(lines *lineReader, text []byte, each func(Event) error) error {
 	for {
 		line, err := lines.next()

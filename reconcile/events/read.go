@@ -14,25 +14,25 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// Query says which events are read.
+// Query selects events.
 type Query struct {
-	Since  time.Time        // not those before; zero is all that are kept
-	Tail   int              // only so many of the last ones before now; negative is all
-	Follow bool             // then go on with those that come, until ctx ends
-	Type   Type             // only of this type; "" is all
-	Match  func(Event) bool // nil is all; it is asked about events before Since too
+	Since  time.Time        // skip earlier events; zero means none
+	Tail   int              // return at most this many existing events, the last ones; negative means all
+	Follow bool             // continue with new events until ctx ends
+	Type   Type             // return events of this type only; "" means all
+	Match  func(Event) bool // return matching events only; nil means all. Called for events before Since too
 }
 
-// Read calls each for the events in a directory that a query asks for, in the
-// order in which they were recorded. It needs no writer; a follower goes on
-// across rotations and restarts of the writer.
+// Read calls each for the events of a directory that a query selects, in the order in which
+// they were recorded. It needs no running writer, and keeps following across rotations and
+// restarts of the writer.
 func Read(ctx context.Context, dir string, q Query, each func(Event) error) error {
 	r := reader{dir: dir, query: q, each: each, tailing: q.Tail >= 0}
 	if q.Type != "" {
 		r.text = []byte(`"type":"` + string(q.Type) + `"`)
 	}
 	if q.Follow {
-		watcher, err := fsnotify.NewWatcher() // before reading, so that nothing falls in between
+		watcher, err := fsnotify.NewWatcher() // before reading, so that no event is missed
 		if err == nil {
 			err = watcher.Add(dir)
 		}
@@ -49,23 +49,23 @@ func Read(ctx context.Context, dir string, q Query, each func(Event) error) erro
 	return r.follow(ctx)
 }
 
-// reader is the work of one Read.
+// reader holds the state of one Read.
 type reader struct {
 	dir     string
 	query   Query
 	each    func(Event) error
 	watcher *fsnotify.Watcher
-	text    []byte // in every line that is asked for: to decode the others costs time
+	text    []byte // contained in every selected line; decoding the other lines would cost time
 
-	file    *os.File // the current one; nil while there is none
+	file    *os.File // the current file; nil while there is none
 	lines   *lineReader
-	tailing bool // what is found is kept back until the end is reached
+	tailing bool // collect events in tail until the end is reached
 	tail    []Event
 }
 
-// past reads what is there.
+// past reads the existing events.
 func (r *reader) past() error {
-	// Opened before the old file is read: a rotation meanwhile must not hide it.
+	// Open the current file before reading the old one, so that a rotation does not hide it.
 	if err := r.open(); err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func (r *reader) past() error {
 	return nil
 }
 
-// old reads the file before the current one.
+// old reads the rotated file.
 func (r *reader) old() error {
 	f, err := os.Open(filepath.Join(r.dir, oldName))
 	if err != nil {
@@ -98,13 +98,13 @@ func (r *reader) old() error {
 	if r.file != nil {
 		own, ownErr := r.file.Stat()
 		if old, err := f.Stat(); err == nil && ownErr == nil && os.SameFile(old, own) {
-			return nil // it was the current one a moment ago
+			return nil // the current file was rotated a moment ago
 		}
 	}
 	return decode(newLineReader(f), r.text, r.take)
 }
 
-// open opens the current file if that is to be done, and if there is one.
+// open opens the current file if it exists and is not open.
 func (r *reader) open() error {
 	if r.file != nil {
 		return nil
@@ -120,13 +120,13 @@ func (r *reader) open() error {
 	return nil
 }
 
-// present reads the rest of the current file, and of those that have replaced it.
+// present reads the rest of the current file and of the files that have replaced it.
 func (r *reader) present() error {
 	for {
 		if err := r.open(); err != nil || r.file == nil {
 			return err
 		}
-		// Asked before reading: what was written before the rotation is read.
+		// Check before reading, so that everything written before a rotation is read.
 		replaced := r.replaced()
 		if err := decode(r.lines, r.text, r.take); err != nil {
 			return err
@@ -139,7 +139,7 @@ func (r *reader) present() error {
 	}
 }
 
-// replaced tells whether the current file is no longer the one that is written.
+// replaced reports whether the writer uses another file than the current one.
 func (r *reader) replaced() bool {
 	now, err := os.Stat(filepath.Join(r.dir, fileName))
 	own, ownErr := r.file.Stat()
@@ -159,17 +159,17 @@ func (r *reader) follow(ctx context.Context) error {
 				return errors.New("follow events: the watch ended")
 			}
 		case err := <-r.watcher.Errors:
-			if !errors.Is(err, fsnotify.ErrEventOverflow) { // then there is something to read
+			if !errors.Is(err, fsnotify.ErrEventOverflow) { // an overflow only means that there is something to read
 				return fmt.Errorf("follow events: %w", err)
 			}
 		}
 	}
 }
 
-// take passes on an event that was asked for.
+// take passes on an event if the query selects it.
 func (r *reader) take(e Event) error {
 	if r.query.Type != "" && e.Type != r.query.Type {
-		return nil // its text held the name of the type
+		return nil // the line contained the text elsewhere
 	}
 	if r.query.Match != nil && !r.query.Match(e) || e.Time.Before(r.query.Since) {
 		return nil
@@ -178,7 +178,7 @@ func (r *reader) take(e Event) error {
 		return r.each(e)
 	}
 	r.tail = append(r.tail, e)
-	if len(r.tail) > 2*r.query.Tail+64 { // not at each one
+	if len(r.tail) > 2*r.query.Tail+64 { // not for each event
 		r.cutTail()
 	}
 	return nil
@@ -190,8 +190,8 @@ func (r *reader) cutTail() {
 	}
 }
 
-// lineReader reads whole lines. The beginning of one that is still being written
-// is kept until the rest is there.
+// lineReader reads whole lines. It keeps the beginning of an incomplete line until the rest
+// is written.
 type lineReader struct {
 	in      *bufio.Reader
 	partial []byte
@@ -201,7 +201,7 @@ func newLineReader(in io.Reader) *lineReader {
 	return &lineReader{in: bufio.NewReaderSize(in, 64<<10)}
 }
 
-// next returns the next whole line, io.EOF if there is none yet.
+// next returns the next whole line, or io.EOF if there is none yet.
 func (l *lineReader) next() ([]byte, error) {
 	rest, err := l.in.ReadBytes('\n')
 	l.partial = append(l.partial, rest...)

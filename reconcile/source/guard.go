@@ -10,8 +10,8 @@ import (
 	"stead/spec"
 )
 
-// What a container can write is never a manifest: otherwise the container's root could
-// declare what runs as root on this host. guard enforces both halves of that rule. A manifest
+// A file that a container can write is never a manifest: otherwise root in the container could
+// declare what runs as root on this host. guard enforces the rule in both directions. A manifest
 // that asks to write a protected path (a manifest directory, the configuration, stead's
 // state) has an error; and nothing is read below what a container can write, or ever could.
 //
@@ -20,22 +20,22 @@ import (
 // container can write before the container runs.
 type guard struct {
 	mounts         hostpath.Mounts
-	mountVersion   int                      // number of the mount table that names are from
-	names          map[string][]string      // by what containers can write, the paths that show it; nil: to be computed again
-	readPaths      *hostpath.ProtectedPaths // where manifests are read
-	protectedPaths *hostpath.ProtectedPaths // protected paths besides those
+	mountVersion   int                      // version of the mount table that names come from
+	names          map[string][]string      // all paths of each writable path; nil if they must be computed again
+	readPaths      *hostpath.ProtectedPaths // the paths where manifests are read
+	protectedPaths *hostpath.ProtectedPaths // the other protected paths
 	ids            map[string]bool          // identities of what containers can write
 	inodes         map[uint64]bool          // their inodes
-	processed      int                      // how many entries of Source.Writable are processed
-	version        int                      // changes when documents are to be checked again
+	processed      int                      // the number of processed entries of Source.Writable
+	version        int                      // changes when documents must be checked again
 	writtenPaths   *writtenPaths
 }
 
-// writtenPaths are the paths, among those where manifests are read, that containers can
-// write: nearly always none. A value is never changed.
+// writtenPaths holds the paths where manifests are read that containers can write: nearly
+// always none. A value never changes.
 type writtenPaths struct{ paths map[string]bool }
 
-// linkTarget is where a link among the manifests leads.
+// linkTarget is the target of a link among the manifests.
 type linkTarget struct {
 	real  string
 	links []string
@@ -119,7 +119,8 @@ func (f *folder) linkTargets(dir string, read *hostpath.ProtectedPaths) {
 	}
 }
 
-// refusalFor says why nothing may be read by these paths, which hold no links; "" if it may.
+// refusalFor returns why nothing may be read below these paths, which hold no links; "" if
+// it may.
 func (p *writtenPaths) refusalFor(paths ...string) string {
 	if len(p.paths) == 0 {
 		return ""
@@ -137,8 +138,8 @@ func (p *writtenPaths) refusalFor(paths ...string) string {
 	return ""
 }
 
-// folderRefusal is refusal for an open folder, which may have another path than it had when
-// a container could write to it.
+// folderRefusal returns why nothing may be read in an open folder, which may have another
+// path now than when a container could write to it; "" if it may.
 func (g *guard) folderRefusal(fd int, ino uint64, real string) string {
 	if g.inodes[ino] && g.ids[hostpath.Identity(fd)] {
 		return writtenReason(real)
@@ -146,13 +147,14 @@ func (g *guard) folderRefusal(fd int, ino uint64, real string) string {
 	return g.writtenPaths.refusalFor(real)
 }
 
+// writtenReason returns the message for a folder that a container can write.
 func writtenReason(dir string) string {
 	return fmt.Sprintf("a container can write to %s, or once could: nothing in it is read as a manifest; "+
 		"copy what you trust to a directory that no container could ever write, and move this one away", dir)
 }
 
-// linkTarget resolves a link among the manifests, and says why nothing may be read through
-// it.
+// linkTarget resolves a link among the manifests and returns why nothing may be read
+// through it; "" if it may.
 func (s *scan) linkTarget(e *entry, rel string) (why string) {
 	real, links := hostpath.Resolve(s.path(rel))
 	if e.target == nil || e.target.real != real || !slices.Equal(e.target.links, links) {
@@ -161,8 +163,8 @@ func (s *scan) linkTarget(e *entry, rel string) (why string) {
 	return s.guard.writtenPaths.refusalFor(append(links, real)...)
 }
 
-// checkFile adds, to the documents of a file as they were parsed, the errors about what they
-// ask to write. It reports whether these differ from before.
+// checkFile adds the errors about paths that the documents of a file ask to write, and
+// reports whether these errors have changed.
 func (g *guard) checkFile(f *file, links hostpath.Resolver) bool {
 	if f.unguarded == nil || f.guardVersion == g.version {
 		return false
@@ -187,7 +189,7 @@ func (g *guard) checkFile(f *file, links hostpath.Resolver) bool {
 	return true
 }
 
-// writeErrors returns the errors about what a manifest asks to write.
+// writeErrors returns the errors about the paths that a manifest asks to write.
 func (g *guard) writeErrors(paths []spec.WritablePath, links hostpath.Resolver) (errs []*spec.Error) {
 	for _, w := range paths {
 		real, _ := links.Resolve(w.Path)
@@ -210,7 +212,7 @@ func (g *guard) writeErrors(paths []spec.WritablePath, links hostpath.Resolver) 
 	return errs
 }
 
-// checkFolder checks the files of a folder, and of those in it.
+// checkFolder checks all files below a folder and reports whether an error has changed.
 func (g *guard) checkFolder(f *folder, links hostpath.Resolver) (changed bool) {
 	for _, e := range f.entries {
 		if e.file != nil && g.checkFile(e.file, links) {
