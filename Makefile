@@ -79,4 +79,4 @@ probe:
 	STEAD_TEST_PEERS=1 CGO_ENABLED=0 go test -count=1 -run TestProbe -v $(AS_ROOT) ./runtime
 
 generate:
-	go generate ./spec ./cmd/... # in this order: the README holds what spec generates
+	go generate ./spec ./cmd/... # in this order: the documentation holds what spec generates

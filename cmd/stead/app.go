@@ -98,7 +98,7 @@ changes, delete it and the container goes, its data kept.`,
 		a.statusCommand(), a.psCommand(), a.inspectCommand(), a.logsCommand(), a.execCommand(),
 		a.restartCommand(), a.stopCommand(), a.startCommand(), a.reloadCommand(), a.waitCommand(),
 		a.eventsCommand(), a.holdCommand(), a.releaseCommand(), a.purgeCommand(),
-		a.doctorCommand(), a.schemaCommand(), a.versionCommand(),
+		a.doctorCommand(), a.docsCommand(), a.schemaCommand(), a.versionCommand(),
 	)
 	return root
 }

@@ -179,7 +179,7 @@ func (a *app) configure(cmd *cobra.Command) error {
 	a.given.ownConfig = flags.Changed("config") || os.Getenv("STEAD_CONFIG") != ""
 	a.verb = cmd.Name()
 	switch cmd.Name() {
-	case "schema", "version", "completion", "help", "explain":
+	case "docs", "schema", "version", "completion", "help":
 		return nil
 	}
 	s, err := a.given.settings(func(text string) { fmt.Fprintln(a.err, "stead: "+text) })
