@@ -10,10 +10,12 @@ import (
 	"slices"
 	"strings"
 
+	"stead/reconcile/plan"
+
 	"github.com/spf13/cobra"
 )
 
-// app is one call of the program: its streams and what its flags say.
+// app is one run of the program: its streams, flags and settings.
 type app struct {
 	in       io.Reader
 	out, err io.Writer
@@ -21,21 +23,21 @@ type app struct {
 	stateDir, runDir string
 	cgroupParent     string
 	logFormat        string
-	given            given // of what the configuration file says too
-	settings               // what holds
+	given            given // flags and variables
+	settings               // flags and variables, the configuration file, defaults
 
-	// catch is what has a signal end a verb; nil leaves signals alone.
+	// catch makes signals end a verb; nil leaves signals alone.
 	catch func(context.Context) context.Context
 
 	verb  string
-	begun bool // the command line was understood
+	begun bool // the command line is valid
 }
 
-// searchPath is where manifests are looked for; of two files with the same
-// relative path the one in the later directory counts.
+// searchPath holds the default manifest directories. If two of them hold a file with
+// the same relative path, the file in the later directory counts.
 var searchPath = []string{"/usr/lib/stead/manifests", "/etc/stead/manifests", "/run/stead/manifests"}
 
-// run carries out a command line and returns the exit code.
+// run runs a command line and returns the exit code.
 func (a *app) run(ctx context.Context, args []string) int {
 	root := a.command(args)
 	root.SetArgs(args)
@@ -55,17 +57,21 @@ func (a *app) run(ctx context.Context, args []string) int {
 	if cmd.Name() == "exec" {
 		code = exitExec
 	}
-	return a.report(exitWith(code, "what was to be printed is lost: %w", *o.lost.Load()))
+	return a.report(exitWith(code, "cannot write output: %w", *o.lost.Load()))
 }
 
-// command is the tree of commands, as far as args may ask for it.
+// command returns the tree of commands that args may call.
 func (a *app) command(args []string) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "stead",
 		Short: "Keep this host at the state that a directory of manifests declares",
 		Long: `stead keeps one Linux host at the state that a directory of YAML manifests
-declares: drop a manifest in and a container comes up, edit it and the container
-changes, delete it and the container goes, its data kept.`,
+declares. Add a manifest and stead starts a container. Edit it and the container
+changes. Delete it and stead removes the container and keeps its data.`,
+		Example: "  stead doctor                 check what this host supports\n" +
+			"  stead daemon                 watch the manifests and apply them\n" +
+			"  stead ps                     list the containers\n" +
+			"  stead docs manifest          print the manifest reference",
 		SilenceErrors: true, SilenceUsage: true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			if a.catch != nil {
@@ -76,51 +82,43 @@ changes, delete it and the container goes, its data kept.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
 		},
-		Args:                       knownVerb,
+		Args:                       unknownVerb,
 		SuggestionsMinimumDistance: 2, // letters that may be wrong
 	}
-	root.SetFlagErrorFunc(plainFlagError)
+	root.SetFlagErrorFunc(flagError)
+	root.SetUsageFunc(printUsage)
 	f := root.PersistentFlags()
-	f.StringVar(&a.stateDir, "state-dir", variable("STEAD_STATE_DIR", "/var/lib/stead"), "directory of durable facts and data (STEAD_STATE_DIR)")
-	f.StringVar(&a.runDir, "run-dir", variable("STEAD_RUN_DIR", "/run/stead"), "directory of facts of this boot, and the sockets (STEAD_RUN_DIR)")
-	f.StringVar(&a.given.config, "config", variable("STEAD_CONFIG", defaultConfig), "configuration file; /dev/null is none (STEAD_CONFIG)")
-	f.StringArrayVar(&a.given.manifests, "manifests", manifestsVariable(), "directory of manifests; repeatable, a later one's files replace an earlier one's (STEAD_MANIFESTS, colon-separated)")
-	f.StringVar(&a.given.host, "host", os.Getenv("STEAD_HOST"), "name of this host, for hosts: and ${stead.host} (STEAD_HOST)")
-	f.BoolVar(&a.given.allowWritable, "allow-writable-manifests", false, "follow manifests that others than a trusted owner can write (STEAD_ALLOW_WRITABLE_MANIFESTS=1)")
-	f.StringVar(&a.cgroupParent, "cgroup-parent", variable("STEAD_CGROUP_PARENT", "stead"), "cgroup below which all containers' are (STEAD_CGROUP_PARENT)")
-	f.StringVar(&a.logFormat, "log-format", "text", "form of log lines: text or json")
-	if len(args) > 0 && args[0] == "exec" { // a millisecond counts there, and all others cost a tenth
+	f.StringVar(&a.stateDir, "state-dir", envOr("STEAD_STATE_DIR", "/var/lib/stead"), "directory for state and data (STEAD_STATE_DIR)")
+	f.StringVar(&a.runDir, "run-dir", envOr("STEAD_RUN_DIR", "/run/stead"), "directory for the state of this boot and the sockets (STEAD_RUN_DIR)")
+	f.StringVar(&a.given.config, "config", envOr("STEAD_CONFIG", defaultConfig), "configuration file; /dev/null for none (STEAD_CONFIG)")
+	f.StringArrayVar(&a.given.manifests, "manifests", manifestsVariable(), "manifest directory; repeatable, files in a later one replace files in an earlier one (STEAD_MANIFESTS, colon-separated)")
+	f.StringVar(&a.given.host, "host", os.Getenv("STEAD_HOST"), "name of this host for hosts: and ${stead.host} (STEAD_HOST)")
+	f.BoolVar(&a.given.allowWritable, "allow-writable-manifests", false, "read manifests that untrusted users can write (STEAD_ALLOW_WRITABLE_MANIFESTS=1)")
+	f.StringVar(&a.cgroupParent, "cgroup-parent", envOr("STEAD_CGROUP_PARENT", "stead"), "cgroup that holds the cgroups of all containers (STEAD_CGROUP_PARENT)")
+	choiceFlag(root, f, &a.logFormat, "log-format", "", "format of log lines: ", "text", "json")
+	if len(args) > 0 && args[0] == "exec" { // creating the other commands takes 0.1 ms, and exec should be fast
 		root.AddCommand(a.execCommand())
 		return root
 	}
 	root.AddCommand(
 		a.daemonCommand(), a.applyCommand(), a.planCommand(), a.validateCommand(),
 		a.statusCommand(), a.psCommand(), a.inspectCommand(), a.logsCommand(), a.execCommand(),
-		a.restartCommand(), a.stopCommand(), a.startCommand(), a.reloadCommand(), a.waitCommand(),
+		a.actCommand(plan.Restart, "restarted", "Restart containers with their current manifests",
+			`restart stops containers and starts them again. It applies manifests that
+changed.`),
+		a.actCommand(plan.Stop, "stopped", "Stop containers until stead start",
+			`stop ends the processes of containers. They stay stopped until stead start, also
+after a restart of the daemon or the host. Their manifests do not change.`),
+		a.actCommand(plan.Start, "started", "Start stopped containers",
+			`start starts containers that stead stop has stopped, or that have ended.`),
+		a.reloadCommand(), a.waitCommand(),
 		a.eventsCommand(), a.holdCommand(), a.releaseCommand(), a.purgeCommand(),
 		a.doctorCommand(), a.docsCommand(), a.schemaCommand(), a.versionCommand(),
 	)
 	return root
 }
 
-// knownVerb refuses what is left where a verb was wanted.
-func knownVerb(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
-		return fmt.Errorf("unknown command %q; did you mean %s?", args[0], strings.Join(like, " or "))
-	}
-	return fmt.Errorf("unknown command %q", args[0])
-}
-
-func variable(name, fallback string) string {
-	if v := os.Getenv(name); v != "" {
-		return v
-	}
-	return fallback
-}
-
+// manifestsVariable returns the directories in STEAD_MANIFESTS, nil for none.
 func manifestsVariable() []string {
 	dirs := slices.DeleteFunc(strings.Split(os.Getenv("STEAD_MANIFESTS"), ":"), func(d string) bool { return d == "" })
 	if len(dirs) == 0 {
@@ -129,11 +127,8 @@ func manifestsVariable() []string {
 	return dirs
 }
 
-// prepare checks the flags that every verb has.
+// prepare checks the flags that all verbs take, and reads the configuration.
 func (a *app) prepare(cmd *cobra.Command) error {
-	if a.logFormat != "text" && a.logFormat != "json" {
-		return fmt.Errorf("--log-format %s: want text or json", a.logFormat)
-	}
 	for _, dir := range []*string{&a.stateDir, &a.runDir} {
 		if err := absolute(dir); err != nil {
 			return err
@@ -145,10 +140,10 @@ func (a *app) prepare(cmd *cobra.Command) error {
 		}
 	}
 	if p := filepath.Clean("/" + a.cgroupParent); p == "/" {
-		return fmt.Errorf("--cgroup-parent %q: want the name of a group, such as stead", a.cgroupParent)
+		return fmt.Errorf("--cgroup-parent %q: want the name of a cgroup, such as stead", a.cgroupParent)
 	}
-	if spare := longestSocket - len(a.daemonSocket()); spare < 0 {
-		return fmt.Errorf("--run-dir %s: too long by %s for the sockets in it", a.runDir, count(-spare, "character"))
+	if excess := len(a.daemonSocket()) - longestSocket; excess > 0 {
+		return fmt.Errorf("--run-dir %s: too long by %s for the sockets in it", a.runDir, count(excess, "character"))
 	}
 	if err := a.configure(cmd); err != nil {
 		return err
@@ -157,9 +152,10 @@ func (a *app) prepare(cmd *cobra.Command) error {
 	return nil
 }
 
-// longestSocket is the longest path that a socket can have (unix(7)).
+// longestSocket is the maximum length of the path of a socket (unix(7)).
 const longestSocket = 107
 
+// absolute makes a path absolute.
 func absolute(dir *string) error {
 	if *dir == "" {
 		return fmt.Errorf("want a directory, found an empty name")
@@ -169,7 +165,7 @@ func absolute(dir *string) error {
 	return err
 }
 
-// log is a logger to stderr for what is at least that grave.
+// log returns a logger to stderr.
 func (a *app) log(level slog.Level) *slog.Logger {
 	o := &slog.HandlerOptions{Level: level}
 	if a.logFormat == "json" {

@@ -3,7 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
+	"slices"
 	"strings"
 
 	"stead/reconcile"
@@ -20,16 +20,17 @@ func (a *app) applyCommand() *cobra.Command {
 	var exitCode bool
 	cmd := &cobra.Command{
 		Use:   "apply",
-		Short: "Make this host as declared now, and wait until it is",
-		Long: `apply reads the manifests, does what has to be done, by the daemon where one
-runs, and returns when all is as declared, failed, or held.
+		Short: "Apply the manifests now, and wait for the result",
+		Long: `apply reads the manifests and makes this host as they declare, through the
+daemon if one is running. It returns when every container is as declared, failed
+or held.
 
-Removals that look like an accident are held until they are confirmed:
+Removals that look like an accident are held until you confirm them.`,
+		Example: `  stead apply
   stead apply --confirm-removal=web,db     these two
   stead apply --confirm-removal=all        all that no manifest declares now`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := oneOf("output", output, "text", "json"); err != nil {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.noFilesOrNames(cmd, args); err != nil {
 				return err
 			}
 			h, err := a.forChange(cmd.Context())
@@ -39,30 +40,30 @@ Removals that look like an accident are held until they are confirmed:
 			end := func() {}
 			if output == "text" {
 				p := newProgress(a.out)
-				o.Progress, end = p.tell, p.end
+				o.Progress, end = p.update, p.end
 			}
 			r, err := h.Apply(cmd.Context(), o)
 			end()
-			if err := errors.Join(err, h.close(cmd.Context())); err != nil {
+			if err := errors.Join(h.explain(cmd.Context(), err, nil), h.close(cmd.Context())); err != nil {
 				return err
 			}
 			if output == "json" {
-				return errors.Join(printJSON(a.out, resultJSON(r)), quietApply(applyCode(r, exitCode)))
+				return errors.Join(printJSON(a.out, resultJSON(r)), quietly(applyCode(r, exitCode)))
 			}
 			return a.applied(r, applyCode(r, exitCode))
 		},
 	}
 	f := cmd.Flags()
-	f.StringSliceVar(&o.Confirm, "confirm-removal", nil, "containers whose removal is meant, or all")
-	f.StringVarP(&output, "output", "o", "text", "text or json")
-	f.BoolVar(&exitCode, "exit-code", false, "exit with 3 if anything was changed")
+	f.StringSliceVar(&o.Confirm, "confirm-removal", nil, "containers whose removal you confirm, or all")
+	outputFlag(cmd, &output, "text", "json")
+	f.BoolVar(&exitCode, "exit-code", false, "exit with 3 if anything changed")
 	return cmd
 }
 
-// applied says what an apply came to, besides what its progress said.
+// applied prints the result of an apply, except for what its progress printed.
 func (a *app) applied(r reconcile.Result, code int) error {
 	for _, name := range r.Unneeded {
-		fmt.Fprintf(a.err, "stead: --confirm-removal=%s: no removal of that name waits\n", name)
+		fmt.Fprintf(a.err, "stead: --confirm-removal=%s: no removal of %[1]s is held\n", name)
 	}
 	for _, c := range r.Containers {
 		switch {
@@ -75,10 +76,10 @@ func (a *app) applied(r reconcile.Result, code int) error {
 	if !r.Changed() && code == 0 {
 		fmt.Fprintln(a.out, "all is as declared")
 	}
-	return quietApply(code)
+	return quietly(code)
 }
 
-// heldClause says what is held, and why: nobody should confirm what is not known.
+// heldClause says what is held, and why.
 func heldClause(c reconcile.ContainerResult) string {
 	if c.Reason == view.ReasonRemovalHeld {
 		return "removal held: " + c.Note
@@ -86,21 +87,12 @@ func heldClause(c reconcile.ContainerResult) string {
 	return c.Note
 }
 
-func quietApply(code int) error {
-	if code == 0 {
-		return nil
-	}
-	return quietly(code)
-}
-
-// applyCode is the gravest of what happened.
+// applyCode returns the exit code for the most serious thing that happened.
 func applyCode(r reconcile.Result, exitCode bool) int {
-	failed := false
-	for _, c := range r.Containers {
-		failed = failed || c.Error != "" && c.Reason != view.ReasonInvalidManifest
-	}
 	switch {
-	case failed:
+	case slices.ContainsFunc(r.Containers, func(c reconcile.ContainerResult) bool {
+		return c.Error != "" && c.Reason != view.ReasonInvalidManifest
+	}):
 		return exitFailure
 	case r.Invalid():
 		return exitInvalid
@@ -112,7 +104,7 @@ func applyCode(r reconcile.Result, exitCode bool) int {
 	return 0
 }
 
-// resultView is a result as configuration management wants it.
+// resultView is the JSON of an apply, for configuration management.
 type resultView struct {
 	APIVersion string        `json:"apiVersion"`
 	Changed    bool          `json:"changed"`
@@ -133,39 +125,36 @@ type resultEntry struct {
 	Reason  string      `json:"reason,omitempty"`
 }
 
-// textDiff is what differs, a field a line; values that may be secrets are hidden.
+// textDiff is the difference of a container, one field on each line. Values that may be
+// secrets are hidden.
 type textDiff struct {
 	Before string `json:"before"`
 	After  string `json:"after"`
 }
 
 func diffOf(changes []plan.Change) textDiff {
-	var before, after strings.Builder
-	line := func(w io.Writer, path, value string) {
-		if value != "" {
-			fmt.Fprintf(w, "%s: %s\n", path, value)
+	var d textDiff
+	for _, c := range changes {
+		if c.Before != "" {
+			d.Before += c.Path + ": " + c.Before + "\n"
+		}
+		if c.After != "" {
+			d.After += c.Path + ": " + c.After + "\n"
 		}
 	}
-	for _, c := range changes {
-		line(&before, c.Path, c.Before)
-		line(&after, c.Path, c.After)
-	}
-	return textDiff{before.String(), after.String()}
+	return d
 }
 
 func resultJSON(r reconcile.Result) resultView {
 	v := resultView{APIVersion: spec.APIVersion, Changed: r.Changed(), Containers: []resultEntry{}}
 	var notes []string
 	for _, name := range r.Unneeded {
-		notes = append(notes, "no removal of "+name+" waits for a confirmation")
+		notes = append(notes, "no removal of "+name+" is held")
 	}
 	for _, c := range r.Containers {
 		e := resultEntry{
-			Name: c.Name, Changed: len(c.Actions) > 0, Failed: c.Error != "", Actions: c.Actions, Diff: diffOf(c.Changes),
-			State: c.State, Sync: c.Sync, Reason: c.Reason, Msg: c.Note,
-		}
-		if e.Actions == nil {
-			e.Actions = []plan.Verb{}
+			Name: c.Name, Changed: len(c.Actions) > 0, Failed: c.Error != "", Actions: append([]plan.Verb{}, c.Actions...),
+			Diff: diffOf(c.Changes), State: c.State, Sync: c.Sync, Reason: c.Reason, Msg: c.Note,
 		}
 		switch {
 		case c.Error != "":

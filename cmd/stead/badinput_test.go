@@ -43,10 +43,10 @@ func (h *badInput) begin(manifests map[string]string) {
 	if c := h.stead("validate"); c.code != exitInvalid || !strings.HasPrefix(c.err, h.manifests+": no such file or directory\n") {
 		h.t.Errorf("no directory, validate: %+v", c)
 	}
-	if c := h.stead("ps"); c.code != 0 || !strings.Contains(c.err, "manifest directory "+h.manifests+" is not there\n") {
+	if c := h.stead("ps"); c.code != 0 || !strings.Contains(c.err, "manifest directory "+h.manifests+" is missing\n") {
 		h.t.Errorf("ps with no manifest directory: %+v", c)
 	}
-	if c := h.stead("status"); c.code != exitDiffers || !strings.Contains(c.out, h.manifests+": is not there\n") {
+	if c := h.stead("status"); c.code != exitDiffers || !strings.Contains(c.out, h.manifests+": missing\n") {
 		h.t.Errorf("no directory, status: %+v", c)
 	}
 	h.logged = append(h.logged, logLine{h.manifests, "no such file or directory"}, logLine{h.manifests, "manifests are valid again"})

@@ -21,33 +21,33 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// defaultConfig need not be there; a file that the caller named must be.
+// defaultConfig may be missing; a file that the caller named may not.
 const defaultConfig = "/etc/stead/config.yaml"
 
-// given is what the command line and the variables say, with which a
-// configuration is read again. What they leave out is zero.
+// given holds the values of flags and variables. A reload combines them with the
+// configuration file again.
 type given struct {
 	stateDir      string
 	config        string
-	ownConfig     bool
+	ownConfig     bool // the caller named the configuration file
 	manifests     []string
 	host          string
 	allowWritable bool
 }
 
-// settings are what holds on this host: flags and variables first, then the
-// configuration file, then the defaults.
+// settings are the effective settings: flags and variables first, then the configuration
+// file, then the defaults.
 type settings struct {
 	manifests []string // the search path, absolute
 	host      string   // this host's name
 	trust     *source.Trust
-	settle    time.Duration // as reconcile.Engine takes it
-	retention time.Duration // as reconcile.Engine takes it
-	// firstID and ids are the pool of ids as runtime.Options takes it
+	settle    time.Duration // as in reconcile.Engine
+	retention time.Duration // as in reconcile.Engine
+	// firstID and ids are the pool of ids, as in runtime.Options.
 	firstID, ids uint32
 }
 
-// settings finds out what holds. An error has all that is wrong with the file.
+// settings returns the effective settings. An error contains all errors in the file.
 func (g given) settings(note func(string)) (settings, error) {
 	c, err := g.read(note)
 	if err != nil {
@@ -84,8 +84,8 @@ func (g given) settings(note func(string)) (settings, error) {
 	return s, nil
 }
 
-// read reads the file. One that is not there, or that a user without root may not
-// read, says nothing, unless the caller named it. /dev/null is no configuration.
+// read reads the configuration file. A missing file, or one that a user without root may
+// not read, counts as empty, unless the caller named it. So does /dev/null.
 func (g given) read(note func(string)) (*spec.Config, error) {
 	info, err := os.Stat(g.config)
 	if errors.Is(err, fs.ErrNotExist) && !g.ownConfig || err == nil && info.Mode()&os.ModeCharDevice != 0 {
@@ -97,7 +97,7 @@ func (g given) read(note func(string)) (*spec.Config, error) {
 	}
 	switch {
 	case errors.Is(err, fs.ErrPermission) && !g.ownConfig:
-		note(fmt.Sprintf("%v: the defaults hold", err))
+		note(fmt.Sprintf("%v; using the defaults", err))
 		return &spec.Config{}, nil
 	case err != nil:
 		return nil, err
@@ -108,7 +108,7 @@ func (g given) read(note func(string)) (*spec.Config, error) {
 			err = (&source.Trust{}).Check(g.config)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s is refused: %w", g.config, err)
+			return nil, fmt.Errorf("refuse configuration file %s: %w", g.config, err)
 		}
 	}
 	c, errs := spec.ParseConfig(g.config, data, func(name string) bool { _, known := userID(name); return known })
@@ -119,6 +119,7 @@ func (g given) read(note func(string)) (*spec.Config, error) {
 	return c, all.ErrorOrNil()
 }
 
+// userID returns the id of a user, by name or id.
 func userID(name string) (uint32, bool) {
 	id, err := strconv.ParseUint(name, 10, 32)
 	if err == nil {
@@ -132,19 +133,20 @@ func userID(name string) (uint32, bool) {
 	return uint32(id), err == nil
 }
 
-// hostName is this host's name, with its domain where the kernel's name has it,
-// or else /etc/hosts gives it as installers write it: an address, the whole name,
-// the short one (man 5 hosts). No name server is asked.
+// hostName returns this host's name, with its domain if the kernel's name or /etc/hosts
+// has it. Installers write /etc/hosts with an address, the full name and the short name
+// (man 5 hosts). It does not ask a name server.
 func hostName() string {
 	name, _ := os.Hostname()
 	if strings.Contains(name, ".") {
 		return name
 	}
 	hosts, _ := os.ReadFile("/etc/hosts")
-	return wholeName(name, string(hosts))
+	return fullName(name, string(hosts))
 }
 
-func wholeName(short, hosts string) string {
+// fullName returns the full name that a hosts file has for a short one.
+func fullName(short, hosts string) string {
 	for line := range strings.Lines(hosts) {
 		line, _, _ = strings.Cut(line, "#")
 		fields := strings.Fields(line)
@@ -158,8 +160,8 @@ func wholeName(short, hosts string) string {
 	return short
 }
 
-// configure makes the settings those of this call. Verbs that need none work with
-// a broken file too.
+// configure reads the settings. Verbs that need no settings also work with a broken
+// configuration file.
 func (a *app) configure(cmd *cobra.Command) error {
 	flags := cmd.Root().PersistentFlags()
 	if v := os.Getenv("STEAD_ALLOW_WRITABLE_MANIFESTS"); v != "" && !flags.Changed("allow-writable-manifests") {
@@ -189,7 +191,7 @@ func (a *app) configure(cmd *cobra.Command) error {
 			code = exitExec
 		}
 		if cmd.Name() != "daemon" && cmd.Name() != "apply" && !a.given.ownConfig {
-			err = multierror.Append(err, errors.New("to go on without it: --config /dev/null"))
+			err = multierror.Append(err, errors.New("to continue without the file: --config /dev/null"))
 		}
 		return &exitError{code, err}
 	}

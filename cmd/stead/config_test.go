@@ -56,7 +56,7 @@ func TestSettings(t *testing.T) {
 func TestHostName(t *testing.T) {
 	const debian = "127.0.0.1 localhost\n127.0.1.1\tweb-1.example.com\tweb-1 # by the installer\n10.0.0.2 db-1 web-2.example.com web-2\n"
 	for short, want := range map[string]string{"web-1": "web-1.example.com", "web-2": "web-2", "web": "web", "db-1": "db-1"} {
-		if got := wholeName(short, debian); got != want {
+		if got := fullName(short, debian); got != want {
 			t.Errorf("%s: %s, want %s", short, got, want)
 		}
 	}
@@ -93,7 +93,7 @@ func TestBrokenConfiguration(t *testing.T) {
 		t.Errorf("version needs no configuration: %+v", got)
 	}
 	if os.Geteuid() == 0 {
-		want := "stead: " + open + " is refused: " + open + " can be written by others than its owner (mode 0666): chmod go-w " + open + "\n"
+		want := "stead: refuse configuration file " + open + ": " + open + " can be written by others than its owner (mode 0666): chmod go-w " + open + "\n"
 		if got := run(t, "", "ps", "--config", open); got != (call{exitUsage, "", want}) {
 			t.Errorf("a file that everybody can write: %+v", got)
 		}
@@ -124,13 +124,13 @@ func TestReloadOfTheConfiguration(t *testing.T) {
 		t.Errorf("a verb with the broken file: %+v", c)
 	}
 	h.env[1] = "STEAD_CONFIG=/dev/null" // another caller's
-	if c := h.stead("reload"); c.code != exitFailure || !strings.Contains(c.err, "the configuration stays as it was: ") || !strings.Contains(c.err, config+":3:13: manifests[0]: found \"m\", want an absolute path") {
+	if c := h.stead("reload"); c.code != exitFailure || !strings.Contains(c.err, "configuration file invalid; keeping the current configuration: ") || !strings.Contains(c.err, config+":3:13: manifests[0]: found \"m\", want an absolute path") {
 		t.Errorf("reload with a broken file: %+v", c)
 	}
 	h.env[1] = "STEAD_CONFIG=" + config
 	writeFile(t, config, configHead+"manifests: ["+h.manifests+", "+second+"]\nhostName: web-1\n")
 	c := h.stead("apply")
-	if c.code != exitUsage || !strings.Contains(c.err, "the daemon's manifests: "+h.manifests+", not "+h.manifests+", "+second+"; stead reload makes it read "+config+" again") {
+	if c.code != exitUsage || !strings.Contains(c.err, "the daemon uses manifests "+h.manifests+", not "+h.manifests+", "+second+"; stead reload makes the daemon read "+config+" again") {
 		t.Errorf("apply with a newer file than the daemon's: %+v", c)
 	}
 	if c := h.stead("plan"); c.code != exitUsage {
@@ -153,7 +153,7 @@ func TestReloadOfTheConfiguration(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	h.until("b", "of the new name", func(v view.Container) bool { return v.Sync == view.Synced })
-	if log := h.endDaemon(syscall.SIGTERM); !strings.Contains(log, "the configuration stays as it was") {
+	if log := h.endDaemon(syscall.SIGTERM); !strings.Contains(log, "configuration file invalid; keeping the current configuration") {
 		t.Error("the log does not say that the old configuration holds")
 	}
 }

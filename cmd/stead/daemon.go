@@ -31,23 +31,23 @@ func (a *app) daemonCommand() *cobra.Command {
 	var d daemon
 	cmd := &cobra.Command{
 		Use:   "daemon",
-		Short: "Keep this host as declared until told to end",
+		Short: "Watch the manifests and keep this host as they declare",
 		Long: `daemon watches the manifest directories and keeps this host as they declare.
 
-SIGHUP makes it look at everything again. SIGTERM and SIGINT end it within two
-seconds; the containers run on, and the next daemon takes them over. Under
-systemd it tells when it is ready, what it does, and that it is alive.`,
-		Args: cobra.NoArgs,
+SIGHUP makes it check everything again. SIGTERM and SIGINT end it within two
+seconds. The containers keep running, and the next daemon takes them over. Under
+systemd it reports that it is ready, what it does, and that it is alive.`,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d.app, d.log, d.lookAtSocket = a, a.log(slog.LevelInfo), make(chan struct{}, 1)
+			d.app, d.log, d.checkSocket = a, a.log(slog.LevelInfo), make(chan struct{}, 1)
 			return d.run(cmd.Context())
 		},
 	}
-	cmd.Flags().BoolVar(&d.stopContainers, "stop-containers", false, "stop all containers at the end")
+	cmd.Flags().BoolVar(&d.stopContainers, "stop-containers", false, "stop all containers when the daemon ends")
 	return cmd
 }
 
-// daemon is one run of the loop, with its socket and its word to systemd.
+// daemon is one run of the engine, with its socket and its reports to systemd.
 type daemon struct {
 	*app
 	log            *slog.Logger
@@ -55,12 +55,13 @@ type daemon struct {
 
 	rt     *runtime.Runtime
 	src    *source.Source
-	config sync.Mutex // guards settings once the loop runs
+	config sync.Mutex // guards settings while the engine runs
 	engine *reconcile.Engine
 
-	lookAtSocket chan struct{} // a reload does
+	checkSocket chan struct{} // a reload sends to it
 }
 
+// run is the daemon from its lock to its end.
 func (d *daemon) run(ctx context.Context) error {
 	unlock, err := d.lock(ctx)
 	if err != nil {
@@ -83,7 +84,7 @@ func (d *daemon) run(ctx context.Context) error {
 	defer journal.Close()
 	exits, err := events.LastExits(d.stateDir)
 	if err != nil {
-		d.log.Warn("ends of commands may be told a second time", "error", err)
+		d.log.Warn("cannot read the event journal; ends of commands may be recorded twice", "error", err)
 	}
 	d.src = d.source(d.rt, d.log)
 	d.engine = d.app.engine(d.rt)
@@ -101,19 +102,19 @@ func (d *daemon) run(ctx context.Context) error {
 	if e := d.rt.QuitKeeper(context.WithoutCancel(ctx)); e != nil { // it ends only if it holds no container
 		d.log.Warn("cannot end the keeper, which holds no container", "error", e)
 	}
-	d.log.Info("ended; the containers run on")
+	d.log.Info("ended; the containers keep running")
 	return err
 }
 
-// lastBreath is how long a daemon that was killed may hold its lock after that.
-const lastBreath = 500 * time.Millisecond
+// unlockDelay is how long a daemon that was killed may still hold its lock.
+const unlockDelay = 500 * time.Millisecond
 
-// lock takes the state directory, from a daemon that is just dying too.
+// lock locks the state directory. It waits for a daemon that is dying.
 func (d *daemon) lock(ctx context.Context) (unlock func(), err error) {
 	for began := time.Now(); ; {
 		var locked *store.Locked
 		unlock, err = store.Lock(d.stateDir)
-		if !errors.As(err, &locked) || time.Since(began) > lastBreath {
+		if !errors.As(err, &locked) || time.Since(began) > unlockDelay {
 			return unlock, err
 		}
 		select {
@@ -124,8 +125,7 @@ func (d *daemon) lock(ctx context.Context) (unlock func(), err error) {
 	}
 }
 
-// serve runs the loop and all that stands around it until ctx ends, or one of
-// them fails.
+// serve runs the engine, the socket and the reports until ctx ends or one of them fails.
 func (d *daemon) serve(ctx context.Context, socket net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -149,7 +149,7 @@ func (d *daemon) serve(ctx context.Context, socket net.Listener) error {
 	answer(socket)
 	part(func(ctx context.Context) error { return d.keepSocket(ctx, answer) })
 	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP) // before it is told that it is ready: until then it would end it
+	signal.Notify(hangups, syscall.SIGHUP) // before READY=1: systemd may send SIGHUP after that, which would end the daemon
 	defer signal.Stop(hangups)
 	part(func(ctx context.Context) error { return d.reloads(ctx, hangups) })
 	part(d.reports)
@@ -159,8 +159,8 @@ func (d *daemon) serve(ctx context.Context, socket net.Listener) error {
 	return <-failed // nil if none
 }
 
-// keepSocket makes the socket again when somebody has deleted it. Who is connected
-// already is served on.
+// keepSocket creates the socket again after somebody deleted it. Existing connections
+// stay.
 func (d *daemon) keepSocket(ctx context.Context, answer func(net.Listener)) error {
 	tick := time.NewTicker(reconcile.DefaultResync)
 	defer tick.Stop()
@@ -169,31 +169,31 @@ func (d *daemon) keepSocket(ctx context.Context, answer func(net.Listener)) erro
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-		case <-d.lookAtSocket:
+		case <-d.checkSocket:
 		}
 		if _, err := os.Lstat(d.daemonSocket()); !errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		socket, err := control.Listen(d.daemonSocket())
 		if err != nil {
-			d.log.Error("make the control socket again, which was deleted by hand", "error", err)
+			d.log.Error("the control socket was deleted by hand; cannot create it again", "error", err)
 			continue
 		}
-		d.log.Warn("the control socket was deleted by hand: it is made again")
+		d.log.Warn("the control socket was deleted by hand; created it again")
 		answer(socket)
 	}
 }
 
 // reports sends the summary of this host to systemd, and feeds the watchdog for as long as the
-// loop that runs passes answers. systemd restarts a daemon whose loop hangs; the containers run
-// on.
+// loop that runs passes answers. systemd restarts a daemon whose loop hangs; the containers keep
+// running.
 func (d *daemon) reports(ctx context.Context) error {
 	if os.Getenv("NOTIFY_SOCKET") == "" {
 		return nil
 	}
 	watchdog, err := sd.SdWatchdogEnabled(false)
 	if err != nil {
-		d.log.Warn("no watchdog", "error", err)
+		d.log.Warn("cannot read the watchdog interval; no watchdog", "error", err)
 	}
 	every := 30 * time.Second
 	if watchdog > 0 {
@@ -201,10 +201,10 @@ func (d *daemon) reports(ctx context.Context) error {
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	said := ""
+	last := ""
 	for {
-		if now := summary(d.engine.Summary()); now != said {
-			said = now
+		if now := summary(d.engine.Summary()); now != last {
+			last = now
 			d.notify("STATUS=" + now)
 		}
 		if watchdog > 0 {
@@ -224,14 +224,15 @@ func (d *daemon) reports(ctx context.Context) error {
 	}
 }
 
+// notify sends a state to systemd, if it is there.
 func (d *daemon) notify(state string) {
 	if _, err := sd.SdNotify(false, state); err != nil {
 		d.log.Debug("notify systemd", "error", err)
 	}
 }
 
-// limitEnd keeps the promise to end within two seconds, whatever an action is
-// waiting for: what is half-done is finished at the next start.
+// limitEnd ends the process within two seconds of ctx, even if an action still waits. The
+// next start finishes the action.
 func (d *daemon) limitEnd(ctx context.Context) (ended func()) {
 	if d.stopContainers {
 		return func() {}
@@ -242,27 +243,24 @@ func (d *daemon) limitEnd(ctx context.Context) (ended func()) {
 		select {
 		case <-done:
 		case <-time.After(1500 * time.Millisecond):
-			d.log.Warn("ended in the middle of an action; the next start finishes it")
+			d.log.Warn("ended during an action; the next start finishes it")
 			os.Exit(0)
 		}
 	}()
 	return func() { close(done) }
 }
 
-// stopAll stops every container, and the keeper. It notes nothing: the next
-// daemon starts them again.
+// stopAll stops every container and the keeper. It does not record that they are
+// stopped, so that the next daemon starts them again.
 func (d *daemon) stopAll(ctx context.Context, ended error) error {
-	var failed *multierror.Error
-	failed = multierror.Append(failed, ended)
-	errs := make(chan error)
-	n := 0
+	failed := multierror.Append(nil, ended)
+	var stops multierror.Group
 	slots := make(chan struct{}, 32)
 	for _, s := range d.rt.List() {
 		if s.State != status.Running && s.State != status.Stopping {
 			continue
 		}
-		n++
-		go func() {
+		stops.Go(func() error {
 			slots <- struct{}{}
 			defer func() { <-slots }()
 			began := time.Now()
@@ -270,40 +268,35 @@ func (d *daemon) stopAll(ctx context.Context, ended error) error {
 			if err == nil {
 				d.log.Info("done", "container", s.Name, "action", "stop", "cause", "the daemon ends", "took", time.Since(began).Round(time.Millisecond))
 			}
-			errs <- err
-		}()
+			return err
+		})
 	}
-	for range n {
-		failed = multierror.Append(failed, <-errs)
-	}
-	failed = multierror.Append(failed, d.rt.QuitKeeper(ctx))
+	failed = multierror.Append(failed, stops.Wait().ErrorOrNil(), d.rt.QuitKeeper(ctx))
 	d.log.Info("ended; all containers are stopped")
 	return failed.ErrorOrNil()
 }
 
-// summary is the host in a line.
+// summary describes the host in one line.
 func summary(r view.Report) string {
-	running := 0
+	running, removals := 0, 0
 	for _, c := range r.Containers {
 		if c.State == view.Running {
 			running++
 		}
 	}
-	s := fmt.Sprintf("%d of %d containers running", running, len(r.Containers))
-	if n := len(r.Differs); n > 0 {
-		s += fmt.Sprintf(", %d not as declared", n)
-	}
-	removals := 0
 	for _, h := range r.Held {
 		if h.Reason == view.ReasonRemovalHeld {
 			removals++
 		}
 	}
-	if removals > 0 {
-		s += fmt.Sprintf(", %d removals held", removals)
-	}
-	if n := len(r.Held) - removals; n > 0 {
-		s += fmt.Sprintf(", %d on hold", n)
+	s := fmt.Sprintf("%d of %d containers running", running, len(r.Containers))
+	for _, part := range []struct {
+		n    int
+		what string
+	}{{len(r.Differs), "not as declared"}, {removals, "removals held"}, {len(r.Held) - removals, "on hold"}} {
+		if part.n > 0 {
+			s += fmt.Sprintf(", %d %s", part.n, part.what)
+		}
 	}
 	return s
 }

@@ -48,7 +48,7 @@ func TestDaemon(t *testing.T) {
 	})
 	t.Run("other sources than the daemon's are refused", func(t *testing.T) {
 		h.within(t)
-		if c := h.stead("apply", "--manifests", h.dir); c.code != exitUsage || !strings.Contains(c.err, "the daemon's manifests: "+h.manifests+", not "+h.dir) {
+		if c := h.stead("apply", "--manifests", h.dir); c.code != exitUsage || !strings.Contains(c.err, "the daemon uses manifests "+h.manifests+", not "+h.dir) {
 			t.Errorf("%+v", c)
 		}
 	})
@@ -189,7 +189,7 @@ func TestWithoutDaemon(t *testing.T) {
 	if out := h.ok("apply"); out != "all is as declared\n" {
 		t.Errorf("a stop is durable; apply says %s", out)
 	}
-	if c := h.stead("wait", "a", "--timeout=5s"); c.code != exitFailure || !strings.Contains(c.err, "will not be ready by itself") {
+	if c := h.stead("wait", "a", "--timeout=5s"); c.code != exitFailure || !strings.Contains(c.err, "cannot become ready by itself") {
 		t.Errorf("wait: %+v", c)
 	}
 	h.ok("start", "a")

@@ -17,15 +17,12 @@ func (a *app) doctorCommand() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Say what this host can and can't do, and what to do about it",
-		Long: `doctor looks at what containers need of this kernel and host, tries what is cheap
-to try, and says for each thing that is lacking what to do about it. It exits
-with 1 if something is lacking without which no container runs.`,
-		Args: cobra.NoArgs,
+		Short: "Check what this host supports, and how to fix what is missing",
+		Long: `doctor checks what containers need from this kernel and host, and says how to
+fix what is missing. It exits with 1 if something is missing that every
+container needs.`,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := oneOf("output", output, "text", "json"); err != nil {
-				return err
-			}
 			checks := doctor.Run(doctor.Options{StateDir: a.stateDir, CgroupParent: a.cgroupParent, Manifests: a.manifests}, os.Geteuid())
 			checks = append(checks, a.processes(cmd.Context())...)
 			if err := a.printChecks(checks, output); err != nil {
@@ -37,16 +34,16 @@ with 1 if something is lacking without which no container runs.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	outputFlag(cmd, &output, "text", "json")
 	return cmd
 }
 
-// processes are the daemon and the keeper. That they don't run is no fault.
+// processes checks the daemon and the keeper. It is no failure if they are not running.
 func (a *app) processes(ctx context.Context) []doctor.Check {
-	d := doctor.Check{Name: "daemon", Level: doctor.OK, Found: "runs"}
+	d := doctor.Check{Name: "daemon", Level: doctor.OK, Found: "is running"}
 	h, err := a.dial(ctx)
 	if h == nil {
-		d.Found = "does not run"
+		d.Found = "is not running"
 		if err != nil {
 			d.Found = err.Error()
 		}
@@ -55,18 +52,18 @@ func (a *app) processes(ctx context.Context) []doctor.Check {
 	k := doctor.Check{Name: "keeper", Level: doctor.OK}
 	pid, live, err := keeper.Client{Run: a.runDir}.Ping(ctx)
 	if k.Found = fmt.Sprintf("process %d holds %s", pid, count(live, "container")); err != nil {
-		k.Found = "does not run; it starts with the first container"
+		k.Found = "is not running; it starts with the first container"
 	}
-	return append([]doctor.Check{d, k}, a.noticing(ctx, h)...)
+	return append([]doctor.Check{d, k}, a.watching(ctx, h)...)
 }
 
-// noticing are the manifest directories whose changes take a while to be noticed.
-func (a *app) noticing(ctx context.Context, h *host) (checks []doctor.Check) {
+// watching checks for manifest directories in which stead notices changes late.
+func (a *app) watching(ctx context.Context, h *host) (checks []doctor.Check) {
 	for _, dir := range a.manifests {
 		if kind := source.Shared(dir); kind != "" {
 			checks = append(checks, doctor.Check{
-				Name: "manifests", Level: doctor.Warning, Found: dir + " is on " + kind + ": what others change there is noticed within a minute",
-				Advice: "stead reload after a change that can't wait",
+				Name: "manifests", Level: doctor.Warning, Found: dir + " is on " + kind + ": stead notices changes by other hosts within a minute",
+				Advice: "run stead reload after an urgent change",
 			})
 		}
 	}
@@ -75,7 +72,7 @@ func (a *app) noticing(ctx context.Context, h *host) (checks []doctor.Check) {
 	}
 	if r, err := h.Status(ctx); err == nil && r.Watching != "" {
 		checks = append(checks, doctor.Check{
-			Name: "watching", Level: doctor.Warning, Found: fmt.Sprintf("the daemon notices some changes only by looking every %s: %s", source.Poll, r.Watching),
+			Name: "watching", Level: doctor.Warning, Found: fmt.Sprintf("inotify is unavailable; the daemon polls some manifests every %s: %s", source.Poll, r.Watching),
 			Advice: "sysctl -w fs.inotify.max_user_watches=524288 fs.inotify.max_user_instances=512",
 		})
 	}

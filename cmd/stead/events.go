@@ -22,23 +22,22 @@ func (a *app) eventsCommand() *cobra.Command {
 	var since, output string
 	cmd := &cobra.Command{
 		Use:   "events [NAME…]",
-		Short: "Say what was done on this host, and why",
-		Long: `events prints what was done to containers and why, what ended, failed or is held,
-and which manifests could not be followed; of some containers only with their
-names. At least the last 8 MiB are kept. With -f it goes on, through restarts of
-the daemon, until it is interrupted. With -o json each line is an object.`,
+		Short: "Print what stead did on this host, and why",
+		Long: `events prints what stead did to containers and why, what ended, failed or is
+held, and which manifests are invalid. With names it prints the events of these
+containers. At least the last 8 MiB are kept. With -f it continues until it is
+interrupted, also through restarts of the daemon. With -o json each line is an
+object.`,
+		Example:           "  stead events web --since 1h\n  stead events -f -o json",
 		ValidArgsFunction: a.completeNames,
 		RunE: func(cmd *cobra.Command, names []string) (err error) {
-			if err := oneOf("output", output, "text", "json"); err != nil {
-				return err
-			}
 			if q.Since, err = sinceTime(since, time.Now()); err != nil {
 				return err
 			}
-			unheard := slices.Clone(names)
+			silent := slices.Clone(names) // containers without an event
 			if len(names) > 0 {
 				q.Match = func(e events.Event) bool {
-					unheard = slices.DeleteFunc(unheard, func(name string) bool { return name == e.Container })
+					silent = slices.DeleteFunc(silent, func(name string) bool { return name == e.Container })
 					return slices.Contains(names, e.Container)
 				}
 			}
@@ -50,29 +49,29 @@ the daemon, until it is interrupted. With -o json each line is an object.`,
 				return err
 			})
 			if errors.Is(err, context.Canceled) {
-				return nil // ^C is how a person ends -f
+				return nil // ^C is the way to end -f
 			}
-			return cmp.Or(err, a.known(cmd.Context(), unheard))
+			return cmp.Or(err, a.known(cmd.Context(), silent))
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVarP(&q.Follow, "follow", "f", false, "go on with what happens later")
-	f.IntVar(&q.Tail, "tail", -1, "only the last N before now; -1 is all")
-	f.StringVar(&since, "since", "", "only from then on: a span (10m, 2h, 1d) or a time (2026-11-23T04:15:00Z)")
-	f.StringVarP(&output, "output", "o", "text", "text or json")
+	f.BoolVarP(&q.Follow, "follow", "f", false, "continue with new events")
+	f.IntVar(&q.Tail, "tail", -1, "only the last N events before now; -1 for all")
+	f.StringVar(&since, "since", "", sinceHelp)
+	outputFlag(cmd, &output, "text", "json")
 	return cmd
 }
 
-// events reads this host's events. A host without any has no state directory yet.
+// events reads the events of this host.
 func (a *app) events(ctx context.Context, q events.Query, each func(events.Event) error) error {
 	err := events.Read(ctx, a.stateDir, q, each)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: nothing has run with this state directory yet", err)
+		return fmt.Errorf("%w: no container has run with this state directory yet", err)
 	}
 	return err
 }
 
-// known fails for a name that no container has.
+// known fails if a name is not that of a container.
 func (a *app) known(ctx context.Context, names []string) error {
 	if len(names) == 0 {
 		return nil
@@ -85,7 +84,7 @@ func (a *app) known(ctx context.Context, names []string) error {
 	return err
 }
 
-// eventLine is an event as a person reads it.
+// eventLine formats an event as text.
 func eventLine(e events.Event) string {
 	subject := cmp.Or(e.Container, e.File)
 	if subject == "" && (e.Type == events.Held || e.Type == events.Released) {
@@ -115,7 +114,7 @@ func eventLine(e events.Event) string {
 	return clean(line)
 }
 
-// printEvents prints the last events of a container.
+// printEvents prints the last n events of a container.
 func (a *app) printEvents(ctx context.Context, name string, n int) error {
 	q := events.Query{Tail: n, Match: func(e events.Event) bool { return e.Container == name }}
 	return a.events(ctx, q, func(e events.Event) error {

@@ -12,6 +12,7 @@ import (
 	"stead/runtime"
 	"stead/runtime/keeper"
 	"stead/runtime/launch"
+	"stead/runtime/status"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -23,23 +24,32 @@ func (a *app) execCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "exec [-it] NAME [--] COMMAND [ARG…]",
 		Short: "Run a command in a running container",
-		Long: `exec runs a command in a running container, with its environment, user and limits.
-Output and, with -i, input go through pipes, and signals are passed on. With -t the
-command gets a terminal of the container's own, as large as the one that exec is
-typed at and of its TERM; with -it every key goes inside, ^C too, and a signal to
-exec itself ends both. The exit code is the command's; 125 is a failure of stead's
-own, 126 a command that can't be executed, 127 one that is not there.`,
+		Long: `exec runs a command in a running container, with the container's environment,
+user and limits.
+
+Output, and with -i input, go through pipes. exec passes signals to the command.
+With -t the command gets a new terminal in the container, with the size and TERM
+of yours. With -it every key goes to the command, also ^C; a signal to exec ends
+both.
+
+exec exits with the code of the command. 125 means that exec itself failed, 126
+that the command cannot be executed, 127 that it was not found.`,
 		Example:           "  stead exec web -- cat /etc/os-release\n  stead exec -i -u 0 web sh < script.sh\n  stead exec -it web sh",
 		ValidArgsFunction: a.completeNames,
-		Args:              cobra.MinimumNArgs(2),
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.prepare(cmd) }, // signals are the command's to answer
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) < 2 {
+				return errors.New("exec needs a container and a command: stead exec NAME COMMAND")
+			}
+			return nil
+		},
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.prepare(cmd) }, // without catch: signals go to the command
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Argv = args[1:]
 			if o.Argv[0] == "--" {
 				o.Argv = o.Argv[1:]
 			}
 			if len(o.Argv) == 0 {
-				return usage(cmd, errors.New("want a command to run"))
+				return usage(cmd, errors.New("exec needs a command after --"))
 			}
 			for _, e := range o.Env {
 				if key, _, ok := strings.Cut(e, "="); !ok || key == "" {
@@ -50,20 +60,20 @@ own, 126 a command that can't be executed, 127 one that is not there.`,
 			if err != nil {
 				return &exitError{execCode(err), err}
 			}
-			return quietApply(code)
+			return quietly(code)
 		},
 	}
 	f := cmd.Flags()
-	f.SetInterspersed(false) // what follows the name is the command's
-	f.BoolVarP(&stdin, "interactive", "i", false, "pass stdin on")
-	f.BoolVarP(&tty, "tty", "t", false, "a terminal inside; stdin must be one")
-	f.StringArrayVarP(&o.Env, "env", "e", nil, "NAME=VALUE, besides the container's own; repeatable")
-	f.StringVarP(&o.User, "user", "u", "", "user name or id, optionally :group; the container's if absent")
-	f.StringVarP(&o.WorkingDir, "workdir", "w", "", "working directory inside; the container's if absent")
+	f.SetInterspersed(false) // flags after the name belong to the command
+	f.BoolVarP(&stdin, "interactive", "i", false, "pass stdin to the command")
+	f.BoolVarP(&tty, "tty", "t", false, "give the command a terminal; stdin must be a terminal")
+	f.StringArrayVarP(&o.Env, "env", "e", nil, "additional variable NAME=VALUE; repeatable")
+	f.StringVarP(&o.User, "user", "u", "", "user name or id, optionally with :group (default: the container's)")
+	f.StringVarP(&o.WorkingDir, "workdir", "w", "", "working directory inside (default: the container's)")
 	return cmd
 }
 
-// execCode is what a failure of exec's own exits with, as in Podman.
+// execCode returns the exit code for a failure of exec itself, as in Podman.
 func execCode(err error) int {
 	var start *keeper.StartError
 	if errors.As(err, &start) && start.Where == launch.AtCommand {
@@ -75,7 +85,7 @@ func execCode(err error) int {
 	return exitExec
 }
 
-// exec runs a command until it has ended.
+// exec runs a command and waits for its end.
 func (a *app) exec(ctx context.Context, name string, o runtime.ExecOptions, stdin, tty bool) (code int, err error) {
 	var t *terminal
 	if tty {
@@ -93,7 +103,10 @@ func (a *app) exec(ctx context.Context, name string, o runtime.ExecOptions, stdi
 			return nil, err
 		}
 		defer rt.Close()
-		return rt.Exec(ctx, name, o, files...)
+		if x, err = rt.Exec(ctx, name, o, files...); err != nil {
+			return nil, a.explainExec(ctx, name, err)
+		}
+		return x, nil
 	}
 	if t == nil {
 		return a.execPipes(start, stdin)
@@ -105,10 +118,31 @@ func (a *app) exec(ctx context.Context, name string, o runtime.ExecOptions, stdi
 	return a.execTerminal(start, t, stdin)
 }
 
-// starter starts the command with its streams, or with a terminal without any.
+// explainExec says why a command cannot run in a container that is missing or not
+// running.
+func (a *app) explainExec(ctx context.Context, name string, err error) error {
+	if errors.Is(err, status.ErrMissing) {
+		return a.missing(ctx, name)
+	}
+	r, _, e := a.status(ctx)
+	if e != nil {
+		return err
+	}
+	views, e := pick(r.Containers, []string{name}, "")
+	if e != nil || views[0].Pid != 0 {
+		return err
+	}
+	why := string(views[0].State)
+	if views[0].Why != "" {
+		why += ", " + views[0].Why
+	}
+	return fmt.Errorf("%s is not running: %s; see stead logs %[1]s", name, why)
+}
+
+// starter starts the command with three streams, or without any for a terminal.
 type starter func(...*os.File) (*keeper.Exec, error)
 
-// execPipes passes streams and signals.
+// execPipes runs the command with pipes and passes signals.
 func (a *app) execPipes(start starter, stdin bool) (code int, err error) {
 	p := pipes{}
 	defer p.close()
@@ -120,8 +154,8 @@ func (a *app) execPipes(start starter, stdin bool) (code int, err error) {
 		return 0, err
 	}
 	p.closeInside()
-	// Until here a signal ends us, and with us the command. For good: to undo it
-	// takes as long, and the program ends with it.
+	// Until here a signal ends exec, and with it the command. There is no signal.Stop: the
+	// program ends anyway.
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	go func() {

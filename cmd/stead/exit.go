@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strconv"
+	"os"
 	"strings"
 
 	"stead/reconcile"
@@ -23,16 +23,16 @@ const (
 	exitDiffers = 3 // plan, apply --exit-code, status
 	exitInvalid = 4 // a manifest has errors
 	exitMissing = 5 // no such container
-	exitLocked  = 6 // another process decides for the state directory
+	exitLocked  = 6 // another process holds the lock of the state directory
 	exitHeld    = 7 // a removal waits for a confirmation, or something is on hold
 	exitTimeout = 8
-	exitExec    = 125 // exec's own: 126 not executable, 127 not found
+	exitExec    = 125 // exec itself failed; 126 is not executable, 127 not found
 )
 
-// exitError is an error with an exit code of its own.
+// exitError is an error with its own exit code.
 type exitError struct {
 	code int
-	err  error // nil: all is said already
+	err  error // nil if everything is printed already
 }
 
 func (e *exitError) Error() string {
@@ -49,10 +49,15 @@ func exitWith(code int, format string, args ...any) error {
 	return &exitError{code, fmt.Errorf(format, args...)}
 }
 
-// quietly ends with a code where all is said already.
-func quietly(code int) error { return &exitError{code: code} }
+// quietly returns an error that prints nothing, or nil if the code is 0.
+func quietly(code int) error {
+	if code == 0 {
+		return nil
+	}
+	return &exitError{code: code}
+}
 
-// usage makes an error one of the command line.
+// usage turns err into an error of the command line.
 func usage(cmd *cobra.Command, err error) error {
 	var coded *exitError
 	if errors.As(err, &coded) {
@@ -65,28 +70,7 @@ func usage(cmd *cobra.Command, err error) error {
 	return exitWith(code, "%w; see %s --help", err, cmd.CommandPath())
 }
 
-// plainFlagError says what a flag wants, where its parser speaks Go.
-func plainFlagError(_ *cobra.Command, err error) error {
-	cause := errors.Unwrap(err)
-	if cause == nil {
-		return err
-	}
-	var number *strconv.NumError
-	want := ""
-	switch {
-	case errors.As(cause, &number) && number.Func == "ParseBool":
-		want = "true or false"
-	case errors.As(cause, &number):
-		want = "a whole number"
-	case strings.HasPrefix(cause.Error(), "time: "):
-		want = "a duration such as 10s or 1m30s"
-	default:
-		return err
-	}
-	return errors.New(strings.TrimSuffix(err.Error(), cause.Error()) + "want " + want)
-}
-
-// report prints an error for people and returns its exit code.
+// report prints an error and returns its exit code.
 func (a *app) report(err error) int {
 	if err == nil {
 		return 0
@@ -95,12 +79,21 @@ func (a *app) report(err error) int {
 	if errors.As(err, &coded) && coded.err == nil {
 		return coded.code
 	}
-	for _, line := range errorLines(err) {
+	lines := errorLines(err)
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		if a.verb == "plan" || a.verb == "validate" {
+			lines[len(lines)-1] += "; run it as root"
+		} else {
+			lines = []string{fmt.Sprintf("%s needs root: sudo stead %[1]s", a.verb)}
+		}
+	}
+	for _, line := range lines {
 		fmt.Fprintln(a.err, "stead: "+line)
 	}
 	return codeOf(err)
 }
 
+// codeOf returns the exit code of an error.
 func codeOf(err error) int {
 	var coded *exitError
 	var locked *store.Locked
@@ -115,8 +108,7 @@ func codeOf(err error) int {
 	return exitFailure
 }
 
-// errorLines are an error's lines: one for each that was gathered, and what to
-// do about it where that is known.
+// errorLines returns the text of an error, one line for each error in it.
 func errorLines(err error) []string {
 	var all *multierror.Error
 	if errors.As(err, &all) {
@@ -130,13 +122,9 @@ func errorLines(err error) []string {
 	var locked *store.Locked
 	switch {
 	case errors.As(err, &locked):
-		text = fmt.Sprintf("another stead (process %d) holds %s; wait for it or end it", locked.Pid, locked.Dir)
+		text = fmt.Sprintf("another stead (process %d) has locked %s; wait until it ends, or end it", locked.Pid, locked.Dir)
 	case errors.Is(err, context.Canceled):
 		text = "interrupted"
-	case errors.Is(err, fs.ErrPermission):
-		text += "; run it as root"
-	case errors.Is(err, reconcile.ErrNoContainer), errors.Is(err, status.ErrMissing):
-		text += "; stead ps lists them"
 	}
 	return []string{text}
 }

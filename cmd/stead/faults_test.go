@@ -158,7 +158,7 @@ func TestMissingDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.startDaemon()
-	if c := h.stead("status"); !strings.Contains(c.out, h.manifests+": is not there") {
+	if c := h.stead("status"); !strings.Contains(c.out, h.manifests+": missing") {
 		t.Errorf("status: %+v", c)
 	}
 	if err := os.Mkdir(h.manifests, 0o755); err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -15,58 +16,76 @@ func (a *app) holdCommand() *cobra.Command {
 	var o reconcile.HoldOptions
 	cmd := &cobra.Command{
 		Use:   "hold [NAME…]",
-		Short: "Let containers be as they are until they are released",
-		Long: `hold has the manifests of containers, or without names of the whole host, not
-followed for a while: nothing is changed, created or removed, and what was changed
-by hand stays. What was applied is kept up, by its restart policy too; stop, start
-and restart work as ever. A hold outlasts restarts of the daemon and the host.`,
+		Short: "Pause reconciliation of containers, or of the whole host",
+		Long: `hold pauses reconciliation of the named containers, or of the whole host: stead
+creates, changes and removes nothing, and does not revert changes by hand. The
+containers keep running, and the restart policy still applies. stop, start and
+restart work as usual. A hold lasts until stead release, also after a restart of
+the daemon or the host.`,
+		Example:           "  stead hold web --reason migration\n  stead hold --reason \"kernel upgrade\"",
 		ValidArgsFunction: a.completeNames,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if err := printable("--reason", o.Reason); err != nil {
 				return err
 			}
 			o.Names = names
-			return a.change(cmd, func(h *host) error {
-				if err := h.Hold(cmd.Context(), o); err != nil {
-					return err
+			return a.change(cmd, names, func(ctx context.Context, h *host) error {
+				err := h.Hold(ctx, o)
+				if err == nil {
+					fmt.Fprintln(a.out, orHost(names), "on hold")
 				}
-				fmt.Fprintln(a.out, orHost(names), "on hold")
-				return nil
+				return err
 			})
 		},
 	}
-	cmd.Flags().StringVar(&o.Reason, "reason", "", "why, for whoever finds it on hold")
+	cmd.Flags().StringVar(&o.Reason, "reason", "", "why; ps and status show it")
 	return cmd
 }
 
 func (a *app) releaseCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "release [NAME…]",
-		Short: "Follow manifests again that were on hold",
-		Long: `release ends the hold of containers, or without names that of the whole host. A
-container's own hold outlasts the host's.`,
+		Short: "Resume reconciliation after a hold",
+		Long: `release ends the hold of the named containers, or without names the hold of the
+whole host. A container that has its own hold then stays on hold.`,
 		ValidArgsFunction: a.completeNames,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			return a.change(cmd, func(h *host) error {
-				if err := h.Release(cmd.Context(), names); err != nil {
-					return err
+			return a.change(cmd, names, func(ctx context.Context, h *host) error {
+				err := h.Release(ctx, names)
+				if err == nil {
+					fmt.Fprintln(a.out, orHost(names), "released")
 				}
-				fmt.Fprintln(a.out, orHost(names), "released")
-				return nil
+				return err
 			})
 		},
 	}
 }
 
-// change does something with whoever changes this host.
-func (a *app) change(cmd *cobra.Command, do func(*host) error) error {
-	h, err := a.forChange(cmd.Context())
+// change calls do with a host that may be changed. names are the containers that do
+// acts on, for its errors.
+func (a *app) change(cmd *cobra.Command, names []string, do func(context.Context, *host) error) error {
+	ctx := cmd.Context()
+	h, err := a.forChange(ctx)
 	if err != nil {
 		return err
 	}
-	return errors.Join(do(h), h.close(cmd.Context()))
+	return errors.Join(h.explain(ctx, do(ctx, h), names), h.close(ctx))
 }
 
+// explain says what to do about an error of the host.
+func (h *host) explain(ctx context.Context, err error, names []string) error {
+	switch {
+	case errors.Is(err, context.Canceled) && h.daemon:
+		return exitWith(exitFailure, "interrupted; the daemon continues: %s", strings.Join(append([]string{"stead status"}, names...), " "))
+	case errors.Is(err, reconcile.ErrNoContainer):
+		if r, e := h.Status(ctx); e == nil {
+			return missing(names, r.Containers)
+		}
+	}
+	return err
+}
+
+// orHost joins names for a message.
 func orHost(names []string) string {
 	if len(names) == 0 {
 		return "this host"
@@ -74,7 +93,7 @@ func orHost(names []string) string {
 	return strings.Join(slices.Compact(slices.Sorted(slices.Values(names))), ", ")
 }
 
-// printable refuses what would not be one line in a table.
+// printable refuses text that is not one line in a table.
 func printable(flag, text string) error {
 	if strings.ContainsFunc(text, isControl) || strings.Contains(text, "\t") {
 		return exitWith(exitUsage, "%s %q: want one line of plain text", flag, text)

@@ -53,7 +53,7 @@ func TestHold(t *testing.T) {
 	})
 	for name, want := range map[string]call{
 		"web": {exitFailure, "", "stead: release web: it is not on hold\n"},
-		"wbe": {exitMissing, "", "stead: release wbe: no such container; stead ps lists them\n"},
+		"wbe": {exitMissing, "", "stead: no container wbe; did you mean web?\n"},
 	} {
 		if c := h.stead("release", name); c != want {
 			t.Errorf("release of what is not on hold: %+v, want %+v", c, want)
@@ -73,7 +73,7 @@ func TestHold(t *testing.T) {
 // and while it happens.
 func TestEvents(t *testing.T) {
 	h := newHost(t)
-	if c := h.stead("events"); c.code != 0 && !strings.Contains(c.err, "nothing has run") {
+	if c := h.stead("events"); c.code != 0 && !strings.Contains(c.err, "no container has run") {
 		t.Errorf("on a new host: %+v", c)
 	}
 	h.startDaemon()
@@ -151,7 +151,7 @@ func TestEvents(t *testing.T) {
 		t.Errorf("events:\n%s", all)
 	}
 	later := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
-	if c := h.stead("events", "job", "jbo"); c.code != exitMissing || !strings.Contains(c.out, "exited job") || c.err != "stead: jbo: no such container; stead ps lists them\n" {
+	if c := h.stead("events", "job", "jbo"); c.code != exitMissing || !strings.Contains(c.out, "exited job") || c.err != "stead: no container jbo; did you mean job?\n" {
 		t.Errorf("events of a container that isn't there: %+v", c)
 	}
 	os.Remove(h.manifests + "/job.yaml")
@@ -179,7 +179,7 @@ func TestRemovedAndPurge(t *testing.T) {
 	if c := h.stead("purge", "db"); c.code != exitFailure || !strings.Contains(c.err, "is declared by "+h.manifests+"/db.yaml") {
 		t.Errorf("purge of what is there: %+v", c)
 	}
-	if c := h.stead("purge", "wbe", "web"); c.code != exitMissing || !strings.Contains(c.out, entry+" deleted") || !strings.Contains(c.err, "wbe: nothing was removed by that name") {
+	if c := h.stead("purge", "wbe", "web"); c.code != exitMissing || !strings.Contains(c.out, entry+" deleted") || !strings.Contains(c.err, "no removed container wbe") {
 		t.Errorf("purge of two, one of them mistyped: %+v", c)
 	}
 	if left := h.ok("ps", "--removed", "-o", "name"); left != "" {

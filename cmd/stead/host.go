@@ -25,18 +25,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// host is who carries out what a verb asks: the daemon, or this process alone.
+// host controls this host, through the daemon or in this process.
 type host struct {
 	control.Controller
 	daemon bool
 	close  func(context.Context) error
 }
 
-// parser reads manifests as this host does.
+// parser returns the parser for manifests on this host.
 func (a *app) parser() spec.Parser { return spec.Parser{Host: a.host} }
 
-// source reads the manifest directories; rt knows what containers can write, nil if
-// nobody does.
+// source returns the source of manifests. rt knows what containers can write; it may be
+// nil.
 func (a *app) source(rt *runtime.Runtime, log *slog.Logger) *source.Source {
 	s := &source.Source{Dirs: a.manifests, Parser: a.parser(), Host: a.host, Trust: a.trust, Protected: a.protected(), Log: log}
 	if rt != nil {
@@ -45,7 +45,7 @@ func (a *app) source(rt *runtime.Runtime, log *slog.Logger) *source.Source {
 	return s
 }
 
-// protected returns the paths that no container may write.
+// protected returns the files and directories that no container may write.
 func (a *app) protected() []hostpath.Protected {
 	return specconv.ProtectedPaths(a.stateDir, a.runDir, a.given.config, a.manifests)
 }
@@ -57,7 +57,7 @@ func (a *app) open(ctx context.Context, o runtime.Options) (*runtime.Runtime, er
 	return runtime.Open(ctx, o)
 }
 
-// openOnly reads what is known about some containers, and nothing of the rest.
+// openOnly opens the runtime read-only with some containers alone.
 func (a *app) openOnly(ctx context.Context, names ...string) (*runtime.Runtime, error) {
 	rt, err := a.open(ctx, runtime.Options{ReadOnly: true, Only: names, Log: a.log(slog.LevelWarn)})
 	if err != nil {
@@ -66,8 +66,8 @@ func (a *app) openOnly(ctx context.Context, names ...string) (*runtime.Runtime, 
 	return rt, nil
 }
 
-// dial reaches the daemon; nil without one. A caller who named other manifest
-// directories than the daemon reads means another host state: that is refused.
+// dial connects to the daemon and returns nil if none is running. It fails if the
+// caller named other manifest directories than the daemon reads.
 func (a *app) dial(ctx context.Context) (*host, error) {
 	c, err := control.Dial(a.daemonSocket())
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
@@ -83,8 +83,8 @@ func (a *app) dial(ctx context.Context) (*host, error) {
 	return h, nil
 }
 
-// sameSources refuses to ask a daemon that reads something else than the caller
-// named. An apply or a plan is refused as well where the configuration file has
+// sameSources fails if the caller named other manifest directories or another host name
+// than the daemon uses. An apply or a plan also fails if the configuration file has
 // changed since the daemon read it.
 func (a *app) sameSources(ctx context.Context, h *host) error {
 	strict := a.verb == "apply" || a.verb == "plan"
@@ -100,11 +100,11 @@ func (a *app) sameSources(ctx context.Context, h *host) error {
 		dirs = append(dirs, s.Path)
 	}
 	differ := func(what, theirs, ours string, named bool) error {
-		advice := "leave --" + what + " and its variable out, or name other state and run directories"
+		advice := "leave out --" + what + " and its variable, or use other state and run directories"
 		if !named {
-			advice = "stead reload makes it read " + a.given.config + " again"
+			advice = "stead reload makes the daemon read " + a.given.config + " again"
 		}
-		return exitWith(exitUsage, "the daemon's %s: %s, not %s; %s", what, theirs, ours, advice)
+		return exitWith(exitUsage, "the daemon uses %s %s, not %s; %s", what, theirs, ours, advice)
 	}
 	switch named := a.given.manifests != nil; {
 	case slices.Equal(dirs, a.manifests) || !named && !strict:
@@ -117,14 +117,15 @@ func (a *app) sameSources(ctx context.Context, h *host) error {
 	return nil
 }
 
+// daemonSocket returns the path of the daemon's socket.
 func (a *app) daemonSocket() string { return a.runDir + "/daemon.sock" }
 
-// patience is how long a verb waits for a daemon that is just starting or
-// ending, or for another verb.
+// patience is how long a verb waits for a daemon that starts or ends, or for another
+// verb.
 const patience = 2 * time.Second
 
-// forChange is who changes this host: the daemon, or this process under the
-// state directory's lock.
+// forChange returns the daemon, or without one this process with the lock of the state
+// directory.
 func (a *app) forChange(ctx context.Context) (*host, error) {
 	var unlock func()
 	for began := time.Now(); ; {
@@ -156,11 +157,11 @@ func (a *app) forChange(ctx context.Context) (*host, error) {
 	record := func(list ...events.Event) error {
 		err := journal.Record(list...)
 		if err != nil {
-			lost.Do(func() { log.Error("cannot write the event journal", "error", err) })
+			lost.Do(func() { log.Error("cannot write the event journal; events are lost", "error", err) })
 		}
 		return err
 	}
-	engine := a.engine(rt) // without a log: what fails is told by the verb
+	engine := a.engine(rt) // without a log: the verb prints what failed
 	engine.Record = record
 	return &host{Controller: engine, close: func(ctx context.Context) error {
 		defer unlock()
@@ -170,7 +171,7 @@ func (a *app) forChange(ctx context.Context) (*host, error) {
 	}}, nil
 }
 
-// forReading is who knows about this host: the daemon, or the files.
+// forReading returns the daemon, or without one this process with the files.
 func (a *app) forReading(ctx context.Context) (*host, error) {
 	h, err := a.dial(ctx)
 	if h != nil || err != nil {
@@ -186,7 +187,7 @@ func (a *app) forReading(ctx context.Context) (*host, error) {
 	}}, nil
 }
 
-// status is what is known about this host now.
+// status returns the report of this host, and whether a daemon made it.
 func (a *app) status(ctx context.Context) (r view.Report, daemon bool, err error) {
 	h, err := a.forReading(ctx)
 	if err != nil {

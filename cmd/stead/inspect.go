@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -19,17 +20,19 @@ func (a *app) inspectCommand() *cobra.Command {
 	var showEnv bool
 	cmd := &cobra.Command{
 		Use:   "inspect NAME",
-		Short: "Print all that is known about a container",
-		Long: `inspect prints all that is known about a container: how it stands, the manifest
-that was last applied, its directories, cgroups and ids, and what a running one
-uses (sizes in bytes, times in seconds) and waits for (pressure, in percent). The
-values of its environment are hidden, as they may be secrets.`,
+		Short: "Print everything about a container",
+		Long: `inspect prints everything about a container: its status, the manifest that was
+applied last, its directories, cgroups and ids, and for a running one its
+resource usage (sizes in bytes, times in seconds) and pressure (in percent). It
+hides the values of environment variables, because they may be secrets.`,
 		ValidArgsFunction: a.completeNames,
-		Args:              cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := oneOf("output", output, "json", "yaml"); err != nil {
-				return err
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return errors.New("inspect takes one name")
 			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
 			report, _, err := a.status(cmd.Context())
 			if err != nil {
 				return err
@@ -44,7 +47,7 @@ values of its environment are hidden, as they may be secrets.`,
 				return err
 			}
 			v := inspectView{APIVersion: spec.APIVersion, Status: views[0]}
-			if d, err := rt.Inspect(args[0]); err == nil { // else a manifest that gave no container
+			if d, err := rt.Inspect(args[0]); err == nil { // else a manifest without a container
 				v.fill(a, d, showEnv)
 			}
 			if output == "yaml" {
@@ -53,12 +56,12 @@ values of its environment are hidden, as they may be secrets.`,
 			return printJSON(a.out, v)
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "json", "json or yaml")
-	cmd.Flags().BoolVar(&showEnv, "show-env", false, "show the values of the environment")
+	outputFlag(cmd, &output, "json", "yaml")
+	cmd.Flags().BoolVar(&showEnv, "show-env", false, "show the values of environment variables")
 	return cmd
 }
 
-// inspectView is a container in full. It only ever grows fields.
+// inspectView is the JSON of a container. New versions only add fields.
 type inspectView struct {
 	APIVersion string             `json:"apiVersion"`
 	Status     view.Container     `json:"status"`
@@ -77,13 +80,14 @@ type pathsView struct {
 	Log   string `json:"log"`
 }
 
-// idsView says which ids of the host stand for those inside.
+// idsView says which ids of the host the ids inside are mapped to.
 type idsView struct {
 	Host  uint32 `json:"host"` // of its root; 0 without a user namespace
 	Count int    `json:"count"`
 	Nonce string `json:"nonce,omitempty"` // of the current or last start
 }
 
+// fill adds the details of a container.
 func (v *inspectView) fill(a *app, d runtime.Details, showEnv bool) {
 	m := *d.Status.Applied
 	if !showEnv {

@@ -21,7 +21,7 @@ func TestLockOfADyingDaemon(t *testing.T) {
 	if _, err := d.lock(t.Context()); !errors.As(err, &locked) || locked.Pid != os.Getpid() {
 		t.Fatalf("while another lives: %v, want it named", err)
 	}
-	time.AfterFunc(lastBreath/10, release)
+	time.AfterFunc(unlockDelay/10, release)
 	unlock, err := d.lock(t.Context())
 	if err != nil {
 		t.Fatalf("while another dies: %v", err)

@@ -13,61 +13,45 @@ import (
 	"github.com/spf13/cobra"
 )
 
+const sinceHelp = "only since a duration ago (10m, 2h, 1d) or a time (2026-11-23T04:15:00Z)"
+
 func (a *app) logsCommand() *cobra.Command {
 	o := logs.Options{Tail: -1}
 	var since, selector string
 	var stamps, previous bool
 	cmd := &cobra.Command{
 		Use:   "logs NAME…",
-		Short: "Print what containers wrote to their output",
-		Long: `logs prints what containers wrote to stdout and stderr, oldest first. Lines of
-several containers are merged in the order of their times, each behind its name.
-With -f it goes on, through restarts of the container, until it is interrupted.
-With --previous it prints what the run before the current or last one wrote.`,
+		Short: "Print the output of containers",
+		Long: `logs prints what containers wrote to stdout and stderr, oldest first. It merges
+the lines of several containers by time and puts the name before each line. With
+-f it continues until it is interrupted, also through restarts of the container.`,
+		Example:           "  stead logs -f web db\n  stead logs --tail 20 -t web",
 		ValidArgsFunction: a.completeNames,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 && selector == "" {
-				return fmt.Errorf("want the names of containers, or -l with a selector")
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
+		Args:              needNames(&selector),
+		RunE: func(cmd *cobra.Command, names []string) (err error) {
 			if previous && o.Follow {
-				return usage(cmd, errors.New("--previous: that run is over; leave -f out"))
+				return usage(cmd, errors.New("--previous shows a run that is over; leave out -f"))
 			}
 			if o.Since, err = sinceTime(since, time.Now()); err != nil {
 				return err
 			}
-			if selector != "" {
-				report, _, err := a.status(cmd.Context())
-				if err != nil {
-					return err
-				}
-				views, err := pick(report.Containers, nil, selector)
-				if err != nil {
-					return err
-				}
-				for _, v := range views {
-					args = append(args, v.Name)
-				}
-				if len(args) == 0 {
-					return exitWith(exitMissing, "no container has the labels %s; stead ps lists them", selector)
-				}
+			if names, err = a.selectNames(cmd.Context(), names, selector); err != nil {
+				return err
 			}
-			return a.logs(cmd.Context(), args, o, stamps, previous)
+			return a.logs(cmd.Context(), names, o, stamps, previous)
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVarP(&o.Follow, "follow", "f", false, "go on with what is written later")
-	f.IntVar(&o.Tail, "tail", -1, "only the last N lines of each; -1 is all")
-	f.StringVar(&since, "since", "", "only from then on: a span (10m, 2h, 1d) or a time (2026-11-23T04:15:00Z)")
-	f.BoolVarP(&previous, "previous", "p", false, "of the run before the current or last one")
-	f.BoolVarP(&stamps, "timestamps", "t", false, "each line behind its time")
-	f.StringVarP(&selector, "selector", "l", "", selectorHelp)
+	f.BoolVarP(&o.Follow, "follow", "f", false, "continue with new lines")
+	f.IntVar(&o.Tail, "tail", -1, "only the last N lines of each container; -1 for all")
+	f.StringVar(&since, "since", "", sinceHelp)
+	f.BoolVarP(&previous, "previous", "p", false, "output of the run before the current or last one")
+	f.BoolVarP(&stamps, "timestamps", "t", false, "print the time before each line")
+	selectorFlag(cmd, &selector)
 	return cmd
 }
 
-// sinceTime reads a span before now, or a time.
+// sinceTime parses a duration before now, or a time.
 func sinceTime(s string, now time.Time) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
@@ -80,9 +64,10 @@ func sinceTime(s string, now time.Time) (time.Time, error) {
 			return t, nil
 		}
 	}
-	return time.Time{}, exitWith(exitUsage, "--since %s: want a span such as 10m or a time such as 2026-11-23T04:15:00Z", s)
+	return time.Time{}, exitWith(exitUsage, "--since %s: want a duration such as 10m or a time such as 2026-11-23T04:15:00Z", s)
 }
 
+// logs prints the logs of containers.
 func (a *app) logs(ctx context.Context, names []string, o logs.Options, stamps, previous bool) error {
 	rt, err := a.openOnly(ctx, names...)
 	if err != nil {
@@ -95,10 +80,10 @@ func (a *app) logs(ctx context.Context, names []string, o logs.Options, stamps, 
 	m.removed = func(i int) { fmt.Fprintf(a.err, "stead: %s was removed; its log ends here\n", names[i]) }
 	for _, name := range names {
 		if _, ok := rt.Get(name); !ok {
-			return missing(name)
+			return a.missing(ctx, name)
 		}
 		p.width = max(p.width, len(name))
-		of := logSource{rt.LogDir(name), o}
+		of := &logSource{dir: rt.LogDir(name), options: o}
 		if previous {
 			from, until, err := rt.PreviousRun(name)
 			if err != nil {
@@ -117,19 +102,19 @@ func (a *app) logs(ctx context.Context, names []string, o logs.Options, stamps, 
 type logPrinter struct {
 	out             *bufio.Writer
 	stamps, several bool
-	safe            bool // what a terminal would act on is shown as text
-	width           int  // of the names
-	open            string
+	safe            bool   // show control characters as text, for a terminal
+	width           int    // of the names
+	open            string // the name and stream of an unfinished line
 }
 
-// print joins the parts of a long line, unless another stream or container
-// speaks in between.
+// print prints a record. It joins the parts of a long line, unless a record of another
+// stream or container comes between them.
 func (p *logPrinter) print(name string, r logs.Record) error {
 	if p.safe {
 		r.Text = clean(r.Text)
 	}
-	speaker := name + " " + r.Stream
-	if p.open != "" && p.open != speaker {
+	origin := name + " " + r.Stream
+	if p.open != "" && p.open != origin {
 		p.out.WriteByte('\n')
 		p.open = ""
 	}
@@ -142,7 +127,7 @@ func (p *logPrinter) print(name string, r logs.Record) error {
 		}
 	}
 	_, err := p.out.WriteString(r.Text)
-	if p.open = speaker; !r.Part {
+	if p.open = origin; !r.Part {
 		p.open = ""
 		err = p.out.WriteByte('\n')
 	}

@@ -32,7 +32,7 @@ spec:
 	if c := h.stead("logs", "--previous", "a"); c.code != 1 || !strings.Contains(c.err, "container a: no run before its last one is known") {
 		t.Errorf("the first run has none before it: %+v", c)
 	}
-	if c := h.stead("logs", "--previous", "-f", "a"); c.code != 2 || !strings.Contains(c.err, "--previous: that run is over; leave -f out") {
+	if c := h.stead("logs", "--previous", "-f", "a"); c.code != 2 || !strings.Contains(c.err, "--previous shows a run that is over; leave out -f") {
 		t.Errorf("--previous with -f: %+v", c)
 	}
 	between := time.Now()

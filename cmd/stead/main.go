@@ -1,7 +1,7 @@
 // Command stead keeps one Linux host at the state that a directory of YAML
-// manifests declares. This package only wires: it reads flags, finds who
-// carries a verb out (the daemon, or this process alone) and prints what came
-// of it. One file a verb; what they share is in app.go, host.go, exit.go and print.go.
+// manifests declares. This package only connects the others: it reads flags, passes a
+// verb to the daemon or runs it in this process, and prints the result. Each verb has a
+// file; app.go, flags.go, host.go, exit.go and print.go hold what they share.
 package main
 
 import (
@@ -17,8 +17,8 @@ import (
 var version = ""
 
 func main() {
-	// The keeper is this same binary under another name, and as small as it can
-	// be: nothing else may come first.
+	// The keeper is this same binary under another name. It must stay small, so nothing
+	// else may come first.
 	if os.Args[0] == keeper.Argv0 {
 		os.Exit(keeper.Main(os.Args))
 	}

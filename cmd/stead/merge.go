@@ -1,8 +1,6 @@
 package main
 
 import (
-	"cmp"
-	"container/heap"
 	"context"
 	"errors"
 	"io/fs"
@@ -15,97 +13,157 @@ import (
 )
 
 const (
-	ahead = 256                   // records that one log may be ahead of the others
-	quiet = 50 * time.Millisecond // following: nothing earlier comes after so long
+	ahead = 256                   // records that are read ahead of each log
+	quiet = 50 * time.Millisecond // following: no earlier record is expected after this time
 
-	removalLook = 500 * time.Millisecond // following: how often it is looked whether the container is still there
+	removalPoll = 500 * time.Millisecond // following: how often to check that the container exists
 )
 
-// merger reads several logs at once and hands out their records in the order of
-// their times: it holds each back until no earlier one can come.
+// merger reads several logs at once and emits their records in the order of their times. It
+// holds a record back until every other log has a later one.
 type merger struct {
-	sources []logSource
+	sources []*logSource
 	follow  bool
 	emit    func(log int, r logs.Record) error
-	flush   func() error  // before a wait, so that what is out is seen
-	removed func(log int) // following: its container was, and it ends
-
-	records chan tagged
-	errs    chan error
-	room    []chan struct{} // of each log: full while it is far ahead
-	held    []int           // records of each that are held back
-	ended   []bool
-	heap    byTime
+	flush   func() error  // called before a wait, so that the reader sees all records
+	removed func(log int) // following: called when a container was removed
 }
 
-// logSource is one log, and what of it is wanted.
+// logSource is a log, and which of its records are wanted.
 type logSource struct {
 	dir     string
 	options logs.Options
-}
 
-// tagged is a record and whose it is; end says that no more come, removed that its
-// container is gone.
-type tagged struct {
-	log     int
-	number  int       // in its log
-	at      time.Time // the record's time, but never before that of the one before it
-	record  logs.Record
-	end     bool
+	records chan logs.Record // closed at the end; the fields below are set by then
+	err     error
 	removed bool
+
+	next *logs.Record // the record to emit next; nil if none is here yet
+	at   time.Time    // the time of next, but not before the time of the record before it
+	over bool
 }
 
+// run reads the logs to their end, or until ctx ends.
 func (m *merger) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	n := len(m.sources)
-	m.records, m.errs = make(chan tagged), make(chan error, n)
-	m.room, m.held, m.ended = make([]chan struct{}, n), make([]int, n), make([]bool, n)
 	var readers sync.WaitGroup
-	for i := range m.sources {
-		m.room[i] = make(chan struct{}, ahead)
-		readers.Go(func() { m.read(ctx, i) })
+	arrived := make(chan struct{}, 1)
+	for _, s := range m.sources {
+		s.records = make(chan logs.Record, ahead)
+		readers.Go(func() { s.read(ctx, m.follow, arrived) })
 	}
-	err := m.collect(ctx)
+	err := m.merge(ctx, arrived)
 	cancel()
 	readers.Wait()
-	if err == nil && len(m.errs) > 0 {
-		err = <-m.errs
+	for _, s := range m.sources {
+		if err == nil {
+			err = s.err
+		}
 	}
 	return err
 }
 
-func (m *merger) read(ctx context.Context, i int) {
-	var number int
-	var at time.Time
-	reading := ctx
-	if m.follow {
-		reading = untilRemoved(ctx, filepath.Dir(m.sources[i].dir))
-	}
-	err := readLog(reading, m.sources[i].dir, m.sources[i].options, func(r logs.Record) error {
-		number++
-		if at.Before(r.Time) { // else the clock was set back: the log's own order holds
-			at = r.Time
+// merge emits records until all logs are over or ctx ends.
+func (m *merger) merge(ctx context.Context, arrived <-chan struct{}) error {
+	overdue := 0 // records that have waited long enough
+	for {
+		first, waiting := m.first()
+		switch {
+		case first >= 0 && (!waiting || overdue > 0 || ctx.Err() != nil):
+			overdue--
+			r := *m.sources[first].next
+			m.sources[first].next = nil
+			if err := m.emit(first, r); err != nil {
+				return err
+			}
+			continue
+		case !waiting || ctx.Err() != nil:
+			return nil
 		}
-		if !put(ctx, m.room[i], struct{}{}) || !put(ctx, m.records, tagged{log: i, number: number, at: at, record: r}) {
+		overdue = 0
+		var timeout <-chan time.Time
+		if m.follow && first >= 0 {
+			timeout = time.After(quiet)
+		} else if m.follow {
+			_ = m.flush()
+		}
+		select {
+		case <-arrived:
+		case <-timeout:
+			for _, s := range m.sources {
+				overdue += len(s.records) + 1
+			}
+		case <-ctx.Done():
+		}
+	}
+}
+
+// first returns the log with the earliest next record, -1 if there is none, and reports
+// whether a log that is not over has no record here. The earlier log wins a tie.
+func (m *merger) first() (first int, waiting bool) {
+	first = -1
+	for i, s := range m.sources {
+		if s.next == nil && !s.over {
+			select {
+			case r, ok := <-s.records:
+				if !ok {
+					s.over = true
+					if s.removed {
+						_ = m.flush()
+						m.removed(i)
+					}
+				} else if s.next = &r; s.at.Before(r.Time) { // else the clock was set back: keep the log's own order
+					s.at = r.Time
+				}
+			default:
+				waiting = true
+			}
+		}
+		if s.next != nil && (first < 0 || s.at.Before(m.sources[first].at)) {
+			first = i
+		}
+	}
+	return first, waiting
+}
+
+// read reads a log to its end and notifies arrived of each record.
+func (s *logSource) read(ctx context.Context, follow bool, arrived chan<- struct{}) {
+	notify := func() {
+		select {
+		case arrived <- struct{}{}:
+		default:
+		}
+	}
+	defer notify()
+	defer close(s.records)
+	reading := ctx
+	if follow {
+		reading = untilRemoved(ctx, filepath.Dir(s.dir))
+	}
+	err := readLog(reading, s.dir, s.options, func(r logs.Record) error {
+		select {
+		case s.records <- r:
+			notify()
+			return nil
+		case <-ctx.Done():
 			return ctx.Err()
 		}
-		return nil
 	})
-	if err != nil && reading.Err() == nil {
-		m.errs <- err
+	if s.removed = errors.Is(context.Cause(reading), errRemoved); reading.Err() == nil {
+		s.err = err
 	}
-	put(ctx, m.records, tagged{log: i, end: true, removed: errors.Is(context.Cause(reading), errRemoved)})
 }
 
 var errRemoved = errors.New("the container was removed")
 
-// untilRemoved ends when a container's directory is not where it was any more, by
-// errRemoved, or with ctx.
+// untilRemoved returns a context that ends with the cause errRemoved when a container's
+// directory is gone or replaced, or with ctx.
 func untilRemoved(ctx context.Context, dir string) context.Context {
 	before, err := os.Stat(dir)
 	own, cancel := context.WithCancelCause(ctx)
 	go func() {
-		tick := time.NewTicker(removalLook)
+		defer cancel(nil)
+		tick := time.NewTicker(removalPoll)
 		defer tick.Stop()
 		for {
 			now, e := os.Stat(dir)
@@ -115,7 +173,6 @@ func untilRemoved(ctx context.Context, dir string) context.Context {
 			}
 			select {
 			case <-ctx.Done():
-				cancel(nil)
 				return
 			case <-tick.C:
 			}
@@ -124,16 +181,7 @@ func untilRemoved(ctx context.Context, dir string) context.Context {
 	return own
 }
 
-func put[T any](ctx context.Context, c chan<- T, v T) bool {
-	select {
-	case c <- v:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// readLog reads one log. A container that never ran has none yet.
+// readLog reads one log. Following, it waits for the log of a container that never ran.
 func readLog(ctx context.Context, dir string, o logs.Options, emit func(logs.Record) error) error {
 	for o.Follow {
 		if _, err := os.Stat(dir); err == nil {
@@ -146,92 +194,4 @@ func readLog(ctx context.Context, dir string, o logs.Options, emit func(logs.Rec
 		}
 	}
 	return logs.Read(ctx, dir, o, emit)
-}
-
-func (m *merger) collect(ctx context.Context) error {
-	for live := len(m.sources); live > 0; {
-		t, ok := m.next(ctx)
-		switch {
-		case !ok: // a quiet moment, or the end
-			if err := m.drain(true); err != nil || ctx.Err() != nil {
-				return err
-			}
-		case t.end:
-			m.ended[t.log] = true
-			live--
-			if t.removed {
-				if err := errors.Join(m.drain(false), m.flush()); err != nil {
-					return err
-				}
-				m.removed(t.log)
-			}
-		default:
-			m.held[t.log]++
-			heap.Push(&m.heap, t)
-		}
-		if err := m.drain(false); err != nil {
-			return err
-		}
-	}
-	return m.drain(true)
-}
-
-// next waits for a record; not for long if it follows and some are held back.
-func (m *merger) next(ctx context.Context) (tagged, bool) {
-	var patience <-chan time.Time
-	if m.follow && len(m.heap) > 0 {
-		timer := time.NewTimer(quiet)
-		defer timer.Stop()
-		patience = timer.C
-	} else if m.follow {
-		_ = m.flush()
-	}
-	select {
-	case t := <-m.records:
-		return t, true
-	case <-patience:
-	case <-ctx.Done():
-	}
-	return tagged{}, false
-}
-
-// drain hands out what is held back: all, or what nothing earlier can precede,
-// as every log that goes on has a later record here.
-func (m *merger) drain(all bool) error {
-	for len(m.heap) > 0 && (all || m.settled()) {
-		t := heap.Pop(&m.heap).(tagged)
-		m.held[t.log]--
-		<-m.room[t.log]
-		if err := m.emit(t.log, t.record); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (m *merger) settled() bool {
-	for i, n := range m.held {
-		if n == 0 && !m.ended[i] {
-			return false
-		}
-	}
-	return true
-}
-
-// byTime is a heap of records; the order of the command line breaks ties.
-type byTime []tagged
-
-func (h byTime) Len() int      { return len(h) }
-func (h byTime) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h byTime) Less(i, j int) bool {
-	a, b := h[i], h[j]
-	return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.log, b.log), cmp.Compare(a.number, b.number)) < 0
-}
-
-func (h *byTime) Push(x any) { *h = append(*h, x.(tagged)) }
-func (h *byTime) Pop() any {
-	old := *h
-	x := old[len(old)-1]
-	*h = old[:len(old)-1]
-	return x
 }

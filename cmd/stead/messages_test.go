@@ -71,7 +71,7 @@ func TestWaitForTheEndOfWhatIsStopped(t *testing.T) {
 	h.ok("stop", "job")
 	began := time.Now()
 	c := h.stead("wait", "--for=completed", "job")
-	if c.code != exitFailure || !strings.Contains(c.err, "stead: job is Stopped (stopped by admin since ") || !strings.HasSuffix(c.err, "), and will not be completed by itself\n") {
+	if c.code != exitFailure || !strings.Contains(c.err, "stead: job is Stopped (stopped by admin since ") || !strings.HasSuffix(c.err, "), and cannot become completed by itself\n") {
 		t.Errorf("%+v", c)
 	}
 	if took := time.Since(began); took > 20*time.Second { // of a minute that it may wait
@@ -79,11 +79,70 @@ func TestWaitForTheEndOfWhatIsStopped(t *testing.T) {
 	}
 }
 
+// A verb that an admin interrupts says whether its work goes on.
+func TestInterrupted(t *testing.T) {
+	h := newHost(t)
+	h.write("deaf.yaml", strings.Replace(manifest("deaf", "  stop: {timeout: 3s}\n"), `trap "exit 0" TERM`, `trap "" TERM`, 1))
+	h.startDaemon()
+	h.untilLogged("deaf", "I am deaf") // and is from here on
+	var said bytes.Buffer
+	stop := h.command("stop", "deaf")
+	stop.Stderr = &said
+	if err := stop.Start(); err != nil {
+		t.Fatal(err)
+	}
+	h.until("deaf", "stopping", func(v view.Container) bool { return v.State == view.Stopping })
+	if err := stop.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	_ = stop.Wait()
+	if code := stop.ProcessState.ExitCode(); code != exitFailure || said.String() != "stead: interrupted; the daemon continues: stead status deaf\n" {
+		t.Errorf("code %d: %q", code, said.String())
+	}
+	h.until("deaf", "stopped", func(v view.Container) bool { return v.State == view.Stopped }) // it went on
+}
+
+// exec in a container that is not running says why it is not.
+func TestExecInOneThatEnded(t *testing.T) {
+	h := newHost(t)
+	h.write("job.yaml", strings.Replace(manifest("job", "  restart: {policy: never}\n"), "[sh,", "[sh, -c, 'exit 3'] #", 1))
+	h.ok("apply")
+	h.until("job", "failed", func(v view.Container) bool { return v.State == view.Failed })
+	want := call{exitExec, "", "stead: job is not running: Failed, exit code 3, restart policy never; see stead logs job\n"}
+	if c := h.stead("exec", "job", "true"); c != want {
+		t.Errorf("%+v, want %+v", c, want)
+	}
+	if c := h.stead("exec", "jbo", "true"); c != (call{exitExec, "", "stead: no container jbo; did you mean job?\n"}) {
+		t.Errorf("a mistyped name: %+v", c)
+	}
+}
+
+// Who is not root is told so in one line, with what to type.
+func TestNeedsRoot(t *testing.T) {
+	h := newHost(t)
+	h.startDaemon()
+	for verb, want := range map[string]string{
+		"ps": "stead: ps needs root: sudo stead ps\n", "apply": "stead: apply needs root: sudo stead apply\n", "logs x": "stead: logs needs root: sudo stead logs\n",
+	} {
+		var out, said bytes.Buffer
+		a := &app{in: strings.NewReader(""), out: &out, err: &said}
+		args := append(strings.Fields(verb), "--config=/dev/null", "--state-dir="+h.dir+"/state", "--run-dir="+h.run, "--manifests="+h.manifests)
+		var code int
+		if err := asNobody(t, func() error { code = a.run(t.Context(), args); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if code != exitFailure || out.String() != "" || said.String() != want {
+			t.Errorf("%s: code %d, %q, want %q", verb, code, said.String(), want)
+		}
+	}
+}
+
 func TestFlagsThatWantNumbers(t *testing.T) {
 	for args, want := range map[string]string{
-		"logs web --tail x":      `stead: invalid argument "x" for "--tail" flag: want a whole number; see stead logs --help` + "\n",
-		"wait web --timeout 5":   `stead: invalid argument "5" for "--timeout" flag: want a duration such as 10s or 1m30s; see stead wait --help` + "\n",
-		"logs web --follow=mayb": `stead: invalid argument "mayb" for "-f, --follow" flag: want true or false; see stead logs --help` + "\n",
+		"logs web --tail x":      "stead: --tail x: want a whole number; see stead logs --help\n",
+		"wait web --timeout 5":   "stead: --timeout 5: want a duration such as 10s or 1m30s; see stead wait --help\n",
+		"logs web --follow=mayb": "stead: --follow mayb: want true or false; see stead logs --help\n",
+		"ps -o xml":              "stead: --output xml: want table, wide, json, yaml or name; see stead ps --help\n",
 	} {
 		if got := run(t, "", strings.Fields(args)...); got != (call{exitUsage, "", want}) {
 			t.Errorf("%s: %+v, want %q", args, got, want)
@@ -108,7 +167,7 @@ func TestDeletedSocketOfTheDaemon(t *testing.T) {
 			t.Fatalf("%+v", c)
 		}
 	}
-	if log := h.endDaemon(syscall.SIGTERM); !strings.Contains(log, "the control socket was deleted by hand: it is made again") {
+	if log := h.endDaemon(syscall.SIGTERM); !strings.Contains(log, "the control socket was deleted by hand; created it again") {
 		t.Errorf("the log does not say so:\n%s", log)
 	}
 	if _, err := os.Stat(h.run + "/daemon.sock"); !os.IsNotExist(err) {

@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pipes are the three streams of a command.
+// pipes connects the three streams of a command.
 type pipes struct {
-	inside   [3]*os.File
-	in       *os.File // nil without stdin
+	inside   [3]*os.File // the ends of the command
+	in       *os.File    // nil without stdin
 	out, err *os.File
 }
 
@@ -49,34 +49,28 @@ func (p *pipes) close() {
 	}
 }
 
-// copy passes everything on; each of the two channels ends with its stream.
+// copy copies all streams. Each of the two channels is closed at the end of its stream.
 func (p *pipes) copy(in io.Reader, out, err io.Writer) [2]chan struct{} {
 	if p.in != nil {
 		go func() {
-			_, _ = io.Copy(p.in, in) // a command that does not read ends it
+			_, _ = io.Copy(p.in, in) // it fails if the command does not read
 			p.in.Close()
 		}()
 	}
-	return [2]chan struct{}{pass(out, p.out), pass(err, p.err)}
-}
-
-func pass(w io.Writer, r *os.File) chan struct{} {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		drain(w, r)
-	}()
+	done := [2]chan struct{}{make(chan struct{}), make(chan struct{})}
+	go func() { defer close(done[0]); drain(out, p.out) }()
+	go func() { defer close(done[1]); drain(err, p.err) }()
 	return done
 }
 
-// drain copies what comes out of r, until its end.
+// drain copies r to w until the end of r.
 func drain(w io.Writer, r *os.File) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := r.Read(buffer)
 		if n > 0 {
 			if _, err := w.Write(buffer[:n]); err != nil {
-				r.Close() // nobody reads: the command gets SIGPIPE or SIGHUP, as it would have
+				r.Close() // the command gets SIGPIPE or SIGHUP, as without stead in between
 				return
 			}
 		}
@@ -86,8 +80,8 @@ func drain(w io.Writer, r *os.File) {
 	}
 }
 
-// finish takes what the command wrote before it ended. What it left running in
-// the background may hold its end open for ever, and is not waited for.
+// finish waits for the output that the command wrote before it ended. It does not wait for
+// background processes that keep the stream open.
 func finish(r *os.File, output chan struct{}) {
 	for idle := false; !idle; {
 		select {
@@ -99,7 +93,7 @@ func finish(r *os.File, output chan struct{}) {
 	}
 }
 
-// empty tells whether nothing waits in a pipe, or in a terminal.
+// empty reports whether a pipe or a terminal has nothing to read.
 func empty(r *os.File) bool {
 	c, err := r.SyscallConn()
 	if err != nil {

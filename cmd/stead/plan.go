@@ -25,18 +25,18 @@ func (a *app) planCommand() *cobra.Command {
 	var from []string
 	cmd := &cobra.Command{
 		Use:   "plan",
-		Short: "Say what an apply would do, and do nothing",
-		Long: `plan says what an apply would do now, and changes nothing. It exits with 3 if
-anything is to be done or held, with 4 if a manifest has errors.
+		Short: "Show what an apply would do, and change nothing",
+		Long: `plan shows what an apply would do now, and changes nothing. It exits with 3 if
+there is something to do or something is held, and with 4 if a manifest has
+errors.
 
-It needs no root. Where it may not read what runs, everything counts as new.
+It does not need root. Without root it treats all containers as new.
 
-With --from it looks at no host at all, and says what a change from the manifests
-of one directory to those of another would do where the first are in effect:
-  stead plan --from old --manifests new --host web-1`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := oneOf("output", output, "text", "json"); err != nil {
+With --from it does not look at this host. It compares two directories of
+manifests, and shows what a host would do if the second one replaced the first.`,
+		Example: "  stead plan --from old --manifests new --host web-1",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.noFilesOrNames(cmd, args); err != nil {
 				return err
 			}
 			var p plan.Plan
@@ -52,15 +52,15 @@ of one directory to those of another would do where the first are in effect:
 			return a.planned(p, output)
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
-	cmd.Flags().StringArrayVar(&from, "from", nil, "directory of manifests that are in effect; repeatable, as --manifests is")
+	outputFlag(cmd, &output, "text", "json")
+	cmd.Flags().StringArrayVar(&from, "from", nil, "manifest directory to compare --manifests with; repeatable")
 	return cmd
 }
 
-// planOffline is the plan of a change between directories.
+// planOffline returns the plan for a change between directories.
 func (a *app) planOffline(from []string) (plan.Plan, error) {
 	if a.given.manifests == nil {
-		return plan.Plan{}, exitWith(exitUsage, "--from wants --manifests too: the directory of the manifests as they will be")
+		return plan.Plan{}, exitWith(exitUsage, "--from needs --manifests too: the directory with the new manifests")
 	}
 	for i := range from {
 		if err := absolute(&from[i]); err != nil {
@@ -71,7 +71,7 @@ func (a *app) planOffline(from []string) (plan.Plan, error) {
 		if info, err := os.Stat(dir); err != nil {
 			return plan.Plan{}, exitWith(exitUsage, "%w", err)
 		} else if !info.IsDir() {
-			return plan.Plan{}, exitWith(exitUsage, "%s: want a directory", dir)
+			return plan.Plan{}, exitWith(exitUsage, "%s is not a directory", dir)
 		}
 	}
 	read := func(dirs []string) *source.Reading {
@@ -79,11 +79,12 @@ func (a *app) planOffline(from []string) (plan.Plan, error) {
 	}
 	p, notes := reconcile.Offline(read(from), read(a.manifests))
 	for _, note := range notes {
-		fmt.Fprintf(a.err, "note: %s; what it declares counts as not there\n", note)
+		fmt.Fprintf(a.err, "note: %s; its containers count as absent\n", note)
 	}
 	return p, nil
 }
 
+// plan returns the plan for this host, as far as the caller may read its state.
 func (a *app) plan(ctx context.Context) (plan.Plan, error) {
 	h, err := a.dial(ctx)
 	if h != nil {
@@ -95,7 +96,7 @@ func (a *app) plan(ctx context.Context) (plan.Plan, error) {
 	e := &reconcile.Engine{Source: a.source(nil, nil), Observer: nothing{}}
 	rt, err := a.open(ctx, runtime.Options{ReadOnly: true, Log: a.log(slog.LevelWarn)})
 	if err != nil {
-		fmt.Fprintf(a.err, "stead: what runs is not known (%s): everything counts as new\n", strings.Join(errorLines(err), "; "))
+		fmt.Fprintf(a.err, "stead: cannot read the state of this host (%s): all containers count as new\n", strings.Join(errorLines(err), "; "))
 	} else {
 		defer rt.Close()
 		e = a.engine(rt)
@@ -103,7 +104,7 @@ func (a *app) plan(ctx context.Context) (plan.Plan, error) {
 	return e.Plan(ctx)
 }
 
-// planned prints a plan and says by the exit code what it holds.
+// planned prints a plan and returns its exit code.
 func (a *app) planned(p plan.Plan, output string) error {
 	if output == "json" {
 		if err := printJSON(a.out, planJSON(p)); err != nil {
@@ -115,7 +116,7 @@ func (a *app) planned(p plan.Plan, output string) error {
 			fmt.Fprintln(a.err, "stead: "+line)
 		}
 		for _, file := range p.Writing {
-			fmt.Fprintf(a.err, "stead: %s is not read yet: somebody has it open for writing\n", file)
+			fmt.Fprintf(a.err, "stead: %s is not read yet: a program has it open for writing\n", file)
 		}
 		if p.Empty() && len(p.Errors)+len(p.Writing) == 0 {
 			fmt.Fprintln(a.out, "all is as declared")
@@ -130,7 +131,7 @@ func (a *app) planned(p plan.Plan, output string) error {
 	return nil
 }
 
-// planView is a plan as configuration management wants it.
+// planView is the JSON of a plan, for configuration management.
 type planView struct {
 	APIVersion string      `json:"apiVersion"`
 	Changed    bool        `json:"changed"`
@@ -160,7 +161,7 @@ func planJSON(p plan.Plan) planView {
 	return v
 }
 
-// nothing is a host of which nothing is known. It serves plans only.
+// nothing is an Observer without containers, for plans only.
 type nothing struct{ reconcile.Observer }
 
 func (nothing) List() []*status.Status { return nil }

@@ -64,8 +64,8 @@ hold protected  (protected; confirm with stead apply --confirm-removal=protected
 		{"no change", []string{"--from", "old", "--manifests", "old"}, call{0, "all is as declared\n", ""}},
 		{"it breaks something", []string{"--from", "same", "--manifests", "broken"}, call{exitInvalid, "", "stead: DIR/broken/web.yaml:9:3: spec.usr: unknown field; did you mean user?\n"}},
 		{"it mends something", []string{"--from", "broken", "--manifests", "same"}, call{exitDiffers, "create web  (manifest web.yaml)\n",
-			"note: DIR/broken/web.yaml:9:3: spec.usr: unknown field; did you mean user?; what it declares counts as not there\n"}},
-		{"nothing to compare with", []string{"--from", "old"}, call{exitUsage, "", "stead: --from wants --manifests too: the directory of the manifests as they will be\n"}},
+			"note: DIR/broken/web.yaml:9:3: spec.usr: unknown field; did you mean user?; its containers count as absent\n"}},
+		{"nothing to compare with", []string{"--from", "old"}, call{exitUsage, "", "stead: --from needs --manifests too: the directory with the new manifests\n"}},
 	} {
 		t.Run(test.summary, func(t *testing.T) {
 			got := run(t, "", append([]string{"plan"}, test.args...)...)

@@ -18,15 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// oneOf refuses a flag's value that is none of the choices.
-func oneOf(flag, value string, choices ...string) error {
-	if slices.Contains(choices, value) {
-		return nil
-	}
-	last := len(choices) - 1
-	return exitWith(exitUsage, "--%s %s: want %s or %s", flag, value, strings.Join(choices[:last], ", "), choices[last])
-}
-
+// printJSON prints a value as indented JSON.
 func printJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
@@ -34,6 +26,7 @@ func printJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
+// printYAML prints a value as YAML, with the names of its JSON.
 func printYAML(w io.Writer, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -46,7 +39,7 @@ func printYAML(w io.Writer, v any) error {
 	return err
 }
 
-// printList prints a list as json, yaml, or by name.
+// printList prints a list as JSON, as YAML, or the names alone.
 func printList[V any](w io.Writer, list []V, output string, name func(V) string) error {
 	switch output {
 	case "json":
@@ -60,7 +53,7 @@ func printList[V any](w io.Writer, list []V, output string, name func(V) string)
 	return nil
 }
 
-// table prints rows below their headings; a column is as wide as it must be.
+// table prints rows below their headings.
 func table(w io.Writer, headings string, rows [][]string) error {
 	var text strings.Builder
 	t := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
@@ -70,7 +63,7 @@ func table(w io.Writer, headings string, rows [][]string) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	for line := range strings.Lines(text.String()) { // an empty last column leaves blanks
+	for line := range strings.Lines(text.String()) { // an empty last column leaves trailing blanks
 		if _, err := io.WriteString(w, strings.TrimRight(line, " \n")+"\n"); err != nil {
 			return err
 		}
@@ -78,7 +71,7 @@ func table(w io.Writer, headings string, rows [][]string) error {
 	return nil
 }
 
-// indented is a writer that sets each line in by two blanks.
+// indented is a writer that indents each line by two blanks.
 type indented struct{ w io.Writer }
 
 func (i indented) Write(b []byte) (int, error) {
@@ -86,18 +79,18 @@ func (i indented) Write(b []byte) (int, error) {
 	return len(b), err
 }
 
-// colours are those of the states; what is well has none.
+// colours maps states to terminal colours.
 var colours = map[string]string{
 	string(view.Running): "32", string(view.Failed): "31", string(view.Invalid): "31",
 	string(view.BackOff): "33", string(view.Pending): "33", string(view.Stopping): "33", string(view.Removing): "33",
 	string(view.Held): "33", string(view.OutOfSync): "33", string(view.SyncError): "31",
 }
 
-// paint colours the words of a printed table's columns: done on the finished
-// text, as an escape sequence would count as width.
+// paint colours words in some columns of a table. It works on the finished table, because
+// tabwriter would count an escape sequence as width.
 func paint(text string, columns ...string) string {
 	lines := strings.SplitAfter(text, "\n")
-	for _, column := range slices.Backward(columns) { // from the right: what is inserted shifts
+	for _, column := range slices.Backward(columns) { // from the right: an insertion shifts what follows
 		at := strings.Index(lines[0], column)
 		for i, line := range lines[1:] {
 			start := byteAt(line, at)
@@ -110,7 +103,7 @@ func paint(text string, columns ...string) string {
 	return strings.Join(lines, "")
 }
 
-// byteAt is where the n-th character of a line begins.
+// byteAt returns the offset of the n-th character of a line.
 func byteAt(line string, n int) int {
 	at := 0
 	for ; n > 0 && at < len(line); n-- {
@@ -120,8 +113,8 @@ func byteAt(line string, n int) int {
 	return at
 }
 
-// output is a stream that remembers that it could not be written: few who print
-// can do anything about it, but the program must not say that all went well.
+// output is a stream that remembers the first write error. Callers that print ignore
+// errors, but the program must not exit with 0 then.
 type output struct {
 	file *os.File
 	lost atomic.Pointer[error]
@@ -135,7 +128,7 @@ func (o *output) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// fileOf is the file that a stream is written to, if it is one.
+// fileOf returns the file behind a stream, if there is one.
 func fileOf(w io.Writer) (*os.File, bool) {
 	if o, ok := w.(*output); ok {
 		return o.file, true
@@ -144,7 +137,7 @@ func fileOf(w io.Writer) (*os.File, bool) {
 	return f, ok
 }
 
-// isTerminal tells whether a person looks at the stream.
+// isTerminal reports whether a stream is a terminal.
 func isTerminal(w io.Writer) bool {
 	f, ok := fileOf(w)
 	if !ok {
@@ -154,11 +147,12 @@ func isTerminal(w io.Writer) bool {
 	return err == nil
 }
 
+// colour reports whether to use colours.
 func (a *app) colour() bool {
 	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && isTerminal(a.out)
 }
 
-// age is a time span as short as a column is.
+// age formats a duration for a column.
 func age(d time.Duration) string {
 	switch {
 	case d < 2*time.Minute:
@@ -171,7 +165,7 @@ func age(d time.Duration) string {
 	return fmt.Sprintf("%dd", int(d.Hours())/24)
 }
 
-// since is the age of a time, "-" of none.
+// since returns the age of a time, or "-" if it is zero.
 func since(t, now time.Time) string {
 	if t.IsZero() {
 		return "-"
@@ -186,8 +180,8 @@ func yesNo(b bool) string {
 	return "no"
 }
 
-// clean makes a container's output harmless for a terminal: colours pass, what
-// would move the cursor or set a title is shown as text.
+// clean makes the output of a container harmless for a terminal. It keeps colours and shows
+// other control characters as text.
 func clean(s string) string {
 	if !strings.ContainsFunc(s, isControl) {
 		return s
@@ -212,11 +206,13 @@ func clean(s string) string {
 	return b.String()
 }
 
+// isControl reports whether a terminal would act on a character.
 func isControl(r rune) bool {
 	return r != '\t' && (r < ' ' || r >= 0x7f && r < 0xa0) || r == utf8.RuneError
 }
 
-// colourAt is the length of the colour sequence (ESC [ … m) that s begins with.
+// colourAt returns the length of the colour sequence (ESC [ … m) at the start of s, 0 if
+// there is none.
 func colourAt(s string) int {
 	if !strings.HasPrefix(s, "\x1b[") {
 		return 0

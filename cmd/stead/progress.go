@@ -15,21 +15,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// progress shows an apply as it goes on: a line for what has ended, and on a
-// terminal below that a line for each container that something is done to.
+// progress shows an apply while it runs: a line for each action that ended, and on a
+// terminal below these a line for each action that runs.
 type progress struct {
 	w    io.Writer
-	live *os.File // the terminal; nil if nobody looks
+	live *os.File // the terminal; nil if w is none
 
 	mu      sync.Mutex
 	ended   chan struct{} // closed by end
 	parts   sync.WaitGroup
-	running []begun
-	drawn   int // lines of the terminal that are redrawn
+	running []runningAction
+	drawn   int // lines of the terminal to redraw
 }
 
-// begun is an action under way.
-type begun struct {
+// runningAction is an action and when it started.
+type runningAction struct {
 	reconcile.Progress
 	at time.Time
 }
@@ -43,7 +43,7 @@ func newProgress(w io.Writer) *progress {
 	return p
 }
 
-// tick keeps the times that things take going.
+// tick redraws the times every second.
 func (p *progress) tick() {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
@@ -59,7 +59,7 @@ func (p *progress) tick() {
 	}
 }
 
-// end takes away what is not over.
+// end stops the display and erases the running actions.
 func (p *progress) end() {
 	close(p.ended)
 	p.parts.Wait()
@@ -67,19 +67,20 @@ func (p *progress) end() {
 	p.draw("")
 }
 
-func (p *progress) tell(news reconcile.Progress) {
+// update shows that an action started or ended.
+func (p *progress) update(news reconcile.Progress) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.running = slices.DeleteFunc(p.running, func(b begun) bool { return b.Name == news.Name })
+	p.running = slices.DeleteFunc(p.running, func(r runningAction) bool { return r.Name == news.Name })
 	if !news.Ended {
-		p.running = append(p.running, begun{news, time.Now()})
+		p.running = append(p.running, runningAction{news, time.Now()})
 		p.draw("")
 		return
 	}
 	p.draw(news.Line + "\n")
 }
 
-// draw replaces the lines of what is under way, below those of what has ended.
+// draw prints the lines of actions that ended, and redraws those of running actions below.
 func (p *progress) draw(done string) {
 	if p.live == nil {
 		io.WriteString(p.w, done)
@@ -95,17 +96,17 @@ func (p *progress) draw(done string) {
 		width, height = int(size.Col), int(size.Row)
 	}
 	p.drawn = 0
-	for i, b := range p.running {
+	for i, r := range p.running {
 		if p.drawn++; p.drawn == max(2, height/2) && i < len(p.running)-1 {
 			fmt.Fprintf(&text, "  … and %d more\n", len(p.running)-i)
 			break
 		}
-		text.WriteString(fit(fmt.Sprintf("  %4s  %s", age(time.Since(b.at)), b.Line), width) + "\n")
+		text.WriteString(fit(fmt.Sprintf("  %4s  %s", age(time.Since(r.at)), r.Line), width) + "\n")
 	}
 	io.WriteString(p.w, text.String())
 }
 
-// fit cuts a line to a width: one that wraps could not be taken back.
+// fit cuts a line to a width. A line that wraps could not be erased.
 func fit(line string, width int) string {
 	if utf8.RuneCountInString(line) < width {
 		return line

@@ -1,43 +1,42 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"stead/reconcile"
 	"stead/reconcile/view"
+	"stead/spec"
 
 	"github.com/spf13/cobra"
 )
-
-const selectorHelp = "only those with these labels: app=web,tier!=db,canary,!old"
 
 func (a *app) psCommand() *cobra.Command {
 	var output, selector string
 	var removed bool
 	cmd := &cobra.Command{
 		Use:   "ps [NAME…]",
-		Short: "List containers, and manifests that gave none",
-		Long: `ps lists the containers of this host, and the manifests that gave none.
+		Short: "List containers, and manifests that created none",
+		Long: `ps lists the containers of this host, and the manifests that created none.
 
 STATE  what the processes do: Pending, Running, Completed, Failed, BackOff,
        Stopping, Stopped, Removing, or Invalid for a manifest with errors
-SYNC   whether it is as declared: synced, pending, held (its removal waits for a
-       confirmation) or error (what runs is what was last applied)
-WHY    the reason, in a clause`,
+SYNC   whether the container is as declared: synced, pending, held (a removal
+       waits for a confirmation, or reconciliation is paused), or error (the
+       container stays as it was applied last)
+WHY    the reason`,
+		Example:           "  stead ps -l app=web -o wide\n  stead ps --removed",
 		ValidArgsFunction: a.completeNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := oneOf("output", output, "table", "wide", "json", "yaml", "name"); err != nil {
-				return err
-			}
 			if removed {
 				if selector != "" {
-					return usage(cmd, errors.New("--removed: what was removed has no labels; leave -l out"))
+					return usage(cmd, errors.New("removed containers have no labels; leave out --removed or -l"))
 				}
 				return a.psRemoved(args, output)
 			}
@@ -53,26 +52,27 @@ WHY    the reason, in a clause`,
 			return a.printViews(views, output)
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "table", "table, wide, json, yaml or name")
-	cmd.Flags().BoolVar(&removed, "removed", false, "what is kept of removed containers, and until when")
-	cmd.Flags().StringVarP(&selector, "selector", "l", "", selectorHelp)
+	outputFlag(cmd, &output, "table", "wide", "json", "yaml", "name")
+	cmd.Flags().BoolVar(&removed, "removed", false, "list removed containers, and how long their data is kept")
+	selectorFlag(cmd, &selector)
 	return cmd
 }
 
-// noteSources says which manifest directories can't be read, beside the table: a
-// host without one has no line of its own to say it on.
+// noteSources prints which manifest directories are missing or unreadable, beside the
+// table of containers.
 func (a *app) noteSources(sources []view.Source) {
 	for _, s := range sources {
 		switch {
 		case s.Healthy:
 		case s.Missing:
-			fmt.Fprintf(a.err, "stead: manifest directory %s is not there\n", s.Path)
+			fmt.Fprintf(a.err, "stead: manifest directory %s is missing\n", s.Path)
 		default:
 			fmt.Fprintf(a.err, "stead: manifest directory %s: %s\n", s.Path, s.Error)
 		}
 	}
 }
 
+// printViews prints containers in one of the forms of --output.
 func (a *app) printViews(views []view.Container, output string) error {
 	if output != "table" && output != "wide" {
 		return printList(a.out, views, output, func(v view.Container) string { return v.Name })
@@ -89,6 +89,7 @@ func (a *app) printViews(views []view.Container, output string) error {
 	return err
 }
 
+// viewTable prints containers as a table.
 func viewTable(w io.Writer, views []view.Container, wide bool, now time.Time) error {
 	headings := "NAME STATE READY SYNC RESTARTS AGE WHY"
 	if wide {
@@ -98,20 +99,18 @@ func viewTable(w io.Writer, views []view.Container, wide bool, now time.Time) er
 	for _, v := range views {
 		row := []string{v.Name, string(v.State), yesNo(v.Ready), string(v.Sync), strconv.Itoa(v.Restarts), since(v.CreatedAt, now)}
 		if wide {
-			row = append(row, dash(v.Pid != 0, strconv.Itoa(v.Pid)), since(v.StartedAt, now), exitText(v), v.Manifest)
+			pid := "-"
+			if v.Pid != 0 {
+				pid = strconv.Itoa(v.Pid)
+			}
+			row = append(row, pid, since(v.StartedAt, now), exitText(v), v.Manifest)
 		}
 		rows = append(rows, append(row, v.Why))
 	}
 	return table(w, headings, rows)
 }
 
-func dash(there bool, s string) string {
-	if there {
-		return s
-	}
-	return "-"
-}
-
+// exitText returns the exit code of a container, or "-" if there is none.
 func exitText(v view.Container) string {
 	if v.ExitCode == nil {
 		return "-"
@@ -119,74 +118,88 @@ func exitText(v view.Container) string {
 	return strconv.Itoa(*v.ExitCode)
 }
 
-// pick are the views of these names, all without any, that the selector selects.
+// pick returns the containers with these names, or all without names, that the selector
+// selects. It fails if a name does not exist.
 func pick(views []view.Container, names []string, selector string) ([]view.Container, error) {
-	matches, err := parseSelector(selector)
+	selects, err := parseSelector(selector)
 	if err != nil {
 		return nil, err
 	}
-	wanted := map[string]bool{}
 	for _, name := range names {
-		wanted[name] = true
-	}
-	found := []view.Container{}
-	for _, v := range views {
-		if (len(names) == 0 || wanted[v.Name]) && matches(v.Labels) {
-			found = append(found, v)
+		if !slices.ContainsFunc(views, func(v view.Container) bool { return v.Name == name }) {
+			return nil, missing(names, views)
 		}
 	}
+	picked := []view.Container{}
 	for _, v := range views {
-		delete(wanted, v.Name)
-	}
-	for _, name := range names {
-		if wanted[name] {
-			return nil, missing(name)
+		if (len(names) == 0 || slices.Contains(names, v.Name)) && selects(v.Labels) {
+			picked = append(picked, v)
 		}
 	}
-	return found, nil
+	return picked, nil
 }
 
-func missing(name string) error {
-	return fmt.Errorf("%s: %w", name, reconcile.ErrNoContainer)
-}
-
-// conditionForm tells a condition from what selects in other tools, such as
-// "app in (web)": as a key, that would match nothing, and negated everything.
-var conditionForm = regexp.MustCompile(`^!?[^\s!=(),]+$|^[^\s!=(),]+(!=|==?)[^\s!=(),]*$`)
-
-// parseSelector reads label conditions, all of which must hold.
-func parseSelector(s string) (func(map[string]string) bool, error) {
-	var conditions []func(map[string]string) bool
-	for _, part := range strings.Split(s, ",") {
-		part = strings.TrimSpace(part)
-		if !conditionForm.MatchString(part) {
-			if s != "" {
-				return nil, exitWith(exitUsage, "--selector %q: want conditions such as app=web,tier!=db", s)
-			}
+// missing returns the error for the first name that no container has, and suggests a
+// similar name. Some views may be manifests that created no container.
+func missing(names []string, views []view.Container) error {
+	var known []string
+	for _, v := range views {
+		known = append(known, v.Name)
+	}
+	for _, name := range names {
+		if slices.Contains(known, name) {
 			continue
 		}
-		conditions = append(conditions, condition(part))
+		if like := spec.Suggest(name, known); like != "" {
+			return exitWith(exitMissing, "no container %s; did you mean %s?", name, like)
+		}
+		return exitWith(exitMissing, "no container %s; stead ps lists them", name)
+	}
+	for _, v := range views {
+		if slices.Contains(names, v.Name) && v.CreatedAt.IsZero() {
+			return exitWith(exitMissing, "%s has no container yet; see stead status %[1]s", v.Name)
+		}
+	}
+	return exitWith(exitMissing, "no container %s", strings.Join(names, ", "))
+}
+
+// missing asks the host about a container that was not found.
+func (a *app) missing(ctx context.Context, name string) error {
+	r, _, err := a.status(ctx)
+	if err != nil {
+		return err
+	}
+	return missing([]string{name}, r.Containers)
+}
+
+// conditionForm matches one condition of a selector: KEY, !KEY, KEY=VALUE, KEY==VALUE or
+// KEY!=VALUE. Selectors of other tools, such as "app in (web)", do not match.
+var conditionForm = regexp.MustCompile(`^(!?)([^\s!=(),]+)$|^([^\s!=(),]+)(!=|==?)([^\s!=(),]*)$`)
+
+// parseSelector parses conditions on labels, which must all hold.
+func parseSelector(s string) (func(labels map[string]string) bool, error) {
+	var conditions [][]string
+	for part := range strings.SplitSeq(s, ",") {
+		c := conditionForm.FindStringSubmatch(strings.TrimSpace(part))
+		if c == nil && s != "" {
+			return nil, exitWith(exitUsage, "--selector %q: want conditions such as app=web,tier!=db", s)
+		}
+		conditions = append(conditions, c)
 	}
 	return func(labels map[string]string) bool {
-		for _, holds := range conditions {
-			if !holds(labels) {
-				return false
-			}
-		}
-		return true
+		return s == "" || !slices.ContainsFunc(conditions, func(c []string) bool { return !holds(c, labels) })
 	}, nil
 }
 
-func condition(s string) func(map[string]string) bool {
-	if key, value, ok := strings.Cut(s, "!="); ok {
-		return func(l map[string]string) bool { return l[key] != value }
+// holds reports whether a condition holds; c has the groups of conditionForm.
+func holds(c []string, labels map[string]string) bool {
+	if key := c[2]; key != "" {
+		_, there := labels[key]
+		return there == (c[1] == "")
 	}
-	if key, value, ok := strings.Cut(s, "="); ok {
-		value = strings.TrimPrefix(value, "=") // == is = elsewhere
-		return func(l map[string]string) bool { v, there := l[key]; return there && v == value }
+	value, there := labels[c[3]]
+	if c[4] == "!=" {
+		return value != c[5]
 	}
-	if key, ok := strings.CutPrefix(s, "!"); ok {
-		return func(l map[string]string) bool { _, there := l[key]; return !there }
-	}
-	return func(l map[string]string) bool { _, there := l[s]; return there }
+	return there && value == c[5]
 }

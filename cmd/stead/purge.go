@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -14,22 +15,29 @@ import (
 func (a *app) purgeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "purge NAME…",
-		Short: "Delete for good what is kept of removed containers",
-		Long: `purge deletes what is kept of removed containers, at once and for good: all that
-was removed under a name, or one entry as stead ps --removed lists it. A name that
-is declared again starts afresh then. A container that is there is never touched.`,
-		Args:              cobra.MinimumNArgs(1),
+		Short: "Delete the data of removed containers permanently",
+		Long: `purge deletes the data of removed containers immediately and permanently: all
+data under a name, or one entry of stead ps --removed. If the name is declared
+again later, the container starts with an empty root. purge never touches a
+container that exists.`,
+		Example: "  stead ps --removed\n  stead purge web",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("purge needs the names of removed containers; stead ps --removed lists them")
+			}
+			return nil
+		},
 		ValidArgsFunction: a.completeRemoved,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			return a.change(cmd, func(h *host) error {
+			return a.change(cmd, names, func(ctx context.Context, h *host) error {
 				var failed *multierror.Error
 				for _, name := range names {
-					gone, err := h.Purge(cmd.Context(), name)
+					gone, err := h.Purge(ctx, name)
 					for _, entry := range gone {
 						fmt.Fprintln(a.out, entry, "deleted")
 					}
 					if errors.Is(err, reconcile.ErrNoContainer) {
-						err = exitWith(exitMissing, "%s: nothing was removed by that name; stead ps --removed lists what is kept", name)
+						err = exitWith(exitMissing, "no removed container %s; stead ps --removed lists them", name)
 					}
 					failed = multierror.Append(failed, err)
 				}
@@ -39,7 +47,7 @@ is declared again starts afresh then. A container that is there is never touched
 	}
 }
 
-// completeRemoved completes the names and entries of what purge can delete.
+// completeRemoved completes the names and entries of removed containers.
 func (a *app) completeRemoved(cmd *cobra.Command, _ []string, _ string) (names []string, _ cobra.ShellCompDirective) {
 	all, err := a.removed()
 	if err != nil {

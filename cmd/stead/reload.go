@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reloads looks at everything again for each SIGHUP.
+// reloads calls reload for each SIGHUP.
 func (d *daemon) reloads(ctx context.Context, hangups <-chan os.Signal) error {
 	for {
 		select {
@@ -27,12 +27,12 @@ func (d *daemon) reloads(ctx context.Context, hangups <-chan os.Signal) error {
 		unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
 		d.notify(fmt.Sprintf("%s\nMONOTONIC_USEC=%d", sd.SdNotifyReloading, now.Nano()/1000))
 		d.log.Info("reloading")
-		_ = d.reload(ctx) // says in the log what is wrong
+		_ = d.reload(ctx) // it logs its errors
 		d.notify(sd.SdNotifyReady)
 	}
 }
 
-// reloading is the loop, whose reload reads the configuration file again too.
+// reloading is an engine whose Reload also reads the configuration file.
 type reloading struct {
 	*reconcile.Engine
 	d *daemon
@@ -40,26 +40,26 @@ type reloading struct {
 
 func (r reloading) Reload(ctx context.Context) error { return r.d.reload(ctx) }
 
-// reload reads the configuration file and looks at everything again. With a
-// broken file all stays as it was configured.
+// reload reads the configuration file and checks everything again. If the file has
+// errors, the current configuration stays.
 func (d *daemon) reload(ctx context.Context) error {
 	select {
-	case d.lookAtSocket <- struct{}{}:
-	default: // about to
+	case d.checkSocket <- struct{}{}:
+	default: // it is about to check
 	}
 	d.config.Lock()
 	defer d.config.Unlock()
 	s, err := d.given.settings(func(text string) { d.log.Warn(text) })
 	if err != nil {
-		d.log.Error("the configuration stays as it was", "error", strings.Join(errorLines(err), "; "))
-		return errors.Join(fmt.Errorf("the configuration stays as it was: %w", err), d.engine.Reload(ctx))
+		d.log.Error("configuration file invalid; keeping the current configuration", "error", strings.Join(errorLines(err), "; "))
+		return errors.Join(fmt.Errorf("configuration file invalid; keeping the current configuration: %w", err), d.engine.Reload(ctx))
 	}
 	if !reflect.DeepEqual(s, d.settings) {
 		if err := d.rt.SetIDs(s.firstID, s.ids); err != nil {
 			return err
 		}
 		d.rt.SetProtected(d.given.config, s.manifests)
-		d.log.Info("the configuration has changed", "manifests", s.manifests, "host", s.host, "settle", s.settle, "retention", s.retention)
+		d.log.Info("configuration changed", "manifests", s.manifests, "host", s.host, "settle", s.settle, "retention", s.retention)
 		d.settings = s
 		d.engine.Configure(s.settle, s.retention)
 		d.src.Change(func(src *source.Source) {

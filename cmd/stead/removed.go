@@ -16,10 +16,10 @@ type removedView struct {
 	RemovedAt time.Time `json:"removedAt"`
 	ExpiresAt time.Time `json:"expiresAt"`
 	Path      string    `json:"path"`
-	Manifest  string    `json:"manifest"` // where it stood; "" if that is not known
+	Manifest  string    `json:"manifest"` // its last file; "" if unknown
 }
 
-// psRemoved lists what is kept of removed containers.
+// psRemoved prints the removed containers whose data is kept.
 func (a *app) psRemoved(names []string, output string) error {
 	all, err := a.removed()
 	if err != nil {
@@ -27,7 +27,7 @@ func (a *app) psRemoved(names []string, output string) error {
 	}
 	for _, name := range names {
 		if !slices.ContainsFunc(all, func(r store.RemovedContainer) bool { return r.Name == name }) {
-			return exitWith(exitMissing, "%s: nothing was removed by that name", name)
+			return exitWith(exitMissing, "no removed container %s", name)
 		}
 	}
 	views := []removedView{}
@@ -35,24 +35,27 @@ func (a *app) psRemoved(names []string, output string) error {
 		if len(names) > 0 && !slices.Contains(names, r.Name) {
 			continue
 		}
-		v := removedView{Name: r.Name, Entry: r.Entry, RemovedAt: r.RemovedAt, Path: r.Path, Manifest: plan.ManifestName(r.From), ExpiresAt: r.RemovedAt.Add(a.retention)}
-		views = append(views, v)
+		views = append(views, removedView{
+			Name: r.Name, Entry: r.Entry, RemovedAt: r.RemovedAt, ExpiresAt: r.RemovedAt.Add(a.retention),
+			Path: r.Path, Manifest: plan.ManifestName(r.From),
+		})
 	}
 	if output != "table" && output != "wide" {
 		return printList(a.out, views, output, func(v removedView) string { return v.Entry })
 	}
+	headings := "NAME REMOVED EXPIRES ENTRY"
+	if output == "wide" {
+		headings += " PATH MANIFEST"
+	}
 	var rows [][]string
 	for _, v := range views {
-		row := []string{v.Name, v.RemovedAt.Format(time.RFC3339), v.ExpiresAt.Format(time.RFC3339), v.Entry}
-		if output == "wide" {
-			row = append(row, v.Path, v.Manifest)
-		}
-		rows = append(rows, row)
+		row := []string{v.Name, v.RemovedAt.Format(time.RFC3339), v.ExpiresAt.Format(time.RFC3339), v.Entry, v.Path, v.Manifest}
+		rows = append(rows, row[:len(strings.Fields(headings))])
 	}
-	return table(a.out, strings.TrimSpace("NAME REMOVED EXPIRES ENTRY "+map[string]string{"wide": "PATH MANIFEST"}[output]), rows)
+	return table(a.out, headings, rows)
 }
 
-// removed lists the containers that were removed and not yet deleted.
+// removed returns the removed containers whose data is kept.
 func (a *app) removed() ([]store.RemovedContainer, error) {
 	r, err := store.OpenRemoved(a.stateDir)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 
 func (a *app) schemaCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "schema", Short: "Print the JSON Schema of a manifest, for editors and CI", Args: cobra.NoArgs,
+		Use: "schema", Short: "Print the JSON Schema of a manifest, for editors and CI", Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			b, err := spec.Schema()
 			if err != nil {

@@ -21,17 +21,14 @@ func (a *app) statusCommand() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "status [NAME…]",
-		Short: "Say how this host stands, and what is not as declared",
-		Long: `status is the first thing to type when something is wrong: whether the daemon
-runs, how its manifest directories are, which removals are held, which files are
-broken, and what is not as declared and why. With names it tells of these
-containers, and shows their last events and lines of output. It exits with 3 if anything is
-not as declared.`,
+		Short: "Show the state of this host, and what is not as declared",
+		Long: `status is the first verb to use when something is wrong. It shows whether the
+daemon is running, the state of the manifest directories, which removals are
+held, which files have errors, and what is not as declared and why. With names
+it shows these containers, their last events and their last output. It exits
+with 3 if anything is not as declared.`,
 		ValidArgsFunction: a.completeNames,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			if err := oneOf("output", output, "text", "json"); err != nil {
-				return err
-			}
 			r, up, err := a.status(cmd.Context())
 			if err != nil {
 				return err
@@ -51,28 +48,29 @@ not as declared.`,
 			return err
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	outputFlag(cmd, &output, "text", "json")
 	return cmd
 }
 
-// statusView is the report of a host, and whether its daemon runs.
+// statusView is the report of a host, and whether its daemon is running.
 type statusView struct {
 	APIVersion string `json:"apiVersion"`
 	Daemon     bool   `json:"daemon"`
 	view.Report
 }
 
-// differs tells whether a person should look.
+// differs reports whether anything needs attention.
 func (v *statusView) differs() bool {
 	ill := func(s view.Source) bool { return !s.Healthy }
 	return len(v.Held)+len(v.Broken)+len(v.Differs) > 0 || slices.ContainsFunc(v.Sources, ill)
 }
 
+// print prints the report as text.
 func (v *statusView) print(w io.Writer, now time.Time) {
 	if v.Daemon {
 		fmt.Fprintf(w, "daemon      running since %s (%s)\n", v.Since.UTC().Format(time.RFC3339), age(now.Sub(v.Since)))
 	} else {
-		fmt.Fprintln(w, "daemon      does not run: changes take effect at the next stead apply")
+		fmt.Fprintln(w, "daemon      is not running: changes take effect at the next stead apply")
 	}
 	fmt.Fprintf(w, "containers  %s\n", summary(v.Report))
 	for i, s := range v.Sources {
@@ -83,14 +81,14 @@ func (v *statusView) print(w io.Writer, now time.Time) {
 		state := count(s.Files, "file")
 		switch {
 		case s.Missing:
-			state = "is not there"
+			state = "missing"
 		case !s.Healthy:
 			state = s.Error
 		}
 		fmt.Fprintf(w, "%-10s  %s: %s\n", title, s.Path, state)
 	}
 	if v.Watching != "" {
-		fmt.Fprintf(w, "watching    by looking every %s only: %s; see stead doctor\n", source.Poll, v.Watching)
+		fmt.Fprintf(w, "watching    inotify is unavailable, polling every %s: %s; see stead doctor\n", source.Poll, v.Watching)
 	}
 	if v.Hold != nil {
 		fmt.Fprintf(w, "on hold     the whole host, %s; end it with stead release\n", strings.TrimPrefix(plan.HoldClause(v.Hold), "on hold "))
@@ -105,7 +103,7 @@ func (v *statusView) printWrong(w io.Writer) {
 	v.printHeld(w, "removals held", view.ReasonRemovalHeld)
 	v.printHeld(w, "on hold", view.ReasonOnHold)
 	if len(v.Broken) > 0 {
-		fmt.Fprintln(w, "\nbroken manifests (what ran before runs on):")
+		fmt.Fprintln(w, "\nbroken manifests (the containers stay as they were applied last):")
 		for _, f := range v.Broken {
 			for _, line := range f.Errors {
 				fmt.Fprintln(w, "  "+line)
@@ -114,7 +112,7 @@ func (v *statusView) printWrong(w io.Writer) {
 	}
 	var rows [][]string
 	for _, d := range v.Differs {
-		if d.Sync != view.Held { // listed above
+		if d.Sync != view.Held { // printed above
 			rows = append(rows, []string{d.Name, string(d.State), string(d.Sync), d.Why})
 		}
 	}
@@ -127,6 +125,7 @@ func (v *statusView) printWrong(w io.Writer) {
 	}
 }
 
+// printHeld prints what is held for a reason, below a title.
 func (v *statusView) printHeld(w io.Writer, title, reason string) {
 	for _, h := range v.Held {
 		if h.Reason != reason {
@@ -140,12 +139,13 @@ func (v *statusView) printHeld(w io.Writer, title, reason string) {
 	}
 }
 
-// lastEvents and lastLines of output that status NAME shows.
+// How many events and lines of output status NAME shows.
 const (
 	lastEvents = 5
 	lastLines  = 10
 )
 
+// statusOf prints the status of some containers.
 func (a *app) statusOf(ctx context.Context, v statusView, names []string, output string) error {
 	views, err := pick(v.Containers, names, "")
 	if err != nil {
@@ -199,12 +199,12 @@ func (a *app) printEach(ctx context.Context, views []view.Container) error {
 		for _, file := range c.DropIns {
 			line("drop-in", "%s", file)
 		}
-		fmt.Fprintf(a.out, "events     the last ones; stead events %s has more\n", c.Name)
+		fmt.Fprintf(a.out, "events     the last %d; stead events %s has all\n", lastEvents, c.Name)
 		if err := a.printEvents(ctx, c.Name, lastEvents); err != nil {
 			return err
 		}
 		if !c.CreatedAt.IsZero() {
-			fmt.Fprintf(a.out, "output     the last lines; stead logs %s has all\n", c.Name)
+			fmt.Fprintf(a.out, "output     the last %d lines; stead logs %s has all\n", lastLines, c.Name)
 			if err := a.logs(ctx, []string{c.Name}, logs.Options{Tail: lastLines}, true, false); err != nil {
 				return err
 			}

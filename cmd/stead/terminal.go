@@ -15,18 +15,18 @@ import (
 	"golang.org/x/term"
 )
 
-// terminal is the admin's own, at which exec was typed.
+// terminal is the terminal of the admin who runs exec.
 type terminal struct {
 	file *os.File
 
 	mu     sync.Mutex
-	before *term.State // as it was found; nil while it is so
+	before *term.State // the original state; nil while it is unchanged
 }
 
 func openTerminal(in io.Reader) (*terminal, error) {
 	f, ok := in.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return nil, errors.New("-t: stdin is not a terminal; leave -t out, -i alone passes it on")
+		return nil, errors.New("-t needs a terminal as stdin; leave out -t, and use -i to pass stdin")
 	}
 	return &terminal{file: f}, nil
 }
@@ -39,7 +39,7 @@ func (t *terminal) size() launch.Size {
 	return launch.Size{Rows: w.Row, Cols: w.Col}
 }
 
-// raw has every key arrive at once and unchanged, ^C too.
+// raw makes every key arrive immediately and unchanged, also ^C.
 func (t *terminal) raw() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -50,7 +50,7 @@ func (t *terminal) raw() error {
 	return err
 }
 
-// restore leaves the terminal as it was found. It is safe to repeat.
+// restore restores the original state of the terminal. It may be called again.
 func (t *terminal) restore() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -60,8 +60,8 @@ func (t *terminal) restore() {
 	}
 }
 
-// onPanic is deferred in goroutines: one that panics ends the program without
-// what the others have deferred.
+// onPanic restores the terminal before a panic ends the program. It is deferred in
+// goroutines, since a panic there does not run the deferred calls of others.
 func (t *terminal) onPanic() {
 	if v := recover(); v != nil {
 		t.restore()
@@ -69,13 +69,13 @@ func (t *terminal) onPanic() {
 	}
 }
 
-// hangUp is the exit code of who lost his terminal.
+// hangUp is the exit code after the terminal is gone.
 const hangUp = 128 + int(syscall.SIGHUP)
 
-// execTerminal joins the admin's terminal to one inside.
+// execTerminal connects the admin's terminal to a terminal inside.
 func (a *app) execTerminal(start starter, t *terminal, stdin bool) (code int, err error) {
-	// For good: a hang-up that comes after its terminal is gone would end exec
-	// before it has said so with its exit code.
+	// There is no signal.Stop: a SIGHUP after the terminal is gone would end exec before it
+	// returns its exit code.
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGWINCH, syscall.SIGCONT)
 	process, err := start()
@@ -113,7 +113,7 @@ func (a *app) execTerminal(start starter, t *terminal, stdin bool) (code int, er
 			finish(process.Terminal, output)
 			return e.code, e.err
 		case <-hungUp:
-			return hangUp, nil // the keeper ends a command whose client is gone
+			return hangUp, nil // the keeper ends a command when its client is gone
 		case s := <-signals:
 			if code := t.signalled(s.(syscall.Signal), process, stdin); code != 0 {
 				return code, nil
@@ -122,17 +122,17 @@ func (a *app) execTerminal(start starter, t *terminal, stdin bool) (code int, er
 	}
 }
 
-// signalled answers a signal; what it returns, unless 0, ends exec.
+// signalled handles a signal. exec exits with the code, unless it is 0.
 func (t *terminal) signalled(s syscall.Signal, process *keeper.Exec, stdin bool) (code int) {
 	switch {
 	case s == syscall.SIGWINCH || s == syscall.SIGCONT:
 		if s == syscall.SIGCONT && stdin {
-			_ = t.raw() // the shell had the terminal meanwhile
+			_ = t.raw() // the shell has changed it meanwhile
 		}
 		if size := t.size(); size != (launch.Size{}) {
 			_ = unix.IoctlSetWinsize(int(process.Terminal.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: size.Rows, Col: size.Cols})
 		}
-	case stdin: // no key: someone wants exec itself to end
+	case stdin: // ^C goes to the command as a key, so this signal is for exec
 		return 128 + int(s)
 	default:
 		_ = process.Signal(int(s))
@@ -140,7 +140,7 @@ func (t *terminal) signalled(s syscall.Signal, process *keeper.Exec, stdin bool)
 	return 0
 }
 
-// passKeys passes on what is typed, until the terminal is gone.
+// passKeys copies keys to the command until the terminal is gone.
 func (t *terminal) passKeys(inside io.Writer) chan struct{} {
 	gone := make(chan struct{})
 	go func() {

@@ -202,7 +202,7 @@ func TestExecTerminal(t *testing.T) {
 	t.Run("no terminal is an error", func(t *testing.T) {
 		h.within(t)
 		for _, flags := range []string{"-t", "-it"} {
-			if c := h.stead("exec", flags, "a", "true"); c.code != 125 || !strings.Contains(c.err, "-t: stdin is not a terminal; leave -t out") {
+			if c := h.stead("exec", flags, "a", "true"); c.code != 125 || !strings.Contains(c.err, "-t needs a terminal as stdin; leave out -t") {
 				t.Errorf("%s: %+v", flags, c)
 			}
 		}

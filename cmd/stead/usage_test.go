@@ -34,20 +34,20 @@ func TestExitCodes(t *testing.T) {
 		{"the root group as parent", "ps --cgroup-parent /", 2, "--cgroup-parent"},
 		{"an empty directory name", "ps --state-dir=", 2, "want a directory"},
 		{"a directory too deep for sockets", "ps --run-dir /" + strings.Repeat("x", 100), 2, "too long by 6 characters"},
-		{"an argument too many", "daemon now", 2, "unknown command"},
-		{"a name too few", "restart", 2, "want the names of containers"},
+		{"an argument too many", "daemon now", 2, `daemon takes no arguments, found "now"; see stead daemon --help`},
+		{"a name too few", "restart", 2, "restart needs the names of containers, or -l with a selector"},
 		{"a selector that says nothing", "ps -l app=web,", 2, "--selector"},
-		{"a goal that isn't there", "wait web --for=lunch", 2, "--for lunch: want running, ready, completed or removed"},
-		{"a time that is none", "logs web --since yesterday", 2, "--since yesterday: want a span"},
-		{"exec keeps low codes for the command", "exec web", 125, "requires at least 2 arg"},
+		{"a goal that isn't there", "wait web --for=lunch", 2, "--for lunch: want ready, running, completed or removed"},
+		{"a time that is none", "logs web --since yesterday", 2, "--since yesterday: want a duration"},
+		{"exec keeps low codes for the command", "exec web", 125, "exec needs a container and a command: stead exec NAME COMMAND; see stead exec --help"},
 		{"a variable without a value", "exec -e NAME web true", 125, "--env NAME: want NAME=VALUE"},
-		{"no daemon to reload", "reload", 1, "no daemon runs"},
-		{"no such container, ps", "ps web", 5, "web: no such container; stead ps lists them"},
-		{"no such container, inspect", "inspect web", 5, "no such container"},
-		{"no such container, logs", "logs web", 5, "no such container"},
-		{"no such container, status", "status web", 5, "no such container"},
-		{"no such container, exec", "exec web true", 125, "no such container"},
-		{"nothing to wait for", "wait web --timeout 1ms", 8, "not ready after 1ms: web is not there"},
+		{"no daemon to reload", "reload", 1, "no daemon is running"},
+		{"no such container, ps", "ps web", 5, "no container web; stead ps lists them"},
+		{"no such container, inspect", "inspect web", 5, "no container web"},
+		{"no such container, logs", "logs web", 5, "no container web"},
+		{"no such container, status", "status web", 5, "no container web"},
+		{"no such container, exec", "exec web true", 125, "no container web"},
+		{"nothing to wait for", "wait web --timeout 1ms", 8, "not ready after 1ms: there is no container web"},
 		{"removed already", "wait web --for=removed", 0, ""},
 		{"a file that isn't there", "validate nonsuch.yaml", 1, "nonsuch.yaml: no such file"},
 		{"nothing declared, nothing there", "plan", 0, ""},
@@ -95,7 +95,7 @@ func TestPlanWithoutState(t *testing.T) {
 	if c.code != 4 || c.out != "create web  (manifest web.yaml)\n" {
 		t.Errorf("%+v", c)
 	}
-	for _, want := range []string{"everything counts as new", "bad.yaml:8:3: spec.netwrok: unknown field; did you mean network?"} {
+	for _, want := range []string{"all containers count as new", "bad.yaml:8:3: spec.netwrok: unknown field; did you mean network?"} {
 		if !strings.Contains(c.err, want) {
 			t.Errorf("stderr lacks %q:\n%s", want, c.err)
 		}

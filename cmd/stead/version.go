@@ -14,11 +14,8 @@ import (
 func (a *app) versionCommand() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
-		Use: "version", Short: "Print the version of this program", Args: cobra.NoArgs,
+		Use: "version", Short: "Print the version of this program", Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			if err := oneOf("output", output, "text", "json"); err != nil {
-				return err
-			}
 			if output == "json" {
 				return printJSON(a.out, map[string]string{
 					"apiVersion": spec.APIVersion, "version": versionText(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH,
@@ -28,11 +25,11 @@ func (a *app) versionCommand() *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	outputFlag(cmd, &output, "text", "json")
 	return cmd
 }
 
-// versionText is what the Makefile set, or what go install knows.
+// versionText returns the version that the Makefile set, or that go install knows.
 func versionText() string {
 	info, ok := debug.ReadBuildInfo()
 	if version == "" && ok && info.Main.Version != "(devel)" {

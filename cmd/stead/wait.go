@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"stead/reconcile/view"
@@ -17,28 +17,21 @@ func (a *app) waitCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "wait NAME…",
 		Short: "Wait for containers to run, be ready, complete or be removed",
-		Long: `wait returns when all the containers named have come as far as --for says. One
-that is not there yet is waited for. It fails at once if one of them can't come
-there any more, and exits with 8 if the timeout is over.`,
+		Long: `wait returns when all the named containers have reached the state in --for. It
+also waits for containers that do not exist yet. It fails immediately if a
+container cannot reach the state any more, and exits with 8 after the timeout.`,
+		Example:           "  stead wait web --timeout 30s\n  stead wait --for=completed backup",
 		ValidArgsFunction: a.completeNames,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 && selector == "" {
-				return errors.New("want the names of containers, or -l with a selector")
-			}
-			return nil
-		},
+		Args:              needNames(&selector),
 		RunE: func(cmd *cobra.Command, names []string) error {
-			if err := oneOf("for", goal, "running", "ready", "completed", "removed"); err != nil {
-				return err
-			}
 			w := waiter{app: a, goal: goal, names: names, selector: selector}
 			return w.wait(cmd.Context(), timeout)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&goal, "for", "ready", "running, ready, completed or removed")
-	f.DurationVar(&timeout, "timeout", time.Minute, "give up after so long; 0 waits for ever")
-	f.StringVarP(&selector, "selector", "l", "", selectorHelp)
+	choiceFlag(cmd, f, &goal, "for", "", "state to wait for: ", "ready", "running", "completed", "removed")
+	f.DurationVar(&timeout, "timeout", time.Minute, "maximum time to wait; 0 for no limit")
+	selectorFlag(cmd, &selector)
 	return cmd
 }
 
@@ -49,16 +42,16 @@ type waiter struct {
 	names          []string
 }
 
-// look again after so long, first and at last: a daemon answers in a millisecond.
+// The interval at which wait polls grows from pollFirst to pollLast.
 const (
-	lookFirst = 20 * time.Millisecond
-	lookLast  = 500 * time.Millisecond
+	pollFirst = 20 * time.Millisecond
+	pollLast  = 500 * time.Millisecond
 )
 
 func (w *waiter) wait(ctx context.Context, timeout time.Duration) error {
 	began := time.Now()
-	for pause := lookFirst; ; pause = min(2*pause, lookLast) {
-		missing, err := w.missing(ctx)
+	for pause := pollFirst; ; pause = min(2*pause, pollLast) {
+		missing, err := w.waitsFor(ctx)
 		if err != nil || missing == "" {
 			return err
 		}
@@ -73,25 +66,26 @@ func (w *waiter) wait(ctx context.Context, timeout time.Duration) error {
 	}
 }
 
-// missing says which container has not reached the goal, and how it stands; ""
-// if all have.
-func (w *waiter) missing(ctx context.Context) (string, error) {
+// waitsFor returns the state of a container that has not reached the goal, or "" if all
+// have.
+func (w *waiter) waitsFor(ctx context.Context) (string, error) {
 	r, _, err := w.status(ctx)
 	if err != nil {
 		return "", err
 	}
-	views := map[string]*view.Container{}
-	names := w.names
-	selects, err := parseSelector(w.selector)
+	selected, err := pick(r.Containers, nil, w.selector)
 	if err != nil {
 		return "", err
 	}
-	for i := range r.Containers {
-		v := &r.Containers[i]
-		views[v.Name] = v
-		if w.selector != "" && selects(v.Labels) {
-			names = append(names[:len(names):len(names)], v.Name)
+	names := slices.Clone(w.names)
+	for _, v := range selected {
+		if w.selector != "" {
+			names = append(names, v.Name)
 		}
+	}
+	views := map[string]*view.Container{}
+	for i := range r.Containers {
+		views[r.Containers[i].Name] = &r.Containers[i]
 	}
 	if len(names) == 0 && w.goal != "removed" {
 		return "no container has the labels " + w.selector, nil
@@ -104,15 +98,16 @@ func (w *waiter) missing(ctx context.Context) (string, error) {
 	return "", nil
 }
 
+// one is waitsFor for one container; v is nil if it does not exist.
 func (w *waiter) one(name string, v *view.Container) (string, error) {
 	if w.goal == "removed" {
 		if v == nil || v.CreatedAt.IsZero() {
 			return "", nil
 		}
-		return stands(v), nil
+		return describe(v), nil
 	}
 	if v == nil {
-		return name + " is not there", nil
+		return "there is no container " + name, nil
 	}
 	switch {
 	case w.goal == "running" && v.State == view.Running, w.goal == "ready" && v.Ready,
@@ -120,14 +115,14 @@ func (w *waiter) one(name string, v *view.Container) (string, error) {
 		return "", nil
 	case v.State == view.Failed, v.State == view.Completed, v.State == view.Stopped:
 		if v.Sync == view.Synced {
-			return "", fmt.Errorf("%s, and will not be %s by itself", stands(v), w.goal)
+			return "", fmt.Errorf("%s, and cannot become %s by itself", describe(v), w.goal)
 		}
 	}
-	return stands(v), nil
+	return describe(v), nil
 }
 
-// stands is how a container stands, in a clause.
-func stands(v *view.Container) string {
+// describe says the state of a container, and why.
+func describe(v *view.Container) string {
 	s := v.Name + " is " + string(v.State)
 	if v.Why != "" {
 		s += " (" + v.Why + ")"
