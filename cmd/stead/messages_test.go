@@ -106,7 +106,7 @@ func TestInterrupted(t *testing.T) {
 func TestExecInOneThatEnded(t *testing.T) {
 	h := newHost(t)
 	h.write("job.yaml", strings.Replace(manifest("job", "  restart: {policy: never}\n"), "[sh,", "[sh, -c, 'exit 3'] #", 1))
-	h.ok("apply")
+	h.startDaemon()
 	h.until("job", "failed", func(v view.Container) bool { return v.State == view.Failed })
 	want := call{exitExec, "", "stead: job is not running: Failed, exit code 3, restart policy never; see stead logs job\n"}
 	if c := h.stead("exec", "job", "true"); c != want {
