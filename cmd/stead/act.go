@@ -13,11 +13,10 @@ import (
 
 // actCommand returns the command for a verb that acts on containers by name; past is
 // the verb's past tense.
-func (a *app) actCommand(verb plan.Verb, past, short, long string) *cobra.Command {
+func (a *app) actCommand(verb plan.Verb, past, short string) *cobra.Command {
 	var selector string
 	cmd := &cobra.Command{
-		Use: string(verb) + " NAME…", Short: short, Long: long,
-		Example:           fmt.Sprintf("  stead %s web db\n  stead %[1]s -l app=shop", verb),
+		Use: string(verb) + " NAME…", Short: short,
 		ValidArgsFunction: a.completeNames,
 		Args:              needNames(&selector),
 		RunE: func(cmd *cobra.Command, names []string) error {
@@ -54,8 +53,6 @@ func (a *app) printActed(r reconcile.Result, past string) {
 func (a *app) reloadCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "reload", Short: "Make the daemon check everything now", Args: noArgs,
-		Long: `reload makes the daemon read its configuration file and all manifests again, and
-check all containers. SIGHUP to the daemon does the same.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			h, err := a.dial(cmd.Context())
 			if err != nil {

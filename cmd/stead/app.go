@@ -67,11 +67,12 @@ func (a *app) command(args []string) *cobra.Command {
 		Short: "Keep this host at the state that a directory of manifests declares",
 		Long: `stead keeps one Linux host at the state that a directory of YAML manifests
 declares. Add a manifest and stead starts a container. Edit it and the container
-changes. Delete it and stead removes the container and keeps its data.`,
-		Example: "  stead doctor                 check what this host supports\n" +
-			"  stead daemon                 watch the manifests and apply them\n" +
-			"  stead ps                     list the containers\n" +
-			"  stead docs manifest          print the manifest reference",
+changes. Delete it and stead removes the container and keeps its data.
+
+    stead doctor            check what this host supports
+    stead daemon            watch the manifests and apply them
+    stead ps                list the containers
+    stead docs manifest     print the manifest reference`,
 		SilenceErrors: true, SilenceUsage: true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			if a.catch != nil {
@@ -86,7 +87,7 @@ changes. Delete it and stead removes the container and keeps its data.`,
 		SuggestionsMinimumDistance: 2, // letters that may be wrong
 	}
 	root.SetFlagErrorFunc(flagError)
-	root.SetUsageFunc(printUsage)
+	root.SetHelpFunc(printHelp)
 	f := root.PersistentFlags()
 	f.StringVar(&a.stateDir, "state-dir", envOr("STEAD_STATE_DIR", "/var/lib/stead"), "directory for state and data (STEAD_STATE_DIR)")
 	f.StringVar(&a.runDir, "run-dir", envOr("STEAD_RUN_DIR", "/run/stead"), "directory for the state of this boot and the sockets (STEAD_RUN_DIR)")
@@ -103,14 +104,9 @@ changes. Delete it and stead removes the container and keeps its data.`,
 	root.AddCommand(
 		a.daemonCommand(), a.applyCommand(), a.planCommand(), a.validateCommand(),
 		a.statusCommand(), a.psCommand(), a.inspectCommand(), a.logsCommand(), a.execCommand(),
-		a.actCommand(plan.Restart, "restarted", "Restart containers with their current manifests",
-			`restart stops containers and starts them again. It applies manifests that
-changed.`),
-		a.actCommand(plan.Stop, "stopped", "Stop containers until stead start",
-			`stop ends the processes of containers. They stay stopped until stead start, also
-after a restart of the daemon or the host. Their manifests do not change.`),
-		a.actCommand(plan.Start, "started", "Start stopped containers",
-			`start starts containers that stead stop has stopped, or that have ended.`),
+		a.actCommand(plan.Restart, "restarted", "Restart containers with their current manifests"),
+		a.actCommand(plan.Stop, "stopped", "Stop containers until stead start"),
+		a.actCommand(plan.Start, "started", "Start stopped containers"),
 		a.reloadCommand(), a.waitCommand(),
 		a.eventsCommand(), a.holdCommand(), a.releaseCommand(), a.purgeCommand(),
 		a.doctorCommand(), a.docsCommand(), a.schemaCommand(), a.versionCommand(),

@@ -21,14 +21,6 @@ func (a *app) applyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "apply",
 		Short: "Apply the manifests now, and wait for the result",
-		Long: `apply reads the manifests and makes this host as they declare, through the
-daemon if one is running. It returns when every container is as declared, failed
-or held.
-
-Removals that look like an accident are held until you confirm them.`,
-		Example: `  stead apply
-  stead apply --confirm-removal=web,db     these two
-  stead apply --confirm-removal=all        all that no manifest declares now`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.noFilesOrNames(cmd, args); err != nil {
 				return err

@@ -32,12 +32,7 @@ func (a *app) daemonCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "daemon",
 		Short: "Watch the manifests and keep this host as they declare",
-		Long: `daemon watches the manifest directories and keeps this host as they declare.
-
-SIGHUP makes it check everything again. SIGTERM and SIGINT end it within two
-seconds. The containers keep running, and the next daemon takes them over. Under
-systemd it reports that it is ready, what it does, and that it is alive.`,
-		Args: noArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d.app, d.log, d.checkSocket = a, a.log(slog.LevelInfo), make(chan struct{}, 1)
 			return d.run(cmd.Context())

@@ -21,9 +21,6 @@ func (a *app) docsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "docs [TOPIC]",
 		Short: "Print the documentation, one topic at a time",
-		Long: `docs prints the documentation of a topic, or lists the topics. On a terminal it
-uses the program in $PAGER, if that is set.`,
-		Example: "  stead docs manifest\n  PAGER=less stead docs safety",
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return topics(), cobra.ShellCompDirectiveNoFileComp
 		},
@@ -48,11 +45,21 @@ func topics() (names []string) {
 	return names
 }
 
+// readTopic returns the text of a topic.
 func readTopic(name string) (string, error) {
 	b, err := docs.ReadFile("docs/" + name + ".md")
 	return string(b), err
 }
 
+// verbDoc returns what the topic verbs says about a verb, or "" for none.
+func verbDoc(name string) string {
+	text, _ := readTopic("verbs") // embedded: it cannot fail
+	_, text, _ = strings.Cut(text, "\n## "+name+"\n\n")
+	text, _, _ = strings.Cut(text, "\n## ")
+	return strings.TrimSpace(text)
+}
+
+// listTopics prints the topics and their titles.
 func (a *app) listTopics() error {
 	var rows [][]string
 	for _, name := range topics() {
@@ -66,6 +73,7 @@ func (a *app) listTopics() error {
 	return table(a.out, "TOPIC CONTENT", rows)
 }
 
+// printTopic prints the text of a topic, with the pager if there is one.
 func (a *app) printTopic(name string) error {
 	text, err := readTopic(name)
 	if err != nil {

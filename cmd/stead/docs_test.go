@@ -53,7 +53,7 @@ func TestDocs(t *testing.T) {
 	}
 	root := (&app{}).command(nil)
 	for _, c := range root.Commands() {
-		names("docs/verbs.md", "`"+c.Name()+"`")
+		names("docs/verbs.md", "\n## "+c.Name()+"\n")
 	}
 	root.PersistentFlags().VisitAll(func(f *pflag.Flag) { names("docs/configuration.md", "`--"+f.Name+"`") })
 	for _, topic := range topics() {

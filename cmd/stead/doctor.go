@@ -18,10 +18,7 @@ func (a *app) doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check what this host supports, and how to fix what is missing",
-		Long: `doctor checks what containers need from this kernel and host, and says how to
-fix what is missing. It exits with 1 if something is missing that every
-container needs.`,
-		Args: noArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			checks := doctor.Run(doctor.Options{StateDir: a.stateDir, CgroupParent: a.cgroupParent, Manifests: a.manifests}, os.Geteuid())
 			checks = append(checks, a.processes(cmd.Context())...)

@@ -21,14 +21,8 @@ func (a *app) eventsCommand() *cobra.Command {
 	q := events.Query{Tail: -1}
 	var since, output string
 	cmd := &cobra.Command{
-		Use:   "events [NAME…]",
-		Short: "Print what stead did on this host, and why",
-		Long: `events prints what stead did to containers and why, what ended, failed or is
-held, and which manifests are invalid. With names it prints the events of these
-containers. At least the last 8 MiB are kept. With -f it continues until it is
-interrupted, also through restarts of the daemon. With -o json each line is an
-object.`,
-		Example:           "  stead events web --since 1h\n  stead events -f -o json",
+		Use:               "events [NAME…]",
+		Short:             "Print what stead did on this host, and why",
 		ValidArgsFunction: a.completeNames,
 		RunE: func(cmd *cobra.Command, names []string) (err error) {
 			if q.Since, err = sinceTime(since, time.Now()); err != nil {

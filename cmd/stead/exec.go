@@ -22,19 +22,8 @@ func (a *app) execCommand() *cobra.Command {
 	var o runtime.ExecOptions
 	var stdin, tty bool
 	cmd := &cobra.Command{
-		Use:   "exec [-it] NAME [--] COMMAND [ARG…]",
-		Short: "Run a command in a running container",
-		Long: `exec runs a command in a running container, with the container's environment,
-user and limits.
-
-Output, and with -i input, go through pipes. exec passes signals to the command.
-With -t the command gets a new terminal in the container, with the size and TERM
-of yours. With -it every key goes to the command, also ^C; a signal to exec ends
-both.
-
-exec exits with the code of the command. 125 means that exec itself failed, 126
-that the command cannot be executed, 127 that it was not found.`,
-		Example:           "  stead exec web -- cat /etc/os-release\n  stead exec -i -u 0 web sh < script.sh\n  stead exec -it web sh",
+		Use:               "exec [-it] NAME [--] COMMAND [ARG…]",
+		Short:             "Run a command in a running container",
 		ValidArgsFunction: a.completeNames,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) < 2 {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -189,14 +190,11 @@ func unknownVerb(cmd *cobra.Command, args []string) error {
 	return fmt.Errorf("unknown command %q%s", args[0], advice)
 }
 
-// printUsage prints how to call a command, at most 80 columns wide. Only stead help
-// lists the flags that all verbs take.
-func printUsage(cmd *cobra.Command) error {
+// printHelp prints what a command does and how to call it, at most 80 columns wide. Only
+// stead help lists the flags that all verbs take.
+func printHelp(cmd *cobra.Command, _ []string) {
 	w := cmd.OutOrStdout()
-	fmt.Fprintf(w, "Usage:\n  %s\n", cmd.UseLine())
-	if cmd.HasExample() {
-		fmt.Fprintf(w, "\nExamples:\n%s\n", cmd.Example)
-	}
+	fmt.Fprintf(w, "%s\n\nUsage:\n  %s\n", cmp.Or(verbDoc(cmd.Name()), cmd.Long, cmd.Short), cmd.UseLine())
 	if cmd.HasAvailableSubCommands() {
 		fmt.Fprint(w, "\nCommands:\n")
 	}
@@ -213,7 +211,6 @@ func printUsage(cmd *cobra.Command) error {
 	} else {
 		fmt.Fprintln(w, "\nstead COMMAND --help explains a command; stead docs has the documentation.")
 	}
-	return nil
 }
 
 // envOr returns an environment variable, or the fallback if it is empty.

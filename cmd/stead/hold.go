@@ -15,14 +15,8 @@ import (
 func (a *app) holdCommand() *cobra.Command {
 	var o reconcile.HoldOptions
 	cmd := &cobra.Command{
-		Use:   "hold [NAME…]",
-		Short: "Pause reconciliation of containers, or of the whole host",
-		Long: `hold pauses reconciliation of the named containers, or of the whole host: stead
-creates, changes and removes nothing, and does not revert changes by hand. The
-containers keep running, and the restart policy still applies. stop, start and
-restart work as usual. A hold lasts until stead release, also after a restart of
-the daemon or the host.`,
-		Example:           "  stead hold web --reason migration\n  stead hold --reason \"kernel upgrade\"",
+		Use:               "hold [NAME…]",
+		Short:             "Pause reconciliation of containers, or of the whole host",
 		ValidArgsFunction: a.completeNames,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if err := printable("--reason", o.Reason); err != nil {
@@ -44,10 +38,8 @@ the daemon or the host.`,
 
 func (a *app) releaseCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "release [NAME…]",
-		Short: "Resume reconciliation after a hold",
-		Long: `release ends the hold of the named containers, or without names the hold of the
-whole host. A container that has its own hold then stays on hold.`,
+		Use:               "release [NAME…]",
+		Short:             "Resume reconciliation after a hold",
 		ValidArgsFunction: a.completeNames,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			return a.change(cmd, names, func(ctx context.Context, h *host) error {

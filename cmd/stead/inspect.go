@@ -19,12 +19,8 @@ func (a *app) inspectCommand() *cobra.Command {
 	var output string
 	var showEnv bool
 	cmd := &cobra.Command{
-		Use:   "inspect NAME",
-		Short: "Print everything about a container",
-		Long: `inspect prints everything about a container: its status, the manifest that was
-applied last, its directories, cgroups and ids, and for a running one its
-resource usage (sizes in bytes, times in seconds) and pressure (in percent). It
-hides the values of environment variables, because they may be secrets.`,
+		Use:               "inspect NAME",
+		Short:             "Print everything about a container",
 		ValidArgsFunction: a.completeNames,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {

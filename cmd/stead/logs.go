@@ -20,12 +20,8 @@ func (a *app) logsCommand() *cobra.Command {
 	var since, selector string
 	var stamps, previous bool
 	cmd := &cobra.Command{
-		Use:   "logs NAME…",
-		Short: "Print the output of containers",
-		Long: `logs prints what containers wrote to stdout and stderr, oldest first. It merges
-the lines of several containers by time and puts the name before each line. With
--f it continues until it is interrupted, also through restarts of the container.`,
-		Example:           "  stead logs -f web db\n  stead logs --tail 20 -t web",
+		Use:               "logs NAME…",
+		Short:             "Print the output of containers",
 		ValidArgsFunction: a.completeNames,
 		Args:              needNames(&selector),
 		RunE: func(cmd *cobra.Command, names []string) (err error) {

@@ -26,15 +26,6 @@ func (a *app) planCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "plan",
 		Short: "Show what an apply would do, and change nothing",
-		Long: `plan shows what an apply would do now, and changes nothing. It exits with 3 if
-there is something to do or something is held, and with 4 if a manifest has
-errors.
-
-It does not need root. Without root it treats all containers as new.
-
-With --from it does not look at this host. It compares two directories of
-manifests, and shows what a host would do if the second one replaced the first.`,
-		Example: "  stead plan --from old --manifests new --host web-1",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.noFilesOrNames(cmd, args); err != nil {
 				return err

@@ -21,17 +21,8 @@ func (a *app) psCommand() *cobra.Command {
 	var output, selector string
 	var removed bool
 	cmd := &cobra.Command{
-		Use:   "ps [NAME…]",
-		Short: "List containers, and manifests that created none",
-		Long: `ps lists the containers of this host, and the manifests that created none.
-
-STATE  what the processes do: Pending, Running, Completed, Failed, BackOff,
-       Stopping, Stopped, Removing, or Invalid for a manifest with errors
-SYNC   whether the container is as declared: synced, pending, held (a removal
-       waits for a confirmation, or reconciliation is paused), or error (the
-       container stays as it was applied last)
-WHY    the reason`,
-		Example:           "  stead ps -l app=web -o wide\n  stead ps --removed",
+		Use:               "ps [NAME…]",
+		Short:             "List containers, and manifests that created none",
 		ValidArgsFunction: a.completeNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if removed {

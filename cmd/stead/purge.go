@@ -16,11 +16,6 @@ func (a *app) purgeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "purge NAME…",
 		Short: "Delete the data of removed containers permanently",
-		Long: `purge deletes the data of removed containers immediately and permanently: all
-data under a name, or one entry of stead ps --removed. If the name is declared
-again later, the container starts with an empty root. purge never touches a
-container that exists.`,
-		Example: "  stead ps --removed\n  stead purge web",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return errors.New("purge needs the names of removed containers; stead ps --removed lists them")

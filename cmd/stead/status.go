@@ -20,13 +20,8 @@ import (
 func (a *app) statusCommand() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
-		Use:   "status [NAME…]",
-		Short: "Show the state of this host, and what is not as declared",
-		Long: `status is the first verb to use when something is wrong. It shows whether the
-daemon is running, the state of the manifest directories, which removals are
-held, which files have errors, and what is not as declared and why. With names
-it shows these containers, their last events and their last output. It exits
-with 3 if anything is not as declared.`,
+		Use:               "status [NAME…]",
+		Short:             "Show the state of this host, and what is not as declared",
 		ValidArgsFunction: a.completeNames,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			r, up, err := a.status(cmd.Context())

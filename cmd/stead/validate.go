@@ -20,18 +20,6 @@ func (a *app) validateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "validate [FILE|DIRECTORY|-]…",
 		Short: "Check manifests",
-		Long: `validate checks manifests and prints all errors. It takes files of any name, -
-for stdin, and directories, of which it checks the files that stead would read.
-Without arguments it checks the manifest directories. It compares the names in a
-file with the other arguments, never with installed manifests.
-
-It checks the fields of a file in a folder such as web.container.d. With --for
-web the files are drop-ins for the container web: it also checks them merged
-over the installed manifest, if there is one.
-
-It exits with 4 if there are errors. It does not need root. It also checks
-manifests for other hosts; names must be unique on the host in --host.`,
-		Example: "  stead validate web.yaml\n  stead validate --for web 10-more.yaml",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c := &checked{names: map[string]string{}, parser: a.parser()}
 			var err error

@@ -15,12 +15,8 @@ func (a *app) waitCommand() *cobra.Command {
 	var goal, selector string
 	var timeout time.Duration
 	cmd := &cobra.Command{
-		Use:   "wait NAME…",
-		Short: "Wait for containers to run, be ready, complete or be removed",
-		Long: `wait returns when all the named containers have reached the state in --for. It
-also waits for containers that do not exist yet. It fails immediately if a
-container cannot reach the state any more, and exits with 8 after the timeout.`,
-		Example:           "  stead wait web --timeout 30s\n  stead wait --for=completed backup",
+		Use:               "wait NAME…",
+		Short:             "Wait for containers to run, be ready, complete or be removed",
 		ValidArgsFunction: a.completeNames,
 		Args:              needNames(&selector),
 		RunE: func(cmd *cobra.Command, names []string) error {
