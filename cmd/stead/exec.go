@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/signal"
 	"strings"
@@ -25,12 +26,7 @@ func (a *app) execCommand() *cobra.Command {
 		Use:               "exec [-it] NAME [--] COMMAND [ARG…]",
 		Short:             "Run a command in a running container",
 		ValidArgsFunction: a.completeNames,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) < 2 {
-				return errors.New("exec needs a container and a command: stead exec NAME COMMAND")
-			}
-			return nil
-		},
+		Args:              args(2, math.MaxInt, "exec needs a container and a command: stead exec NAME COMMAND"),
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.prepare(cmd) }, // without catch: signals go to the command
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Argv = args[1:]

@@ -96,6 +96,16 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
+// args wants at least min and at most max arguments.
+func args(min, max int, message string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) < min || len(args) > max {
+			return errors.New(message)
+		}
+		return nil
+	}
+}
+
 // noFiles says that a verb follows the manifest directories.
 func noFiles(cmd *cobra.Command, dirs, file string) error {
 	return fmt.Errorf("%s takes no files: it follows %s. Copy the file there, or check it: stead validate %s", cmd.Name(), dirs, file)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -22,12 +21,7 @@ func (a *app) inspectCommand() *cobra.Command {
 		Use:               "inspect NAME",
 		Short:             "Print everything about a container",
 		ValidArgsFunction: a.completeNames,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return errors.New("inspect takes one name")
-			}
-			return nil
-		},
+		Args:              args(1, 1, "inspect takes one name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			report, _, err := a.status(cmd.Context())
 			if err != nil {

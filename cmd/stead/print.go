@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
-	"slices"
+	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"text/tabwriter"
 	"time"
@@ -86,31 +88,10 @@ var colours = map[string]string{
 	string(view.Held): "33", string(view.OutOfSync): "33", string(view.SyncError): "31",
 }
 
-// paint colours words in some columns of a table. It works on the finished table, because
-// tabwriter would count an escape sequence as width.
-func paint(text string, columns ...string) string {
-	lines := strings.SplitAfter(text, "\n")
-	for _, column := range slices.Backward(columns) { // from the right: an insertion shifts what follows
-		at := strings.Index(lines[0], column)
-		for i, line := range lines[1:] {
-			start := byteAt(line, at)
-			word, _, _ := strings.Cut(line[start:], " ")
-			if c := colours[word]; c != "" {
-				lines[i+1] = line[:start] + "\x1b[" + c + "m" + word + "\x1b[0m" + line[start+len(word):]
-			}
-		}
-	}
-	return strings.Join(lines, "")
-}
-
-// byteAt returns the offset of the n-th character of a line.
-func byteAt(line string, n int) int {
-	at := 0
-	for ; n > 0 && at < len(line); n-- {
-		_, size := utf8.DecodeRuneInString(line[at:])
-		at += size
-	}
-	return at
+// paint puts the escape sequences for a colour around a word. They have the same length for
+// every word, so that a column of painted words stays aligned.
+func paint(word string) string {
+	return "\x1b[" + cmp.Or(colours[word], "39") + "m" + word + "\x1b[0m"
 }
 
 // output is a stream that remembers the first write error. Callers that print ignore
@@ -180,46 +161,26 @@ func yesNo(b bool) string {
 	return "no"
 }
 
+// unsafe matches a control character or invalid UTF-8, and colour sequences (ESC [ … m).
+var unsafe = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`\x1b\[[0-9;:]*m|[\x00-\x08\x0a-\x1f\x7f-\x{9f}\x{fffd}]`)
+})
+
 // clean makes the output of a container harmless for a terminal. It keeps colours and shows
 // other control characters as text.
 func clean(s string) string {
 	if !strings.ContainsFunc(s, isControl) {
 		return s
 	}
-	var b strings.Builder
-	for i := 0; i < len(s); {
-		if n := colourAt(s[i:]); n > 0 {
-			b.WriteString(s[i : i+n])
-			i += n
-			continue
+	return unsafe().ReplaceAllStringFunc(strings.TrimSuffix(s, "\r"), func(found string) string {
+		if len(found) > 1 && found[0] == '\x1b' {
+			return found
 		}
-		r, size := utf8.DecodeRuneInString(s[i:])
-		switch {
-		case r == '\r' && i == len(s)-1:
-		case isControl(r) || r == utf8.RuneError && size == 1:
-			fmt.Fprintf(&b, `\x%02x`, s[i])
-		default:
-			b.WriteString(s[i : i+size])
-		}
-		i += size
-	}
-	return b.String()
+		return fmt.Sprintf(`\x%02x`, found[0])
+	})
 }
 
 // isControl reports whether a terminal would act on a character.
 func isControl(r rune) bool {
 	return r != '\t' && (r < ' ' || r >= 0x7f && r < 0xa0) || r == utf8.RuneError
-}
-
-// colourAt returns the length of the colour sequence (ESC [ … m) at the start of s, 0 if
-// there is none.
-func colourAt(s string) int {
-	if !strings.HasPrefix(s, "\x1b[") {
-		return 0
-	}
-	n := 2 + len(s[2:]) - len(strings.TrimLeft(s[2:], "0123456789;:"))
-	if n < len(s) && s[n] == 'm' {
-		return n + 1
-	}
-	return 0
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -24,6 +25,8 @@ func someViews() []view.Container {
 	}
 }
 
+func plain(word string) string { return word }
+
 func TestTables(t *testing.T) {
 	for _, test := range []struct {
 		summary string
@@ -44,7 +47,7 @@ web            Running  yes    held    0         2d   4711  3h       -     /m/we
 `},
 	} {
 		var b strings.Builder
-		if err := viewTable(&b, someViews(), test.wide, noon); err != nil {
+		if err := viewTable(&b, someViews(), test.wide, noon, plain); err != nil {
 			t.Fatal(err)
 		}
 		if "\n"+b.String() != test.want {
@@ -55,18 +58,18 @@ web            Running  yes    held    0         2d   4711  3h       -     /m/we
 
 // Colour changes no column's place.
 func TestPaint(t *testing.T) {
-	var b strings.Builder
-	if err := viewTable(&b, someViews(), false, noon); err != nil {
+	var bare, b strings.Builder
+	if err := errors.Join(viewTable(&bare, someViews(), false, noon, plain), viewTable(&b, someViews(), false, noon, paint)); err != nil {
 		t.Fatal(err)
 	}
-	got := paint(b.String(), "STATE", "SYNC")
-	for _, want := range []string{"\x1b[33mBackOff\x1b[0m  no     synced ", "\x1b[32mRunning\x1b[0m  yes    \x1b[33mheld\x1b[0m ", "größe.yaml  \x1b[31mInvalid\x1b[0m  no     \x1b[31merror\x1b[0m "} {
+	got := strings.ReplaceAll(b.String(), "\x1b[39m", "")
+	for _, want := range []string{"\x1b[33mBackOff\x1b[0m  no     synced\x1b[0m ", "\x1b[32mRunning\x1b[0m  yes    \x1b[33mheld\x1b[0m ", "größe.yaml  \x1b[31mInvalid\x1b[0m  no     \x1b[31merror\x1b[0m "} {
 		if !strings.Contains(got, want) {
 			t.Errorf("lacks %q:\n%q", want, got)
 		}
 	}
-	if bare := strings.NewReplacer("\x1b[31m", "", "\x1b[32m", "", "\x1b[33m", "", "\x1b[0m", "").Replace(got); bare != b.String() {
-		t.Errorf("without colour:\n%q\nwant:\n%q", bare, b.String())
+	if got := strings.NewReplacer("\x1b[31m", "", "\x1b[32m", "", "\x1b[33m", "", "\x1b[0m", "").Replace(got); got != bare.String() {
+		t.Errorf("without colour:\n%q\nwant:\n%q", got, bare.String())
 	}
 }
 

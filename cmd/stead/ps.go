@@ -68,27 +68,22 @@ func (a *app) printViews(views []view.Container, output string) error {
 	if output != "table" && output != "wide" {
 		return printList(a.out, views, output, func(v view.Container) string { return v.Name })
 	}
-	var text strings.Builder
-	if err := viewTable(&text, views, output == "wide", time.Now()); err != nil {
-		return err
-	}
+	painted := func(word string) string { return word }
 	if a.colour() {
-		_, err := io.WriteString(a.out, paint(text.String(), "STATE", "SYNC"))
-		return err
+		painted = paint
 	}
-	_, err := io.WriteString(a.out, text.String())
-	return err
+	return viewTable(a.out, views, output == "wide", time.Now(), painted)
 }
 
-// viewTable prints containers as a table.
-func viewTable(w io.Writer, views []view.Container, wide bool, now time.Time) error {
-	headings := "NAME STATE READY SYNC RESTARTS AGE WHY"
+// viewTable prints containers as a table, with the words of STATE and SYNC painted.
+func viewTable(w io.Writer, views []view.Container, wide bool, now time.Time, paint func(string) string) error {
+	headings := "NAME " + paint("STATE") + " READY " + paint("SYNC") + " RESTARTS AGE "
 	if wide {
-		headings = "NAME STATE READY SYNC RESTARTS AGE PID STARTED EXIT MANIFEST WHY"
+		headings += "PID STARTED EXIT MANIFEST "
 	}
 	var rows [][]string
 	for _, v := range views {
-		row := []string{v.Name, string(v.State), yesNo(v.Ready), string(v.Sync), strconv.Itoa(v.Restarts), since(v.CreatedAt, now)}
+		row := []string{v.Name, paint(string(v.State)), yesNo(v.Ready), paint(string(v.Sync)), strconv.Itoa(v.Restarts), since(v.CreatedAt, now)}
 		if wide {
 			pid := "-"
 			if v.Pid != 0 {
@@ -98,7 +93,7 @@ func viewTable(w io.Writer, views []view.Container, wide bool, now time.Time) er
 		}
 		rows = append(rows, append(row, v.Why))
 	}
-	return table(w, headings, rows)
+	return table(w, headings+"WHY", rows)
 }
 
 // exitText returns the exit code of a container, or "-" if there is none.

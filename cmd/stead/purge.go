@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"stead/reconcile"
@@ -14,14 +15,9 @@ import (
 
 func (a *app) purgeCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "purge NAME…",
-		Short: "Delete the data of removed containers permanently",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return errors.New("purge needs the names of removed containers; stead ps --removed lists them")
-			}
-			return nil
-		},
+		Use:               "purge NAME…",
+		Short:             "Delete the data of removed containers permanently",
+		Args:              args(1, math.MaxInt, "purge needs the names of removed containers; stead ps --removed lists them"),
 		ValidArgsFunction: a.completeRemoved,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			return a.change(cmd, names, func(ctx context.Context, h *host) error {
