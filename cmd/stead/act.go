@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"stead/reconcile"
 	"stead/reconcile/plan"
 
 	"github.com/spf13/cobra"
@@ -29,25 +28,21 @@ func (a *app) actCommand(verb plan.Verb, past, short string) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				a.printActed(r, past)
+				for _, c := range r.Containers {
+					if c.Error != "" {
+						continue
+					}
+					fmt.Fprintln(a.out, c.Name, past)
+					if c.Note != "" {
+						fmt.Fprintf(a.err, "stead: %s %s %s\n", c.Name, past, c.Note)
+					}
+				}
 				return r.Err()
 			})
 		},
 	}
 	selectorFlag(cmd, &selector)
 	return cmd
-}
-
-func (a *app) printActed(r reconcile.Result, past string) {
-	for _, c := range r.Containers {
-		if c.Error != "" {
-			continue
-		}
-		fmt.Fprintln(a.out, c.Name, past)
-		if c.Note != "" {
-			fmt.Fprintf(a.err, "stead: %s %s %s\n", c.Name, past, c.Note)
-		}
-	}
 }
 
 func (a *app) reloadCommand() *cobra.Command {

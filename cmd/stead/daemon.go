@@ -106,18 +106,11 @@ const unlockDelay = 500 * time.Millisecond
 
 // lock locks the state directory. It waits for a daemon that is dying.
 func (d *daemon) lock(ctx context.Context) (unlock func(), err error) {
-	for began := time.Now(); ; {
-		var locked *store.Locked
+	err = whileLocked(ctx, unlockDelay, func() error {
 		unlock, err = store.Lock(d.stateDir)
-		if !errors.As(err, &locked) || time.Since(began) > unlockDelay {
-			return unlock, err
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
+		return err
+	})
+	return unlock, err
 }
 
 // serve runs the engine, the socket and the reports until ctx ends or one of them fails.

@@ -24,14 +24,12 @@ func (a *app) docsCommand() *cobra.Command {
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return topics(), cobra.ShellCompDirectiveNoFileComp
 		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			switch len(args) {
-			case 0:
+		Args: args(0, 1, "docs takes one topic"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
 				return a.listTopics()
-			case 1:
-				return a.printTopic(args[0])
 			}
-			return usage(cmd, fmt.Errorf("docs takes one topic"))
+			return a.printTopic(args[0])
 		},
 	}
 }

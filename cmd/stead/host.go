@@ -106,12 +106,10 @@ func (a *app) sameSources(ctx context.Context, h *host) error {
 		}
 		return exitWith(exitUsage, "the daemon uses %s %s, not %s; %s", what, theirs, ours, advice)
 	}
-	switch named := a.given.manifests != nil; {
-	case slices.Equal(dirs, a.manifests) || !named && !strict:
-	default:
+	if named := a.given.manifests != nil; (named || strict) && !slices.Equal(dirs, a.manifests) {
 		return differ("manifests", strings.Join(dirs, ", "), strings.Join(a.manifests, ", "), named)
 	}
-	if named := a.given.host != ""; report.Host != a.host && (named || strict) {
+	if named := a.given.host != ""; (named || strict) && report.Host != a.host {
 		return differ("host", report.Host, a.host, named)
 	}
 	return nil
@@ -124,27 +122,36 @@ func (a *app) daemonSocket() string { return a.runDir + "/daemon.sock" }
 // verb.
 const patience = 2 * time.Second
 
-// forChange returns the daemon, or without one this process with the lock of the state
-// directory.
-func (a *app) forChange(ctx context.Context) (*host, error) {
-	var unlock func()
+// whileLocked calls try again while another process holds the lock of the state directory,
+// at most for so long.
+func whileLocked(ctx context.Context, atMost time.Duration, try func() error) error {
 	for began := time.Now(); ; {
-		h, err := a.dial(ctx)
-		if h != nil || err != nil {
-			return h, err
-		}
 		var locked *store.Locked
-		if unlock, err = store.Lock(a.stateDir); err == nil {
-			break
-		}
-		if !errors.As(err, &locked) || time.Since(began) > patience {
-			return nil, err
+		err := try()
+		if !errors.As(err, &locked) || time.Since(began) > atMost {
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(50 * time.Millisecond):
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
 		}
+	}
+}
+
+// forChange returns the daemon, or without one this process with the lock of the state
+// directory.
+func (a *app) forChange(ctx context.Context) (*host, error) {
+	var h *host
+	var unlock func()
+	err := whileLocked(ctx, patience, func() (err error) {
+		if h, err = a.dial(ctx); h == nil && err == nil {
+			unlock, err = store.Lock(a.stateDir)
+		}
+		return err
+	})
+	if h != nil || err != nil {
+		return h, err
 	}
 	log := a.log(slog.LevelWarn)
 	rt, err := a.open(ctx, runtime.Options{Log: log})

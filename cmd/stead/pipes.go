@@ -63,21 +63,10 @@ func (p *pipes) copy(in io.Reader, out, err io.Writer) [2]chan struct{} {
 	return done
 }
 
-// drain copies r to w until the end of r.
+// drain copies r to w until the end of either.
 func drain(w io.Writer, r *os.File) {
-	buffer := make([]byte, 32<<10)
-	for {
-		n, err := r.Read(buffer)
-		if n > 0 {
-			if _, err := w.Write(buffer[:n]); err != nil {
-				r.Close() // the command gets SIGPIPE or SIGHUP, as without stead in between
-				return
-			}
-		}
-		if err != nil {
-			return
-		}
-	}
+	_, _ = io.Copy(w, r)
+	r.Close() // if w failed, the command gets SIGPIPE or SIGHUP, as without stead in between
 }
 
 // finish waits for the output that the command wrote before it ended. It does not wait for

@@ -69,19 +69,16 @@ func (w *waiter) waitsFor(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	selected, err := pick(r.Containers, nil, w.selector)
+	selects, err := parseSelector(w.selector)
 	if err != nil {
 		return "", err
 	}
 	names := slices.Clone(w.names)
-	for _, v := range selected {
-		if w.selector != "" {
+	views := map[string]*view.Container{}
+	for _, v := range r.Containers {
+		if views[v.Name] = &v; w.selector != "" && selects(v.Labels) {
 			names = append(names, v.Name)
 		}
-	}
-	views := map[string]*view.Container{}
-	for i := range r.Containers {
-		views[r.Containers[i].Name] = &r.Containers[i]
 	}
 	if len(names) == 0 && w.goal != "removed" {
 		return "no container has the labels " + w.selector, nil
@@ -96,23 +93,18 @@ func (w *waiter) waitsFor(ctx context.Context) (string, error) {
 
 // one is waitsFor for one container; v is nil if it does not exist.
 func (w *waiter) one(name string, v *view.Container) (string, error) {
-	if w.goal == "removed" {
+	switch {
+	case w.goal == "removed":
 		if v == nil || v.CreatedAt.IsZero() {
 			return "", nil
 		}
-		return describe(v), nil
-	}
-	if v == nil {
+	case v == nil:
 		return "there is no container " + name, nil
-	}
-	switch {
 	case w.goal == "running" && v.State == view.Running, w.goal == "ready" && v.Ready,
 		w.goal == "completed" && v.State == view.Completed:
 		return "", nil
-	case v.State == view.Failed, v.State == view.Completed, v.State == view.Stopped:
-		if v.Sync == view.Synced {
-			return "", fmt.Errorf("%s, and cannot become %s by itself", describe(v), w.goal)
-		}
+	case v.Sync == view.Synced && (v.State == view.Failed || v.State == view.Completed || v.State == view.Stopped):
+		return "", fmt.Errorf("%s, and cannot become %s by itself", describe(v), w.goal)
 	}
 	return describe(v), nil
 }
