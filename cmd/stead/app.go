@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"stead/reconcile/plan"
@@ -23,8 +22,8 @@ type app struct {
 	stateDir, runDir string
 	cgroupParent     string
 	logFormat        string
-	given            given // flags and variables
-	settings               // flags and variables, the configuration file, defaults
+	flags            flagValues
+	settings         // flags and variables, the configuration file, defaults
 
 	// catch makes signals end a verb; nil leaves signals alone.
 	catch func(context.Context) context.Context
@@ -91,10 +90,10 @@ changes. Delete it and stead removes the container and keeps its data.
 	f := root.PersistentFlags()
 	f.StringVar(&a.stateDir, "state-dir", envOr("STEAD_STATE_DIR", "/var/lib/stead"), "directory for state and data (STEAD_STATE_DIR)")
 	f.StringVar(&a.runDir, "run-dir", envOr("STEAD_RUN_DIR", "/run/stead"), "directory for the state of this boot and the sockets (STEAD_RUN_DIR)")
-	f.StringVar(&a.given.config, "config", envOr("STEAD_CONFIG", defaultConfig), "configuration file; /dev/null for none (STEAD_CONFIG)")
-	f.StringArrayVar(&a.given.manifests, "manifests", manifestsVariable(), "manifest directory; repeatable, files in a later one replace files in an earlier one (STEAD_MANIFESTS, colon-separated)")
-	f.StringVar(&a.given.host, "host", os.Getenv("STEAD_HOST"), "name of this host for hosts: and ${stead.host} (STEAD_HOST)")
-	f.BoolVar(&a.given.allowWritable, "allow-writable-manifests", false, "read manifests that untrusted users can write (STEAD_ALLOW_WRITABLE_MANIFESTS=1)")
+	f.StringVar(&a.flags.config, "config", envOr("STEAD_CONFIG", defaultConfig), "configuration file; /dev/null for none (STEAD_CONFIG)")
+	f.StringArrayVar(&a.flags.manifests, "manifests", strings.FieldsFunc(os.Getenv("STEAD_MANIFESTS"), func(r rune) bool { return r == ':' }), "manifest directory; repeatable, files in a later one replace files in an earlier one (STEAD_MANIFESTS, colon-separated)")
+	f.StringVar(&a.flags.host, "host", os.Getenv("STEAD_HOST"), "name of this host for hosts: and ${stead.host} (STEAD_HOST)")
+	f.BoolVar(&a.flags.allowWritable, "allow-writable-manifests", false, "read manifests that untrusted users can write (STEAD_ALLOW_WRITABLE_MANIFESTS=1)")
 	f.StringVar(&a.cgroupParent, "cgroup-parent", envOr("STEAD_CGROUP_PARENT", "stead"), "cgroup that holds the cgroups of all containers (STEAD_CGROUP_PARENT)")
 	choiceFlag(root, f, &a.logFormat, "log-format", "", "format of log lines: ", "text", "json")
 	if len(args) > 0 && args[0] == "exec" { // creating the other commands takes 0.1 ms, and exec should be fast
@@ -114,15 +113,6 @@ changes. Delete it and stead removes the container and keeps its data.
 	return root
 }
 
-// manifestsVariable returns the directories in STEAD_MANIFESTS, nil for none.
-func manifestsVariable() []string {
-	dirs := slices.DeleteFunc(strings.Split(os.Getenv("STEAD_MANIFESTS"), ":"), func(d string) bool { return d == "" })
-	if len(dirs) == 0 {
-		return nil
-	}
-	return dirs
-}
-
 // prepare checks the flags that all verbs take, and reads the configuration.
 func (a *app) prepare(cmd *cobra.Command) error {
 	for _, dir := range []*string{&a.stateDir, &a.runDir} {
@@ -130,8 +120,8 @@ func (a *app) prepare(cmd *cobra.Command) error {
 			return err
 		}
 	}
-	for i := range a.given.manifests {
-		if err := absolute(&a.given.manifests[i]); err != nil {
+	for i := range a.flags.manifests {
+		if err := absolute(&a.flags.manifests[i]); err != nil {
 			return err
 		}
 	}

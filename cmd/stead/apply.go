@@ -42,7 +42,7 @@ func (a *app) applyCommand() *cobra.Command {
 			if output == "json" {
 				return errors.Join(printJSON(a.out, resultJSON(r)), quietly(applyCode(r, exitCode)))
 			}
-			return a.applied(r, applyCode(r, exitCode))
+			return a.printApplied(r, applyCode(r, exitCode))
 		},
 	}
 	f := cmd.Flags()
@@ -52,8 +52,8 @@ func (a *app) applyCommand() *cobra.Command {
 	return cmd
 }
 
-// applied prints the result of an apply, except for what its progress printed.
-func (a *app) applied(r reconcile.Result, code int) error {
+// printApplied prints the result of an apply, except for what its progress printed.
+func (a *app) printApplied(r reconcile.Result, code int) error {
 	for _, name := range r.Unneeded {
 		fmt.Fprintf(a.err, "stead: --confirm-removal=%s: no removal of %[1]s is held\n", name)
 	}

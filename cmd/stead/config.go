@@ -24,9 +24,9 @@ import (
 // defaultConfig may be missing; a file that the caller named may not.
 const defaultConfig = "/etc/stead/config.yaml"
 
-// given holds the values of flags and variables. A reload combines them with the
+// flagValues holds the values of flags and variables. A reload combines them with the
 // configuration file again.
-type given struct {
+type flagValues struct {
 	stateDir      string
 	config        string
 	ownConfig     bool // the caller named the configuration file
@@ -48,16 +48,16 @@ type settings struct {
 }
 
 // settings returns the effective settings. An error contains all errors in the file.
-func (g given) settings(note func(string)) (settings, error) {
-	c, err := g.read(note)
+func (f flagValues) settings(note func(string)) (settings, error) {
+	c, err := f.read(note)
 	if err != nil {
 		return settings{}, err
 	}
-	s := settings{manifests: g.manifests, host: cmp.Or(g.host, c.HostName), settle: reconcile.DefaultSettle, retention: reconcile.DefaultRetention}
-	if s.manifests == nil {
+	s := settings{manifests: f.manifests, host: cmp.Or(f.host, c.HostName), settle: reconcile.DefaultSettle, retention: reconcile.DefaultRetention}
+	if len(s.manifests) == 0 {
 		s.manifests = c.Manifests
 	}
-	if s.manifests == nil {
+	if len(s.manifests) == 0 {
 		s.manifests = slices.Clone(searchPath)
 	}
 	if s.host == "" {
@@ -74,7 +74,7 @@ func (g given) settings(note func(string)) (settings, error) {
 	if c.IDs != nil {
 		s.firstID, s.ids = uint32(c.IDs.First), uint32(c.IDs.Count)
 	}
-	if !g.allowWritable {
+	if !f.allowWritable {
 		s.trust = &source.Trust{}
 		for _, owner := range c.TrustedOwners {
 			id, _ := userID(string(owner))
@@ -86,32 +86,32 @@ func (g given) settings(note func(string)) (settings, error) {
 
 // read reads the configuration file. A missing file, or one that a user without root may
 // not read, counts as empty, unless the caller named it. So does /dev/null.
-func (g given) read(note func(string)) (*spec.Config, error) {
-	info, err := os.Stat(g.config)
-	if errors.Is(err, fs.ErrNotExist) && !g.ownConfig || err == nil && info.Mode()&os.ModeCharDevice != 0 {
+func (f flagValues) read(note func(string)) (*spec.Config, error) {
+	info, err := os.Stat(f.config)
+	if errors.Is(err, fs.ErrNotExist) && !f.ownConfig || err == nil && info.Mode()&os.ModeCharDevice != 0 {
 		return &spec.Config{}, nil
 	}
 	var data []byte
 	if err == nil {
-		data, err = readManifest(g.config, nil)
+		data, err = readManifest(f.config, nil)
 	}
 	switch {
-	case errors.Is(err, fs.ErrPermission) && !g.ownConfig:
+	case errors.Is(err, fs.ErrPermission) && !f.ownConfig:
 		note(fmt.Sprintf("%v; using the defaults", err))
 		return &spec.Config{}, nil
 	case err != nil:
 		return nil, err
 	}
 	if os.Geteuid() == 0 {
-		err := store.CheckConfig(g.stateDir, g.config)
-		if err == nil && !g.allowWritable {
-			err = (&source.Trust{}).Check(g.config)
+		err := store.CheckConfig(f.stateDir, f.config)
+		if err == nil && !f.allowWritable {
+			err = (&source.Trust{}).Check(f.config)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("refuse configuration file %s: %w", g.config, err)
+			return nil, fmt.Errorf("refuse configuration file %s: %w", f.config, err)
 		}
 	}
-	c, errs := spec.ParseConfig(g.config, data, func(name string) bool { _, known := userID(name); return known })
+	c, errs := spec.ParseConfig(f.config, data, func(name string) bool { _, known := userID(name); return known })
 	var all *multierror.Error
 	for _, e := range errs {
 		all = multierror.Append(all, e)
@@ -169,28 +169,28 @@ func (a *app) configure(cmd *cobra.Command) error {
 		if err != nil {
 			return fmt.Errorf("STEAD_ALLOW_WRITABLE_MANIFESTS=%s: want 1 or 0", v)
 		}
-		a.given.allowWritable = allow
+		a.flags.allowWritable = allow
 	}
-	if err := absolute(&a.given.config); err != nil {
+	if err := absolute(&a.flags.config); err != nil {
 		return err
 	}
-	if err := spec.CheckHostname(a.given.host); err != nil && a.given.host != "" {
-		return fmt.Errorf("--host %q: %w", a.given.host, err)
+	if err := spec.CheckHostname(a.flags.host); err != nil && a.flags.host != "" {
+		return fmt.Errorf("--host %q: %w", a.flags.host, err)
 	}
-	a.given.stateDir = a.stateDir
-	a.given.ownConfig = flags.Changed("config") || os.Getenv("STEAD_CONFIG") != ""
+	a.flags.stateDir = a.stateDir
+	a.flags.ownConfig = flags.Changed("config") || os.Getenv("STEAD_CONFIG") != ""
 	a.verb = cmd.Name()
 	switch cmd.Name() {
 	case "docs", "schema", "version", "completion", "help":
 		return nil
 	}
-	s, err := a.given.settings(func(text string) { fmt.Fprintln(a.err, "stead: "+text) })
+	s, err := a.flags.settings(func(text string) { fmt.Fprintln(a.err, "stead: "+text) })
 	if err != nil {
 		code := exitUsage
 		if cmd.Name() == "exec" {
 			code = exitExec
 		}
-		if cmd.Name() != "daemon" && cmd.Name() != "apply" && !a.given.ownConfig {
+		if cmd.Name() != "daemon" && cmd.Name() != "apply" && !a.flags.ownConfig {
 			err = multierror.Append(err, errors.New("to continue without the file: --config /dev/null"))
 		}
 		return &exitError{code, err}

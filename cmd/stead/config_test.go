@@ -26,24 +26,24 @@ func TestSettings(t *testing.T) {
 	for _, test := range []struct {
 		summary string
 		file    string
-		given   given
+		flags   flagValues
 		want    settings
 	}{
-		{"nothing said", configHead, given{}, defaults},
-		{"all said by the file", configHead + "manifests: [/a, /b]\nhostName: web-1.example.com\nsettle: 1m\nretention: 1d\ntrustedOwners: [root, 1001]\nids: {first: 1000000, count: 655360}\n", given{},
+		{"nothing said", configHead, flagValues{}, defaults},
+		{"all said by the file", configHead + "manifests: [/a, /b]\nhostName: web-1.example.com\nsettle: 1m\nretention: 1d\ntrustedOwners: [root, 1001]\nids: {first: 1000000, count: 655360}\n", flagValues{},
 			settings{[]string{"/a", "/b"}, "web-1.example.com", &source.Trust{Owners: []uint32{0, 1001}}, time.Minute, 24 * time.Hour, 1000000, 655360}},
-		{"a flag has the last word", configHead + "manifests: [/a]\nhostName: web-1\n", given{manifests: []string{"/c"}, host: "db-1"},
+		{"a flag has the last word", configHead + "manifests: [/a]\nhostName: web-1\n", flagValues{manifests: []string{"/c"}, host: "db-1"},
 			with(func(s *settings) { s.manifests, s.host = []string{"/c"}, "db-1" })},
-		{"no settle time", configHead + "settle: 0\n", given{}, with(func(s *settings) { s.settle = -1 })},
-		{"no trust asked for", configHead + "trustedOwners: [1001]\n", given{allowWritable: true}, with(func(s *settings) { s.trust = nil })},
+		{"no settle time", configHead + "settle: 0\n", flagValues{}, with(func(s *settings) { s.settle = -1 })},
+		{"no trust asked for", configHead + "trustedOwners: [1001]\n", flagValues{allowWritable: true}, with(func(s *settings) { s.trust = nil })},
 	} {
 		writeFile(t, file, test.file)
-		test.given.config = file
-		if got, err := test.given.settings(nil); err != nil || !reflect.DeepEqual(got, test.want) {
+		test.flags.config = file
+		if got, err := test.flags.settings(nil); err != nil || !reflect.DeepEqual(got, test.want) {
 			t.Errorf("%s: got %+v, %v\nwant %+v", test.summary, got, err, test.want)
 		}
 	}
-	missing := given{config: file + ".not"}
+	missing := flagValues{config: file + ".not"}
 	if got, err := missing.settings(nil); err != nil || !reflect.DeepEqual(got, defaults) {
 		t.Errorf("no file: got %+v, %v", got, err)
 	}

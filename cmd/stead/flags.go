@@ -159,11 +159,7 @@ func (a *app) selectNames(ctx context.Context, names []string, selector string) 
 
 // completeNames completes the names of containers.
 func (a *app) completeNames(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	ctx := cmd.Context()
-	if ctx == nil {
-		ctx = context.Background()
-	}
-	r, _, err := a.status(ctx)
+	r, _, err := a.status(cmd.Context())
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}

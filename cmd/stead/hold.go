@@ -19,8 +19,8 @@ func (a *app) holdCommand() *cobra.Command {
 		Short:             "Pause reconciliation of containers, or of the whole host",
 		ValidArgsFunction: a.completeNames,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			if err := printable("--reason", o.Reason); err != nil {
-				return err
+			if strings.ContainsFunc(o.Reason, func(r rune) bool { return r == '\t' || isControl(r) }) {
+				return exitWith(exitUsage, "--reason %q: want one line of plain text", o.Reason)
 			}
 			o.Names = names
 			return a.change(cmd, names, func(ctx context.Context, h *host) error {
@@ -83,12 +83,4 @@ func orHost(names []string) string {
 		return "this host"
 	}
 	return strings.Join(slices.Compact(slices.Sorted(slices.Values(names))), ", ")
-}
-
-// printable refuses text that is not one line in a table.
-func printable(flag, text string) error {
-	if strings.ContainsFunc(text, isControl) || strings.Contains(text, "\t") {
-		return exitWith(exitUsage, "%s %q: want one line of plain text", flag, text)
-	}
-	return nil
 }

@@ -47,13 +47,13 @@ func (a *app) source(rt *runtime.Runtime, log *slog.Logger) *source.Source {
 
 // protected returns the files and directories that no container may write.
 func (a *app) protected() []hostpath.Protected {
-	return specconv.ProtectedPaths(a.stateDir, a.runDir, a.given.config, a.manifests)
+	return specconv.ProtectedPaths(a.stateDir, a.runDir, a.flags.config, a.manifests)
 }
 
 // open opens the runtime on this program's directories.
 func (a *app) open(ctx context.Context, o runtime.Options) (*runtime.Runtime, error) {
 	o.StateDir, o.RunDir, o.CgroupParent = a.stateDir, a.runDir, a.cgroupParent
-	o.FirstID, o.IDs, o.Config, o.Manifests = a.firstID, a.ids, a.given.config, a.manifests
+	o.FirstID, o.IDs, o.Config, o.Manifests = a.firstID, a.ids, a.flags.config, a.manifests
 	return runtime.Open(ctx, o)
 }
 
@@ -88,7 +88,7 @@ func (a *app) dial(ctx context.Context) (*host, error) {
 // changed since the daemon read it.
 func (a *app) sameSources(ctx context.Context, h *host) error {
 	strict := a.verb == "apply" || a.verb == "plan"
-	if a.given.manifests == nil && a.given.host == "" && !strict {
+	if len(a.flags.manifests) == 0 && a.flags.host == "" && !strict {
 		return nil
 	}
 	report, err := h.Status(ctx)
@@ -102,14 +102,14 @@ func (a *app) sameSources(ctx context.Context, h *host) error {
 	differ := func(what, theirs, ours string, named bool) error {
 		advice := "leave out --" + what + " and its variable, or use other state and run directories"
 		if !named {
-			advice = "stead reload makes the daemon read " + a.given.config + " again"
+			advice = "stead reload makes the daemon read " + a.flags.config + " again"
 		}
 		return exitWith(exitUsage, "the daemon uses %s %s, not %s; %s", what, theirs, ours, advice)
 	}
-	if named := a.given.manifests != nil; (named || strict) && !slices.Equal(dirs, a.manifests) {
+	if named := len(a.flags.manifests) > 0; (named || strict) && !slices.Equal(dirs, a.manifests) {
 		return differ("manifests", strings.Join(dirs, ", "), strings.Join(a.manifests, ", "), named)
 	}
-	if named := a.given.host != ""; (named || strict) && report.Host != a.host {
+	if named := a.flags.host != ""; (named || strict) && report.Host != a.host {
 		return differ("host", report.Host, a.host, named)
 	}
 	return nil

@@ -40,7 +40,7 @@ func (a *app) planCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.planned(p, output)
+			return a.printPlan(p, output)
 		},
 	}
 	outputFlag(cmd, &output, "text", "json")
@@ -50,7 +50,7 @@ func (a *app) planCommand() *cobra.Command {
 
 // planOffline returns the plan for a change between directories.
 func (a *app) planOffline(from []string) (plan.Plan, error) {
-	if a.given.manifests == nil {
+	if len(a.flags.manifests) == 0 {
 		return plan.Plan{}, exitWith(exitUsage, "--from needs --manifests too: the directory with the new manifests")
 	}
 	for i := range from {
@@ -95,8 +95,8 @@ func (a *app) plan(ctx context.Context) (plan.Plan, error) {
 	return e.Plan(ctx)
 }
 
-// planned prints a plan and returns its exit code.
-func (a *app) planned(p plan.Plan, output string) error {
+// printPlan prints a plan and returns its exit code.
+func (a *app) printPlan(p plan.Plan, output string) error {
 	if output == "json" {
 		if err := printJSON(a.out, planJSON(p)); err != nil {
 			return err

@@ -154,13 +154,6 @@ func since(t, now time.Time) string {
 	return age(now.Sub(t))
 }
 
-func yesNo(b bool) string {
-	if b {
-		return "yes"
-	}
-	return "no"
-}
-
 // unsafe matches a control character or invalid UTF-8, and colour sequences (ESC [ … m).
 var unsafe = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`\x1b\[[0-9;:]*m|[\x00-\x08\x0a-\x1f\x7f-\x{9f}\x{fffd}]`)

@@ -156,7 +156,7 @@ func TestApplyResults(t *testing.T) {
 	}
 	var said strings.Builder
 	a := &app{out: io.Discard, err: &said}
-	if err := a.applied(reconcile.Result{Containers: []reconcile.ContainerResult{failed, held}}, 0); err != nil || said.String() != "stead: db: exit code 1\nstead: old: removal held: "+held.Note+"\n" {
+	if err := a.printApplied(reconcile.Result{Containers: []reconcile.ContainerResult{failed, held}}, 0); err != nil || said.String() != "stead: db: exit code 1\nstead: old: removal held: "+held.Note+"\n" {
 		t.Errorf("%v: %q", err, said.String())
 	}
 	want := textDiff{"spec.resources.memory: 64Mi\n", "spec.resources.memory: 128Mi\nspec.resources.pids: 32\n"}

@@ -83,7 +83,7 @@ func viewTable(w io.Writer, views []view.Container, wide bool, now time.Time, pa
 	}
 	var rows [][]string
 	for _, v := range views {
-		row := []string{v.Name, paint(string(v.State)), yesNo(v.Ready), paint(string(v.Sync)), strconv.Itoa(v.Restarts), since(v.CreatedAt, now)}
+		row := []string{v.Name, paint(string(v.State)), map[bool]string{true: "yes", false: "no"}[v.Ready], paint(string(v.Sync)), strconv.Itoa(v.Restarts), since(v.CreatedAt, now)}
 		if wide {
 			pid := "-"
 			if v.Pid != 0 {

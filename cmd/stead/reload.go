@@ -49,7 +49,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	}
 	d.config.Lock()
 	defer d.config.Unlock()
-	s, err := d.given.settings(func(text string) { d.log.Warn(text) })
+	s, err := d.flags.settings(func(text string) { d.log.Warn(text) })
 	if err != nil {
 		d.log.Error("configuration file invalid; keeping the current configuration", "error", strings.Join(errorLines(err), "; "))
 		return errors.Join(fmt.Errorf("configuration file invalid; keeping the current configuration: %w", err), d.engine.Reload(ctx))
@@ -58,7 +58,7 @@ func (d *daemon) reload(ctx context.Context) error {
 		if err := d.rt.SetIDs(s.firstID, s.ids); err != nil {
 			return err
 		}
-		d.rt.SetProtected(d.given.config, s.manifests)
+		d.rt.SetProtected(d.flags.config, s.manifests)
 		d.log.Info("configuration changed", "manifests", s.manifests, "host", s.host, "settle", s.settle, "retention", s.retention)
 		d.settings = s
 		d.engine.Configure(s.settle, s.retention)

@@ -115,15 +115,15 @@ func (a *app) execTerminal(start starter, t *terminal, stdin bool) (code int, er
 		case <-hungUp:
 			return hangUp, nil // the keeper ends a command when its client is gone
 		case s := <-signals:
-			if code := t.signalled(s.(syscall.Signal), process, stdin); code != 0 {
+			if code := t.handleSignal(s.(syscall.Signal), process, stdin); code != 0 {
 				return code, nil
 			}
 		}
 	}
 }
 
-// signalled handles a signal. exec exits with the code, unless it is 0.
-func (t *terminal) signalled(s syscall.Signal, process *keeper.Exec, stdin bool) (code int) {
+// handleSignal handles a signal. exec exits with the code, unless it is 0.
+func (t *terminal) handleSignal(s syscall.Signal, process *keeper.Exec, stdin bool) (code int) {
 	switch {
 	case s == syscall.SIGWINCH || s == syscall.SIGCONT:
 		if s == syscall.SIGCONT && stdin {

@@ -31,14 +31,14 @@ func (a *app) validateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.validated(c)
+			return a.printChecked(c)
 		},
 	}
 	cmd.Flags().StringVar(&name, "for", "", "the files are drop-ins for this container")
 	return cmd
 }
 
-// checked gathers what validate read.
+// checked collects what validate finds.
 type checked struct {
 	parser     spec.Parser
 	files      int
@@ -48,13 +48,14 @@ type checked struct {
 	notes      []string
 }
 
+// validate checks files and directories.
 func (a *app) validate(c *checked, args []string) error {
 	if len(args) == 0 {
 		s := &source.Source{Dirs: a.manifests, Parser: c.parser, Protected: a.protected(), Writable: a.writable()}
 		if os.Geteuid() == 0 {
 			s.Trust = a.trust // as the daemon reads them
 		}
-		c.directories(s, a.given.manifests == nil)
+		c.directories(s, len(a.flags.manifests) == 0)
 	}
 	var dirs []string
 	for _, arg := range args {
@@ -88,14 +89,14 @@ func (a *app) validate(c *checked, args []string) error {
 	return nil
 }
 
-// writable are what containers of this host can write, as far as the caller may know.
+// writable returns what containers of this host can write, as far as the caller may read it.
 func (a *app) writable() func() []string {
 	w, _ := store.OpenWritable(a.stateDir)
 	return w.List
 }
 
-// validated says what came of it.
-func (a *app) validated(c *checked) error {
+// printChecked prints errors and notes, or that there are none.
+func (a *app) printChecked(c *checked) error {
 	for _, note := range c.notes {
 		fmt.Fprintln(a.err, "note: "+note)
 	}
@@ -109,6 +110,7 @@ func (a *app) validated(c *checked) error {
 	return nil
 }
 
+// fileName returns the name for messages.
 func fileName(arg string) string {
 	if arg == "-" {
 		return "stdin"
@@ -116,7 +118,8 @@ func fileName(arg string) string {
 	return arg
 }
 
-// readManifest reads one more byte than a manifest may have: the parser refuses it.
+// readManifest reads a file or stdin, at most one byte more than a manifest may have: the
+// parser refuses that.
 func readManifest(name string, stdin io.Reader) ([]byte, error) {
 	if name != "-" {
 		f, err := os.Open(name)
@@ -129,8 +132,8 @@ func readManifest(name string, stdin io.Reader) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(stdin, spec.MaxFileSize+1))
 }
 
-// directories reads as the daemon does; one that is missing is no error where it
-// is only part of the search path.
+// directories checks the manifest directories as the daemon reads them. A missing directory
+// is no error if it is optional.
 func (c *checked) directories(s *source.Source, optional bool) {
 	r := s.Read()
 	for _, d := range r.Dirs {
@@ -144,7 +147,7 @@ func (c *checked) directories(s *source.Source, optional bool) {
 		case f.Err != nil:
 			c.fail([]*spec.Error{f.Err})
 		case !f.Waiting.IsZero():
-			c.fail([]*spec.Error{{File: f.Writer, Message: "somebody has it open for writing"}})
+			c.fail([]*spec.Error{{File: f.Writer, Message: "a program has it open for writing"}})
 		}
 		if f.Fragment != nil {
 			c.fail(f.Fragment.Errors)
@@ -156,7 +159,7 @@ func (c *checked) directories(s *source.Source, optional bool) {
 	c.notes = append(c.notes, desired.Declare(r).Notes()...)
 }
 
-// fail notes errors, each once: a drop-in may break many manifests.
+// fail adds errors, each once: a drop-in may break many manifests.
 func (c *checked) fail(errs []*spec.Error) {
 	for _, err := range errs {
 		if line := err.Error(); !slices.Contains(c.errors, line) {
@@ -165,6 +168,7 @@ func (c *checked) fail(errs []*spec.Error) {
 	}
 }
 
+// documents checks the manifests of a file, and that their names are unique.
 func (c *checked) documents(file string, docs []spec.Document) {
 	for _, d := range docs {
 		c.fail(d.Errors)
@@ -187,6 +191,7 @@ func (c *checked) documents(file string, docs []spec.Document) {
 	}
 }
 
+// count formats a number of things.
 func count(n int, what string) string {
 	if n == 1 {
 		return "1 " + what

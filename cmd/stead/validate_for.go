@@ -54,7 +54,7 @@ type overriding struct {
 	found map[string]overridden // by file
 }
 
-// overridden is a manifest without and with what is given; nil if there is none.
+// overridden is a manifest before and after merging the given drop-ins; nil for none.
 type overridden struct{ before, after *spec.Document }
 
 // installed is what the container's manifest came to: of the file that counts, and
