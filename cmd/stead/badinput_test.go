@@ -266,7 +266,7 @@ func (h *badInput) slowWriter(t *testing.T) {
 	if v.Sync != view.OutOfSync || v.Why != "waiting for the writer of slow.yaml" || v.Message != v.Why {
 		t.Errorf("%+v", v)
 	}
-	if c := h.stead("validate"); c.code != exitInvalid || !strings.Contains(c.err, path+": somebody has it open for writing\n") {
+	if c := h.stead("validate"); c.code != exitInvalid || !strings.Contains(c.err, path+": another process has it open for writing\n") {
 		t.Errorf("validate: %+v", c)
 	}
 	h.othersRunOn("slow")

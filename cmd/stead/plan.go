@@ -107,7 +107,7 @@ func (a *app) printPlan(p plan.Plan, output string) error {
 			fmt.Fprintln(a.err, "stead: "+line)
 		}
 		for _, file := range p.Writing {
-			fmt.Fprintf(a.err, "stead: %s is not read yet: a program has it open for writing\n", file)
+			fmt.Fprintf(a.err, "stead: %s is not read yet: another process has it open for writing\n", file)
 		}
 		if p.Empty() && len(p.Errors)+len(p.Writing) == 0 {
 			fmt.Fprintln(a.out, "all is as declared")

@@ -147,7 +147,7 @@ func (c *checked) directories(s *source.Source, optional bool) {
 		case f.Err != nil:
 			c.fail([]*spec.Error{f.Err})
 		case !f.Waiting.IsZero():
-			c.fail([]*spec.Error{{File: f.Writer, Message: "a program has it open for writing"}})
+			c.fail([]*spec.Error{{File: f.Writer, Message: "another process has it open for writing"}})
 		}
 		if f.Fragment != nil {
 			c.fail(f.Fragment.Errors)

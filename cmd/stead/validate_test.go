@@ -87,7 +87,7 @@ func TestValidateTellsAWriterOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	want := dir + "/web.container.d/10.yaml: a program has it open for writing\nstead: 1 error in 2 files\n"
+	want := dir + "/web.container.d/10.yaml: another process has it open for writing\nstead: 1 error in 2 files\n"
 	if c := run(t, "", "validate", dir); c != (call{exitInvalid, "", want}) {
 		t.Errorf("%+v, want %q", c, want)
 	}
