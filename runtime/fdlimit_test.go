@@ -54,7 +54,7 @@ func TestKeeperIsFull(t *testing.T) {
 		clients = append(clients, c)
 		_, _, _, err = w.exec("c0", "", ExecOptions{Argv: []string{"true"}})
 	}
-	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("too much is done at once for the keeper's limit of %d open files", files)) {
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("the keeper is too busy for its limit of %d open files; try again", files)) {
 		t.Errorf("exec with %d other clients: %v", len(clients), err)
 	}
 	if err := w.Stop(ctx, "c1", status.StopOptions{}); err != nil { // what is left is for this
