@@ -13,9 +13,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// start launches a container. The runtime has written its record; from the clone on the
-// keeper alone writes it.
+// start launches a container, and answers when nothing of the launch is left: whoever has the
+// answer may stop the container and ask the keeper to quit at once.
 func (s *server) start(c conn, fd int) error {
+	if err := s.launch(fd); err != nil {
+		return err
+	}
+	return c.send(reply{})
+}
+
+// launch launches a container. The runtime has written its record; from the clone on the
+// keeper alone writes it.
+func (s *server) launch(fd int) error {
 	var b startBody
 	if err := decodeBody(fd, &b); err != nil {
 		return fmt.Errorf("decode start: %w", err)
@@ -79,7 +88,7 @@ func (s *server) start(c conn, fd int) error {
 	if failed != nil {
 		return failed
 	}
-	return c.send(reply{Pid: r.Pid})
+	return nil
 }
 
 // signal signals the container's command. The command is a child of the keeper or has a
