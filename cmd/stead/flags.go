@@ -128,11 +128,22 @@ func needNames(selector *string) cobra.PositionalArgs {
 		if len(args) == 0 && *selector == "" {
 			return fmt.Errorf("%s needs the names of containers, or -l with a selector", cmd.Name())
 		}
+		return notBoth(selector)(cmd, args)
+	}
+}
+
+// notBoth refuses names together with a selector: whether that means more containers or fewer
+// differs from tool to tool.
+func notBoth(selector *string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 && *selector != "" {
+			return fmt.Errorf("%s takes names or -l, not both", cmd.Name())
+		}
 		return nil
 	}
 }
 
-// selectNames returns the names that were given and the names of the containers that
+// selectNames returns the names that were given, or without names those of the containers that
 // the selector selects.
 func (a *app) selectNames(ctx context.Context, names []string, selector string) ([]string, error) {
 	if selector == "" {

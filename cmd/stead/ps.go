@@ -23,6 +23,7 @@ func (a *app) psCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "ps [NAME…]",
 		Short:             "List containers, and manifests that created none",
+		Args:              notBoth(&selector),
 		ValidArgsFunction: a.completeNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if removed {
@@ -104,7 +105,7 @@ func exitText(v view.Container) string {
 	return strconv.Itoa(*v.ExitCode)
 }
 
-// pick returns the containers with these names, or all without names, that the selector
+// pick returns the containers with these names, or without names those that the selector
 // selects. It fails if a name does not exist.
 func pick(views []view.Container, names []string, selector string) ([]view.Container, error) {
 	selects, err := parseSelector(selector)

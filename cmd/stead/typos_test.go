@@ -33,6 +33,9 @@ func TestTypos(t *testing.T) {
 		{"a selector of Kubernetes", []string{"ps", "-l", "app in (web)"}, 2, `--selector "app in (web)": want conditions such as app=web,tier!=db`},
 		{"and its opposite", []string{"ps", "-l", "!app in (web)"}, 2, `--selector "!app in (web)": want conditions such as app=web,tier!=db`},
 		{"a selector without a key", []string{"ps", "-l", "=web"}, 2, `--selector "=web": want conditions such as app=web,tier!=db`},
+		{"names and a selector", []string{"ps", "web", "-l", "app=web"}, 2, "ps takes names or -l, not both; see stead ps --help"},
+		{"the same for a verb that acts", []string{"stop", "web", "-l", "app=web"}, 2, "stop takes names or -l, not both; see stead stop --help"},
+		{"and for one that waits", []string{"wait", "web", "-l", "app=web"}, 2, "wait takes names or -l, not both; see stead wait --help"},
 		{"labels that no container has", []string{"logs", "-l", "app=web"}, 5, "no container has the labels app=web; stead ps lists them"},
 	} {
 		t.Run(test.summary, func(t *testing.T) {
