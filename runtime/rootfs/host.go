@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -23,7 +25,10 @@ const systemIDs = 1000
 // but without its configuration, keys or shadow files. The root appears completely or
 // not at all. Its files belong to root on disk.
 func MakeHost(dir, hostname string) error {
-	if _, err := os.Lstat(dir); err == nil {
+	if st, err := os.Lstat(dir); err == nil {
+		if st.Mode().Perm() == 0o700 { // nearly never
+			return repairModes(dir)
+		}
 		return nil
 	}
 	tmp := dir + "~"
@@ -39,17 +44,21 @@ func MakeHost(dir, hostname string) error {
 	return nil
 }
 
+// hostDirs are the directories of a host root, parents first.
+var hostDirs = []struct {
+	name string
+	mode fs.FileMode
+}{
+	{".", 0o755}, {"usr", 0o755}, {"etc", 0o755}, {"proc", 0o755}, {"sys", 0o755}, {"dev", 0o755}, {"run", 0o755}, {"root", 0o700},
+	{"home", 0o755}, {"tmp", 0o777 | fs.ModeSticky}, {"var", 0o755}, {"var/tmp", 0o777 | fs.ModeSticky}, {"var/lib", 0o755},
+	{"var/log", 0o755}, {"var/cache", 0o755}, {"mnt", 0o755}, {"srv", 0o755}, {"opt", 0o755},
+}
+
 func fillHost(dir, hostname string) error {
-	modes := map[string]fs.FileMode{"tmp": 0o777 | fs.ModeSticky, "var/tmp": 0o777 | fs.ModeSticky, "root": 0o700}
-	for _, d := range []string{".", "usr", "etc", "proc", "sys", "dev", "run", "root", "home", "tmp", "var", "var/tmp", "var/lib", "var/log", "var/cache", "mnt", "srv", "opt"} {
-		path := filepath.Join(dir, d)
-		if err := os.Mkdir(path, 0o755); err != nil {
+	for _, d := range hostDirs {
+		path := filepath.Join(dir, d.name)
+		if err := errors.Join(os.Mkdir(path, d.mode), os.Chmod(path, d.mode)); err != nil { // whatever the umask
 			return err
-		}
-		if m, ok := modes[d]; ok {
-			if err := os.Chmod(path, m); err != nil { // the umask changes the mode of mkdir
-				return err
-			}
 		}
 	}
 	for _, l := range []string{"bin", "sbin", "lib", "lib32", "lib64", "libx32"} {
@@ -65,8 +74,12 @@ func fillHost(dir, hostname string) error {
 	return fillEtc(filepath.Join(dir, "etc"), hostname)
 }
 
-func fillEtc(etc, hostname string) error {
-	files := map[string]string{
+// copiedFiles are the files of the host's /etc that a host root gets a copy of.
+var copiedFiles = []string{"resolv.conf", "services", "protocols", "os-release", "debian_version", "mime.types"}
+
+// etcFiles returns the files of a host root's /etc that are made for it.
+func etcFiles(hostname string) map[string]string {
+	return map[string]string{
 		"passwd":        systemEntries("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"),
 		"group":         systemEntries("/etc/group", "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n"),
 		"nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\nprotocols: files\nservices: files\n",
@@ -74,13 +87,18 @@ func fillEtc(etc, hostname string) error {
 		"hostname":      hostname + "\n",
 		"shells":        "/bin/sh\n/bin/bash\n",
 	}
-	for _, name := range []string{"resolv.conf", "services", "protocols", "os-release", "debian_version", "mime.types"} {
+}
+
+func fillEtc(etc, hostname string) error {
+	files := etcFiles(hostname)
+	for _, name := range copiedFiles {
 		if b, err := os.ReadFile("/etc/" + name); err == nil {
 			files[name] = string(b)
 		}
 	}
 	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(etc, name), []byte(text), 0o644); err != nil {
+		path := filepath.Join(etc, name)
+		if err := errors.Join(os.WriteFile(path, []byte(text), 0o644), os.Chmod(path, 0o644)); err != nil {
 			return err
 		}
 	}
@@ -91,6 +109,36 @@ func fillEtc(etc, hostname string) error {
 		return os.Symlink(zone, filepath.Join(etc, "localtime"))
 	}
 	return nil
+}
+
+// repairModes restores the modes of a host root that an earlier stead created under a strict
+// umask, so that only root could enter it. Modes that the container chose stay.
+func repairModes(dir string) error {
+	root, err := os.OpenRoot(dir) // the content is hostile
+	if err != nil {
+		return fmt.Errorf("open host root: %w", err)
+	}
+	defer root.Close()
+	for name, mode := range map[string]fs.FileMode{".": 0o700, "etc": 0o700, "var": 0o700, "etc/passwd": 0o600} {
+		if st, err := root.Stat(name); err != nil || st.Mode().Perm() != mode {
+			return nil
+		}
+	}
+	var failed error
+	for _, d := range hostDirs {
+		failed = errors.Join(failed, ignoreMissing(root.Chmod(d.name, d.mode)))
+	}
+	for _, name := range append(slices.Collect(maps.Keys(etcFiles(""))), copiedFiles...) {
+		failed = errors.Join(failed, ignoreMissing(root.Chmod("etc/"+name, 0o644)))
+	}
+	return failed
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // systemEntries returns the lines of the host's passwd or group with system ids.
