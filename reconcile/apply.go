@@ -246,11 +246,14 @@ func (e *Engine) result(done *doneActions) Result {
 // nothing.
 func (e *Engine) Plan(context.Context) (plan.Plan, error) {
 	e.init()
+	jobs := e.exec.jobs()
 	s := e.look()
-	s.memory.Prompt = true
+	s.memory.Prompt, s.memory.Retry = true, true
 	p := plan.Diff(s.desired, s.observed, s.memory, s.now)
-	for _, j := range e.exec.jobs() {
-		p.AddUnderWay(j.Action)
+	for subject, j := range jobs {
+		if _, busy := s.memory.Busy[subject]; busy { // it was not planned
+			p.AddUnderWay(j.Action)
+		}
 	}
 	p.Errors = s.desired.ErrorLines()
 	for _, f := range s.desired.Writing {

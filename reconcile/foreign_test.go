@@ -66,3 +66,18 @@ func TestForeignFiles(t *testing.T) {
 		t.Errorf("a warning is not among the notes: %s", notes)
 	}
 }
+
+// A manifest that is renamed and broken at once, so that nothing in it says that it is one,
+// keeps its container: bad input never deletes.
+func TestRenamedAndForeignAtOnce(t *testing.T) {
+	s := newStage(t, map[string]string{"m/web.yaml": yaml("web"), "m/db.yaml": yaml("db")})
+	s.must(os.Remove(s.dir + "/web.yaml"))
+	s.put("m/web2.yaml", strings.NewReplacer("apiVersion: stead/v1\n", "", "kind: Container\n", "").Replace(yaml("web")))
+	out := s.e.runPass(t.Context(), passOptions{prompt: true})
+	if len(out.plan.Actions) > 0 || len(out.started) > 0 {
+		t.Errorf("planned %q, want nothing", out.plan)
+	}
+	if why := s.why("web"); !strings.Contains(why, "web2.yaml") {
+		t.Errorf("ps says %q, want the file that may mean it", why)
+	}
+}

@@ -49,7 +49,7 @@ func (e *Engine) runPass(ctx context.Context, o passOptions) *outcome {
 // keepMassHeld stores durably which removals are held as part of a mass removal, before some
 // of them are confirmed: to the next daemon or apply, the rest does not look like a mass.
 func (e *Engine) keepMassHeld(held map[string]string) {
-	if maps.Equal(held, e.holds().Removals) {
+	if e.Holds == nil || maps.Equal(held, e.holds().Removals) {
 		return
 	}
 	if err := e.Holds.HoldRemovals(held); err != nil {

@@ -62,7 +62,7 @@ func (r *Runtime) Create(ctx context.Context, m *spec.Container, from status.Ori
 		c = &container{name: name, facts: f}
 		r.put(c)
 	}
-	if s, _ := r.Get(name); m.Spec.Suspend || s.State == status.Running { // it exists already
+	if s, _ := r.Get(name); m.Spec.Suspend || s.State != status.Created { // it was started already
 		return broughtBack, nil
 	}
 	return broughtBack, r.start(ctx, c, 0, 0)
@@ -173,7 +173,13 @@ func (r *Runtime) saveAdminIntent(c *container, stopped bool) error {
 	if err := r.deleteRecord(c); err != nil {
 		return err
 	}
-	return r.save(c, func(f *store.Facts) { f.StoppedAt, f.LastRun = nil, nil })
+	_, rec := r.snapshot(c)
+	running := rec != nil && rec.State == record.Running
+	return r.save(c, func(f *store.Facts) {
+		if f.StoppedAt = nil; !running { // the end of a run under way is still to be recorded
+			f.LastRun = nil
+		}
+	})
 }
 
 // Remove stops the container and moves its directory to removed/.

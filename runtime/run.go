@@ -16,25 +16,26 @@ import (
 )
 
 // syncRun reads the record of a run from disk into memory. The success of a start comes
-// back this way, and so does every end. It is safe to repeat.
-func (r *Runtime) syncRun(id string) {
+// back this way, and so does every end. It is safe to repeat, and reports whether the record could
+// be read.
+func (r *Runtime) syncRun(id string) (read bool) {
 	rec, err := record.Read(r.RunDir, id)
 	if err != nil {
-		return // removed meanwhile
+		return false // removed meanwhile
 	}
 	name, _, _ := strings.Cut(id, ".")
 	r.mu.Lock()
 	c := r.byName[name]
 	mine := c != nil && c.rec != nil && c.rec.ID() == id
 	r.mu.Unlock()
-	if !mine {
-		return
-	}
-	if rec.State != record.Exited {
+	switch {
+	case !mine:
+	case rec.State != record.Exited:
 		r.advance(c, rec)
-		return
+	default:
+		r.settle(c, rec)
 	}
-	r.settle(c, rec)
+	return true
 }
 
 // settle records the end of a run: it counts OOM kills before it removes the cgroup, and
@@ -153,8 +154,7 @@ func (r *Runtime) resync(ctx context.Context) {
 		if err != nil {
 			continue // the inspection for drift restores the record
 		}
-		if now != o.read {
-			r.syncRun(o.rec.ID())
+		if now != o.read && r.syncRun(o.rec.ID()) {
 			r.mu.Lock()
 			o.c.readAt = now
 			r.mu.Unlock()

@@ -105,7 +105,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	}
 	r.keeper = &supervisor{
 		Client: keeper.Client{Run: o.RunDir}, host: host, holds: r.Holds, log: o.Log, upgrade: o.Upgrade, readOnly: o.ReadOnly,
-		ended: r.syncRun, replaced: r.refresh, ctx: r.ctx, cancel: r.cancel, tasks: &r.tasks,
+		ended: func(id string) { r.syncRun(id) }, replaced: r.refresh, ctx: r.ctx, cancel: r.cancel, tasks: &r.tasks,
 	}
 	if r.Writable, err = store.OpenWritable(o.StateDir); err != nil {
 		return nil, err

@@ -75,49 +75,17 @@ func (r *Runtime) stop(ctx context.Context, c *container) error {
 // await sends the stop signal and waits until the container has ended or the timeout is over.
 // toInit says that the signal goes to the first process of a pid namespace.
 func (r *Runtime) await(ctx context.Context, rec *record.Record, signal unix.Signal, toInit bool, timeout time.Duration) error {
-	fate := handled
-	if toInit {
-		fate = fateOf(signal, rec.Pid)
+	if toInit && isDropped(signal, rec.Pid) {
+		signal = unix.SIGKILL
 	}
-	first := signal
-	if fate == dropped {
-		first = unix.SIGKILL
-	}
-	if err := r.keeper.Signal(ctx, rec.ID(), first, true); err != nil {
+	if err := r.keeper.Signal(ctx, rec.ID(), signal, true); err != nil {
 		return err
 	}
 	fault.Point("stop-signalled")
 	patience, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if fate == blocked {
-		r.tasks.Go(func() { r.followBlocked(patience, rec, signal) })
-	}
 	_, err := r.keeper.Wait(patience, rec.ID())
 	return err
-}
-
-// followBlocked watches a process that blocked the stop signal when it was sent. A shell
-// blocks all signals for a moment when it starts a program, and the kernel drops the signal
-// if there is no handler once the process unblocks it. Then the process is killed, as the
-// wait would be in vain. If there is a handler by then, nobody can tell whether the signal
-// was dropped before, so it is sent again, once. A process that handled the signal when it
-// was sent is not watched: handlers often begin by restoring the default action.
-func (r *Runtime) followBlocked(ctx context.Context, rec *record.Record, signal unix.Signal) {
-	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return
-		}
-		switch fateOf(signal, rec.Pid) {
-		case blocked:
-			continue
-		case dropped:
-			signal = unix.SIGKILL
-		}
-		_ = r.keeper.Signal(ctx, rec.ID(), signal, true) // if it fails, the timeout ends the container
-		return
-	}
 }
 
 // kill ends everything in the container at once and waits for it.
@@ -138,42 +106,29 @@ func (r *Runtime) kill(ctx context.Context, rec *record.Record) error {
 	return errors.Join(killed, err)
 }
 
-// fate is what becomes of a signal that is sent to the first process of a pid namespace.
-type fate int
-
-const (
-	handled fate = iota // the process catches or ignores it
-	blocked             // it waits until the process unblocks it
-	dropped             // the kernel drops it
-)
-
-// fateOf reads from /proc what becomes of a signal that is sent to a process now. The kernel
-// drops a signal to the first process of a pid namespace that would take the default action
-// (man 7 pid_namespaces). One that blocks or ignores the signal means something by it, and is
-// given its time.
-func fateOf(signal unix.Signal, pid int) fate {
+// isDropped reports whether the kernel drops a signal that is sent to a process now: the first
+// process of a pid namespace gets no signal that would take the default action
+// (man 7 pid_namespaces). A process that catches, ignores or blocks the signal means something
+// by it (a blocked one may be taken by sigwait(3)), and is given its time.
+func isDropped(signal unix.Signal, pid int) bool {
 	switch signal {
 	case unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGPIPE, unix.SIGABRT:
 	default: // its default action ends nothing, or it is SIGKILL
-		return handled
+		return false
 	}
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return handled // the process is gone
+		return false // the process is gone
 	}
-	result := dropped
 	for line := range strings.Lines(string(b)) {
 		key, value, _ := strings.Cut(line, ":")
-		mask, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
-		if err != nil || mask>>(uint(signal)-1)&1 == 0 {
+		if key != "SigIgn" && key != "SigCgt" && key != "SigBlk" {
 			continue
 		}
-		switch key {
-		case "SigIgn", "SigCgt":
-			return handled
-		case "SigBlk":
-			result = blocked
+		mask, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+		if err == nil && mask>>(uint(signal)-1)&1 == 1 {
+			return false
 		}
 	}
-	return result
+	return true
 }

@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +34,8 @@ type supervisor struct {
 
 	starting sync.Mutex  // held while find looks for a keeper, starts it and connects to it
 	watching atomic.Bool // the keeper reports ends; false as soon as it is gone
+	outdated atomic.Bool // the keeper could not be upgraded; each check tries again
+	lenient  atomic.Bool // the keeper leaves out what it does not know, instead of refusing it
 }
 
 // group returns the keeper's own cgroup leaf. No container's name has a '_', and each
@@ -71,6 +74,11 @@ func (s *supervisor) find(ctx context.Context) error {
 		}
 		s.upgradeKeeper(ctx)
 	}
+	features, err := s.Features(ctx)
+	if err != nil {
+		return err
+	}
+	s.lenient.Store(!slices.Contains(features, keeper.Strict))
 	if s.readOnly || s.watching.Load() { // only the daemon records ends: our facts may be out of date by then
 		return nil
 	}
@@ -86,7 +94,7 @@ func (s *supervisor) upgradeKeeper(ctx context.Context) {
 			s.log.Info("keeper upgraded")
 		}
 	}
-	if err != nil {
+	if s.outdated.Swap(err != nil); err != nil {
 		s.log.Warn("cannot upgrade keeper; will be retried", "error", err)
 	}
 }
@@ -171,7 +179,18 @@ func (s *supervisor) check(ctx context.Context) error {
 		s.log.Warn("the keeper's socket was deleted by hand; making it again")
 		return s.find(ctx)
 	}
+	if s.outdated.Load() {
+		return s.find(ctx)
+	}
 	return s.ensure(ctx)
+}
+
+// mayStart returns an error if the keeper would leave out what it does not know of a start.
+func (s *supervisor) mayStart() error {
+	if s.lenient.Load() {
+		return &keeper.OlderKeeperError{Message: "the keeper is of an older stead, which would leave out parts of the manifest"}
+	}
+	return nil
 }
 
 // quit ends a keeper that holds no container, and removes its cgroups.

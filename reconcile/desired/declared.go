@@ -66,12 +66,15 @@ func Declare(r *source.Reading) *Declared {
 		if f.Err != nil {
 			d.broken = append(d.broken, f)
 		}
-		if !f.Waiting.IsZero() {
-			d.waiting = append(d.waiting, f)
-		}
 		if f.Foreign {
 			d.foreign = append(d.foreign, f)
+			for i := range f.Documents { // it may be a manifest that was renamed and broken at once
+				d.name(&f.Documents[i])
+			}
 			continue
+		}
+		if !f.Waiting.IsZero() {
+			d.waiting = append(d.waiting, f)
 		}
 		for i := range f.Documents {
 			d.declare(claim{f, &f.Documents[i]})
@@ -82,13 +85,19 @@ func Declare(r *source.Reading) *Declared {
 	return d
 }
 
+// name notes the first error of an invalid document under the document's name: a container of
+// that name may be meant by it.
+func (d *Declared) name(doc *spec.Document) {
+	if doc.Name != "" && len(doc.Errors) > 0 && d.named[doc.Name] == nil {
+		d.named[doc.Name] = doc.Errors[0]
+	}
+}
+
 // declare adds one document.
 func (d *Declared) declare(c claim) {
 	if c.doc.Container == nil {
 		d.invalid = append(d.invalid, c)
-		if c.doc.Name != "" && len(c.doc.Errors) > 0 && d.named[c.doc.Name] == nil {
-			d.named[c.doc.Name] = c.doc.Errors[0]
-		}
+		d.name(c.doc)
 		return
 	}
 	name := c.doc.Container.Metadata.Name

@@ -148,7 +148,7 @@ func (f *file) setWaiting(at File, writer string, since time.Time) bool {
 	at.Waiting, at.Writer = since, writer
 	at.Documents, at.Err = nil, nil
 	if f.result != nil {
-		at.Documents, at.Fragment, at.Err = f.result.Documents, f.result.Fragment, f.result.Err
+		at.Documents, at.Fragment, at.Err, at.Foreign = f.result.Documents, f.result.Fragment, f.result.Err, f.result.Foreign
 	}
 	f.result, f.isMask = &at, false
 	return true

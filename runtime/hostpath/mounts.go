@@ -100,10 +100,14 @@ func (m *Mounts) Refresh() int {
 	if _, err := m.file.Seek(0, 0); err != nil {
 		return m.number
 	}
-	if all, err := mountinfo.GetMountsFromReader(m.file, nil); err == nil {
-		m.index(all)
-		m.number++
+	all, err := mountinfo.GetMountsFromReader(m.file, nil)
+	if err != nil {
+		m.file.Close() // the event of the change is consumed: the next call reads again
+		m.file = nil
+		return m.number
 	}
+	m.index(all)
+	m.number++
 	return m.number
 }
 

@@ -133,6 +133,12 @@ func (k Client) Ping(ctx context.Context) (pid, live int, err error) {
 	return r.Pid, r.Live, err
 }
 
+// Features returns what the keeper can do beyond what every keeper could.
+func (k Client) Features(ctx context.Context) ([]string, error) {
+	r, err := k.call(ctx, request{Op: "list"})
+	return r.Features, err
+}
+
 // Current reports whether the keeper runs the same binary as this process.
 func (k Client) Current(ctx context.Context) (bool, error) {
 	r, err := k.call(ctx, request{Op: "list"})

@@ -27,9 +27,10 @@ func Socket(run string) string { return filepath.Join(run, "keeper.sock") }
 
 // features lists what this keeper can do that the first keepers could not. A released
 // feature stays in the list for ever.
-var features = []string{
-	"strict", // unknown fields are refused
-}
+var features = []string{Strict}
+
+// Strict is the feature of a keeper that refuses unknown fields.
+const Strict = "strict"
 
 // request is one message to the keeper. The body of start and exec is in a memfd, the first
 // descriptor of the message.

@@ -102,6 +102,10 @@ func (s *server) signal(c conn, q *request) error {
 	err := fmt.Errorf("signal %s: %w", q.ID, ErrMissing)
 	s.do(func() {
 		e, ok := s.byID[q.ID]
+		if ok && s.unrecorded[e] {
+			err = fmt.Errorf("signal %s: it has ended, and the end is not recorded yet", q.ID)
+			return
+		}
 		if !ok || e.rec.State == record.Exited {
 			return
 		}

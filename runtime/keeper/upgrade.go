@@ -92,7 +92,11 @@ func (s *server) upgradeTo(c conn, fds []int) error {
 func (l *handover) descriptors() []int {
 	all := []int{l.Lock}
 	for _, p := range l.Pipes {
-		all = append(all, p[:]...)
+		for _, fd := range p {
+			if fd >= 0 { // the FIFO of an adopted container may have been deleted
+				all = append(all, fd)
+			}
+		}
 	}
 	return all
 }

@@ -214,7 +214,7 @@ func Forget(run, id string) error {
 			failed = os.Remove(link)
 		}
 	}
-	for _, suffix := range []string{".stdout", ".stderr", ".ran", ".exec", ".json~", ".json"} { // the record last, because it leads to the others
+	for _, suffix := range []string{".stdout", ".stderr", ".ran", ".exec", ".json~", ".json~~", ".json"} { // the record last, because it leads to the others
 		if err := os.Remove(file(run, id, suffix)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			failed = errors.Join(failed, err)
 		}

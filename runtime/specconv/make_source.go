@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"sync"
 
 	"stead/runtime/hostpath"
 	"stead/runtime/launch"
@@ -12,9 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// makingSource is held by makeSource: containers that are started at once may share a source.
+var makingSource sync.Mutex
+
 // makeSource makes a missing directory atomically, with its owner and mode. It changes
 // nothing that exists. On disk an id has the same number as in the container.
 func makeSource(source string, how launch.Directory, shared func(string) bool) error {
+	makingSource.Lock()
+	defer makingSource.Unlock()
 	fail := func(err error) error {
 		return &Error{Where: launch.AtSource, Message: fmt.Sprintf("make mount source %s: %v", source, Reason(err))}
 	}
@@ -35,7 +41,14 @@ func makeSource(source string, how launch.Directory, shared func(string) bool) e
 	}
 	fd, err := unix.Openat(dir, unfinished, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err == nil {
-		err = errors.Join(unix.Fchown(fd, int(how.UID), int(how.GID)), unix.Fchmod(fd, how.Mode))
+		// Who can write to the parent directory may have put another one in its place.
+		var made unix.Stat_t
+		if err = unix.Fstat(fd, &made); err == nil && (made.Uid != 0 || made.Nlink != 2 || made.Mode&0o7777 != 0o700 || !empty(fd)) {
+			err = errors.New("another directory has taken its place")
+		}
+		if err == nil {
+			err = errors.Join(unix.Fchown(fd, int(how.UID), int(how.GID)), unix.Fchmod(fd, how.Mode))
+		}
 		unix.Close(fd)
 	}
 	if err == nil {
@@ -49,4 +62,15 @@ func makeSource(source string, how launch.Directory, shared func(string) bool) e
 		return fail(err)
 	}
 	return nil
+}
+
+// empty reports whether an open directory has no entries.
+func empty(fd int) bool {
+	buf := make([]byte, 4096)
+	n, err := unix.ReadDirent(fd, buf)
+	if err != nil || n < 0 {
+		return false
+	}
+	_, count, _ := unix.ParseDirent(buf[:n], -1, nil)
+	return count == 0
 }
