@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"maps"
 	goruntime "runtime"
 	"sync"
 	"time"
@@ -67,19 +68,13 @@ func (e *executor) start(ctx context.Context, a plan.Action) (j *job, started bo
 func (e *executor) jobs() map[plan.Subject]*job {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	jobs := make(map[plan.Subject]*job, len(e.busy))
-	for s, j := range e.busy {
-		jobs[s] = j
-	}
-	return jobs
+	return maps.Clone(e.busy)
 }
 
 // busyVerbs returns the verbs of the actions under way.
 func (e *executor) busyVerbs() map[plan.Subject]plan.Verb {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	verbs := make(map[plan.Subject]plan.Verb, len(e.busy))
-	for s, j := range e.busy {
+	verbs := map[plan.Subject]plan.Verb{}
+	for s, j := range e.jobs() {
 		verbs[s] = j.Verb
 	}
 	return verbs

@@ -38,6 +38,13 @@ func (r *Runtime) syncRun(id string) (read bool) {
 	return true
 }
 
+// isSettled reports whether the end of a run is recorded.
+func (r *Runtime) isSettled(c *container, id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return c.settled == id
+}
+
 // settle records the end of a run: it counts OOM kills before it removes the cgroup, and
 // removes what the run no longer needs.
 func (r *Runtime) settle(c *container, rec *record.Record) {

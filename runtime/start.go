@@ -31,10 +31,11 @@ func (r *Runtime) start(ctx context.Context, c *container, restarts, failures in
 	if err := r.keeper.mayStart(); err != nil {
 		return fmt.Errorf("start %s: %w", c.name, err)
 	}
-	if _, old := r.snapshot(c); old != nil {
-		r.syncRun(old.ID()) // or its late end would be taken for that of this run
-	}
 	before, old := r.snapshot(c)
+	if old != nil && !r.isSettled(c, old.ID()) { // or its late end would be taken for that of this run
+		r.syncRun(old.ID())
+		before, old = r.snapshot(c)
+	}
 	if err := r.beforeRun(c); err != nil {
 		return fmt.Errorf("start %s: %w", c.name, err)
 	}

@@ -94,7 +94,7 @@ func (s *supervisor) upgradeKeeper(ctx context.Context) {
 			s.log.Info("keeper upgraded")
 		}
 	}
-	if s.outdated.Swap(err != nil); err != nil {
+	if failedBefore := s.outdated.Swap(err != nil); err != nil && !failedBefore { // once, not on every tick
 		s.log.Warn("cannot upgrade keeper; will be retried", "error", err)
 	}
 }
