@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"flag"
 	"os"
 	"os/exec"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"stead/reconcile/control"
 	"stead/spec"
 
 	"github.com/spf13/pflag"
@@ -84,6 +86,30 @@ func TestDocsVerb(t *testing.T) {
 		if c := run(t, "", "docs", name); c != (call{exitUsage, "", "stead: no topic " + name + "; topics are: " + strings.Join(topics(), ", ") + "\n"}) {
 			t.Errorf("docs %s: %+v", name, c)
 		}
+	}
+}
+
+// docs/api.md lists the requests of the daemon, and no others.
+func TestDocsNameEveryRequest(t *testing.T) {
+	text, err := readTopic("api")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := ""
+	for _, r := range control.Routes {
+		body, err := json.Marshal(r.Takes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cell := " `" + string(body) + "` "
+		if string(body) == "{}" {
+			cell = " "
+		}
+		want += "| `" + r.Pattern + "` |" + cell + "| " + r.Does + " |\n"
+	}
+	_, got, _ := strings.Cut(text, "|---|---|---|\n")
+	if got, _, _ = strings.Cut(got, "\n\n"); got+"\n" != want {
+		t.Errorf("the table is\n%s\nwant\n%s", got, want)
 	}
 }
 

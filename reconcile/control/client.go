@@ -1,13 +1,15 @@
 package control
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/url"
 	"time"
 
 	"stead/reconcile"
@@ -17,7 +19,7 @@ import (
 
 // Client sends requests to a daemon, each over a connection of its own.
 type Client struct {
-	path string
+	http http.Client
 }
 
 // Dial returns a client for the daemon behind a socket. The error wraps os.ErrNotExist or
@@ -25,7 +27,10 @@ type Client struct {
 func Dial(path string) (*Client, error) { return dial(path, patience) }
 
 func dial(path string, patience time.Duration) (*Client, error) {
-	c := &Client{path: path}
+	connect := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", path)
+	}
+	c := &Client{http.Client{Transport: &http.Transport{DialContext: connect, DisableKeepAlives: true}}}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	err := c.Ping(ctx)
@@ -40,65 +45,70 @@ func dial(path string, patience time.Duration) (*Client, error) {
 
 // Ping returns an error if the daemon does not answer.
 func (c *Client) Ping(ctx context.Context) error {
-	return c.ask(ctx, request{Verb: "ping"}, nil, nil)
+	return c.get(ctx, "ping", &struct{}{})
 }
 
 // Status returns the state of this host.
 func (c *Client) Status(ctx context.Context) (r view.Report, err error) {
-	err = c.ask(ctx, request{Verb: "status"}, nil, &r)
+	err = c.get(ctx, "status", &r)
 	return r, err
 }
 
 // Plan returns what an apply would do, and changes nothing.
 func (c *Client) Plan(ctx context.Context) (p plan.Plan, err error) {
-	err = c.ask(ctx, request{Verb: "plan"}, nil, &p)
+	err = c.get(ctx, "plan", &p)
 	return p, err
 }
 
 // Apply makes the host match its manifests. It returns when every action is done, failed
 // or held.
 func (c *Client) Apply(ctx context.Context, o reconcile.ApplyOptions) (r reconcile.Result, err error) {
-	err = c.ask(ctx, request{Verb: "apply", Confirm: o.Confirm}, o.Progress, &r)
+	err = c.post(ctx, "apply", options{Confirm: o.Confirm}, o.Progress, &r)
 	return r, err
 }
 
 // Do restarts, stops or starts containers by name.
 func (c *Client) Do(ctx context.Context, verb plan.Verb, names []string) (r reconcile.Result, err error) {
-	err = c.ask(ctx, request{Verb: "do", Do: string(verb), Names: names}, nil, &r)
+	err = c.post(ctx, string(verb), options{Names: names}, nil, &r)
 	return r, err
 }
 
 // Hold pauses reconciliation of the named containers, or without names of the whole host.
 func (c *Client) Hold(ctx context.Context, o reconcile.HoldOptions) error {
-	return c.ask(ctx, request{Verb: "hold", Names: o.Names, Reason: o.Reason}, nil, nil)
+	return c.post(ctx, "hold", options{Names: o.Names, Reason: o.Reason}, nil, &struct{}{})
 }
 
 // Release ends the holds of the named containers, or without names the hold of the host.
 func (c *Client) Release(ctx context.Context, names []string) error {
-	return c.ask(ctx, request{Verb: "release", Names: names}, nil, nil)
+	return c.post(ctx, "release", options{Names: names}, nil, &struct{}{})
 }
 
 // Purge deletes the data of removed containers of a name and returns the deleted entries.
 func (c *Client) Purge(ctx context.Context, name string) (gone []string, err error) {
-	err = c.ask(ctx, request{Verb: "purge", Names: []string{name}}, nil, &gone)
+	err = c.post(ctx, "purge", options{Names: []string{name}}, nil, &gone)
 	return gone, err
 }
 
 // Reload makes the daemon read and reconcile everything at once.
 func (c *Client) Reload(ctx context.Context) error {
-	return c.ask(ctx, request{Verb: "reload"}, nil, nil)
+	return c.post(ctx, "reload", options{}, nil, &struct{}{})
+}
+
+func (c *Client) get(ctx context.Context, route string, result any) error {
+	return c.ask(ctx, http.MethodGet, route, nil, nil, result)
+}
+
+func (c *Client) post(ctx context.Context, route string, o options, progress func(reconcile.Progress), result any) error {
+	body, err := json.Marshal(o)
+	if err != nil {
+		return fmt.Errorf("ask the daemon: %w", err)
+	}
+	return c.ask(ctx, http.MethodPost, route, body, progress, result)
 }
 
 // ask sends a request and waits for its result until ctx ends.
-func (c *Client) ask(ctx context.Context, r request, progress func(reconcile.Progress), result any) error {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.path)
-	if err != nil {
-		return fmt.Errorf("reach the daemon: %w", err)
-	}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	err = exchange(conn, r, progress, result)
+func (c *Client) ask(ctx context.Context, method, route string, body []byte, progress func(reconcile.Progress), result any) error {
+	err := c.exchange(ctx, method, route, body, progress, result)
 	switch {
 	case err == nil:
 		return nil
@@ -106,40 +116,55 @@ func (c *Client) ask(ctx context.Context, r request, progress func(reconcile.Pro
 		return ctx.Err()
 	case errors.Is(err, context.Canceled): // not by us
 		return errors.New("the daemon was stopped before the request was done; the next daemon continues it")
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("the daemon was stopped before it answered")
 	}
 	return err
 }
 
-func exchange(conn net.Conn, r request, progress func(reconcile.Progress), result any) error {
-	line, err := json.Marshal(r)
+func (c *Client) exchange(ctx context.Context, method, route string, body []byte, progress func(reconcile.Progress), result any) error {
+	q, err := http.NewRequestWithContext(ctx, method, "http://stead/v1/"+route, bytes.NewReader(body))
 	if err != nil {
 		return fmt.Errorf("ask the daemon: %w", err)
 	}
-	if _, err := conn.Write(append(line, '\n')); err != nil {
-		return fmt.Errorf("ask the daemon: %w", err)
+	reply, err := c.http.Do(q)
+	if err != nil {
+		if in := (*url.Error)(nil); errors.As(err, &in) {
+			err = in.Err // without the made-up address
+		}
+		return fmt.Errorf("reach the daemon: %w", err)
 	}
-	in := json.NewDecoder(bufio.NewReader(io.LimitReader(conn, maxAnswer)))
-	for {
-		var a answer
-		if err := in.Decode(&a); errors.Is(err, io.EOF) {
-			return errors.New("the daemon was stopped before it answered")
-		} else if err != nil {
+	defer reply.Body.Close()
+	in := json.NewDecoder(io.LimitReader(reply.Body, maxAnswer))
+	if reply.StatusCode == http.StatusOK && reply.Header.Get("Content-Type") == plainAnswer {
+		if err := in.Decode(result); err != nil {
 			return fmt.Errorf("read the daemon's answer: %w", err)
-		}
-		if a.Progress != nil {
-			if progress != nil {
-				progress(*a.Progress)
-			}
-			continue
-		}
-		if result != nil && len(a.Result) > 0 {
-			if err := json.Unmarshal(a.Result, result); err != nil {
-				return fmt.Errorf("read the daemon's answer: %w", err)
-			}
-		}
-		if a.Error != "" {
-			return &remoteError{message: a.Error, is: codes[a.Code]}
 		}
 		return nil
 	}
+	for {
+		var a answer
+		if err := in.Decode(&a); err != nil {
+			return fmt.Errorf("read the daemon's answer (%s): %w", reply.Status, err)
+		}
+		if a.Progress == nil {
+			return a.end(result)
+		}
+		if progress != nil {
+			progress(*a.Progress)
+		}
+	}
+}
+
+// end decodes the result of the last line, and returns its error.
+func (a answer) end(result any) error {
+	if len(a.Result) > 0 {
+		if err := json.Unmarshal(a.Result, result); err != nil {
+			return fmt.Errorf("read the daemon's answer: %w", err)
+		}
+	}
+	if a.Error != "" {
+		return &remoteError{message: a.Error, is: codes[a.Code]}
+	}
+	return nil
 }

@@ -1,9 +1,8 @@
-// Package control implements the control socket of the daemon. Through it the verbs of the
-// command line call the methods of the engine.
+// Package control implements the control socket of the daemon: HTTP with JSON bodies over a
+// Unix socket. Through it the verbs of the command line call the methods of the engine, and
+// so can `curl --unix-socket`. The table of routes is in server.go.
 //
-// A connection carries one request, a line of JSON, and its answer: any number of progress
-// lines, then one line with the result or the error. The package knows the types of the
-// engine and must not know how the engine works.
+// The package knows the types of the engine and must not know how the engine works.
 package control
 
 import (
@@ -43,26 +42,25 @@ var (
 )
 
 const (
-	// maxRequest is the maximum size of a request in bytes: thousands of names.
+	// maxRequest is the maximum size of a request's body in bytes: thousands of names.
 	maxRequest = 1 << 20
 	// maxAnswer is the maximum size of an answer in bytes: the status of a hundred
 	// thousand containers.
 	maxAnswer = 256 << 20
 )
 
-// request is the line that a client sends.
-type request struct {
-	Verb    string   `json:"verb"` // ping, status, plan, apply, do, hold, release, purge, reload
-	Do      string   `json:"do,omitempty"`
+// options is the body of a request. A route refuses the fields that it does not use.
+type options struct {
 	Names   []string `json:"names,omitempty"`
 	Confirm []string `json:"confirm,omitempty"`
 	Reason  string   `json:"reason,omitempty"`
 }
 
-// answer is one line of the answer. The last line has no Progress.
+// answer is the body of a failed request, and each line of a streamed one. The last line of
+// a stream has no Progress.
 type answer struct {
 	Progress *reconcile.Progress `json:"progress,omitempty"`
-	Result   json.RawMessage     `json:"result,omitempty"`
+	Result   json.RawMessage     `json:"result,omitempty"` // with an error: what was done before it
 	Error    string              `json:"error,omitempty"`
 	Code     string              `json:"code,omitempty"` // of an error that callers distinguish
 }

@@ -1,7 +1,7 @@
 package control
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,15 +9,15 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
-	"sync"
+	"reflect"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"stead/reconcile"
 	"stead/reconcile/plan"
-	"stead/runtime/accept"
 )
 
 const (
@@ -26,10 +26,66 @@ const (
 	patience = 10 * time.Second
 	// lastWords is the time that a client has to read its answer when the daemon stops.
 	lastWords = 500 * time.Millisecond
-	// maxClients is the number of connections served at a time. More connections wait in
-	// the queue of the kernel.
-	maxClients = 64
+
+	plainAnswer    = "application/json"
+	streamedAnswer = "application/x-ndjson"
 )
+
+// route is a request that the daemon answers.
+type route struct {
+	Pattern string // method and path
+	Does    string // for docs/api.md, as is Takes
+	// Takes holds an example in each field of the body that the route uses.
+	Takes options
+	// answer returns the result, which is sent as JSON. With an error, it is what was done
+	// before the error.
+	answer func(ctx context.Context, c Controller, o options) (any, error)
+	// stream is used instead of answer by a route that reports its progress.
+	stream func(ctx context.Context, c Controller, o options, progress func(reconcile.Progress)) (any, error)
+}
+
+var names = options{Names: []string{"web"}}
+
+// Routes lists every request that the daemon answers.
+var Routes = []route{
+	{Pattern: "GET /v1/ping", Does: "answers `{}`", answer: func(context.Context, Controller, options) (any, error) { return struct{}{}, nil }},
+	{Pattern: "GET /v1/status", Does: "the state of this host: containers, directories, warnings", answer: func(ctx context.Context, c Controller, _ options) (any, error) { return c.Status(ctx) }},
+	{Pattern: "GET /v1/plan", Does: "what an apply would do; changes nothing", answer: func(ctx context.Context, c Controller, _ options) (any, error) { return c.Plan(ctx) }},
+	{
+		Pattern: "POST /v1/apply", Does: "makes the host match its manifests; answers lines of JSON: progress, then the result", Takes: options{Confirm: []string{"web"}},
+		stream: func(ctx context.Context, c Controller, o options, progress func(reconcile.Progress)) (any, error) {
+			return c.Apply(ctx, reconcile.ApplyOptions{Confirm: o.Confirm, Progress: progress})
+		},
+	},
+	{Pattern: "POST /v1/restart", Does: "restarts containers", Takes: names, answer: do(plan.Restart)},
+	{Pattern: "POST /v1/stop", Does: "stops containers until they are started", Takes: names, answer: do(plan.Stop)},
+	{Pattern: "POST /v1/start", Does: "starts containers", Takes: names, answer: do(plan.Start)},
+	{
+		Pattern: "POST /v1/hold", Does: "pauses reconciliation of containers; without names, of the host", Takes: options{Names: []string{"web"}, Reason: "migration"},
+		answer: func(ctx context.Context, c Controller, o options) (any, error) {
+			return struct{}{}, c.Hold(ctx, reconcile.HoldOptions{Names: o.Names, Reason: o.Reason})
+		},
+	},
+	{
+		Pattern: "POST /v1/release", Does: "resumes it", Takes: names,
+		answer: func(ctx context.Context, c Controller, o options) (any, error) {
+			return struct{}{}, c.Release(ctx, o.Names)
+		},
+	},
+	{Pattern: "POST /v1/purge", Does: "deletes the data of removed containers of one name", Takes: names, answer: purge},
+	{Pattern: "POST /v1/reload", Does: "reads the configuration and all manifests again", answer: func(ctx context.Context, c Controller, _ options) (any, error) { return struct{}{}, c.Reload(ctx) }},
+}
+
+func do(verb plan.Verb) func(context.Context, Controller, options) (any, error) {
+	return func(ctx context.Context, c Controller, o options) (any, error) { return c.Do(ctx, verb, o.Names) }
+}
+
+func purge(ctx context.Context, c Controller, o options) (any, error) {
+	if len(o.Names) != 1 {
+		return nil, badRequest(fmt.Sprintf("purge: want one name, got %d", len(o.Names)))
+	}
+	return c.Purge(ctx, o.Names[0])
+}
 
 // Listen makes the socket, accessible to the user of the daemon only. It replaces the socket
 // of a dead daemon: the lock on the state directory guarantees that no other daemon runs.
@@ -55,97 +111,127 @@ func Listen(path string) (net.Listener, error) {
 	return l, nil
 }
 
+// refusal is the key of a connection's context for the error of peerAllowed.
+type refusal struct{}
+
 // Serve answers requests until ctx ends, which closes the listener and cancels the requests
 // in progress. It returns when these are done. log may be nil.
 func Serve(ctx context.Context, l net.Listener, c Controller, log *slog.Logger) error {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	var clients sync.WaitGroup
-	defer clients.Wait()
-	stop := context.AfterFunc(ctx, func() { l.Close() })
-	defer stop()
-	slots := make(chan struct{}, maxClients)
-	for {
-		conn, err := accept.From(l, log)
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
+	mux := http.NewServeMux()
+	for _, r := range Routes {
+		mux.HandleFunc(r.Pattern, func(w http.ResponseWriter, q *http.Request) { r.serve(w, q, c) })
+	}
+	server := &http.Server{
+		ReadHeaderTimeout: patience, IdleTimeout: patience,
+		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		BaseContext: func(net.Listener) context.Context { return ctx },
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			return context.WithValue(ctx, refusal{}, peerAllowed(conn))
+		},
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+			if err, refused := q.Context().Value(refusal{}).(error); refused {
+				log.Warn("refused a connection to the control socket", "error", err)
+				fail(w, http.StatusForbidden, nil, err)
+			} else if _, pattern := mux.Handler(q); pattern == "" {
+				fail(w, http.StatusNotFound, nil, fmt.Errorf("%s %s is no request of this daemon; `stead docs api` lists them", q.Method, q.URL.Path))
+			} else {
+				mux.ServeHTTP(w, q)
 			}
-			return fmt.Errorf("accept a connection to the control socket: %w", err)
-		}
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
-			conn.Close()
-			return nil
-		}
-		clients.Go(func() {
-			defer func() { <-slots }()
-			defer conn.Close()
-			defer context.AfterFunc(ctx, func() { farewell(conn) })()
-			serve(ctx, conn, c, log)
-		})
+		}),
 	}
-}
-
-// farewell gives a client a moment to read its answer when the daemon stops.
-func farewell(conn net.Conn) {
-	_ = conn.SetReadDeadline(time.Unix(1, 0))
-	time.AfterFunc(lastWords, func() { conn.Close() })
-}
-
-// serve answers one connection.
-func serve(ctx context.Context, conn net.Conn, c Controller, log *slog.Logger) {
-	s := session{conn: conn, out: json.NewEncoder(conn)}
-	if err := peerAllowed(conn); err != nil {
-		log.Warn("refused a connection to the control socket", "error", err)
-		s.end(nil, err)
-		return
-	}
-	_ = conn.SetReadDeadline(time.Now().Add(patience))
-	in := bufio.NewReader(io.LimitReader(conn, maxRequest))
-	line, err := in.ReadBytes('\n')
-	if err != nil {
-		if len(line) >= maxRequest {
-			s.end(nil, fmt.Errorf("the request is longer than %d bytes", maxRequest))
-		}
-		return
-	}
-	var r request
-	if err := json.Unmarshal(line, &r); err != nil {
-		s.end(nil, fmt.Errorf("read the request: %w", err))
-		return
-	}
-	// A client that disconnects cancels the wait for its answer, not the work it started.
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	_ = conn.SetReadDeadline(time.Time{})
-	gone := make(chan struct{})
+	ended := make(chan struct{})
 	go func() {
-		defer close(gone)
-		_, _ = in.ReadByte() // returns when the client disconnects, since it sends nothing more
-		cancel()
+		defer close(ended)
+		<-ctx.Done()
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+		defer cancel()
+		if server.Shutdown(last) != nil {
+			server.Close()
+		}
 	}()
-	result, err := s.answer(ctx, c, r)
-	s.end(result, err)
-	conn.Close()
-	<-gone
+	if err := server.Serve(l); ctx.Err() == nil {
+		return fmt.Errorf("accept a connection to the control socket: %w", err)
+	}
+	<-ended
+	return nil
 }
 
-// session writes the answer of a connection.
-type session struct {
-	conn net.Conn
-	out  *json.Encoder
+// serve answers one request. A client that disconnects cancels the wait for its answer, not
+// the work it started.
+func (r route) serve(w http.ResponseWriter, q *http.Request, c Controller) {
+	deadline := http.NewResponseController(w)
+	_ = deadline.SetReadDeadline(time.Now().Add(patience))
+	body, err := io.ReadAll(http.MaxBytesReader(w, q.Body, maxRequest)) // to its end: only then the server notices a client that disconnects
+	_ = deadline.SetReadDeadline(time.Time{})
+	o := options{}
+	if err == nil {
+		o, err = r.read(body)
+	}
+	if err != nil {
+		fail(w, http.StatusBadRequest, nil, fmt.Errorf("read the request: %w", err))
+		return
+	}
+	if r.stream == nil {
+		result, err := r.answer(q.Context(), c, o)
+		reply(w, result, err)
+		return
+	}
+	w.Header().Set("Content-Type", streamedAnswer)
+	result, err := r.stream(q.Context(), c, o, func(p reconcile.Progress) { send(w, answer{Progress: &p}) })
+	send(w, answerOf(result, err))
 }
 
-func (s *session) send(a answer) {
-	_ = s.conn.SetWriteDeadline(time.Now().Add(patience))
-	_ = s.out.Encode(a) // an error means that the client is gone, and nobody needs to know
+// read decodes the body of a request.
+func (r route) read(body []byte) (o options, err error) {
+	if len(body) > 0 {
+		in := json.NewDecoder(bytes.NewReader(body))
+		in.DisallowUnknownFields()
+		if err := in.Decode(&o); err != nil {
+			return o, err
+		}
+	}
+	got, takes := reflect.ValueOf(o), reflect.ValueOf(r.Takes)
+	for i := range got.NumField() {
+		if !got.Field(i).IsZero() && takes.Field(i).IsZero() {
+			return o, fmt.Errorf("%s takes no %s", r.Pattern, got.Type().Field(i).Name)
+		}
+	}
+	return o, nil
 }
 
-func (s *session) end(result any, err error) {
-	a := answer{}
+// badRequest is an error of the client.
+type badRequest string
+
+func (e badRequest) Error() string { return string(e) }
+
+// reply sends a result, or an error with its HTTP status.
+func reply(w http.ResponseWriter, result any, err error) {
+	var bad badRequest
+	switch {
+	case err == nil:
+		w.Header().Set("Content-Type", plainAnswer)
+		send(w, result)
+	case errors.As(err, &bad):
+		fail(w, http.StatusBadRequest, result, err)
+	case errors.Is(err, reconcile.ErrNoContainer):
+		fail(w, http.StatusNotFound, result, err)
+	case errors.Is(err, context.Canceled):
+		fail(w, http.StatusServiceUnavailable, result, err)
+	default:
+		fail(w, http.StatusInternalServerError, result, err)
+	}
+}
+
+func fail(w http.ResponseWriter, status int, result any, err error) {
+	w.Header().Set("Content-Type", plainAnswer)
+	w.WriteHeader(status)
+	send(w, answerOf(result, err))
+}
+
+func answerOf(result any, err error) (a answer) {
 	if result != nil {
 		raw, encodeErr := json.Marshal(result)
 		a.Result, err = raw, errors.Join(err, encodeErr)
@@ -153,36 +239,16 @@ func (s *session) end(result any, err error) {
 	if err != nil {
 		a.Error, a.Code = err.Error(), codeOf(err)
 	}
-	s.send(a)
+	return a
 }
 
-// answer calls the method that a request asks for.
-func (s *session) answer(ctx context.Context, c Controller, r request) (any, error) {
-	switch r.Verb {
-	case "ping":
-		return struct{}{}, nil
-	case "status":
-		return c.Status(ctx)
-	case "plan":
-		return c.Plan(ctx)
-	case "apply":
-		progress := func(p reconcile.Progress) { s.send(answer{Progress: &p}) }
-		return c.Apply(ctx, reconcile.ApplyOptions{Confirm: r.Confirm, Progress: progress})
-	case "do":
-		return c.Do(ctx, plan.Verb(r.Do), r.Names)
-	case "hold":
-		return struct{}{}, c.Hold(ctx, reconcile.HoldOptions{Names: r.Names, Reason: r.Reason})
-	case "release":
-		return struct{}{}, c.Release(ctx, r.Names)
-	case "purge":
-		if len(r.Names) != 1 {
-			return nil, fmt.Errorf("purge: want one name, got %d", len(r.Names))
-		}
-		return c.Purge(ctx, r.Names[0])
-	case "reload":
-		return struct{}{}, c.Reload(ctx)
-	}
-	return nil, fmt.Errorf("verb %q: want ping, status, plan, apply, do, hold, release, purge or reload", r.Verb)
+// send writes a line of the answer. An error means that the client is gone, and nobody needs
+// to know.
+func send(w http.ResponseWriter, line any) {
+	control := http.NewResponseController(w)
+	_ = control.SetWriteDeadline(time.Now().Add(patience))
+	_ = json.NewEncoder(w).Encode(line)
+	_ = control.Flush()
 }
 
 // peerAllowed returns an error unless the client is root or the user of the daemon. The mode

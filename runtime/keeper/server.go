@@ -11,7 +11,6 @@ import (
 	"runtime/debug"
 	"time"
 
-	"stead/runtime/accept"
 	"stead/runtime/fault"
 	"stead/runtime/launch"
 	"stead/runtime/weak"
@@ -153,7 +152,7 @@ const lockTimeout = 10 * time.Second
 
 func (s *server) accept(on *net.UnixListener) {
 	for {
-		c, err := accept.From(on, s.log)
+		c, err := acceptFrom(on, s.log)
 		if err != nil && s.isReplaced(on) {
 			return
 		}

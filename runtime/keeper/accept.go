@@ -1,5 +1,4 @@
-// Package accept accepts connections for servers that must survive temporary errors.
-package accept
+package keeper
 
 import (
 	"errors"
@@ -15,9 +14,9 @@ import (
 // client has disconnected.
 var temporary = []error{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOBUFS, unix.ECONNABORTED}
 
-// From waits for a connection and retries after temporary errors. It logs the first of them and
+// acceptFrom waits for a connection and retries after temporary errors. It logs the first of them and
 // the next success.
-func From(l net.Listener, log *slog.Logger) (net.Conn, error) {
+func acceptFrom(l net.Listener, log *slog.Logger) (net.Conn, error) {
 	for waits := false; ; waits = true {
 		c, err := l.Accept()
 		if !slices.ContainsFunc(temporary, func(e error) bool { return errors.Is(err, e) }) {
