@@ -73,6 +73,8 @@ func (r reply) err() error {
 		return fmt.Errorf("%s: %w", r.Error, ErrMissing)
 	case r.Unknown:
 		return &OlderKeeperError{r.Error}
+	case r.Held:
+		return launch.ErrHeld
 	case r.Where != "":
 		return &StartError{Where: launch.Where(r.Where), Message: r.Error}
 	}

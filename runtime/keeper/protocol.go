@@ -35,13 +35,16 @@ const Strict = "strict"
 // request is one message to the keeper. The body of start and exec is in a memfd, the first
 // descriptor of the message.
 type request struct {
-	Op       string   `json:"op"` // start, exec, exec-prepared, signal, wait, limit, list, watch, upgrade, quit
+	Op       string   `json:"op"` // start, exec, exec-prepared, signal, wait, limit, list, watch, mount-root, unmount-root, upgrade, quit
 	ID       string   `json:"id,omitempty"`
 	Signal   int      `json:"signal,omitempty"`
 	Stopping bool     `json:"stopping,omitempty"`
 	LogSize  int64    `json:"logSize,omitempty"`
 	LogKeep  int      `json:"logKeep,omitempty"`
 	Command  *Command `json:"command,omitempty"` // of exec-prepared
+
+	Overlay *launch.Overlay `json:"overlay,omitempty"` // of mount-root
+	Dir     string          `json:"dir,omitempty"`     // of unmount-root
 }
 
 // reply is one message from the keeper.
@@ -57,6 +60,9 @@ type reply struct {
 
 	Unknown  bool     `json:"unknown,omitempty"`  // this keeper does not know a part of the request
 	Features []string `json:"features,omitempty"` // in the reply to list
+
+	Mounted *launch.Mounted `json:"mounted,omitempty"` // in the reply to mount-root
+	Held    bool            `json:"held,omitempty"`    // the error is launch.ErrHeld
 }
 
 // startBody is the body of start.

@@ -206,7 +206,7 @@ func failure(err error) reply {
 	if errors.As(err, &l) {
 		r.Where = string(l.Where)
 	}
-	r.Missing, r.Unknown = errors.Is(err, ErrMissing), errors.Is(err, errUnknown)
+	r.Missing, r.Unknown, r.Held = errors.Is(err, ErrMissing), errors.Is(err, errUnknown), errors.Is(err, launch.ErrHeld)
 	return r
 }
 
@@ -242,6 +242,10 @@ func (s *server) dispatch(c conn, q *request, fds []int) error {
 		return c.send(reply{Live: live, Pid: os.Getpid(), Build: Build(), Features: features})
 	case "watch":
 		return s.watch(c)
+	case "mount-root":
+		return s.mountRoot(c, q)
+	case "unmount-root":
+		return s.unmountRoot(c, q)
 	case "quit":
 		return s.quit(c)
 	}

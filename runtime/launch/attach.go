@@ -15,7 +15,12 @@ import (
 // in the host's namespace, since open_tree(2) works only in the namespace of the mount, and
 // maps their ids while they are detached, since an attached mount can't be mapped.
 func (b *startJob) mount() error {
-	root, err := b.copyRoot(b.c.Root.Path, unix.MOUNT_ATTR_NODEV, AtRoot)
+	root, err := -1, error(nil)
+	if b.c.Root.Merged != nil {
+		root, err = b.copyMerged()
+	} else {
+		root, err = b.copyRoot(b.c.Root.Path, unix.MOUNT_ATTR_NODEV, AtRoot)
+	}
 	if err != nil {
 		return err
 	}
@@ -94,6 +99,26 @@ func (b *startJob) copyRoot(path string, attr uint64, where Where) (int, error) 
 			return -1, &Error{AtIDMap, "map ids of " + path, unix.EINVAL, errNoIdmap.Error() + "; write security.userns: host to run without id mapping"}
 		}
 		return -1, openError(where, path, err)
+	}
+	b.opened = append(b.opened, fd)
+	return fd, nil
+}
+
+// copyMerged returns a copy of the merged root. On the host it is mounted with nosuid, as what
+// runs as root there has its id from the container.
+func (b *startJob) copyMerged() (int, error) {
+	path := b.c.Root.Path
+	at, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, openError(AtRoot, path, err)
+	}
+	defer unix.Close(at)
+	if now, err := mountedOf(at); err != nil || now != *b.c.Root.Merged {
+		return -1, &Error{AtRoot, "open root " + path, unix.ESTALE, "its mount was replaced during the start"}
+	}
+	fd, err := copyMountWith(at, "", copyOptions{attr: unix.MOUNT_ATTR_NODEV, clear: unix.MOUNT_ATTR_NOSUID, idmap: -1})
+	if err != nil {
+		return -1, openError(AtRoot, path, err)
 	}
 	b.opened = append(b.opened, fd)
 	return fd, nil

@@ -74,6 +74,8 @@ type program struct {
 	made  []traits // of each call, set by clone: afterwards mem may hold the next program
 	pidfd int32    // of the child
 	err   error
+
+	noSignal bool // the child's end sends no SIGCHLD; only wait4 with WALL reaps it
 }
 
 // traits are the parts of a call that the text of an error needs.
@@ -180,7 +182,9 @@ func (p *program) clone(args *cloneArgs) (pid int, err error) {
 	clear(p.mem[len(p.mem)-tlsSize:])
 	args.flags |= unix.CLONE_CLEAR_SIGHAND | unix.CLONE_FILES | unix.CLONE_PIDFD
 	args.pidfd = uint64(uintptr(unsafe.Pointer(&p.pidfd)))
-	args.exitSignal = uint64(unix.SIGCHLD)
+	if !p.noSignal {
+		args.exitSignal = uint64(unix.SIGCHLD)
+	}
 	args.stack, args.stackSize = uint64(uintptr(top)-stackSize), stackSize
 	full := ^uint64(0)
 	var old uint64

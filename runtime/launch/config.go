@@ -72,6 +72,9 @@ type Root struct {
 	Path     string
 	ReadOnly bool
 	Usr      string // host directory that is mounted read-only at /usr; "" if none
+	// Merged is the mount at Path if that is a merged root (Overlay), whose ids are mapped
+	// already; nil for a directory.
+	Merged *Mounted `json:",omitempty"`
 }
 
 // Mount is a bind or a tmpfs.

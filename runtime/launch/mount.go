@@ -16,9 +16,10 @@ import (
 // mount_setattr(2)).
 type copyOptions struct {
 	attr  uint64
-	idmap int  // descriptor of the user namespace that maps the ids; -1 for no mapping
-	below uint // unix.AT_RECURSIVE: copy the mounts below it with the same attributes
-	slave bool // mounts that the host makes there later reach the copy
+	clear uint64 // attributes to take away
+	idmap int    // descriptor of the user namespace that maps the ids; -1 for no mapping
+	below uint   // unix.AT_RECURSIVE: copy the mounts below it with the same attributes
+	slave bool   // mounts that the host makes there later reach the copy
 }
 
 // copyMount returns a detached, private copy of one mount, without the mounts below it.
@@ -31,7 +32,7 @@ func copyMountWith(dir int, name string, how copyOptions) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("copy mount %s: %w", name, err)
 	}
-	a := unix.MountAttr{Attr_set: how.attr, Propagation: unix.MS_PRIVATE}
+	a := unix.MountAttr{Attr_set: how.attr, Attr_clr: how.clear, Propagation: unix.MS_PRIVATE}
 	if how.slave {
 		a.Propagation = unix.MS_SLAVE
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -17,7 +18,7 @@ import (
 // Launcher starts containers. It holds the nursery: a mount namespace with a small tmpfs as
 // root, unmasked proc and sysfs, a sysfs of an empty network namespace, an empty read-only
 // directory for masks, the six device nodes and /dev/null. During a start it also has
-// /root-NAME.NONCE. So the child's copy of the namespace is small, however many mounts the host has.
+// /root-NAME.NONCE, and while a merged root is mounted /overlay-N. So the child's copy of the namespace is small, however many mounts the host has.
 type Launcher struct {
 	host, nursery int // namespaces
 	top, proc     int // directories: the nursery's root, the host's /proc
@@ -27,6 +28,7 @@ type Launcher struct {
 	reserved      []window    // all reserved windows
 	windows       chan window // the windows that no child uses
 	wait          sync.WaitGroup
+	overlays      atomic.Uint64 // how many were mounted; names them in the nursery
 
 	memMu sync.Mutex
 	mems  map[*worker][]byte

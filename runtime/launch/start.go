@@ -177,17 +177,10 @@ func (b *startJob) clone(child fds, tasks []int) error {
 
 // writeIDMaps writes the child's id maps, lets it go on and sets the sysctls.
 func (b *startJob) writeIDMaps() error {
-	pid := strconv.Itoa(b.pid)
 	if b.c.IDBase != 0 {
-		m := fmt.Sprintf("0 %d 65536", b.c.IDBase)
-		for _, file := range []string{"uid_map", "gid_map"} {
-			if err := writeAt(b.proc, pid+"/"+file, m); err != nil {
-				return fmt.Errorf("write %s: %w", file, err)
-			}
-		}
-		fd, err := unix.Openat(b.proc, pid+"/ns/user", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		fd, err := b.writeMaps(b.pid, b.c.IDBase)
 		if err != nil {
-			return fmt.Errorf("open user namespace: %w", err)
+			return err
 		}
 		b.user = fd
 		b.opened = append(b.opened, fd)

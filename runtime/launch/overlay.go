@@ -1,0 +1,266 @@
+package launch
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Overlay describes the merged root of a container: read-only layers below a directory of
+// its own. The kernel mounts it once for each boot, at Dir/root, with ids mapped; every start
+// copies that mount.
+type Overlay struct {
+	Dir    string // of the container; holds upper, work and the mount point, root
+	Layers string // directory of all layers
+	Lower  []int  // names of the container's layers in it, bottom first
+	IDBase uint32 `json:",omitempty"` // host id of the container's id 0; 0 maps no ids
+	Fresh  bool   `json:",omitempty"` // upper was just made, so no mount can hold it
+}
+
+// Mounted identifies the mount of a merged root.
+type Mounted struct {
+	ID  uint64 `json:"id"`  // of the mount; no other mount gets it during this boot (from Linux 6.8)
+	Dev uint64 `json:"dev"` // device number of its files
+}
+
+// ErrHeld is returned for an upper directory that another mount still uses. Two mounts of one
+// upper directory corrupt each other's view of it.
+var ErrHeld = errors.New("another mount still uses the private files of this root")
+
+// MountRoot mounts a merged root. Nothing may be mounted at Dir/root.
+func (l *Launcher) MountRoot(o *Overlay) (m Mounted, err error) {
+	l.do(func(w *worker) { m, err = w.mountRoot(o) })
+	return m, err
+}
+
+func (w *worker) mountRoot(o *Overlay) (Mounted, error) {
+	user := -1
+	if o.IDBase != 0 {
+		fd, err := w.userNamespace(o.IDBase)
+		if err != nil {
+			return Mounted{}, fmt.Errorf("map ids: %w", err)
+		}
+		defer unix.Close(fd)
+		user = fd
+	}
+	// A merged mount can't be mapped, what it is made of can. One copy serves all layers.
+	// Upper and work must be in one mount.
+	var parts [2]int
+	for i, dir := range []string{o.Layers, o.Dir} {
+		fd, err := copyMount(unix.AT_FDCWD, dir, 0, user)
+		if err != nil {
+			return Mounted{}, fmt.Errorf("%s: %w", dir, err)
+		}
+		defer unix.Close(fd)
+		parts[i] = fd
+	}
+	merged, err := w.merge(o, parts[0], parts[1])
+	if err != nil {
+		return Mounted{}, err
+	}
+	defer unix.Close(merged)
+	at := filepath.Join(o.Dir, "root")
+	if err := unix.MoveMount(merged, "", unix.AT_FDCWD, at, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return Mounted{}, &os.PathError{Op: "mount", Path: at, Err: err}
+	}
+	return mountedOf(merged)
+}
+
+// merge returns the overlay as a detached mount. It is put together in the nursery, where the
+// number of mounts is small and nothing is left if this process dies. Linux 6.1 takes neither
+// detached layers nor long options other than from mount(2): with layers that are attached
+// below the working directory, the names are short however many layers there are, and
+// however long the path of the state directory is.
+func (w *worker) merge(o *Overlay, layers, own int) (merged int, err error) {
+	if err := w.enter(w.nursery); err != nil {
+		return -1, fmt.Errorf("enter nursery: %w", err)
+	}
+	dir := "/overlay-" + strconv.FormatUint(w.overlays.Add(1), 10)
+	defer func() {
+		unix.Chdir("/")
+		for _, name := range []string{"/merged", "/own", "/layers"} {
+			unix.Unmount(dir+name, unix.MNT_DETACH) // the overlay has copies of both
+			unix.Rmdir(dir + name)
+		}
+		unix.Rmdir(dir)
+		if e := w.enter(w.host); e != nil {
+			panic(fmt.Sprintf("leave nursery: %v", e)) // the next start would resolve host paths there
+		}
+	}()
+	for _, name := range []string{"", "/layers", "/own", "/merged"} {
+		if err := unix.Mkdir(dir+name, 0o755); err != nil {
+			return -1, os.NewSyscallError("mkdir", err)
+		}
+	}
+	if err := unix.Chdir(dir); err != nil {
+		return -1, os.NewSyscallError("chdir", err)
+	}
+	for name, fd := range map[string]int{"layers": layers, "own": own} {
+		if err := unix.MoveMount(fd, "", unix.AT_FDCWD, name, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+			return -1, fmt.Errorf("attach %s: %w", name, err)
+		}
+	}
+	if err := w.mountOverlay(o); err != nil {
+		return -1, err
+	}
+	return copyMount(unix.AT_FDCWD, "merged", 0, -1)
+}
+
+// overlayOptions are set explicitly, since the kernel's defaults differ. With index=on an
+// upper directory that was restored or whose layers were unpacked anew is refused, and hard
+// links of a layer lose what was written through another name. Redirects and metacopies
+// would make files of the upper directory depend on names in the layers.
+const overlayOptions = "index=off,redirect_dir=nofollow,metacopy=off,nfs_export=off,xino=auto"
+
+// mountOverlay mounts the overlay at merged, below the working directory. The kernel does
+// all later work on the layers with the ids and capabilities of the caller of mount(2): without
+// a mapped id the overlay would be read-only.
+func (w *worker) mountOverlay(o *Overlay) error {
+	lower := make([]string, len(o.Lower))
+	for i, n := range o.Lower {
+		lower[len(lower)-1-i] = "layers/" + strconv.Itoa(n) // the topmost first
+	}
+	dirs := "lowerdir=" + strings.Join(lower, ":") + ",upperdir=own/upper,workdir="
+	return asContainer(o.IDBase, func() error {
+		if !o.Fresh {
+			// With index=on the kernel refuses an upper directory that is in use, before it
+			// refuses this working directory, which lies in another file system.
+			err := unix.Mount(o.Dir, "merged", "overlay", 0, dirs+".,index=on")
+			if err == unix.EBUSY {
+				return ErrHeld
+			}
+			if err == nil {
+				unix.Unmount("merged", unix.MNT_DETACH)
+			}
+		}
+		err := unix.Mount(o.Dir, "merged", "overlay", unix.MS_NOSUID|unix.MS_NODEV, dirs+"own/work,"+overlayOptions)
+		if err == unix.EBUSY {
+			return ErrHeld
+		}
+		if err != nil {
+			return os.NewSyscallError("mount overlay", err)
+		}
+		return checkWritable("merged")
+	})
+}
+
+// checkWritable returns an error for a mount that the kernel has made read-only: it does that to
+// an overlay whose work directory it can't use, and tells only its log.
+func checkWritable(dir string) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return os.NewSyscallError("statfs", err)
+	}
+	if fs.Flags&unix.ST_RDONLY == 0 {
+		return nil
+	}
+	return errors.New("the kernel mounts the overlay read-only (is the file system full or read-only? dmesg tells)")
+}
+
+// userNamespace returns a user namespace in which id 0 is idBase. A child that shares this
+// process's memory makes it, and has ended when userNamespace returns.
+func (w *worker) userNamespace(idBase uint32) (fd int, err error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, os.NewSyscallError("socketpair", err)
+	}
+	defer unix.Close(pair[0])
+	window, err := w.fillWindow(fds{w.proc, w.proc, w.proc, pair[1]})
+	unix.Close(pair[1]) // the window has a copy
+	if err != nil {
+		return -1, err
+	}
+	p := newProgram(w.memory(0), 0)
+	p.noSignal = true // it is no child that the keeper's loop reaps
+	p.keepWindow(window, gateFD+1)
+	p.waitForGate("wait for the parent")
+	args := &cloneArgs{flags: unix.CLONE_NEWUSER}
+	if canExcludeFromFork {
+		args.flags |= unix.CLONE_VM
+	}
+	pid, err := p.clone(args)
+	if err != nil {
+		w.emptyWindow(window)
+		return -1, os.NewSyscallError("clone", err)
+	}
+	defer func() {
+		unix.Close(int(p.pidfd))
+		for err := error(unix.EINTR); err == unix.EINTR; {
+			_, err = unix.Wait4(pid, nil, unix.WALL, nil)
+		}
+	}()
+	gate := gateEnd{p, pair[0]}
+	err = gate.expectSeparate()
+	w.emptyWindow(window)
+	if err == nil {
+		fd, err = w.writeMaps(pid, idBase)
+	}
+	unix.Shutdown(pair[0], unix.SHUT_RDWR) // the child reads end of file and exits
+	return fd, err
+}
+
+// writeMaps writes the id maps of a process and returns its user namespace.
+func (l *Launcher) writeMaps(pid int, idBase uint32) (fd int, err error) {
+	dir := strconv.Itoa(pid)
+	for _, file := range []string{"uid_map", "gid_map"} {
+		if err := writeAt(l.proc, dir+"/"+file, fmt.Sprintf("0 %d 65536", idBase)); err != nil {
+			return -1, fmt.Errorf("write %s: %w", file, err)
+		}
+	}
+	fd, err = unix.Openat(l.proc, dir+"/ns/user", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open user namespace: %w", err)
+	}
+	return fd, nil
+}
+
+// statxMountIDUnique is STATX_MNT_ID_UNIQUE (Linux 6.8): an id that is never used again.
+const statxMountIDUnique = 0x4000
+
+// mountedOf returns the identity of the mount that fd is on.
+func mountedOf(fd int) (Mounted, error) {
+	for _, mask := range []uint32{statxMountIDUnique, unix.STATX_MNT_ID} {
+		var st unix.Statx_t
+		err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW, int(mask), &st)
+		if err != nil {
+			return Mounted{}, os.NewSyscallError("statx", err)
+		}
+		if st.Mask&mask != 0 && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
+			return Mounted{st.Mnt_id, unix.Mkdev(st.Dev_major, st.Dev_minor)}, nil
+		}
+	}
+	return Mounted{}, errNotMounted
+}
+
+var errNotMounted = errors.New("nothing is mounted there")
+
+// MountedAt returns the identity of what is mounted at a directory. ok is false if nothing is.
+func MountedAt(dir string) (m Mounted, ok bool) {
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return Mounted{}, false
+	}
+	defer unix.Close(fd)
+	m, err = mountedOf(fd)
+	return m, err == nil
+}
+
+// UnmountRoot unmounts everything that is mounted at a directory, at once for this namespace;
+// who still uses it keeps it.
+func UnmountRoot(dir string) error {
+	for range 100 {
+		if _, ok := MountedAt(dir); !ok {
+			return nil
+		}
+		if err := unix.Unmount(dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+			return &os.PathError{Op: "unmount", Path: dir, Err: err}
+		}
+	}
+	return &os.PathError{Op: "unmount", Path: dir, Err: syscall.EBUSY}
+}

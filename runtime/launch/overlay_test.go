@@ -1,0 +1,146 @@
+package launch
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// layered makes n layers, of which the topmost holds the files of a root, and a container's
+// directory.
+func (b *bench) layered(n int) *Overlay {
+	b.t.Helper()
+	b.n++
+	o := &Overlay{Dir: filepath.Join(b.dir, fmt.Sprint("web", b.n)), Layers: filepath.Join(b.dir, fmt.Sprint("layers", b.n)), IDBase: 0x80000, Fresh: true}
+	for i := 1; i <= n; i++ {
+		o.Lower = append(o.Lower, i)
+		os.MkdirAll(filepath.Join(o.Layers, fmt.Sprint(i), "etc"), 0o755)
+		os.WriteFile(filepath.Join(o.Layers, fmt.Sprint(i), "etc", fmt.Sprint("layer", i)), nil, 0o644)
+	}
+	for _, d := range []string{"proc", "sys", "dev", "usr", "tmp", "etc", "var"} {
+		os.MkdirAll(filepath.Join(o.Layers, "1", d), 0o755)
+	}
+	for _, l := range []string{"bin", "lib", "lib64", "sbin"} {
+		os.Symlink("usr/"+l, filepath.Join(o.Layers, "1", l))
+	}
+	for _, d := range []string{"upper", "work", "root"} {
+		os.MkdirAll(filepath.Join(o.Dir, d), 0o755)
+	}
+	b.t.Cleanup(func() {
+		if err := UnmountRoot(o.Dir + "/root"); err != nil {
+			b.t.Error(err)
+		}
+	})
+	return o
+}
+
+func (b *bench) mounted(o *Overlay) Mounted {
+	b.t.Helper()
+	m, err := b.MountRoot(o)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return m
+}
+
+func TestMergedRoot(t *testing.T) {
+	b := newBench(t)
+	for _, idBase := range []uint32{0x80000, 0} {
+		o := b.layered(2)
+		o.IDBase = idBase
+		m := b.mounted(o)
+		if now, ok := MountedAt(o.Dir + "/root"); !ok || now != m {
+			t.Errorf("mounted: %+v %v, want %+v", now, ok, m)
+		}
+		for range 2 { // a restart uses the same mount
+			c := b.config(`id -u; stat -c %u:%g /etc/layer1 /tmp; echo new >/tmp/made; rm /etc/layer2; ls /etc; grep " / / " /proc/self/mountinfo
+				mkdir /tmp/d; chmod 4755 /tmp/made; stat -c "%u %a" /tmp/made`)
+			c.Root = Root{Path: o.Dir + "/root", Merged: &m, Usr: "/usr"}
+			c.IDBase = idBase
+			os.Chown(c.Stdout, int(idBase), int(idBase))
+			os.Chown(c.Stderr, int(idBase), int(idBase))
+			code, out, errOut, err := b.run(c)
+			if err != nil || code != 0 {
+				t.Fatalf("code %d, error %v\n%s%s", code, err, out, errOut)
+			}
+			if want := "0\n0:0\n0:0\nlayer1\n"; !strings.HasPrefix(out, want) || strings.Contains(out, "nosuid") || !strings.Contains(out, "nodev") || !strings.HasSuffix(out, "0 4755\n") {
+				t.Errorf("inside: %q\n%s", out, errOut)
+			}
+			os.Remove(o.Dir + "/upper/tmp/d")
+		}
+		var st unix.Stat_t
+		if err := unix.Stat(o.Dir+"/upper/tmp/made", &st); err != nil || st.Uid != 0 {
+			t.Errorf("on disk: owner %d, %v", st.Uid, err)
+		}
+		if err := unix.Stat(o.Dir+"/root/tmp/made", &st); err != nil || st.Uid != idBase {
+			t.Errorf("in the merged root: owner %d, %v", st.Uid, err)
+		}
+		if _, err := os.Stat(o.Layers + "/2/etc/layer2"); err != nil {
+			t.Error("the layer was changed: ", err)
+		}
+		if err := UnmountRoot(o.Dir + "/root"); err != nil {
+			t.Error(err)
+		}
+		if _, ok := MountedAt(o.Dir + "/root"); ok {
+			t.Error("still mounted")
+		}
+	}
+}
+
+// An upper directory that another namespace still has mounted is not mounted a second time.
+func TestMergedRootHeld(t *testing.T) {
+	b := newBench(t)
+	o := b.layered(1)
+	b.mounted(o)
+	o.Fresh = false
+	holder, err := os.Open(o.Dir + "/root/tmp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := UnmountRoot(o.Dir + "/root"); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := b.MountRoot(o); !errors.Is(err, ErrHeld) {
+		t.Fatalf("mounted while a file is open: %+v %v", m, err)
+	}
+	holder.Close()
+	b.mounted(o)
+}
+
+// A long path and as many layers as an image may have.
+func TestMergedRootLimits(t *testing.T) {
+	b := newBench(t)
+	b.dir = filepath.Join(b.dir, strings.Repeat("x", 100), strings.Repeat("y", 100))
+	os.MkdirAll(b.dir, 0o700)
+	o := b.layered(127)
+	b.mounted(o)
+	if names, err := os.ReadDir(o.Dir + "/root/etc"); err != nil || len(names) != 127 {
+		t.Errorf("%d names, %v", len(names), err)
+	}
+}
+
+// A start does not take what somebody put in the place of the merged root.
+func TestMergedRootReplaced(t *testing.T) {
+	b := newBench(t)
+	o := b.layered(1)
+	m := b.mounted(o)
+	c := b.config("echo ran")
+	c.Root = Root{Path: o.Dir + "/root", Merged: &m, Usr: "/usr"}
+	if err := unix.Mount("t", o.Dir+"/root", "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time without a mount
+		var failed *Error
+		if _, out, _, err := b.run(c); !errors.As(err, &failed) || failed.Where != AtRoot || out != "" {
+			t.Errorf("%q %v, want an error about the root", out, err)
+		}
+		if err := UnmountRoot(o.Dir + "/root"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
