@@ -62,6 +62,8 @@ type Engine struct {
 	// Warnings returns what an admin should know about an applied manifest on this host; may
 	// be nil.
 	Warnings func(*spec.Container) []string
+	// HostNotes returns what an admin should know about this host; may be nil.
+	HostNotes func(context.Context) []string
 
 	once     sync.Once
 	exec     *executor

@@ -8,10 +8,13 @@ import (
 
 // Status says how this host stands. In a daemon it is what the last pass read, held against
 // the containers as they are now.
-func (e *Engine) Status(context.Context) (view.Report, error) {
+func (e *Engine) Status(ctx context.Context) (view.Report, error) {
 	e.init()
 	s := e.current()
 	r := e.reportOf(s)
+	if e.HostNotes != nil {
+		r.Notes = append(e.HostNotes(ctx), r.Notes...)
+	}
 	if e.Warnings != nil {
 		for _, st := range s.observed {
 			r.Notes = append(r.Notes, e.Warnings(st.Applied)...)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"stead/runtime/cgroup"
 	"stead/runtime/drift"
@@ -171,6 +172,17 @@ func (r *Runtime) makeDirs() error {
 func (r *Runtime) SetProtected(config string, manifests []string) {
 	r.paths.SetProtected(specconv.ProtectedPaths(r.StateDir, r.RunDir, config, manifests))
 }
+
+// Notes returns what an admin should know about this host and its keeper.
+func (r *Runtime) Notes(ctx context.Context) []string {
+	ctx, cancel := context.WithTimeout(ctx, noteTimeout)
+	defer cancel()
+	notes, _ := r.keeper.Notes(ctx) // without a keeper there is nothing to say
+	return notes
+}
+
+// noteTimeout is how long a status may wait for the keeper.
+const noteTimeout = 2 * time.Second
 
 // SetIDs changes the pool of host ids for new containers, as in Options. Existing
 // containers keep their ids.

@@ -209,6 +209,6 @@ func (a *app) status(ctx context.Context) (r view.Report, daemon bool, err error
 func (a *app) engine(rt *runtime.Runtime) *reconcile.Engine {
 	return &reconcile.Engine{
 		Source: a.source(rt, nil), Observer: rt, Containers: rt, Holds: rt.Holds, Removed: rt.Removed,
-		Settle: a.settle, Warnings: specconv.Exposed,
+		Settle: a.settle, Warnings: specconv.Exposed, HostNotes: rt.Notes,
 	}
 }

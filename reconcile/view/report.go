@@ -18,7 +18,7 @@ type Report struct {
 	Hold       *status.Hold         `json:"hold,omitempty"`     // of the whole host
 	Held       []HeldAction         `json:"held,omitempty"`
 	Broken     []BrokenFile         `json:"broken,omitempty"`
-	Notes      []string             `json:"notes,omitempty"`   // on the manifests: no fault, and hardly meant
+	Notes      []string             `json:"notes,omitempty"`   // on this host, and on manifests: no fault, and hardly meant
 	Differs    []Difference         `json:"differs,omitempty"` // what is not as declared, and why
 	Busy       map[string]plan.Verb `json:"busy,omitempty"`
 	Containers []Container          `json:"containers"`

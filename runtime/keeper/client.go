@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	goruntime "runtime"
 	"syscall"
 	"time"
 
@@ -141,6 +142,12 @@ func (k Client) Features(ctx context.Context) ([]string, error) {
 	return r.Features, err
 }
 
+// Notes returns what an admin should know about the keeper.
+func (k Client) Notes(ctx context.Context) ([]string, error) {
+	r, err := k.call(ctx, request{Op: "list"})
+	return r.Notes, err
+}
+
 // Current reports whether the keeper runs the same binary as this process.
 func (k Client) Current(ctx context.Context) (bool, error) {
 	r, err := k.call(ctx, request{Op: "list"})
@@ -230,7 +237,7 @@ func (k Client) spawn() error {
 		Env: []string{"GOTRACEBACK=single"}, Dir: "/", Stdout: errors_, Stderr: errors_,
 		ExtraFiles: []*os.File{w}, SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
-	err = cmd.Start()
+	err = startReset(cmd)
 	w.Close()
 	if err != nil {
 		return err
@@ -241,6 +248,18 @@ func (k Client) spawn() error {
 		err = fmt.Errorf("it says: %s", said)
 	}
 	return err
+}
+
+// startReset starts a command from a thread that has nothing special to inherit. The thread ends
+// with the goroutine.
+func startReset(cmd *exec.Cmd) error {
+	done := make(chan error)
+	go func() {
+		goruntime.LockOSThread()
+		_ = launch.ResetThread() // the keeper says what it could not reset
+		done <- cmd.Start()
+	}()
+	return <-done
 }
 
 // openBinary opens the program that runs as keeper. Test builds replace it.

@@ -60,6 +60,7 @@ type reply struct {
 
 	Unknown  bool     `json:"unknown,omitempty"`  // this keeper does not know a part of the request
 	Features []string `json:"features,omitempty"` // in the reply to list
+	Notes    []string `json:"notes,omitempty"`    // in the reply to list: what an admin should know about this keeper
 
 	Mounted *launch.Mounted `json:"mounted,omitempty"` // in the reply to mount-root
 	Held    bool            `json:"held,omitempty"`    // the error is launch.ErrHeld

@@ -30,6 +30,7 @@ type server struct {
 	launcher *launch.Launcher
 	listener *net.UnixListener
 	upgrade  upgrade
+	notes    []string // what an admin should know about this keeper
 }
 
 // Main is the keeper's main function: stead-keeper RUN-DIR [--legacy=FD]. It
@@ -87,7 +88,8 @@ func newServer(run string, old *handover, log *slog.Logger) (*server, error) {
 		return nil, os.NewSyscallError("prctl", err)
 	}
 	os.WriteFile("/proc/self/comm", []byte(Argv0), 0) // otherwise its name is that of the memfd
-	unix.Umask(0)                                     // all calls give exact modes
+	resetMemory()
+	unix.Umask(0) // all calls give exact modes
 	if err := os.Chdir("/"); err != nil {
 		return nil, err
 	}
@@ -103,7 +105,7 @@ func newServer(run string, old *handover, log *slog.Logger) (*server, error) {
 	if err := os.MkdirAll(nursery, 0o700); err != nil {
 		return nil, err
 	}
-	s := &server{upgrade: upgrade{lock: old.Lock}}
+	s := &server{upgrade: upgrade{lock: old.Lock}, notes: ownNotes()}
 	var err error
 	if s.loop, err = newLoop(run, log); err != nil {
 		return nil, err
@@ -239,7 +241,7 @@ func (s *server) dispatch(c conn, q *request, fds []int) error {
 	case "list":
 		var live int
 		s.do(func() { live = len(s.byID) })
-		return c.send(reply{Live: live, Pid: os.Getpid(), Build: Build(), Features: features})
+		return c.send(reply{Live: live, Pid: os.Getpid(), Build: Build(), Features: features, Notes: s.notes})
 	case "watch":
 		return s.watch(c)
 	case "mount-root":

@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	goruntime "runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"stead/runtime/launch"
 	"stead/runtime/record"
 
 	"golang.org/x/sys/unix"
@@ -85,6 +87,9 @@ func (s *server) upgradeTo(c conn, fds []int) error {
 	if err != nil {
 		return os.NewSyscallError("setrlimit", err)
 	}
+	goruntime.LockOSThread()
+	defer goruntime.UnlockOSThread()
+	_ = launch.ResetThread() // a keeper of an older stead has what its daemon had
 	argv := []string{Argv0, s.run, handoverArg + strconv.Itoa(int(will.Fd()))}
 	return os.NewSyscallError("execve", syscall.Exec(fmt.Sprintf("/proc/self/fd/%d", fds[0]), argv, os.Environ()))
 }

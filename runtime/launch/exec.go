@@ -90,7 +90,7 @@ func (l *Launcher) Exec(e *Entry, cloned func(pid int)) (master int, err error) 
 	}
 	defer unix.Close(int(entry.program.pidfd))
 	cloned(pid)
-	err = entry.expectSeparate()
+	err = errors.Join(l.resetChild(pid), entry.expectSeparate())
 	l.emptyWindow(w)
 	master = -1
 	if err == nil {

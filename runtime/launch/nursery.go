@@ -113,6 +113,7 @@ func (l *Launcher) serve(first bool, dir string, ready chan<- error) {
 	runtime.LockOSThread()
 	// setns to a mount namespace refuses a thread that shares its working
 	// directory and root with others.
+	leaveLoginSession()
 	err := unix.Unshare(unix.CLONE_FS)
 	if err == nil && first {
 		err = l.makeNursery(dir)
@@ -123,6 +124,7 @@ func (l *Launcher) serve(first bool, dir string, ready chan<- error) {
 	}
 	w := &worker{Launcher: l}
 	for job := range l.work {
+		_ = ResetThread() // each time: somebody may have changed the keeper since
 		job(w)
 	}
 }

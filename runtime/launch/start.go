@@ -175,8 +175,11 @@ func (b *startJob) clone(child fds, tasks []int) error {
 	return nil
 }
 
-// writeIDMaps writes the child's id maps, lets it go on and sets the sysctls.
+// writeIDMaps writes the child's id maps and oom_score_adj, lets it go on and sets the sysctls.
 func (b *startJob) writeIDMaps() error {
+	if err := b.resetChild(b.pid); err != nil {
+		return fmt.Errorf("reset oom_score_adj: %w", err)
+	}
 	if b.c.IDBase != 0 {
 		fd, err := b.writeMaps(b.pid, b.c.IDBase)
 		if err != nil {
