@@ -35,7 +35,9 @@ type fakeRuntime struct {
 	by   map[string]*status.Status
 	wake chan struct{}
 	pids int
-	root map[string]string // by name: what is wrong with its root, so that starts fail
+
+	faults []status.Fault
+	root   map[string]string // by name: what is wrong with its root, so that starts fail
 }
 
 // fakeHolds are holds in memory.
@@ -116,6 +118,12 @@ func (f *fakeRuntime) List() []*status.Status {
 
 func (f *fakeRuntime) Wake() <-chan struct{}                   { return f.wake }
 func (f *fakeRuntime) Check(ctx context.Context, _ bool) error { return f.call(ctx, "check") }
+
+func (f *fakeRuntime) Faults() []status.Fault {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.faults)
+}
 
 // run starts the command of a container; the lock is held.
 func (f *fakeRuntime) run(st *status.Status) error {

@@ -32,6 +32,7 @@ func (e *Engine) Summary() view.Report {
 
 func (e *Engine) reportOf(s state) view.Report {
 	r := view.NewReport(s.desired, s.observed, s.memory, s.now, s.reading.Unwatched)
+	r.Faults = e.Observer.Faults()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r.Since = e.since.UTC()

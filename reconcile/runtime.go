@@ -24,6 +24,9 @@ type Observer interface {
 	// says: closely at all containers, for whoever asks, or on each resync tick for what an
 	// idle host can afford.
 	Check(ctx context.Context, all bool) error
+	// Faults returns what is wrong with stead itself on this host, such as a keeper that does
+	// not answer.
+	Faults() []status.Fault
 }
 
 // Containers changes containers, one call for each verb of a plan.

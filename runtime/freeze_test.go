@@ -186,7 +186,7 @@ func TestExecInFrozen(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	for dir, want := range map[string]string{own: "the cgroup of the container is frozen", filepath.Dir(own): "the keeper does not reply"} {
+	for dir, want := range map[string]string{own: "the cgroup of the container is frozen", filepath.Dir(own): "does not answer"} {
 		w.freeze(dir)
 		for _, user := range []string{"", "0"} { // as prepared, and not
 			began := time.Now()

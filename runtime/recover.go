@@ -23,7 +23,7 @@ func (r *Runtime) recover(ctx context.Context) error {
 	}
 	if slices.ContainsFunc(records, func(rec *record.Record) bool { return rec.State == record.Running && rec.BootID == record.BootID() }) {
 		// A keeper that died is replaced: the new one records which processes ended.
-		if err := r.keeper.ensure(ctx); err != nil {
+		if err := r.keeper.ensure(ctx); err != nil && !errors.Is(err, keeper.ErrSilent) {
 			return err
 		}
 	}
@@ -79,10 +79,17 @@ func (r *Runtime) undoStart(ctx context.Context, c *container, rec *record.Recor
 	if err != nil && !errors.Is(err, keeper.ErrNoKeeper) && !errors.Is(err, keeper.ErrMissing) {
 		return err
 	}
+	own := *rec // readers may have this one
+	rec = &own
 	rec.State, rec.Ending = record.Exited, &record.Ending{Code: 125, Failed: "the start was interrupted before the command ran", Where: "step"}
 	rec.FinishedAt = rec.CreatedAt
 	if err := rec.Write(r.RunDir); err != nil { // first: a keeper that reads the record from now on finds the run over
 		return err
+	}
+	if err == nil || errors.Is(err, keeper.ErrMissing) { // it took a request that it had not read a moment ago
+		if r.keeper.Signal(ctx, rec.ID(), unix.SIGKILL, true) == nil {
+			_, _ = r.keeper.Wait(ctx, rec.ID())
+		}
 	}
 	r.advance(c, rec)
 	r.clearPipes(rec.ID())

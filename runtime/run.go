@@ -161,6 +161,10 @@ func (r *Runtime) resync(ctx context.Context) {
 		if err != nil {
 			continue // the inspection for drift restores the record
 		}
+		if o.rec.State == record.Creating {
+			r.undoSilent(ctx, o.c, o.rec)
+			continue
+		}
 		if now != o.read && r.syncRun(o.rec.ID()) {
 			r.mu.Lock()
 			o.c.readAt = now
@@ -170,6 +174,17 @@ func (r *Runtime) resync(ctx context.Context) {
 			r.processGone(ctx, o.c, o.rec.ID())
 		}
 	}
+}
+
+// undoSilent finishes or undoes a start for which the keeper gave no answer.
+func (r *Runtime) undoSilent(ctx context.Context, c *container, rec *record.Record) {
+	if r.keeper.Health.Silent() != nil {
+		return
+	}
+	if err := r.undoStart(ctx, c, rec); err != nil && !errors.Is(err, keeper.ErrSilent) {
+		r.Log.Error("cannot undo a start that the keeper did not answer", "container", c.name, "error", err)
+	}
+	r.changed()
 }
 
 // processGone records the end of a run that nobody else records: the process is gone, its

@@ -17,6 +17,7 @@ import (
 	"stead/runtime/keeper"
 	"stead/runtime/record"
 	"stead/runtime/specconv"
+	"stead/runtime/status"
 	"stead/runtime/store"
 	"stead/runtime/weak"
 	"stead/spec"
@@ -105,8 +106,8 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		return nil, err
 	}
 	r.keeper = &supervisor{
-		Client: keeper.Client{Run: o.RunDir}, host: host, holds: r.Holds, log: o.Log, upgrade: o.Upgrade, readOnly: o.ReadOnly,
-		ended: func(id string) { r.syncRun(id) }, replaced: r.refresh, ctx: r.ctx, cancel: r.cancel, tasks: &r.tasks,
+		Client: keeper.Client{Run: o.RunDir, Health: &keeper.Health{}}, host: host, holds: r.Holds, log: o.Log, upgrade: o.Upgrade, readOnly: o.ReadOnly,
+		ended: func(id string) { r.syncRun(id) }, replaced: r.refresh, changed: r.changed, ctx: r.ctx, cancel: r.cancel, tasks: &r.tasks,
 	}
 	if r.Writable, err = store.OpenWritable(o.StateDir); err != nil {
 		return nil, err
@@ -265,12 +266,26 @@ func (r *Runtime) Check(ctx context.Context, all bool) error {
 		r.resync(ctx) // some starts may have failed
 		return nil
 	}
-	if err := r.keeper.check(ctx); err != nil {
+	err := r.keeper.check(ctx)
+	if err != nil && !errors.Is(err, keeper.ErrSilent) {
 		return fmt.Errorf("check keeper: %w", err)
 	}
 	r.resync(ctx)
 	r.inspect(all)
-	return nil
+	return nil // a silent keeper is a fault of its own
+}
+
+// Faults returns what is wrong with stead itself on this host: a keeper that does not answer.
+func (r *Runtime) Faults() (all []status.Fault) {
+	silent := r.keeper.Health.Silent()
+	if r.ReadOnly && len(r.running()) > 0 { // nobody monitors the keeper
+		_, _, err := r.keeper.Ping(r.ctx)
+		errors.As(err, &silent)
+	}
+	if silent != nil {
+		all = append(all, status.Fault{Subject: "keeper", Reason: status.ReasonKeeperSilent, Message: silent.Error(), Since: silent.Since})
+	}
+	return all
 }
 
 // QuitKeeper ends the keeper if no container runs, and removes its files and cgroups.

@@ -32,6 +32,14 @@ func (r *Runtime) start(ctx context.Context, c *container, restarts, failures in
 		return fmt.Errorf("start %s: %w", c.name, err)
 	}
 	before, old := r.snapshot(c)
+	if old != nil && old.State == record.Creating { // the keeper did not answer; it must not start both
+		if err := r.undoStart(ctx, c, old); err != nil {
+			return fmt.Errorf("start %s: %w", c.name, err)
+		}
+		if before, old = r.snapshot(c); old.State == record.Running {
+			return nil
+		}
+	}
 	if old != nil && !r.isSettled(c, old.ID()) { // or its late end would be taken for that of this run
 		r.syncRun(old.ID())
 		before, old = r.snapshot(c)
@@ -66,6 +74,8 @@ func (r *Runtime) start(ctx context.Context, c *container, restarts, failures in
 	err := r.launch(ctx, c, rec, m)
 	if errors.Is(err, keeper.ErrNoKeeper) {
 		err = r.afterKeeper(ctx, c, rec)
+	} else if errors.Is(err, keeper.ErrSilent) {
+		// The keeper may start it later: resync sees what came of it when the keeper answers again.
 	} else if err != nil {
 		r.recordFailure(c, rec, err)
 	} else {

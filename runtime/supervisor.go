@@ -26,7 +26,8 @@ type supervisor struct {
 	log               *slog.Logger
 	upgrade, readOnly bool
 	ended             func(id string) // is called in a goroutine of its own for each run that ended
-	replaced          func()          // is called when another keeper has taken the place of one that died
+	replaced          func()          // is called when another keeper has taken the place of one that died, or a silent one answers again
+	changed           func()          // is called after the keeper fell silent or answers again
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -36,6 +37,7 @@ type supervisor struct {
 	watching atomic.Bool // the keeper reports ends; false as soon as it is gone
 	outdated atomic.Bool // the keeper could not be upgraded; each check tries again
 	lenient  atomic.Bool // the keeper leaves out what it does not know, instead of refusing it
+	awaited  atomic.Bool // awaitAnswer runs
 }
 
 // group returns the keeper's own cgroup leaf. No container's name has a '_', and each
@@ -46,10 +48,14 @@ func (s *supervisor) group() *cgroup.Group {
 	return s.host.Group(fmt.Sprintf("_keeper-%08x", h.Sum32()))
 }
 
-// ensure makes sure that a keeper runs and is watched.
+// ensure makes sure that a keeper runs, answers and is watched. The error wraps
+// keeper.ErrSilent if it lives and does not answer.
 func (s *supervisor) ensure(ctx context.Context) error {
 	if err := s.thaw(); err != nil {
 		return err
+	}
+	if e := s.Health.Silent(); e != nil {
+		return e
 	}
 	if s.watching.Load() { // the watch would have ended with the keeper
 		return nil
@@ -62,6 +68,10 @@ func (s *supervisor) find(ctx context.Context) error {
 	s.starting.Lock()
 	defer s.starting.Unlock()
 	pid, started, err := s.Ensure(ctx)
+	var silent *keeper.SilentError
+	if errors.As(err, &silent) {
+		s.awaitAnswer(silent)
+	}
 	if err != nil {
 		return err
 	}
@@ -116,11 +126,22 @@ func (s *supervisor) watch() error {
 	up := make(chan struct{})
 	failed := make(chan error, 1)
 	s.tasks.Go(func() {
+		ctx, cancel := context.WithCancel(s.ctx)
+		monitor := make(chan struct{})
 		wasUp := false
-		err := s.Watch(s.ctx, func(int) { wasUp = true; s.watching.Store(true); close(up) }, func(id string) {
+		err := s.Watch(s.ctx, func(int) {
+			wasUp = true
+			s.watching.Store(true)
+			s.tasks.Go(func() { defer close(monitor); s.monitor(ctx) })
+			close(up)
+		}, func(id string) {
 			s.tasks.Go(func() { s.ended(id) }) // a slow clean-up must not delay other ends
 		})
 		s.watching.Store(false)
+		cancel()
+		if wasUp {
+			<-monitor // it has forgotten what it knew of this keeper
+		}
 		failed <- err
 		if wasUp && s.ctx.Err() == nil { // else the caller of watch tries again
 			s.log.Warn("keeper is gone; starting another", "error", err)
@@ -135,12 +156,50 @@ func (s *supervisor) watch() error {
 	}
 }
 
-// revive starts another keeper, which adopts what runs.
+// monitor notes whether the keeper answers, for as long as it lives. One that was frozen by hand
+// is thawed by the next check.
+func (s *supervisor) monitor(ctx context.Context) {
+	defer s.changed()
+	_ = s.Monitor(ctx, func(e *keeper.SilentError) {
+		s.changed()
+		if e != nil {
+			s.log.Error("keeper does not answer", "error", e)
+			return
+		}
+		s.log.Info("keeper answers again")
+		s.tasks.Go(s.replaced)
+	})
+}
+
+// awaitAnswer watches a keeper that is silent now as soon as it answers or is replaced.
+func (s *supervisor) awaitAnswer(e *keeper.SilentError) {
+	if s.readOnly || s.awaited.Swap(true) {
+		return
+	}
+	s.log.Error("keeper does not answer", "error", e)
+	s.Health.Set(e) // at once: the next requests need not find out by themselves
+	s.changed()
+	s.tasks.Go(func() {
+		ctx, cancel := context.WithCancel(s.ctx)
+		defer cancel()
+		_ = s.Monitor(ctx, func(*keeper.SilentError) { cancel() }) // it answers
+		s.awaited.Store(false)
+		s.changed()
+		if s.ctx.Err() == nil {
+			s.revive()
+		}
+	})
+}
+
+// revive finds or starts another keeper, which adopts what runs. If that keeper is silent,
+// awaitAnswer goes on with it.
 func (s *supervisor) revive() {
 	for wait := 100 * time.Millisecond; s.ctx.Err() == nil; wait = min(2*wait, time.Minute) {
 		err := s.ensure(s.ctx)
 		if err == nil {
 			s.replaced()
+		}
+		if err == nil || errors.Is(err, keeper.ErrSilent) {
 			return
 		}
 		s.log.Error("cannot start another keeper", "error", err)

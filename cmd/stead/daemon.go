@@ -278,6 +278,9 @@ func summary(r view.Report) string {
 		}
 	}
 	s := fmt.Sprintf("%d of %d containers running", running, len(r.Containers))
+	for _, f := range r.Faults {
+		s += ", " + f.Subject + " faulty (" + f.Reason + ")"
+	}
 	for _, part := range []struct {
 		n    int
 		what string

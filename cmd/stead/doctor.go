@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -48,8 +49,14 @@ func (a *app) processes(ctx context.Context) []doctor.Check {
 	}
 	k := doctor.Check{Name: "keeper", Level: doctor.OK}
 	pid, live, err := keeper.Client{Run: a.runDir}.Ping(ctx)
-	if k.Found = fmt.Sprintf("process %d holds %s", pid, count(live, "container")); err != nil {
+	var silent *keeper.SilentError
+	switch {
+	case errors.As(err, &silent):
+		k.Level, k.Found, k.Advice = doctor.Missing, silent.Error(), silent.Advice
+	case err != nil:
 		k.Found = "is not running; it starts with the first container"
+	default:
+		k.Found = fmt.Sprintf("process %d holds %s", pid, count(live, "container"))
 	}
 	return append([]doctor.Check{d, k}, a.watching(ctx, h)...)
 }

@@ -57,7 +57,7 @@ type statusView struct {
 // differs reports whether anything needs attention.
 func (v *statusView) differs() bool {
 	ill := func(s view.Source) bool { return !s.Healthy }
-	return len(v.Held)+len(v.Broken)+len(v.Differs) > 0 || slices.ContainsFunc(v.Sources, ill)
+	return len(v.Faults)+len(v.Held)+len(v.Broken)+len(v.Differs) > 0 || slices.ContainsFunc(v.Sources, ill)
 }
 
 // print prints the report as text.
@@ -66,6 +66,9 @@ func (v *statusView) print(w io.Writer, now time.Time) {
 		fmt.Fprintf(w, "daemon      running since %s (%s)\n", v.Since.UTC().Format(time.RFC3339), age(now.Sub(v.Since)))
 	} else {
 		fmt.Fprintln(w, "daemon      is not running: changes take effect at the next stead apply")
+	}
+	for _, f := range v.Faults {
+		fmt.Fprintf(w, "fault       %s\n", f.Message)
 	}
 	fmt.Fprintf(w, "containers  %s\n", summary(v.Report))
 	for i, s := range v.Sources {

@@ -15,6 +15,7 @@ type Report struct {
 	Host       string               `json:"host"`              // this host's name, for hosts:
 	Sources    []Source             `json:"sources"`
 	Watching   string               `json:"watching,omitempty"` // why changes are noticed by the resync tick only
+	Faults     []status.Fault       `json:"faults,omitempty"`   // of stead itself on this host
 	Hold       *status.Hold         `json:"hold,omitempty"`     // of the whole host
 	Held       []HeldAction         `json:"held,omitempty"`
 	Broken     []BrokenFile         `json:"broken,omitempty"`

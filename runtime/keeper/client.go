@@ -20,8 +20,13 @@ import (
 )
 
 // Client sends requests to the keeper of one run directory. Each call opens its own
-// connection, so a Client has no state and is safe for concurrent use.
-type Client struct{ Run string }
+// connection, so a Client is safe for concurrent use.
+type Client struct {
+	Run string
+	// Health is what Monitor finds out; requests fail at once while the keeper is silent. nil
+	// waits for each request's own deadline.
+	Health *Health
+}
 
 // ErrNoKeeper is returned when no keeper listens.
 var ErrNoKeeper = errors.New("no keeper runs")
@@ -31,28 +36,37 @@ func (k Client) dial() (conn, error) {
 	if err != nil {
 		if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT) {
 			err = ErrNoKeeper
+		} else if errors.Is(err, unix.EAGAIN) { // nobody has taken thousands of connections
+			err = k.newSilentError(lockHolder(filepath.Join(k.Run, lockFile)), 0)
 		}
 		return conn{}, fmt.Errorf("reach keeper: %w", err)
 	}
 	return conn{c}, nil
 }
 
-// call sends one request and returns the reply. It returns early when ctx ends.
+// call sends one request and returns the reply. It returns early when ctx ends, or with a
+// SilentError if the keeper does not answer.
 func (k Client) call(ctx context.Context, q request, fds ...int) (reply, error) {
 	var r reply
+	if e := k.Health.Silent(); e != nil {
+		return r, e
+	}
 	c, err := k.dial()
 	if err != nil {
 		return r, err
 	}
 	defer c.Close()
-	defer context.AfterFunc(ctx, func() { c.SetDeadline(time.Now()) })()
-	if err := c.send(q, fds...); err != nil {
-		return r, fmt.Errorf("ask keeper to %s: %w", q.Op, connectionError(err))
+	ctx, cancel := k.limit(ctx, &q)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })()
+	err = c.send(q, fds...)
+	if err == nil {
+		_, err = c.receive(&r)
 	}
-	if _, err := c.receive(&r); err != nil {
-		if ctx.Err() != nil {
-			return r, ctx.Err()
-		}
+	if err != nil && ctx.Err() != nil {
+		return r, k.lateError(ctx, c)
+	}
+	if err != nil {
 		return r, fmt.Errorf("ask keeper to %s: %w", q.Op, connectionError(err))
 	}
 	return r, r.err()
@@ -101,6 +115,8 @@ func (e *StartError) Error() string { return e.Message }
 // Start launches the container of the record. The record and the pipes must exist on disk.
 // The keeper records the pid before the command runs. Start ignores the end of ctx: a caller
 // that stopped waiting would record a failure, while the keeper still runs the container.
+// After ErrSilent the keeper may still start it, unless the record says by then that the run
+// is over.
 func (k Client) Start(ctx context.Context, r *record.Record, c *launch.Config) error {
 	b, err := body(startBody{r, c})
 	if err != nil {
@@ -171,19 +187,24 @@ func (k Client) Watch(ctx context.Context, up func(pid int), f func(id string)) 
 		return err
 	}
 	defer c.Close()
-	defer context.AfterFunc(ctx, func() { c.SetDeadline(time.Now()) })()
+	defer context.AfterFunc(ctx, func() { c.Close() })()
 	if err := c.send(request{Op: "watch"}); err != nil {
 		return connectionError(err)
 	}
+	c.SetReadDeadline(time.Now().Add(answerTimeout))
 	for first := true; ; first = false {
 		var r reply
 		if _, err := c.receive(&r); err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				return k.newSilentError(c.peerPid(), answerTimeout)
+			}
 			return connectionError(err)
 		}
 		if first {
+			c.SetReadDeadline(time.Time{})
 			up(r.Pid)
 			continue
 		}

@@ -200,6 +200,9 @@ func (k Client) runExec(q request, files []*os.File) (*Exec, error) {
 	for _, f := range files {
 		fds = append(fds, int(f.Fd()))
 	}
+	if e := k.Health.Silent(); e != nil {
+		return nil, e
+	}
 	c, err := k.dial()
 	if err != nil {
 		return nil, err
@@ -222,10 +225,10 @@ func (k Client) runExec(q request, files []*os.File) (*Exec, error) {
 			err = fmt.Errorf("%w: %w", errNoReply, connectionError(err))
 		}
 	}
-	c.Close()
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return nil, fmt.Errorf("the keeper does not reply; check whether it is stopped or its cgroup is frozen: %w", err)
+		err = k.newSilentError(c.peerPid(), replyTimeout)
 	}
+	c.Close()
 	return nil, connectionError(err)
 }
 

@@ -81,7 +81,7 @@ func (k Client) ExecPrepared(name string, command Command, stdio []*os.File) (*E
 	command.TTY = len(stdio) == 0
 	x, err := k.runExec(request{Op: "exec-prepared", ID: id, Command: &command}, stdio)
 	var launched *StartError
-	mayHaveRun := errors.As(err, &launched) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, errNoReply)
+	mayHaveRun := errors.As(err, &launched) || errors.Is(err, ErrSilent) || errors.Is(err, errNoReply)
 	if err != nil && !mayHaveRun {
 		return nil, fmt.Errorf("%w: %w", ErrNotPrepared, err)
 	}

@@ -138,7 +138,7 @@ func lock(run string) (fd int, err error) {
 		if err == nil {
 			return fd, nil
 		}
-		if c, e := (Client{run}).dial(); e == nil {
+		if c, e := (Client{Run: run}).dial(); e == nil {
 			c.Close()
 			return -1, fmt.Errorf("another keeper runs for %s: %w", run, err)
 		}

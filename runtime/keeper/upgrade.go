@@ -40,6 +40,20 @@ type upgrade struct {
 	lock         int
 }
 
+// upgradePatience is how long an upgrade waits for the starts under way to end.
+const upgradePatience = 3 * time.Second
+
+// lockSoon takes the lock for writing. It reports false if launches hold it for too long. It
+// must not wait in Lock: that would block every launch that comes later.
+func (u *upgrade) lockSoon() bool {
+	for end := time.Now().Add(upgradePatience); !u.TryLock(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return true
+}
+
 // upgradeTo replaces this process by the program in the memfd. It returns only with an
 // error; then the keeper goes on as before.
 func (s *server) upgradeTo(c conn, fds []int) error {
@@ -47,7 +61,9 @@ func (s *server) upgradeTo(c conn, fds []int) error {
 	if len(fds) != 1 {
 		return errors.New("upgrade needs a program")
 	}
-	s.upgrade.Lock()
+	if !s.upgrade.lockSoon() {
+		return errors.New("a start is under way")
+	}
 	defer s.upgrade.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -100,6 +100,17 @@ const (
 	ReasonIdmapUnsupported   = "IdmapUnsupported"   // the file system can't map ids; the message says what to do
 )
 
+// Fault is something wrong with stead itself on this host, or with what it needs.
+type Fault struct {
+	Subject string    `json:"subject"` // "keeper"
+	Reason  string    `json:"reason"`  // a stable code
+	Message string    `json:"message"` // what happened, why, and what to do
+	Since   time.Time `json:"since,omitzero"`
+}
+
+// ReasonKeeperSilent is the reason of a Fault: the keeper lives and does not answer.
+const ReasonKeeperSilent = "KeeperSilent"
+
 // Unapplied is a live change that the kernel refused.
 type Unapplied struct {
 	Path    string `json:"path"` // field, as in "spec.resources.memory"
