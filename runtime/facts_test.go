@@ -13,7 +13,7 @@ import (
 // writeNow is writeLater without the wait.
 func (w *world) writeNow(c *container) {
 	w.pending.add(c)
-	w.writePending()
+	w.writePending(true)
 }
 
 // TestFactsTwoWriters: the end of a run is written at a time of its own; what an
@@ -29,7 +29,7 @@ func TestFactsTwoWriters(t *testing.T) {
 		var both sync.WaitGroup
 		both.Go(func() { w.writeNow(c) })
 		both.Go(func() {
-			if err := w.saveAdminIntent(c, stop); err != nil {
+			if _, err := w.saveAdminIntent(c, stop); err != nil {
 				t.Error(err)
 			}
 		})
@@ -73,7 +73,7 @@ func TestFactsBroughtBack(t *testing.T) {
 	w := newWorld(t)
 	w.create("web", script(forever))
 	w.awaitOutput("web", "up")
-	if err := w.saveAdminIntent(w.byName["web"], true); err != nil {
+	if _, err := w.saveAdminIntent(w.byName["web"], true); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Remove(context.Background(), "web"); err != nil {

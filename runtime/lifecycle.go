@@ -88,8 +88,12 @@ func (r *Runtime) Start(ctx context.Context, name string, o status.StartOptions)
 		return err
 	}
 	if o.ByAdmin {
-		if err := r.saveAdminIntent(c, false); err != nil {
+		unwritten, err := r.saveAdminIntent(c, false)
+		if err != nil {
 			return err
+		}
+		if unwritten != nil {
+			r.Log.Warn("the disk is full: a restart of stead would stop the container again", "container", name, "error", unwritten)
 		}
 	}
 	if o.Spec != nil {
@@ -129,8 +133,12 @@ func (r *Runtime) restart(ctx context.Context, c *container, m *spec.Container, 
 			return err
 		}
 	}
-	if err := r.save(c, func(f *store.Facts) { f.Manifest, f.From, f.Unapplied, f.LastRun = m, from, nil, nil }); err != nil {
+	unwritten, err := r.saveOrKeep(c, func(f *store.Facts) { f.Manifest, f.From, f.Unapplied, f.LastRun = m, from, nil, nil })
+	if err != nil {
 		return err
+	}
+	if unwritten != nil {
+		r.Log.Warn("the disk is full: the applied manifest will be saved later", "container", c.name, "error", unwritten)
 	}
 	fault.Point("restart-facts-written")
 	if down {
@@ -142,11 +150,11 @@ func (r *Runtime) restart(ctx context.Context, c *container, m *spec.Container, 
 // deleteRecord deletes the record of a run that is over. A later process would take its end
 // for the end of a run that has not begun yet.
 func (r *Runtime) deleteRecord(c *container) error {
-	_, rec := r.snapshot(c)
+	f, rec := r.snapshot(c)
 	if rec == nil || rec.State != record.Exited {
 		return nil
 	}
-	if r.pending.has(c) { // until now only the record has the end of the run
+	if r.pending.has(c) && f.LastRun != nil { // until now only the record has the end of the run
 		if err := r.save(c, func(*store.Facts) {}); err != nil {
 			return err
 		}
@@ -163,19 +171,22 @@ func (r *Runtime) Adopt(_ context.Context, name string, from status.Origin) erro
 	return r.save(c, func(f *store.Facts) { f.From = from })
 }
 
-// saveAdminIntent saves that an admin stopped or started a container. A container that an admin
-// started may run again, however its last run ended.
-func (r *Runtime) saveAdminIntent(c *container, stopped bool) error {
+// saveAdminIntent saves that an admin stopped or started a container, as saveOrKeep does. A
+// container that an admin started may run again, however its last run ended.
+func (r *Runtime) saveAdminIntent(c *container, stopped bool) (unwritten, err error) {
 	if stopped {
 		now := time.Now().UTC()
-		return r.save(c, func(f *store.Facts) { f.StoppedAt = &now })
+		return r.saveOrKeep(c, func(f *store.Facts) { f.StoppedAt = &now })
 	}
 	if err := r.deleteRecord(c); err != nil {
-		return err
+		return nil, err
 	}
-	_, rec := r.snapshot(c)
+	f, rec := r.snapshot(c)
 	running := rec != nil && rec.State == record.Running
-	return r.save(c, func(f *store.Facts) {
+	if f.StoppedAt == nil && (running || f.LastRun == nil) {
+		return nil, nil
+	}
+	return r.saveOrKeep(c, func(f *store.Facts) {
 		if f.StoppedAt = nil; !running { // the end of a run under way is still to be recorded
 			f.LastRun = nil
 		}

@@ -7,15 +7,21 @@ import (
 
 	"stead/runtime/status"
 	"stead/runtime/store"
+
+	"golang.org/x/sys/unix"
 )
 
 // writeDelay is the time until the end of a run is written to disk.
 const writeDelay = time.Second
 
+// longestWriteDelay is the time between two attempts when the disk stays full.
+const longestWriteDelay = time.Minute
+
 // pendingWrites is the set of containers whose facts will be written soon.
 type pendingWrites struct {
-	mu  sync.Mutex          // guards all
-	all map[*container]bool // nil if none
+	mu      sync.Mutex // guards what follows
+	all     map[*container]bool
+	writing bool // a goroutine writes them
 }
 
 func (p *pendingWrites) has(c *container) bool {
@@ -24,14 +30,16 @@ func (p *pendingWrites) has(c *container) bool {
 	return p.all[c]
 }
 
-// add reports whether c is the first.
+// add reports whether nobody writes them yet, so that the caller has to.
 func (p *pendingWrites) add(c *container) (first bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if first = p.all == nil; first {
+	if p.all == nil {
 		p.all = map[*container]bool{}
 	}
 	p.all[c] = true
+	first = !p.writing
+	p.writing = true
 	return first
 }
 
@@ -43,26 +51,64 @@ func (p *pendingWrites) take() map[*container]bool {
 	return all
 }
 
-// writeLater writes a container's facts to disk soon, together with those of others. Until
-// then only the boot record has the end of the run on disk: if the host dies within this
-// second, the end will be unknown.
+// isDone reports whether there is nothing to write. The caller then stops writing.
+func (p *pendingWrites) isDone() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.writing = len(p.all) > 0
+	return !p.writing
+}
+
+// writeLater writes a container's facts to disk soon, together with those of others, and
+// tries again until that succeeds. Until then only memory has them, and for the end of a run
+// the boot record: if the host dies within this second, the end will be unknown.
 func (r *Runtime) writeLater(c *container) {
 	if !r.pending.add(c) {
 		return
 	}
 	r.tasks.Go(func() {
-		select {
-		case <-time.After(writeDelay):
-		case <-r.ctx.Done():
+		for wait := writeDelay; !r.pending.isDone(); wait = min(2*wait, longestWriteDelay) {
+			select {
+			case <-time.After(wait):
+				r.writePending(wait == writeDelay)
+			case <-r.ctx.Done():
+				r.writePending(true)
+				return
+			}
 		}
-		r.writePending()
 	})
 }
 
-func (r *Runtime) writePending() {
+// writePending writes all pending facts once. It keeps those that can't be written.
+func (r *Runtime) writePending(log bool) {
 	for c := range r.pending.take() {
-		if err := r.save(c, func(*store.Facts) {}); err != nil && !errors.Is(err, status.ErrMissing) { // removed meanwhile
-			r.Log.Error("cannot record the end", "container", c.name, "error", err)
+		err := r.save(c, func(*store.Facts) {})
+		if err == nil || errors.Is(err, status.ErrMissing) { // removed meanwhile
+			continue
+		}
+		r.pending.add(c)
+		if log {
+			r.Log.Error("cannot write container.json; will be retried", "container", c.name, "error", err)
 		}
 	}
 }
+
+// saveOrKeep is save for a change that must not fail because the disk is full: what fills it
+// could otherwise not be stopped. Then the change is in memory only and is written as soon as
+// there is space. The error says so; it is for the admin alone.
+func (r *Runtime) saveOrKeep(c *container, change func(*store.Facts)) (unwritten, err error) {
+	err = r.save(c, change)
+	if !isDiskFull(err) {
+		return nil, err
+	}
+	f, _ := r.snapshot(c)
+	next := *f
+	change(&next)
+	r.mu.Lock()
+	c.facts = &next
+	r.mu.Unlock()
+	r.writeLater(c)
+	return err, nil
+}
+
+func isDiskFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }

@@ -79,7 +79,8 @@ func TestPowerLossForgetsNothing(t *testing.T) {
 	w.create("job", script("sleep 1000")+"\nrestart: {policy: never}")
 	w.create("web", script("sleep 1000")+"\nstop: {signal: KILL}")
 	unix.Sync() // what follows is all that is not on the disk for sure
-	w.must(w.saveAdminIntent(w.byName["web"], true))
+	_, err := w.saveAdminIntent(w.byName["web"], true)
+	w.must(err)
 	w.must(w.Holds.Hold([]string{"web"}, "looking at it"))
 	w.create("late", script("sleep 1000")+"\nrestart: {policy: never}")
 	d.losePower()

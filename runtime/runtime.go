@@ -21,6 +21,8 @@ import (
 	"stead/runtime/store"
 	"stead/runtime/weak"
 	"stead/spec"
+
+	"golang.org/x/sys/unix"
 )
 
 // Options are the arguments of Open.
@@ -179,7 +181,32 @@ func (r *Runtime) Notes(ctx context.Context) []string {
 	ctx, cancel := context.WithTimeout(ctx, noteTimeout)
 	defer cancel()
 	notes, _ := r.keeper.Notes(ctx) // without a keeper there is nothing to say
+	if full := fullDisk(r.StateDir); full != "" {
+		notes = append([]string{full}, notes...)
+	}
 	return notes
+}
+
+// leastSpace is the free space, in bytes, below which a disk counts as full: less than what a few
+// changes of facts and a round of output need.
+const leastSpace = 1 << 20
+
+// fullDisk says that the disk of a directory is full, or returns "".
+func fullDisk(dir string) string {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return ""
+	}
+	what := ""
+	switch free := st.Bfree * uint64(st.Bsize); {
+	case free < leastSpace:
+		what = spec.Bytes(free).String() + " are free"
+	case st.Files > 0 && st.Ffree == 0:
+		what = "no inode is free"
+	default:
+		return ""
+	}
+	return "the disk of " + dir + " is full: " + what + ". Output of containers is lost, and changes can't be saved; free space, or run stead stop for the container that fills it"
 }
 
 // noteTimeout is how long a status may wait for the keeper.

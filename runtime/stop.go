@@ -14,6 +14,7 @@ import (
 	"stead/runtime/record"
 	"stead/runtime/specconv"
 	"stead/runtime/status"
+	"stead/runtime/store"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,15 +25,24 @@ func (r *Runtime) Stop(ctx context.Context, name string, o status.StopOptions) e
 	if err != nil {
 		return err
 	}
+	var unwritten error
 	if o.ByAdmin {
-		if err := r.saveAdminIntent(c, true); err != nil {
+		if unwritten, err = r.saveAdminIntent(c, true); err != nil {
 			return err
 		}
 	}
 	if o.Spec != nil { // it is suspended: nothing is started
-		return r.restart(ctx, c, o.Spec, o.From)
+		err = r.restart(ctx, c, o.Spec, o.From)
+	} else {
+		err = r.stop(ctx, c)
 	}
-	return r.stop(ctx, c)
+	if err == nil && unwritten != nil { // its end may have made space
+		err = r.save(c, func(*store.Facts) {})
+	}
+	if isDiskFull(err) {
+		return fmt.Errorf("%s is stopped, but the disk is full, so this is not saved yet: until there is space, a restart of stead would start it again: %w", name, err)
+	}
+	return err
 }
 
 func (r *Runtime) stop(ctx context.Context, c *container) error {
