@@ -28,12 +28,9 @@ func (e *Engine) Do(ctx context.Context, verb plan.Verb, names []string) (Result
 			return Result{}, err
 		}
 	}
-	names = slices.Compact(slices.Sorted(slices.Values(names)))
-	list := e.Observer.List()
-	for _, name := range names {
-		if plan.Find(list, name) == nil {
-			return Result{}, fmt.Errorf("%s %s: %w", verb, name, ErrNoContainer)
-		}
+	names, err := containersNamed(e.Observer.List(), names)
+	if err != nil {
+		return Result{}, fmt.Errorf("%s %w", verb, err)
 	}
 	done := &doneActions{by: map[string]*ContainerResult{}}
 	var jobs []*job
@@ -57,6 +54,27 @@ func (e *Engine) Do(ctx context.Context, verb plan.Verb, names []string) (Result
 	}
 	signal(e.poke)
 	return e.resultFor(done, names), nil
+}
+
+// containersNamed returns the containers of these names, sorted. The name of a manifest stands
+// for all its replicas.
+func containersNamed(list []*status.Status, names []string) ([]string, error) {
+	var all []string
+	for _, name := range names {
+		before := len(all)
+		if plan.Find(list, name) != nil {
+			all = append(all, name)
+		}
+		for _, st := range list {
+			if st.Applied.Group() == name {
+				all = append(all, st.Name)
+			}
+		}
+		if len(all) == before {
+			return nil, fmt.Errorf("%s: %w", name, ErrNoContainer)
+		}
+	}
+	return slices.Compact(slices.Sorted(slices.Values(all))), nil
 }
 
 // ask starts an admin's action once the container is free.
@@ -92,7 +110,7 @@ func (e *Engine) tryAsk(ctx context.Context, verb plan.Verb, name string) (*job,
 		return nil, false, ErrNoContainer
 	}
 	w := now.desired.Lookup(name)
-	if now.memory.Holds.Of(name) != nil {
+	if now.memory.Holds.OfContainer(st.Applied) != nil {
 		w = nil // reconciliation is paused
 	}
 	a, err := adminAction(verb, st, w)

@@ -147,6 +147,7 @@ func (e *Engine) await(ctx context.Context, started []*job, done *doneActions) (
 	defer leave()
 	waiting := 0
 	byName := func(a, b *job) int { return cmp.Compare(a.Name, b.Name) }
+	maps.DeleteFunc(jobs, func(s plan.Subject, j *job) bool { return s != j.Subject }) // a rename has two
 	for _, j := range slices.SortedFunc(maps.Values(jobs), byName) {
 		if j.ByPolicy {
 			continue
@@ -251,7 +252,7 @@ func (e *Engine) Plan(context.Context) (plan.Plan, error) {
 	s.memory.Prompt, s.memory.Retry = true, true
 	p := plan.Diff(s.desired, s.observed, s.memory, s.now)
 	for subject, j := range jobs {
-		if _, busy := s.memory.Busy[subject]; busy { // it was not planned
+		if _, busy := s.memory.Busy[subject]; busy && subject == j.Subject { // it was not planned
 			p.AddUnderWay(j.Action)
 		}
 	}

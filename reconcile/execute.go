@@ -58,8 +58,14 @@ func (e *executor) start(ctx context.Context, a plan.Action) (j *job, started bo
 	if j := e.busy[a.Subject]; j != nil {
 		return j, false
 	}
+	if j := e.busy[plan.ContainerNamed(a.Old)]; j != nil && a.Old != "" {
+		return j, false
+	}
 	j = &job{Action: a, since: time.Now(), ended: make(chan struct{})}
 	e.busy[a.Subject] = j
+	if a.Old != "" {
+		e.busy[plan.ContainerNamed(a.Old)] = j
+	}
 	e.wg.Go(func() { e.run(ctx, j) })
 	return j, true
 }
@@ -82,7 +88,7 @@ func (e *executor) busyVerbs() map[plan.Subject]plan.Verb {
 
 func (e *executor) run(ctx context.Context, j *job) {
 	pool := e.quick
-	if j.Verb == plan.Stop || j.Verb == plan.Remove || j.Verb == plan.Restart {
+	if j.Verb == plan.Stop || j.Verb == plan.Remove || j.Verb == plan.Restart || j.Verb == plan.Rename {
 		pool = e.stops
 	}
 	select {
@@ -101,6 +107,9 @@ func (e *executor) run(ctx context.Context, j *job) {
 	e.ended(j)
 	e.mu.Lock()
 	delete(e.busy, j.Subject)
+	if j.Old != "" {
+		delete(e.busy, plan.ContainerNamed(j.Old))
+	}
 	e.mu.Unlock()
 	close(j.ended)
 	e.freed()
@@ -117,6 +126,8 @@ func (e *executor) perform(ctx context.Context, a plan.Action) (note string, err
 		return "", c.Update(ctx, a.Spec, a.From)
 	case plan.Restart:
 		return "", c.Restart(ctx, a.Spec, a.From, a.ByAdmin)
+	case plan.Rename:
+		return "", c.Rename(ctx, a.Old, a.Spec, a.From)
 	case plan.Adopt:
 		return "", c.Adopt(ctx, a.Name, a.From)
 	case plan.Stop:

@@ -224,6 +224,27 @@ func (f *fakeRuntime) Restart(ctx context.Context, c *spec.Container, from statu
 	return f.run(st)
 }
 
+func (f *fakeRuntime) Rename(ctx context.Context, old string, c *spec.Container, from status.Origin) error {
+	if err := f.call(ctx, "rename "+old+" "+c.Metadata.Name); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	st := f.by[old]
+	if st == nil {
+		return nil
+	}
+	f.halt(st)
+	delete(f.by, old)
+	st.Name = c.Metadata.Name
+	f.by[st.Name] = st
+	st.Applied, st.From, st.Restarts, st.Failures, st.Lost = c, from, 0, 0, nil
+	if c.Spec.Suspend || st.StoppedAt != nil {
+		return nil
+	}
+	return f.run(st)
+}
+
 func (f *fakeRuntime) Adopt(ctx context.Context, name string, from status.Origin) error {
 	if err := f.call(ctx, "adopt "+name); err != nil {
 		return err

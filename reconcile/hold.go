@@ -53,8 +53,12 @@ func (e *Engine) Release(_ context.Context, names []string) error {
 		if holds.Host != nil {
 			return fmt.Errorf("release %s: the whole host is %s; stead release ends that", name, plan.HoldClause(holds.Host))
 		}
-		if now := e.current(); !now.knows(name) {
+		now := e.current()
+		if !now.knows(name) {
 			return fmt.Errorf("release %s: %w", name, ErrNoContainer)
+		}
+		if st := plan.Find(now.observed, name); st != nil && st.Applied.Replica != nil && holds.OfContainer(st.Applied) != nil {
+			return fmt.Errorf("release %s: all of %s is on hold; stead release %[2]s ends that", name, st.Applied.Group())
 		}
 		return fmt.Errorf("release %s: it is not on hold", name)
 	}
@@ -71,7 +75,9 @@ func (e *Engine) Release(_ context.Context, names []string) error {
 
 // knows reports whether a container of that name is here or declared.
 func (s state) knows(name string) bool {
-	return plan.Find(s.observed, name) != nil || s.desired.Lookup(name) != nil
+	_, group := s.desired.Groups[name]
+	_, err := containersNamed(s.observed, []string{name})
+	return err == nil || group || s.desired.Lookup(name) != nil
 }
 
 func (e *Engine) noteHold(t events.Type, names []string, cause, reason string) {

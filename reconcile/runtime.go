@@ -43,6 +43,9 @@ type Containers interface {
 	// Restart stops the container, applies c and starts it, unless c is suspended or an admin
 	// stopped it. byAdmin takes the note of such a stop back.
 	Restart(ctx context.Context, c *spec.Container, from status.Origin, byAdmin bool) error
+	// Rename stops the container, gives it the name of c, applies c and starts it, unless c is
+	// suspended or an admin stopped it. Its root, its ids and its output stay.
+	Rename(ctx context.Context, old string, c *spec.Container, from status.Origin) error
 	// Adopt notes that the same meaning now stands in another file or document.
 	Adopt(ctx context.Context, name string, from status.Origin) error
 	// Stop ends the processes (signal, timeout, kill); the directory stays.

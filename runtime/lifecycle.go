@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"stead/runtime/atomicfile"
 	"stead/runtime/fault"
 	"stead/runtime/record"
 	"stead/runtime/specconv"
@@ -224,5 +225,77 @@ func (r *Runtime) Remove(ctx context.Context, name string) error {
 	r.drop(name)
 	f, _ := r.snapshot(c)
 	r.ids.Release(f.IDBase)
+	return nil
+}
+
+// Rename stops a container, gives it the name of m, applies m and starts it, unless m is
+// suspended or an admin stopped it. Its root, its ids and its logs stay. It is no error if that
+// was done before.
+func (r *Runtime) Rename(ctx context.Context, old string, m *spec.Container, from status.Origin) error {
+	name := m.Metadata.Name
+	c, err := r.find(old)
+	if errors.Is(err, status.ErrMissing) {
+		_, err = r.find(name)
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := r.find(name); err == nil {
+		return fmt.Errorf("rename %s: there is a container %s", old, name)
+	}
+	s, _ := r.Get(old)
+	if s.State == status.Running && !m.Spec.Suspend {
+		if err := specconv.Preflight(m, specconv.Root(m, r.dir(old)), &r.paths); err != nil {
+			return fmt.Errorf("rename %s: %w", old, err)
+		}
+	}
+	if err := r.stop(ctx, c); err != nil {
+		return err
+	}
+	fault.Point("rename-stopped")
+	if err := r.move(c, m, from); err != nil {
+		return fmt.Errorf("rename %s: %w", old, err)
+	}
+	renamed, err := r.find(name)
+	if err != nil || m.Spec.Suspend || s.StoppedAt != nil {
+		return err
+	}
+	return r.start(ctx, renamed, 0, 0)
+}
+
+// move gives a stopped container the name of m. If the process dies after the directory has its
+// new name, the container still has its old manifest, and is changed to the new one as after any
+// edit.
+func (r *Runtime) move(c *container, m *spec.Container, from status.Origin) error {
+	name := m.Metadata.Name
+	_, rec := r.snapshot(c)
+	if rec != nil {
+		if err := r.host.Group(rec.ID()).Remove(); err != nil {
+			return err
+		}
+	}
+	c.settling.Lock() // else a late end of its run would be written to the old directory
+	defer c.settling.Unlock()
+	if err := os.Rename(r.dir(c.name), r.dir(name)); err != nil {
+		return err
+	}
+	if err := atomicfile.SyncDir(r.dir("")); err != nil {
+		return err
+	}
+	fault.Point("rename-moved")
+	f, _ := r.snapshot(c)
+	next := *f
+	next.Manifest, next.From, next.Unapplied, next.LastRun = m, from, nil, nil
+	if err := next.Write(r.dir(name)); err != nil {
+		return err
+	}
+	if rec != nil {
+		if err := record.Forget(r.RunDir, rec.ID()); err != nil {
+			r.Log.Error("cannot clean up", "container", c.name, "error", err)
+		}
+	}
+	r.drop(c.name)
+	r.put(&container{name: name, facts: &next})
 	return nil
 }

@@ -238,6 +238,7 @@ func (r *Runtime) load() error {
 			r.Log.Error("cannot read container.json; container not managed", "container", name, "error", err)
 			continue
 		}
+		f.Manifest.Metadata.Name = name // differs if a rename was interrupted
 		r.put(&container{name: name, facts: f})
 		if f.IDBase != 0 && !r.ids.Take(f.IDBase) {
 			r.Log.Error("ids overlap those of another container; new ids will be assigned at the next start", "container", name)

@@ -38,6 +38,9 @@ const hidden = "(hidden)"
 // if there are none. It does not compare the name, which is the identity.
 func Diff(old, new *Container) []Change {
 	var w differ
+	if before, after := old.replicaText(), new.replicaText(); before != after { // STEAD_INDEX
+		w.addChange("replica", before, after, NeedsRestart)
+	}
 	w.compareStructs(reflect.ValueOf(old).Elem(), reflect.ValueOf(new).Elem(), "", "")
 	slices.SortFunc(w.changes, func(a, b Change) int { return cmp.Compare(a.Path, b.Path) })
 	return w.changes

@@ -153,8 +153,8 @@ func alter(v reflect.Value, path []string) bool {
 	if v.Kind() == reflect.Pointer {
 		if v.IsNil() {
 			v.Set(reflect.New(v.Type().Elem()))
-			if len(path) == 0 {
-				return len(shapeOf(v.Type().Elem()).fields) == 0
+			if s := shapeOf(v.Type().Elem()); s != nil && len(path) == 0 {
+				return len(s.fields) == 0
 			}
 		}
 		return alter(v.Elem(), path)

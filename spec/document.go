@@ -38,10 +38,13 @@ type Document struct {
 	// Elsewhere is set for a valid manifest that is not for this host.
 	Elsewhere bool
 	// Container is the manifest with its defaults filled in, expanded,
-	// validated and normalised; nil if there are Errors.
+	// validated and normalised; nil if there are Errors. With replicas it is the first of
+	// them.
 	Container *Container
 	// Fingerprint is the fingerprint of Container.
 	Fingerprint Fingerprint
+	// Replicas are all containers of a valid manifest with replicas; nil without.
+	Replicas []Instance
 	// Writable are the paths of the host that a valid manifest asks to write.
 	Writable []WritablePath
 	// Errors are all errors of the document, in the order of their positions.
@@ -144,16 +147,37 @@ func (p Parser) parseDocument(file string, root *yaml.Node, fragments func(name 
 		d.errs = append(d.errs, e)
 	} else if d.checkPlain(root, "") && d.applyDropIns(&root, over) {
 		d.decodeContainer(root, c)
-		d.expandReferences(c, ShortHost(p.Host))
-		d.check(c)
-		normalise(c)
+		doc.Replicas = d.finish(c, ShortHost(p.Host))
 	}
 	sortErrors(d.errs, file, over)
-	if doc.Errors = d.errs; len(d.errs) == 0 {
-		doc.Container, doc.Fingerprint, doc.Warnings, doc.Writable = c, c.Fingerprint(), d.warnings, d.writablePaths(&c.Spec)
-		doc.Elsewhere = !MatchHost(c.Spec.Hosts, p.Host)
+	if doc.Errors = d.errs; len(d.errs) > 0 {
+		doc.Replicas = nil
+		return doc
 	}
+	if doc.Writable = d.writablePaths(&c.Spec); doc.Replicas != nil {
+		c, doc.Writable = doc.Replicas[0].Container, nil
+		for _, one := range doc.Replicas {
+			doc.Writable = append(doc.Writable, d.writablePaths(&one.Spec)...)
+		}
+	}
+	doc.Container, doc.Fingerprint, doc.Warnings = c, c.Fingerprint(), d.warnings
+	doc.Elsewhere = !MatchHost(c.Spec.Hosts, p.Host)
 	return doc
+}
+
+// finish expands, checks and normalises a decoded manifest. It returns the containers of a
+// manifest with replicas, and nil for any other, which is c itself.
+func (d *decoder) finish(c *Container, host string) []Instance {
+	if c.Spec.Replicas != nil {
+		if d.checkReplicas(c) {
+			return d.finishReplicas(c, host)
+		}
+		c.Replica = &Replica{Of: c.Metadata.Name} // so that the other errors are those of a replica
+	}
+	d.expandReferences(c, host)
+	d.check(c)
+	normalise(c)
+	return nil
 }
 
 // sortErrors sorts errors by position: those of the manifest first, then those of each

@@ -15,7 +15,7 @@ const refStart = "${stead."
 
 // expandReferences replaces the references in the fields that may hold them.
 func (d *decoder) expandReferences(c *Container, host string) {
-	e := expander{d: d, name: c.Metadata.Name, host: host}
+	e := expander{d: d, name: c.Metadata.Name, host: host, replica: c.Replica}
 	if CheckName(e.name) != nil {
 		e.name = "name" // fields that refer to the name must not have an error as well
 	}
@@ -52,12 +52,15 @@ func (e expander) refuseReferences(path, s string) {
 type expander struct {
 	d          *decoder
 	name, host string
+	replica    *Replica // nil without replicas
 }
 
 // expandMounts expands sources and targets, and reports two targets that become equal.
 func (e expander) expandMounts(s *Spec) {
 	out := make(map[string]Mount, len(s.Mounts))
-	e.d.pathBeforeExpansion = map[string]string{}
+	if e.d.pathBeforeExpansion == nil {
+		e.d.pathBeforeExpansion = map[string]string{}
+	}
 	for _, target := range slices.Sorted(maps.Keys(s.Mounts)) {
 		path := joinPath("spec.mounts", target)
 		m := s.Mounts[target]
@@ -139,8 +142,10 @@ func (e expander) referenceValue(key string, closed bool) (string, error) {
 		return e.name, nil
 	case key == "host":
 		return e.host, nil
+	case key == "index" && e.replica != nil:
+		return strconv.Itoa(e.replica.Index), nil
 	case key == "index":
-		return "", fmt.Errorf("${stead.index} is not supported yet, as replicas are")
+		return "", fmt.Errorf("${stead.index} needs replicas: it is the number of a replica")
 	}
-	return "", fmt.Errorf("found ${stead.%s}, want ${stead.name} or ${stead.host}; write $${stead.%s} for a literal one", escape(key, 40), escape(key, 40))
+	return "", fmt.Errorf("found ${stead.%s}, want ${stead.name}, ${stead.index} or ${stead.host}; write $${stead.%s} for a literal one", escape(key, 40), escape(key, 40))
 }

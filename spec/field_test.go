@@ -52,7 +52,8 @@ var shapeRows = []fieldRow{
 	{"rootfs.image", "rootfs: {image: nginx}", `spec.rootfs.image: not supported yet; until then: host: {}, or an unpacked image with path: /DIRECTORY`},
 	{"rootfs.template", "rootfs: {template: debian}", `spec.rootfs.template: unknown field; there are no templates; use host: {} or path: /DIRECTORY`},
 	{"an empty path", `rootfs: {path: ""}`, `spec.rootfs.path: found an empty text; give a value or remove the line`},
-	{"a field of a later version", "replicas: 3", `spec.replicas: not supported yet; until then: a manifest for each, under a name of its own; for none write suspend: true`},
+	{"a field of a later version", "boot: true", `spec.boot: not supported yet; until then: the service alone as the command, with init: true where it needs a first process`},
+	{"replicas in words", "replicas: three", `spec.replicas: found "three", want a whole number`},
 	{"a field of a later version without a value", "health: ", `spec.health: not supported yet; until then: a timer that runs stead exec NAME -- CHECK, and stead restart NAME when that fails`},
 	{"env as a list", "env: [A=b]", `spec.env: found a list, want a map such as {KEY: value}`},
 	{"env without a value", "env: {A: }", `spec.env.A: found nothing (null), want text; write "" for an empty one`},
@@ -147,9 +148,11 @@ var valueRows = []fieldRow{
 	{"a signal", "stop: {signal: TREM}", `spec.stop.signal: found "TREM": want a signal such as TERM, INT, QUIT or RTMIN+3; did you mean TERM?`},
 	{"no time to stop", "stop: {timeout: 0}", `spec.stop.timeout: found 0, want more than 0; to kill the command at once write signal: KILL`},
 	{"tiny logs", "logs: {maxSize: 1Ki, keep: 101}", `spec.logs.maxSize: found 1Ki, want at least 64Ki|spec.logs.keep: found 101, want 0 to 100`},
-	{"an unknown reference", "env: {A: \"${stead.id}\"}", `spec.env.A: found ${stead.id}, want ${stead.name} or ${stead.host}; write $${stead.id} for a literal one`},
+	{"an unknown reference", "env: {A: \"${stead.id}\"}", `spec.env.A: found ${stead.id}, want ${stead.name}, ${stead.index} or ${stead.host}; write $${stead.id} for a literal one`},
 	{"a reference where none is expanded", "workingDir: \"/srv/${stead.name}\"", `spec.workingDir: found "/srv/${stead.name}": references are expanded in env, command, args, rootfs.path, mounts and hostname only`},
-	{"a reference of a later version", "args: [\"${stead.index}\"]", `spec.args[0]: ${stead.index} is not supported yet, as replicas are`},
+	{"the index of no replica", "args: [\"${stead.index}\"]", `spec.args[0]: ${stead.index} needs replicas: it is the number of a replica`},
+	{"no replicas", "replicas: 0", `spec.replicas: found 0, want at least 1; to have none of them run write suspend: true`},
+	{"too many replicas", "replicas: 1001", `spec.replicas: found 1001, want 1 to 1000`},
 	{"a reference without its end", "args: [\"${stead.name\"]", `spec.args[0]: found "${stead.name" without its }; write $${ for a literal one`},
 }
 

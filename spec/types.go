@@ -35,6 +35,10 @@ type Container struct {
 	Metadata Metadata `yaml:"metadata" json:"metadata" effect:"live"`
 	// The program that the container runs, its surroundings and its limits.
 	Spec Spec `yaml:"spec" json:"spec"`
+
+	// Replica says which replica of a manifest with `replicas` it is; nil without. Only
+	// records have it: a manifest of one replica does not exist.
+	Replica *Replica `yaml:"-" json:"replica,omitempty" jsonschema:"-"`
 }
 
 // Metadata names a container. The name is the identity of the container: moving or
@@ -51,8 +55,9 @@ type Metadata struct {
 // Spec describes what a container runs.
 type Spec struct {
 	// Patterns of the hosts that run the container. A pattern without a dot (`web-*`) is matched against the short host name, one with a dot (`*.example.com`) against the full host name. `!web-9` excludes a host. If absent, every host runs the container.
-	Hosts    []string `yaml:"hosts,omitempty" json:"hosts,omitempty" effect:"live"`
-	Replicas Later    `yaml:"replicas,omitempty" json:"-"`
+	Hosts []string `yaml:"hosts,omitempty" json:"hosts,omitempty" effect:"live"`
+	// The number of containers of this manifest, 1 to 1000. They are named NAME-0, NAME-1 and so on. `${stead.index}` is the number of each, and `STEAD_INDEX` in its environment. Commands take NAME for all of them. If absent, there is one container with the name of the manifest.
+	Replicas *int64 `yaml:"replicas,omitempty" json:"replicas,omitempty" effect:"live"`
 	// The container stays declared but is stopped.
 	Suspend bool `yaml:"suspend,omitempty" json:"suspend,omitempty" effect:"live"`
 	// Removing the container always needs a confirmation (`stead apply --confirm-removal`).

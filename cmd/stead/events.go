@@ -28,6 +28,9 @@ func (a *app) eventsCommand() *cobra.Command {
 			if q.Since, err = sinceTime(since, time.Now()); err != nil {
 				return err
 			}
+			if all, err := a.known(cmd.Context(), names); err == nil {
+				names = all
+			}
 			silent := slices.Clone(names) // containers without an event
 			if len(names) > 0 {
 				q.Match = func(e events.Event) bool {
@@ -45,7 +48,10 @@ func (a *app) eventsCommand() *cobra.Command {
 			if errors.Is(err, context.Canceled) {
 				return nil // ^C is the way to end -f
 			}
-			return cmp.Or(err, a.known(cmd.Context(), silent))
+			if err == nil {
+				_, err = a.known(cmd.Context(), silent)
+			}
+			return err
 		},
 	}
 	f := cmd.Flags()
@@ -65,17 +71,18 @@ func (a *app) events(ctx context.Context, q events.Query, each func(events.Event
 	return err
 }
 
-// known fails if a name is not that of a container.
-func (a *app) known(ctx context.Context, names []string) error {
+// known returns the names of containers, with those of its replicas for the name of a
+// manifest. It fails if a name is neither.
+func (a *app) known(ctx context.Context, names []string) ([]string, error) {
 	if len(names) == 0 {
-		return nil
+		return nil, nil
 	}
 	r, _, err := a.status(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	_, err = pick(r.Containers, names, "")
-	return err
+	return namesOf(names, r.Containers), err
 }
 
 // eventLine formats an event as text.

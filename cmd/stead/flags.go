@@ -176,6 +176,9 @@ func (a *app) completeNames(cmd *cobra.Command, args []string, _ string) ([]stri
 	}
 	var names []string
 	for _, c := range r.Containers {
+		if c.Group != "" && !slices.Contains(args, c.Group) && !slices.Contains(names, c.Group) {
+			names = append(names, c.Group)
+		}
 		if !slices.Contains(args, c.Name) {
 			names = append(names, c.Name)
 		}

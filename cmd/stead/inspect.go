@@ -36,6 +36,9 @@ func (a *app) inspectCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := onlyOne(args[0], views); err != nil {
+				return err
+			}
 			v := inspectView{APIVersion: spec.APIVersion, Status: views[0]}
 			if d, err := rt.Inspect(args[0]); err == nil { // else a manifest without a container
 				v.fill(a, d, showEnv)

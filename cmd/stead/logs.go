@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"stead/runtime/logs"
+	"stead/runtime/status"
 	"stead/spec"
 
 	"github.com/spf13/cobra"
@@ -34,7 +35,16 @@ func (a *app) logsCommand() *cobra.Command {
 			if names, err = a.selectNames(cmd.Context(), names, selector); err != nil {
 				return err
 			}
-			return a.logs(cmd.Context(), names, o, stamps, previous)
+			err = a.logs(cmd.Context(), names, o, stamps, previous)
+			if errors.Is(err, status.ErrMissing) {
+				if names, err = a.known(cmd.Context(), names); err == nil {
+					err = a.logs(cmd.Context(), names, o, stamps, previous)
+				}
+			}
+			if errors.Is(err, status.ErrMissing) {
+				return a.missing(cmd.Context(), names[0])
+			}
+			return err
 		},
 	}
 	f := cmd.Flags()
@@ -76,7 +86,7 @@ func (a *app) logs(ctx context.Context, names []string, o logs.Options, stamps, 
 	m.removed = func(i int) { fmt.Fprintf(a.err, "stead: %s was removed; its log ends here\n", names[i]) }
 	for _, name := range names {
 		if _, ok := rt.Get(name); !ok {
-			return a.missing(ctx, name)
+			return fmt.Errorf("container %s: %w", name, status.ErrMissing)
 		}
 		p.width = max(p.width, len(name))
 		of := &logSource{dir: rt.LogDir(name), options: o}

@@ -106,20 +106,21 @@ func exitText(v view.Container) string {
 }
 
 // pick returns the containers with these names, or without names those that the selector
-// selects. It fails if a name does not exist.
+// selects. The name of a manifest stands for all its replicas. It fails if a name does not
+// exist.
 func pick(views []view.Container, names []string, selector string) ([]view.Container, error) {
 	selects, err := parseSelector(selector)
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range names {
-		if !slices.ContainsFunc(views, func(v view.Container) bool { return v.Name == name }) {
+		if !slices.ContainsFunc(views, func(v view.Container) bool { return v.Name == name || v.Group == name }) {
 			return nil, missing(names, views)
 		}
 	}
 	picked := []view.Container{}
 	for _, v := range views {
-		if (len(names) == 0 || slices.Contains(names, v.Name)) && selects(v.Labels) {
+		if (len(names) == 0 || slices.Contains(names, v.Name) || v.Group != "" && slices.Contains(names, v.Group)) && selects(v.Labels) {
 			picked = append(picked, v)
 		}
 	}
@@ -132,6 +133,9 @@ func missing(names []string, views []view.Container) error {
 	var known []string
 	for _, v := range views {
 		known = append(known, v.Name)
+		if v.Group != "" {
+			known = append(known, v.Group)
+		}
 	}
 	for _, name := range names {
 		if slices.Contains(known, name) {
@@ -150,10 +154,47 @@ func missing(names []string, views []view.Container) error {
 	return exitWith(exitMissing, "no container %s", strings.Join(names, ", "))
 }
 
+// namesOf returns the names of containers, with those of its replicas for the name of a
+// manifest. A name that nothing has stays.
+func namesOf(names []string, views []view.Container) (all []string) {
+	for _, name := range names {
+		replicas := len(all)
+		for _, v := range views {
+			if v.Group == name {
+				all = append(all, v.Name)
+			}
+		}
+		if len(all) == replicas || slices.ContainsFunc(views, func(v view.Container) bool { return v.Name == name }) {
+			all = append(all, name)
+		}
+	}
+	return all
+}
+
+// onlyOne fails if a name stands for replicas, where a single container is wanted.
+func onlyOne(name string, views []view.Container) error {
+	var names []string
+	for _, v := range views {
+		if v.Name == name {
+			return nil
+		}
+		if v.Group == name {
+			names = append(names, v.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return exitWith(exitMissing, "%s has replicas; name one of them: %s", name, strings.Join(names, ", "))
+}
+
 // missing asks the host about a container that was not found.
 func (a *app) missing(ctx context.Context, name string) error {
 	r, _, err := a.status(ctx)
 	if err != nil {
+		return err
+	}
+	if err := onlyOne(name, r.Containers); err != nil {
 		return err
 	}
 	return missing([]string{name}, r.Containers)

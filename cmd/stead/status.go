@@ -150,7 +150,9 @@ func (a *app) statusOf(ctx context.Context, v statusView, names []string, output
 		return err
 	}
 	v.Containers = views
-	listed := func(name string) bool { return slices.Contains(names, name) }
+	listed := func(name string) bool {
+		return slices.ContainsFunc(views, func(c view.Container) bool { return c.Name == name })
+	}
 	v.Held = slices.DeleteFunc(v.Held, func(h view.HeldAction) bool { return !listed(h.Name) })
 	v.Differs = slices.DeleteFunc(v.Differs, func(d view.Difference) bool { return !listed(d.Name) })
 	v.Broken = slices.DeleteFunc(v.Broken, func(b view.BrokenFile) bool {

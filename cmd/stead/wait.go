@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"stead/reconcile/view"
@@ -73,7 +72,7 @@ func (w *waiter) waitsFor(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	names := slices.Clone(w.names)
+	names := namesOf(w.names, r.Containers)
 	views := map[string]*view.Container{}
 	for _, v := range r.Containers {
 		if views[v.Name] = &v; w.selector != "" && selects(v.Labels) {

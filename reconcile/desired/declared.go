@@ -25,7 +25,8 @@ type Declared struct {
 	notes []string // on what is valid and probably a mistake
 
 	wants     map[string]*plan.Want     // names that one valid document claims
-	claims    map[string]claim          // that document
+	claims    map[string]claim          // that document, also of the names of manifests with replicas
+	groups    map[string]plan.Group     // manifests with replicas, by name
 	contested map[string][]claim        // names that several claim
 	elsewhere map[string]status.Origin  // names that only manifests for other hosts claim, or these too
 	invalid   []claim                   // documents with errors
@@ -36,12 +37,23 @@ type Declared struct {
 	dropIns   map[string][]*source.File // drop-ins by target
 	foreign   []*source.File            // files that never held a manifest
 	named     map[string]*spec.Error    // the first error of an invalid document, by its name
+	refused   []*spec.Error             // drop-ins for single replicas
 }
 
 // claim is a document that declares a container.
 type claim struct {
 	file *source.File
 	doc  *spec.Document
+}
+
+// instance returns the container of that name.
+func (c claim) instance(name string) spec.Instance {
+	for _, one := range c.doc.Replicas {
+		if one.Metadata.Name == name {
+			return one
+		}
+	}
+	return spec.Instance{Container: c.doc.Container, Fingerprint: c.doc.Fingerprint}
 }
 
 func (c claim) origin() status.Origin {
@@ -58,7 +70,7 @@ func Declare(r *source.Reading) *Declared {
 	d := &Declared{
 		Reading: r,
 		wants:   make(map[string]*plan.Want, len(r.Files)), claims: make(map[string]claim, len(r.Files)), contested: map[string][]claim{},
-		elsewhere: map[string]status.Origin{}, files: make(map[string]*source.File, len(r.Files)),
+		groups: map[string]plan.Group{}, elsewhere: map[string]status.Origin{}, files: make(map[string]*source.File, len(r.Files)),
 		writers: writers(r.Fragments), dropIns: dropInsByTarget(r.Fragments), named: map[string]*spec.Error{},
 	}
 	for _, f := range r.Files {
@@ -80,6 +92,7 @@ func Declare(r *source.Reading) *Declared {
 			d.declare(claim{f, &f.Documents[i]})
 		}
 	}
+	d.refused = d.replicaDropIns()
 	d.noteDropIns()
 	d.noteWarnings()
 	return d
@@ -100,7 +113,19 @@ func (d *Declared) declare(c claim) {
 		d.name(c.doc)
 		return
 	}
-	name := c.doc.Container.Metadata.Name
+	if c.doc.Replicas == nil {
+		d.declareName(c.doc.Name, c, spec.Instance{Container: c.doc.Container, Fingerprint: c.doc.Fingerprint})
+		return
+	}
+	d.declareName(c.doc.Name, c, spec.Instance{})
+	for _, one := range c.doc.Replicas {
+		d.declareName(one.Metadata.Name, c, one)
+	}
+}
+
+// declareName adds one name that a document claims, and its container. The name of a manifest
+// with replicas has none.
+func (d *Declared) declareName(name string, c claim, one spec.Instance) {
 	if c.doc.Elsewhere {
 		d.elsewhere[name] = c.origin()
 		return
@@ -109,12 +134,17 @@ func (d *Declared) declare(c claim) {
 		d.contested[name] = []claim{before}
 		delete(d.claims, name)
 		delete(d.wants, name)
+		delete(d.groups, name)
 	}
 	if d.contested[name] != nil {
 		d.contested[name] = append(d.contested[name], c)
 		return
 	}
-	d.claims[name], d.wants[name] = c, d.want(c)
+	if d.claims[name] = c; one.Container == nil {
+		d.groups[name] = plan.Group{From: c.origin(), Replicas: len(c.doc.Replicas)}
+		return
+	}
+	d.wants[name] = d.want(c, one)
 }
 
 // Claims returns the file that declares a container, nil if no single one does.
@@ -129,9 +159,9 @@ func (d *Declared) fileOf(path string) *source.File {
 	return d.Reading.Replaced[path]
 }
 
-// want returns the container that a claim declares.
-func (d *Declared) want(c claim) *plan.Want {
-	w := &plan.Want{Spec: c.doc.Container, Fingerprint: c.doc.Fingerprint, From: c.origin(), Waiting: c.file.Waiting, Writer: c.file.Writer}
+// want returns a container that a claim declares.
+func (d *Declared) want(c claim, one spec.Instance) *plan.Want {
+	w := &plan.Want{Spec: one.Container, Fingerprint: one.Fingerprint, From: c.origin(), Waiting: c.file.Waiting, Writer: c.file.Writer}
 	if len(d.Reading.Fragments) == 0 {
 		return w
 	}

@@ -27,7 +27,7 @@ type combiner struct {
 // restart of the daemon.
 func (d *Declared) Combine(observed []*status.Status) *plan.Desired {
 	c := combiner{Declared: d, lost: map[claim]error{}, settled: map[string]bool{}}
-	c.out = plan.Desired{Host: d.Reading.Host, Declared: d.wants, Kept: map[string]*plan.Want{}, Elsewhere: d.elsewhere}
+	c.out = plan.Desired{Host: d.Reading.Host, Declared: d.wants, Kept: map[string]*plan.Want{}, Elsewhere: d.elsewhere, Groups: d.groups}
 	healthy := !slices.ContainsFunc(d.Reading.Dirs, func(dir source.Dir) bool { return dir.Err != nil })
 	var unusual []*status.Status
 	for _, st := range observed {
@@ -39,12 +39,18 @@ func (d *Declared) Combine(observed []*status.Status) *plan.Desired {
 		c.unusual(st, w)
 	}
 	for name, claims := range d.contested {
-		if !c.settled[name] {
-			for i, one := range claims {
-				c.lost[one] = contestError(one, claims[(i+1)%len(claims)], "is declared by %s too: one name, one manifest; neither is created until one is renamed or deleted")
-			}
+		if c.settled[name] {
+			continue
+		}
+		if winner, there := groupIncumbent(name, claims, observed); there {
+			c.loseTo(winner, name, claims)
+			continue
+		}
+		for i, one := range claims {
+			c.lost[one] = contestError(one, name, claims[(i+1)%len(claims)], "is declared by %s too: one name, one manifest; neither is created until one is renamed or deleted")
 		}
 	}
+	c.withholdReplicas(observed)
 	c.out.Dirs = d.dirs(unusual)
 	c.problems(observed)
 	return &c.out
@@ -63,7 +69,8 @@ func (c *combiner) unusual(st *status.Status, w *plan.Want) {
 		c.settled[st.Name] = true
 		kept = c.decide(st, claims)
 	}
-	if gone != nil && (kept == nil && w != nil || kept != nil && kept.Err == nil) {
+	_, lowered := c.groups[st.Applied.Group()]
+	if gone != nil && (kept == nil && (w != nil || lowered) || kept != nil && kept.Err == nil) {
 		kept = keep(st, gone)
 	}
 	if kept != nil {
@@ -81,25 +88,22 @@ func keep(st *status.Status, err error) *plan.Want {
 func (c *combiner) decide(st *status.Status, claims []claim) *plan.Want {
 	origin := c.fileOf(st.From.File)
 	if len(claims) == 0 {
-		if err := fault(origin, st.Name); err != nil {
+		name := st.Applied.ManifestName()
+		if err := fault(origin, name); err != nil {
 			return keep(st, err)
 		}
-		if err := c.named[st.Name]; err != nil {
+		if err := c.named[name]; err != nil {
 			return keep(st, err) // moved and broken at once
 		}
 		return nil
 	}
 	if winner, ok := incumbent(st.From, claims); ok {
-		for _, other := range claims {
-			if other != winner {
-				c.lost[other] = contestError(other, winner, "is taken by %s: one name, one manifest; rename or delete one")
-			}
-		}
-		return c.want(winner)
+		c.loseTo(winner, st.Name, claims)
+		return c.want(winner, winner.instance(st.Name))
 	}
-	if err := mayDeclare(origin, st.Name); err != nil && origin != claims[0].file {
+	if err := mayDeclare(origin, st.Applied.ManifestName()); err != nil && origin != claims[0].file {
 		for _, one := range claims {
-			c.lost[one] = contestErrorAt(one, st.From.File, "is taken by %s, which can't be read now; repair or delete one")
+			c.lost[one] = contestErrorAt(one, st.Name, st.From.File, "is taken by %s, which can't be read now; repair or delete one")
 		}
 		return keep(st, err)
 	}
@@ -111,7 +115,7 @@ func (c *combiner) decide(st *status.Status, claims []claim) *plan.Want {
 	}
 	sortClaims(claims)
 	for i, one := range claims {
-		c.lost[one] = contestError(one, claims[(i+1)%len(claims)], "is declared by %s too: one name, one manifest; rename or delete one")
+		c.lost[one] = contestError(one, st.Name, claims[(i+1)%len(claims)], "is declared by %s too: one name, one manifest; rename or delete one")
 	}
 	return keep(st, c.lost[claims[0]])
 }
@@ -168,14 +172,14 @@ func (d *Declared) dropInGone(from status.Origin) error {
 	return nil
 }
 
-func contestError(c, other claim, message string) error {
-	return contestErrorAt(c, other.position(), message)
+func contestError(c claim, name string, other claim, message string) error {
+	return contestErrorAt(c, name, other.position(), message)
 }
 
-func contestErrorAt(c claim, position, message string) error {
+func contestErrorAt(c claim, name, position, message string) error {
 	return &spec.Error{
 		File: c.file.Path, Line: c.doc.NameLine, Column: c.doc.NameColumn, Path: "metadata.name",
-		Message: fmt.Sprintf("%q "+message, c.doc.Container.Metadata.Name, position),
+		Message: fmt.Sprintf("%q "+message, name, position),
 	}
 }
 

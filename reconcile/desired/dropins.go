@@ -62,7 +62,8 @@ func (d *Declared) noteDropIns() {
 	}
 	for _, f := range d.Reading.Fragments {
 		_, elsewhere := d.elsewhere[f.Of]
-		known := d.wants[f.Of] != nil || d.contested[f.Of] != nil || d.named[f.Of] != nil || elsewhere
+		_, group := d.groups[f.Of]
+		known := group || d.wants[f.Of] != nil || d.contested[f.Of] != nil || d.named[f.Of] != nil || elsewhere
 		if f.Of != "" && !known {
 			d.notes = append(d.notes, fmt.Sprintf("%s: no manifest declares %s: this drop-in changes nothing", f.Path, f.Of))
 		}

@@ -66,7 +66,7 @@ func (d *Declared) notesBeside(errors []claim) []string {
 // invalidManifests lists what gave no container. An error of a container that is there stands
 // with that container.
 func (c *combiner) invalidManifests(observed []*status.Status) {
-	if len(c.invalid)+len(c.formerly)+len(c.broken)+len(c.lost) == 0 {
+	if len(c.invalid)+len(c.formerly)+len(c.broken)+len(c.lost)+len(c.refused) == 0 {
 		return
 	}
 	exists := make(map[string]bool, len(observed))
@@ -85,7 +85,7 @@ func (c *combiner) invalidManifests(observed []*status.Status) {
 	}
 	for _, i := range slices.Concat(c.invalid, c.formerly) {
 		name := i.doc.Name
-		if w := c.out.Kept[name]; name != "" && w != nil || name == "" && origins[i.file.Path] && c.keeps(i.file.Path) {
+		if name != "" && c.keepsManifest(name) || name == "" && origins[i.file.Path] && c.keeps(i.file.Path) {
 			continue
 		}
 		if name == "" || exists[name] || c.wants[name] != nil {
@@ -100,9 +100,25 @@ func (c *combiner) invalidManifests(observed []*status.Status) {
 		}
 		add(name, i.origin(), err)
 	}
+	for _, e := range c.refused {
+		add(e.File, status.Origin{File: e.File}, e)
+	}
 	slices.SortFunc(c.out.Invalid, func(a, b plan.Invalid) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.From.File, b.From.File), cmp.Compare(a.From.Document, b.From.Document))
 	})
+}
+
+// keepsManifest reports whether a container of the manifest of that name is kept.
+func (c *combiner) keepsManifest(name string) bool {
+	if c.out.Kept[name] != nil {
+		return true
+	}
+	for _, w := range c.out.Kept {
+		if w.Spec.Group() == name {
+			return true
+		}
+	}
+	return false
 }
 
 // keeps reports whether a container is kept because of this file.

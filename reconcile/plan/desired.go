@@ -20,10 +20,18 @@ type Desired struct {
 	// Kept are containers that stay as applied, since their manifests are invalid, unreadable
 	// or contested. Kept has precedence over Declared.
 	Kept map[string]*Want
+	// Groups are the valid manifests with replicas, by name.
+	Groups map[string]Group
 	// Elsewhere are containers that only manifests for other hosts declare, and where.
 	Elsewhere map[string]status.Origin
 
 	Problems
+}
+
+// Group is a manifest with replicas.
+type Group struct {
+	From     status.Origin
+	Replicas int
 }
 
 // Dir is a manifest directory.

@@ -15,14 +15,19 @@ import (
 // nothing else.
 func Diff(d *Desired, observed []*status.Status, m Memory, now time.Time) Plan {
 	p := planner{Desired: d, Memory: m, now: now, total: len(observed)}
+	p.findRenames(observed)
 	var absent []*status.Status
 	for _, st := range observed {
 		w := d.Lookup(st.Name)
+		if to := p.renames[st.Name]; to != "" {
+			p.rename(st, to)
+			continue
+		}
 		if w == nil {
 			absent = append(absent, st)
 			w = &Want{Spec: st.Applied, Fingerprint: st.Fingerprint, From: st.From}
 		}
-		if h := p.Holds.Of(st.Name); h != nil {
+		if h := p.Holds.OfContainer(st.Applied); h != nil {
 			p.onHold(st, w, h)
 			continue
 		}
@@ -43,6 +48,9 @@ type planner struct {
 	now   time.Time
 	total int
 	plan  Plan
+
+	renames map[string]string // new names of containers, by their names
+	renamed map[string]bool   // these new names
 }
 
 // do adds an action, unless the subject is busy, or the action failed or had no effect
@@ -50,6 +58,9 @@ type planner struct {
 func (p *planner) do(a Action) {
 	if _, busy := p.Busy[a.Subject]; busy {
 		return // its action will report and wake the loop
+	}
+	if _, busy := p.Busy[ContainerNamed(a.Old)]; busy && a.Old != "" {
+		return
 	}
 	if until, why := p.notBefore(a); p.now.Before(until) {
 		p.plan.wait(Wait{Subject: a.Subject, Verb: a.Verb, Until: until, Why: why})
@@ -216,12 +227,15 @@ func (p *planner) ended(st *status.Status, a Action) {
 // creations plans for containers that are declared and don't exist.
 func (p *planner) creations(observed []*status.Status) {
 	p.Missing(observed, func(name string, w *Want) {
+		if p.renamed[name] {
+			return
+		}
 		a := Action{Verb: Create, Subject: ContainerNamed(name), Spec: w.Spec, From: w.From, Cause: "manifest " + shortName(w.From)}
 		if w.Spec.Spec.Suspend {
 			a.Cause += ", suspended"
 		}
-		if h := p.Holds.Of(name); h != nil {
-			p.hold(a, h)
+		if h := p.Holds.OfContainer(w.Spec); h != nil {
+			p.hold(a, w.Spec, h)
 			return
 		}
 		p.do(a)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"stead/runtime/status"
+	"stead/spec"
 )
 
 // A hold pauses reconciliation: the applied manifest is kept up, including its restart policy,
@@ -19,17 +20,17 @@ func (p *planner) onHold(st *status.Status, w *Want, h *status.Hold) {
 			if needsRestart(changes) {
 				verb = Restart
 			}
-			p.hold(Action{Verb: verb, Subject: ContainerNamed(st.Name), Changes: changes, From: w.From}, h)
+			p.hold(Action{Verb: verb, Subject: ContainerNamed(st.Name), Changes: changes, From: w.From}, st.Applied, h)
 		}
 	}
 	now := withoutRun(st) // what was changed by hand may be why it is on hold
 	p.container(now, &Want{Spec: st.Applied, Fingerprint: st.Fingerprint, From: st.From})
 }
 
-// hold adds an action that is held until the release.
-func (p *planner) hold(a Action, h *status.Hold) {
+// hold adds an action on a container that is held until the release.
+func (p *planner) hold(a Action, c *spec.Container, h *status.Hold) {
 	a.Verb, a.Waiting, a.OnHold = Hold, a.Verb, true
-	a.Cause = fmt.Sprintf("%s waits; %s; %s", a.Waiting, HoldClause(h), releaseAdvice(p.Holds, a.Name))
+	a.Cause = fmt.Sprintf("%s waits; %s; %s", a.Waiting, HoldClause(h), releaseAdvice(p.Holds, c))
 	p.plan.Held = append(p.plan.Held, a)
 }
 
@@ -42,9 +43,11 @@ func HoldClause(h *status.Hold) string {
 	return clause
 }
 
-func releaseAdvice(h *status.Holds, name string) string {
-	if _, own := h.Containers[name]; own {
-		return "end it with stead release " + name
+func releaseAdvice(h *status.Holds, c *spec.Container) string {
+	for _, name := range []string{c.Metadata.Name, c.Group()} {
+		if _, held := h.Containers[name]; held {
+			return "end it with stead release " + name
+		}
 	}
 	return "end it with stead release"
 }

@@ -83,7 +83,7 @@ func (f Failure) concerns(a Action) bool {
 
 // recorded reports whether the container's own record holds this failure.
 func (f Failure) recorded(st *status.Status) bool {
-	starts := f.Verb == Create || f.Verb == Start || f.Verb == Restart
+	starts := f.Verb == Create || f.Verb == Start || f.Verb == Restart || f.Verb == Rename
 	return starts && st.State == status.Exited && st.Exit != nil && StartFailed(st.Exit) && !st.FinishedAt.Before(f.began)
 }
 

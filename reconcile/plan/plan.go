@@ -27,6 +27,7 @@ const (
 	Update  Verb = "update"  // live fields, in place
 	Restart Verb = "restart" // fields that need one, or by an admin
 	Stop    Verb = "stop"    // suspended, or by an admin
+	Rename  Verb = "rename"  // the manifest has replicas now, or no more: its first container gets another name
 	Adopt   Verb = "adopt"   // the same manifest stands in another place; no change
 	Remove  Verb = "remove"  // its manifest is gone
 	Hold    Verb = "hold"    // needs a person's word first; nothing is done
@@ -75,6 +76,7 @@ type Found struct {
 type Action struct {
 	Verb Verb `json:"action"`
 	Subject
+	Old     string          `json:"old,omitempty"`     // of a rename: the name until now
 	Cause   string          `json:"cause"`             // one clause
 	Changes []Change        `json:"changes,omitempty"` // fields that differ from the applied manifest
 	Spec    *spec.Container `json:"-"`                 // to be applied; nil if nothing is
@@ -132,7 +134,11 @@ func (p Plan) String() string {
 //	update web  spec.resources.memory 128Mi → 256Mi  (live)
 func (a Action) String() string {
 	var line strings.Builder
-	line.WriteString(string(a.Verb) + " " + a.Name)
+	line.WriteString(string(a.Verb) + " ")
+	if a.Old != "" {
+		line.WriteString(a.Old + " to ")
+	}
+	line.WriteString(a.Name)
 	if len(a.Changes) > 0 {
 		line.WriteString("  " + ChangesText(a.Changes))
 	}

@@ -21,6 +21,10 @@ func (p *planner) removals(absent []*status.Status) {
 	p.confirmations(absent)
 	gone := 0 // manifests missing from readable directories
 	for _, st := range absent {
+		if p.isLowered(st) {
+			p.total--
+			continue
+		}
 		if why := p.MassHeld[st.Name]; why != "" {
 			found.MassHeld[st.Name] = why
 		}
@@ -40,12 +44,13 @@ func (p *planner) removals(absent []*status.Status) {
 func (p *planner) confirmations(absent []*status.Status) {
 	all := slices.Contains(p.Confirm, "all")
 	for _, st := range absent {
-		if p.Confirmed[st.Name] || all || slices.Contains(p.Confirm, st.Name) {
+		if p.Confirmed[st.Name] || all || slices.Contains(p.Confirm, st.Name) || slices.Contains(p.Confirm, st.Applied.ManifestName()) {
 			p.plan.Found.Confirmed[st.Name] = true
 		}
 	}
 	for _, name := range p.Confirm {
-		if name != "all" && !p.plan.Found.Confirmed[name] {
+		isOf := func(st *status.Status) bool { return st.Applied.Group() == name }
+		if name != "all" && !p.plan.Found.Confirmed[name] && !slices.ContainsFunc(absent, isOf) {
 			p.plan.Found.Unneeded = append(p.plan.Found.Unneeded, name)
 		}
 	}
@@ -69,10 +74,15 @@ func (p *planner) removal(st *status.Status, massive string) {
 	a := Action{Subject: ContainerNamed(st.Name), From: st.From}
 	var held string
 	advice := "confirm with stead apply --confirm-removal=" + st.Name
-	switch h := p.Holds.Of(st.Name); {
+	lowered := p.isLowered(st)
+	switch h := p.Holds.OfContainer(st.Applied); {
 	case h != nil:
-		a.OnHold, held, advice = true, "manifest gone; "+HoldClause(h), releaseAdvice(p.Holds, st.Name)
+		a.OnHold, held, advice = true, "manifest gone; "+HoldClause(h), releaseAdvice(p.Holds, st.Applied)
 	case confirmed:
+	case lowered && st.Applied.Spec.Protect:
+		held = p.loweredCause(st) + "; protected"
+	case lowered:
+		settled = true
 	case dirErr != nil:
 		held, advice = dirErr.Error(), "bring it back or "+advice
 	case p.hostRenamed(st) != "":
@@ -92,7 +102,9 @@ func (p *planner) removal(st *status.Status, massive string) {
 		p.plan.Held = append(p.plan.Held, a)
 		return
 	}
-	a.Verb, a.Cause = Remove, p.goneCause(st, dir)
+	if a.Verb, a.Cause = Remove, p.goneCause(st, dir); lowered {
+		a.Cause = p.loweredCause(st)
+	}
 	if confirmed {
 		a.Cause += ", confirmed"
 	}

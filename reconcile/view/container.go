@@ -24,7 +24,7 @@ type viewer struct {
 // The latter decides the text of Why.
 func (v *viewer) container(st *status.Status) Container {
 	c := Container{
-		Name: st.Name, Sync: Synced, Pid: st.Pid, Restarts: st.Restarts,
+		Name: st.Name, Group: st.Applied.Group(), Sync: Synced, Pid: st.Pid, Restarts: st.Restarts,
 		Manifest: plan.ManifestName(st.From), Labels: st.Applied.Metadata.Labels,
 		CreatedAt: st.CreatedAt.UTC(), StartedAt: st.StartedAt.UTC(), FinishedAt: st.FinishedAt.UTC(),
 	}
@@ -50,7 +50,7 @@ func (v *viewer) state(c *Container, st *status.Status) {
 		c.State, c.Ready = Running, true
 	case st.State == status.Stopping:
 		c.State = Stopping
-	case st.State == status.Starting || isBusy && (busy == plan.Start || busy == plan.Restart || busy == plan.Create):
+	case st.State == status.Starting || isBusy && (busy == plan.Start || busy == plan.Restart || busy == plan.Rename || busy == plan.Create):
 		c.State = Pending
 	case st.StoppedAt != nil:
 		c.State, c.Reason = Stopped, ReasonStoppedByAdmin
@@ -112,7 +112,7 @@ func (v *viewer) sync(c *Container, st *status.Status) {
 	case len(st.Unapplied) > 0:
 		c.Sync, c.Reason, c.Why = SyncError, ReasonUnapplied, plan.UnappliedCause(st.Unapplied)
 		c.Message = c.Why
-	case len(st.Lost) > 0 && st.State == status.Running && !isPlanned && !busy && v.Holds.Of(st.Name) == nil:
+	case len(st.Lost) > 0 && st.State == status.Running && !isPlanned && !busy && v.Holds.OfContainer(st.Applied) == nil:
 		c.Sync, c.Reason, c.Why = SyncError, ReasonChangedByHand, plan.LostCause(st)+"; stead restart "+st.Name+" puts it right"
 		c.Message = c.Why
 	case isWaiting && wait.Verb == plan.Remove:
@@ -128,7 +128,7 @@ func (v *viewer) sync(c *Container, st *status.Status) {
 		c.Sync, c.Reason, c.Why = OutOfSync, ReasonWaitingForWriter, "waiting for the writer of "+v.ShortPath(w.Writer)
 		c.Message = c.Why
 	default:
-		if h := v.Holds.Of(st.Name); h != nil && c.Why == "" {
+		if h := v.Holds.OfContainer(st.Applied); h != nil && c.Why == "" {
 			c.Why = plan.HoldClause(h)
 		}
 	}
@@ -157,7 +157,7 @@ func (v *viewer) failure(f plan.Failure) string {
 
 // coming views a container that is declared and does not exist yet.
 func (v *viewer) coming(name string, s *spec.Container, from status.Origin) Container {
-	c := Container{Name: name, State: Pending, Sync: OutOfSync, Manifest: plan.ManifestName(from), Labels: s.Metadata.Labels, Why: "to be created"}
+	c := Container{Name: name, Group: s.Group(), State: Pending, Sync: OutOfSync, Manifest: plan.ManifestName(from), Labels: s.Metadata.Labels, Why: "to be created"}
 	if _, busy := v.Busy[plan.ContainerNamed(name)]; busy {
 		c.Why = "being created"
 	}
@@ -170,7 +170,7 @@ func (v *viewer) coming(name string, s *spec.Container, from status.Origin) Cont
 // held views a container that is declared, does not exist, and is on hold.
 func (v *viewer) held(a plan.Action) Container {
 	return Container{
-		Name: a.Name, State: Pending, Sync: Held, Manifest: plan.ManifestName(a.From), Labels: a.Spec.Metadata.Labels,
+		Name: a.Name, Group: a.Spec.Group(), State: Pending, Sync: Held, Manifest: plan.ManifestName(a.From), Labels: a.Spec.Metadata.Labels,
 		Reason: heldReason(a), Why: a.Cause, Message: a.Cause,
 	}
 }

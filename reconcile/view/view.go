@@ -55,6 +55,7 @@ const (
 // Container is a container as people and scripts see it. The JSON form only ever grows fields.
 type Container struct {
 	Name       string            `json:"name"`
+	Group      string            `json:"group,omitempty"` // the manifest that it is a replica of
 	State      State             `json:"state"`
 	Sync       Sync              `json:"sync"`
 	Ready      bool              `json:"ready"`
@@ -84,7 +85,7 @@ func Containers(d *plan.Desired, observed []*status.Status, m plan.Memory, now t
 	p := plan.Diff(d, observed, idle, now)
 	for _, list := range [][]plan.Action{p.Actions, p.Held} {
 		for _, a := range list {
-			v.planned[a.Name] = a
+			v.planned[cmp.Or(a.Old, a.Name)] = a
 		}
 	}
 	for _, w := range p.Waits {

@@ -64,6 +64,9 @@ func environment(c *spec.Container, home string) []string {
 		env[k] = string(v)
 	}
 	env["STEAD_NAME"] = c.Metadata.Name
+	if c.Replica != nil {
+		env["STEAD_INDEX"] = strconv.Itoa(c.Replica.Index)
+	}
 	all := make([]string, 0, len(env))
 	for k, v := range env {
 		all = append(all, k+"="+v)
