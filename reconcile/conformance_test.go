@@ -13,6 +13,7 @@ import (
 	"stead/runtime"
 	"stead/runtime/roottest"
 	"stead/runtime/status"
+	"stead/spec"
 )
 
 // hostUnderTest is the engine's side of a host: the one in memory that the other tests use,
@@ -73,6 +74,9 @@ func TestHostsConform(t *testing.T) {
 	restart := func(byAdmin bool) call {
 		return func(h hostUnderTest, ctx context.Context) error { return h.Restart(ctx, other, there, byAdmin) }
 	}
+	renamed := parsed(t, yaml("web-0", "stop: {signal: KILL}", "env: {A: '1'}"))
+	renamed.Replica = &spec.Replica{Of: "web"}
+	rename := func(h hostUnderTest, ctx context.Context) error { return h.Rename(ctx, "web", renamed, there) }
 	remove := func(h hostUnderTest, ctx context.Context) error { return h.Remove(ctx, "web") }
 	for _, row := range []struct {
 		summary string
@@ -95,6 +99,10 @@ func TestHostsConform(t *testing.T) {
 		{"restarted by an admin: started", []call{create, stop(status.StopOptions{ByAdmin: true}), restart(true)}, "running A=1 /m/other.yaml#2"},
 		{"updated in place", []call{create, func(h hostUnderTest, ctx context.Context) error { return h.Update(ctx, limited, here) }}, "running pids 77 /m/web.yaml"},
 		{"adopted: only its place is new", []call{create, func(h hostUnderTest, ctx context.Context) error { return h.Adopt(ctx, "web", there) }}, "running /m/other.yaml#2"},
+		{"renamed: applied, and started", []call{create, rename}, "not there; web-0 running A=1 /m/other.yaml#2"},
+		{"renamed twice", []call{create, rename, rename}, "not there; web-0 running A=1 /m/other.yaml#2"},
+		{"renamed after an admin's stop: not started", []call{create, stop(status.StopOptions{ByAdmin: true}), rename}, "not there; web-0 created by admin A=1 /m/other.yaml#2"},
+		{"renamed and created: both are there", []call{create, rename, create}, "running /m/web.yaml; web-0 running A=1 /m/other.yaml#2"},
 		{"removed", []call{create, remove}, "not there"},
 		{"removed twice", []call{create, remove, remove}, "not there"},
 		{"removed and created: a new one", []call{create, stop(status.StopOptions{ByAdmin: true}), remove, create}, "running /m/web.yaml"},
@@ -113,7 +121,11 @@ func TestHostsConform(t *testing.T) {
 							t.Fatalf("call %d: %v", i+1, err)
 						}
 					}
-					if got := h.says("web"); got != row.want {
+					got := h.says("web")
+					if other := h.says("web-0"); other != "not there" {
+						got += "; " + other
+					}
+					if got != row.want {
 						t.Errorf("got %q, want %q", got, row.want)
 					}
 				})
@@ -126,7 +138,9 @@ func TestHostsConform(t *testing.T) {
 func (h hostUnderTest) says(name string) string {
 	text := "not there"
 	if st := plan.Find(h.List(), name); st != nil {
-		text = string(st.State)
+		if text = string(st.State); name != "web" {
+			text = name + " " + text
+		}
 		if st.State == status.Running == (st.Pid == 0 || st.StartedAt.IsZero()) {
 			text += " inconsistent"
 		}

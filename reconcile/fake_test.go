@@ -239,6 +239,7 @@ func (f *fakeRuntime) Rename(ctx context.Context, old string, c *spec.Container,
 	st.Name = c.Metadata.Name
 	f.by[st.Name] = st
 	st.Applied, st.From, st.Restarts, st.Failures, st.Lost = c, from, 0, 0, nil
+	st.State, st.Exit, st.FinishedAt = status.Created, nil, time.Time{}
 	if c.Spec.Suspend || st.StoppedAt != nil {
 		return nil
 	}

@@ -290,6 +290,7 @@ func (r *Runtime) move(c *container, m *spec.Container, from status.Origin) erro
 	if err := next.Write(r.dir(name)); err != nil {
 		return err
 	}
+	fault.Point("rename-facts-written")
 	if rec != nil {
 		if err := record.Forget(r.RunDir, rec.ID()); err != nil {
 			r.Log.Error("cannot clean up", "container", c.name, "error", err)

@@ -113,6 +113,13 @@ func operations() []operation {
 			h.until("job", "completed", isSettled(view.Completed))
 			return 2
 		}},
+		{"rename", append([]string{"rename-stopped", "rename-moved", "rename-facts-written", "start-recorded", "start-launched"}, stopping...), made,
+			func(h *testHost) {
+				h.write("job.yaml", strings.Replace(text(h, 0, "64Mi"), "  rootfs", "  replicas: 1\n  rootfs", 1))
+			}, func(h *testHost) int {
+				h.until("job-0", "running as declared", isSettled(view.Running))
+				return 2
+			}},
 		{"remove", append([]string{"remove-stopped", "remove-cgroup-gone", "remove-put-away"}, stopping...), made, func(h *testHost) {
 			os.Remove(h.manifests + "/job.yaml")
 			go h.command("apply").Run() // does not wait for the settle time

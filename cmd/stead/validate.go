@@ -175,20 +175,27 @@ func (c *checked) documents(file string, docs []spec.Document) {
 		if d.Container == nil {
 			continue
 		}
-		c.containers++
+		c.containers += max(1, len(d.Replicas))
 		if d.Elsewhere {
 			continue
 		}
-		name, where := d.Container.Metadata.Name, fmt.Sprintf("%s:%d", file, d.Line)
-		if first, taken := c.names[name]; taken {
-			c.fail([]*spec.Error{{
-				File: file, Line: d.NameLine, Column: d.NameColumn, Path: "metadata.name",
-				Message: fmt.Sprintf("%q is taken by %s: one name, one manifest; rename or delete one", name, first),
-			}})
-			continue
+		c.claim(d.Name, file, &d)
+		for _, one := range d.Replicas {
+			c.claim(one.Metadata.Name, file, &d)
 		}
-		c.names[name] = where
 	}
+}
+
+// claim notes a name that a manifest claims. It is an error if another one claims it too.
+func (c *checked) claim(name, file string, d *spec.Document) {
+	if first, taken := c.names[name]; taken {
+		c.fail([]*spec.Error{{
+			File: file, Line: d.NameLine, Column: d.NameColumn, Path: "metadata.name",
+			Message: fmt.Sprintf("%q is taken by %s: one name, one manifest; rename or delete one", name, first),
+		}})
+		return
+	}
+	c.names[name] = fmt.Sprintf("%s:%d", file, d.Line)
 }
 
 // count formats a number of things.
