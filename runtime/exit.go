@@ -59,6 +59,7 @@ var failedReasons = map[launch.Where]string{
 	launch.AtTarget:   status.ReasonMountTarget,
 	launch.AtIDMap:    status.ReasonIdmapUnsupported,
 	launch.AtCommand:  status.ReasonCommandNotFound,
+	specconv.AtImage:  status.ReasonImageMissing,
 	specconv.AtUser:   status.ReasonUserNotFound,
 	specconv.AtDevice: status.ReasonDeviceNotFound,
 }

@@ -10,7 +10,6 @@ import (
 	"stead/runtime/atomicfile"
 	"stead/runtime/fault"
 	"stead/runtime/record"
-	"stead/runtime/specconv"
 	"stead/runtime/status"
 	"stead/runtime/store"
 	"stead/spec"
@@ -45,18 +44,8 @@ func (r *Runtime) Create(ctx context.Context, m *spec.Container, from status.Ori
 	name := m.Metadata.Name
 	c, err := r.find(name)
 	if err != nil {
-		if broughtBack, err = r.makeDir(name); err != nil {
-			return "", fmt.Errorf("create %s: %w", name, err)
-		}
-		fault.Point("create-dir-made")
 		f := &store.Facts{Manifest: m, From: from, CreatedAt: time.Now().UTC()}
-		if !m.Spec.Suspend {
-			err = r.prepareRun(f)
-		}
-		if err == nil {
-			err = f.Write(r.dir(name))
-		}
-		if err != nil {
+		if broughtBack, err = r.makeFacts(ctx, f); err != nil {
 			return "", fmt.Errorf("create %s: %w", name, err)
 		}
 		fault.Point("create-facts-written")
@@ -67,6 +56,33 @@ func (r *Runtime) Create(ctx context.Context, m *spec.Container, from status.Ori
 		return broughtBack, nil
 	}
 	return broughtBack, r.start(ctx, c, 0, 0)
+}
+
+// makeFacts makes the directory of a new container and writes its facts.
+func (r *Runtime) makeFacts(ctx context.Context, f *store.Facts) (broughtBack string, err error) {
+	m, name := f.Manifest, f.Manifest.Metadata.Name
+	if !m.Spec.Suspend {
+		if _, err := r.chooseImage(m, nil); err != nil { // first: without the image nothing is made
+			return "", err
+		}
+	}
+	if broughtBack, err = r.makeDir(name); err != nil {
+		return "", err
+	}
+	fault.Point("create-dir-made")
+	if before := store.BroughtBack(r.dir(name)); before != nil {
+		f.Image = before.Image
+	}
+	if !m.Spec.Suspend {
+		err = r.prepareRun(ctx, f)
+	}
+	if err == nil {
+		err = f.Write(r.dir(name))
+	}
+	if err == nil {
+		err = store.ForgetBroughtBack(r.dir(name))
+	}
+	return broughtBack, err
 }
 
 // makeDir makes a container's directory, from its newest removed one if there is any.
@@ -121,7 +137,8 @@ func (r *Runtime) restart(ctx context.Context, c *container, m *spec.Container, 
 	s, _ := r.Get(c.name)
 	down := m.Spec.Suspend || s.StoppedAt != nil
 	if s.State == status.Running && !down {
-		if err := specconv.Preflight(m, r.root(m), &r.paths); err != nil {
+		f, _ := r.snapshot(c)
+		if err := r.preflight(m, f); err != nil {
 			return fmt.Errorf("start %s: %w", c.name, err)
 		}
 	}
@@ -211,6 +228,10 @@ func (r *Runtime) Remove(ctx context.Context, name string) error {
 		}
 	}
 	fault.Point("remove-cgroup-gone")
+	if err := r.unmountRoot(ctx, name); err != nil {
+		return fmt.Errorf("remove %s: %w", name, err)
+	}
+	fault.Point("remove-unmounted")
 	c.settling.Lock() // else a late end of its run would be written to the old directory
 	defer c.settling.Unlock()
 	if err := r.Removed.PutAway(name, r.dir(name)); err != nil {

@@ -32,7 +32,7 @@ func TestPathsWithoutLinks(t *testing.T) {
 	}
 	root := launch.Root{Path: w.path("link/root")}
 	mounts := []launch.Mount{{Target: "/data", Source: w.path("link/data")}, {Target: "/tmp"}}
-	if _, err := w.paths.Resolve(&root, mounts); err != nil {
+	if _, err := w.paths.Resolve(&root, false, mounts); err != nil {
 		t.Fatal(err)
 	}
 	if root.Path != w.path("real/root") || mounts[0].Source != w.path("real/data") || mounts[1].Source != "" {

@@ -37,7 +37,7 @@ func (r *Runtime) recover(ctx context.Context) error {
 			known[rec.ID()] = true
 		}
 	}
-	if err := errors.Join(r.sweepGroups(known), r.sweepFiles(known)); err != nil {
+	if err := errors.Join(r.sweepGroups(known), r.sweepFiles(known), r.sweepRoots(ctx)); err != nil {
 		r.Log.Error("cannot clean up what belongs to no container", "error", err)
 	}
 	return nil

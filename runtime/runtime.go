@@ -14,6 +14,7 @@ import (
 	"stead/runtime/cgroup"
 	"stead/runtime/drift"
 	"stead/runtime/fault"
+	"stead/runtime/image"
 	"stead/runtime/keeper"
 	"stead/runtime/record"
 	"stead/runtime/specconv"
@@ -69,6 +70,7 @@ type Runtime struct {
 	pending   pendingWrites
 	paths     specconv.Paths
 	inspector *drift.Inspector // nil if ReadOnly
+	images    *image.Store
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -92,7 +94,8 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	}
 	r := &Runtime{
 		Options: o, host: host, ids: ids,
-		wake: make(chan struct{}, 1), registry: registry{byName: map[string]*container{}},
+		images: image.Open(filepath.Join(o.StateDir, "images")),
+		wake:   make(chan struct{}, 1), registry: registry{byName: map[string]*container{}},
 	}
 	r.SetProtected(o.Config, o.Manifests)
 	fault.Dir(o.RunDir)

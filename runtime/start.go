@@ -6,10 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
-	"stead/runtime/atomicfile"
 	"stead/runtime/cgroup"
 	"stead/runtime/fault"
 	"stead/runtime/keeper"
@@ -44,7 +42,7 @@ func (r *Runtime) start(ctx context.Context, c *container, restarts, failures in
 		r.syncRun(old.ID())
 		before, old = r.snapshot(c)
 	}
-	if err := r.beforeRun(c); err != nil {
+	if err := r.beforeRun(ctx, c); err != nil {
 		return fmt.Errorf("start %s: %w", c.name, err)
 	}
 	f, _ := r.snapshot(c)
@@ -71,7 +69,7 @@ func (r *Runtime) start(ctx context.Context, c *container, restarts, failures in
 		}
 	}
 	fault.Point("start-old-forgotten")
-	err := r.launch(ctx, c, rec, m)
+	err := r.launch(ctx, c, rec, f)
 	if errors.Is(err, keeper.ErrNoKeeper) {
 		err = r.afterKeeper(ctx, c, rec)
 	} else if errors.Is(err, keeper.ErrSilent) {
@@ -88,21 +86,24 @@ func (r *Runtime) start(ctx context.Context, c *container, restarts, failures in
 }
 
 // beforeRun saves what a run needs, unless it is saved already.
-func (r *Runtime) beforeRun(c *container) error {
+func (r *Runtime) beforeRun(ctx context.Context, c *container) error {
 	f, _ := r.snapshot(c)
 	next := *f
-	if err := r.prepareRun(&next); err != nil {
+	if err := r.prepareRun(ctx, &next); err != nil {
 		return err
 	}
-	if next.IDBase == f.IDBase && next.LastRun == f.LastRun {
+	if next.IDBase == f.IDBase && next.LastRun == f.LastRun && next.Image == f.Image {
 		return nil
 	}
-	return r.save(c, func(f *store.Facts) { f.IDBase, f.LastRun = next.IDBase, next.LastRun })
+	return r.save(c, func(f *store.Facts) { f.IDBase, f.LastRun, f.Image = next.IDBase, next.LastRun, next.Image })
 }
 
-// prepareRun assigns host ids to a container, and notes the beginning of a run where there must
-// not be a second one.
-func (r *Runtime) prepareRun(f *store.Facts) (err error) {
+// prepareRun assigns host ids to a container, makes its private files fit its image, and notes the
+// beginning of a run where there must not be a second one.
+func (r *Runtime) prepareRun(ctx context.Context, f *store.Facts) (err error) {
+	if f.Image, err = r.fitPrivate(ctx, f); err != nil {
+		return err
+	}
 	switch {
 	case f.Manifest.Spec.Restart.Policy == "always" || f.Manifest.Spec.Rerun == "on-boot":
 		f.LastRun = nil
@@ -172,15 +173,17 @@ func (r *Runtime) recordFailure(c *container, rec *record.Record, err error) {
 }
 
 // launch makes the kernel objects and lets the keeper start the process.
-func (r *Runtime) launch(ctx context.Context, c *container, rec *record.Record, m *spec.Container) error {
-	root := r.root(m)
-	if err := atomicfile.Symlink(filepath.Join(r.dir(m.Metadata.Name), "root"), root); err != nil {
-		return err
-	}
-	config, writable, err := specconv.Build(m, root, &r.paths)
+func (r *Runtime) launch(ctx context.Context, c *container, rec *record.Record, f *store.Facts) error {
+	merged, err := r.prepareRoot(ctx, c.name, f, rec.IDBase)
 	if err != nil {
 		return err
 	}
+	m := r.filled(f)
+	config, writable, err := specconv.Build(m, r.root(m), &r.paths)
+	if err != nil {
+		return err
+	}
+	config.Root.Merged = merged
 	if err := r.Writable.Add(writable); err != nil { // before it can write
 		return err
 	}

@@ -122,7 +122,8 @@ type Rootfs struct {
 	Host *HostRoot `yaml:"host,omitempty" json:"host,omitempty" oneof:"root"`
 	// The absolute path of a directory of the host, used in place. A symbolic link in the path is followed only if nobody but root of the host can have made it.
 	Path          string `yaml:"path,omitempty" json:"path,omitempty" oneof:"root"`
-	Image         Later  `yaml:"image,omitempty" json:"-" oneof:"root"`
+	ImageLater    Later  `yaml:"image,omitempty" json:"-" oneof:"root"`
+	Image         string `yaml:"-" json:"image,omitempty" jsonschema:"-"` // of the root; the language refuses it as yet
 	OnImageChange Later  `yaml:"onImageChange,omitempty" json:"-"`
 	Size          Later  `yaml:"size,omitempty" json:"-"`
 	// Make the root read-only. Mounts have a `readOnly` of their own.

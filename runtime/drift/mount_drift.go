@@ -199,6 +199,7 @@ func (i *Inspector) lookAtMounts(r Run, files map[string]bool, closely bool) {
 		s.lost, s.table = mountsDiffer(r.Facts.Manifest, r.Record.Pid, s.table)
 	}
 	lost := s.lost
+	i.lookAtMerged(r, &s)
 	if s.lookAtDir(r); s.rootGone {
 		lost = append(lost[:len(lost):len(lost)], status.Difference{Field: "its root directory", Found: "is gone"})
 	}
@@ -226,10 +227,26 @@ func (s *seen) lookAtDir(r Run) {
 	if !s.dir.changed(r.Dir) {
 		return
 	}
+	root := r.Facts.Manifest.Spec.Rootfs
 	to, err := os.Readlink(filepath.Join(r.Dir, "root"))
-	s.rootLinkGone = err != nil || to != r.Root
+	s.rootLinkGone = root.Image == "" && (err != nil || to != r.Root)
 	_, err = os.Lstat(filepath.Join(r.Dir, "upper"))
-	s.rootGone = r.Facts.Manifest.Spec.Rootfs.Host != nil && errors.Is(err, os.ErrNotExist)
+	s.rootGone = root.Path == "" && errors.Is(err, os.ErrNotExist)
+}
+
+// lookAtMerged looks whether the host still has the merged root of a run. The container has a
+// mount of its own, and no mount can be made from that again while it runs.
+func (i *Inspector) lookAtMerged(r Run, s *seen) {
+	if r.Facts.Manifest.Spec.Rootfs.Image == "" || s.mergedGone {
+		return
+	}
+	rec := record.ReadRoot(i.runDir, r.Name)
+	m, ok := launch.MountedAt(r.Root)
+	if ok && rec != nil && m == (launch.Mounted{ID: rec.MountID, Dev: rec.Dev}) {
+		return
+	}
+	i.log.Warn("the mount of the container's root on the host was unmounted or replaced by hand; the container keeps its root, its next start mounts it again; run: stead restart "+r.Name, "container", r.Name, "mount", r.Root)
+	s.mergedGone, i.of(r).mergedGone = true, true
 }
 
 // lookAtFiles looks for missing files of a run. files are the existing ones, nil if unknown.

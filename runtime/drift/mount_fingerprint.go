@@ -28,6 +28,7 @@ type seen struct {
 	rootLinkGone, rootGone bool    // there is no root, or none that leads there
 	recordGone             bool    // there is no boot record
 	pipeGone               bool    // a missing pipe was logged
+	mergedGone             bool    // that its merged root is not mounted on the host was logged
 }
 
 // mountsMayDiffer reports whether the mounts may differ from those at the last look. The

@@ -19,7 +19,11 @@ import (
 // processes back into their cgroup. The caller writes the limits again.
 func Repair(r Run, host *cgroup.Host, runDir string, drift, missingFiles status.Differences) error {
 	if len(missingFiles) > 0 {
-		if err := errors.Join(atomicfile.Symlink(filepath.Join(r.Dir, "root"), r.Root), r.Record.Restore(runDir)); err != nil {
+		err := r.Record.Restore(runDir)
+		if r.Facts.Manifest.Spec.Rootfs.Image == "" {
+			err = errors.Join(err, atomicfile.Symlink(filepath.Join(r.Dir, "root"), r.Root))
+		}
+		if err != nil {
 			return err
 		}
 	}

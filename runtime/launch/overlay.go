@@ -251,8 +251,8 @@ func MountedAt(dir string) (m Mounted, ok bool) {
 	return m, err == nil
 }
 
-// UnmountRoot unmounts everything that is mounted at a directory, at once for this namespace;
-// who still uses it keeps it.
+// UnmountRoot unmounts everything that is mounted at a directory. It is gone at once for this
+// namespace; who still has a file of it open keeps it.
 func UnmountRoot(dir string) error {
 	for range 100 {
 		if _, ok := MountedAt(dir); !ok {

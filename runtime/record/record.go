@@ -179,7 +179,11 @@ const CurrentDir = "current"
 
 // MakeDirs creates the directories of the records.
 func MakeDirs(run string) error {
-	return errors.Join(os.MkdirAll(filepath.Join(run, "containers"), 0o700), os.MkdirAll(filepath.Join(run, CurrentDir), 0o700))
+	var failed error
+	for _, dir := range []string{"containers", CurrentDir, rootsDir} {
+		failed = errors.Join(failed, os.MkdirAll(filepath.Join(run, dir), 0o700))
+	}
+	return failed
 }
 
 // Point makes the container's link in CurrentDir lead to this start.

@@ -9,7 +9,10 @@ import (
 // Root returns the root directory of a container on the host; dir is the container's own
 // directory.
 func Root(m *spec.Container, dir string) string {
-	if m.Spec.Rootfs.Host != nil {
+	switch {
+	case m.Spec.Rootfs.Image != "":
+		return dir + "/root"
+	case m.Spec.Rootfs.Host != nil:
 		return dir + "/upper"
 	}
 	return m.Spec.Rootfs.Path
@@ -33,7 +36,7 @@ func Build(m *spec.Container, root string, p *Paths) (c *launch.Config, writable
 	if c.Mounts, err = Mounts(m, root); err != nil {
 		return nil, nil, err
 	}
-	if writable, err = p.Resolve(&c.Root, c.Mounts); err != nil {
+	if writable, err = p.Resolve(&c.Root, m.Spec.Rootfs.Path == "", c.Mounts); err != nil {
 		return nil, nil, err
 	}
 	if c.Process, err = Process(m, c.Root.Path); err != nil {

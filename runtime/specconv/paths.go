@@ -100,7 +100,7 @@ func (p *Paths) look(name string) (place, error) {
 
 // Resolve replaces root and sources of mounts by their paths without links. The launch
 // follows no links, as by then another container may run that can make some there. writable are the directories and files that this container will be able to
-// write, by all their paths.
+// write, by all their paths. private says that the root is in the container's own directory.
 //
 // What it may not write is refused here, by what was opened and not by what the path
 // was when the manifest was read, which whoever can make links may have changed since.
@@ -108,14 +108,14 @@ func (p *Paths) look(name string) (place, error) {
 // links: only a rename could put something else there, and neither a container, in
 // whose mounts no such place lies, nor a user, who may not write where such a place
 // lies, can rename one to there.
-func (p *Paths) Resolve(root *launch.Root, mounts []launch.Mount) (writable []string, err error) {
+func (p *Paths) Resolve(root *launch.Root, private bool, mounts []launch.Mount) (writable []string, err error) {
 	var protected *hostpath.ProtectedPaths // made on demand: most containers write to their private root only
 	lookAt := func(name *string, readOnly bool) (place, error) {
 		at, err := look(p, *name)
 		if err != nil {
 			return at, err
 		}
-		if *name = at.real; readOnly || root.Usr != "" && name == &root.Path {
+		if *name = at.real; readOnly || private && name == &root.Path {
 			return at, nil
 		}
 		if protected == nil {

@@ -21,6 +21,9 @@ import (
 // places.
 const AtUser launch.Where = "user"
 
+// AtImage is the place of a failure to find the image of a root.
+const AtImage launch.Where = "image"
+
 // defaultCapabilities are the fourteen default capabilities of Docker and Podman.
 var defaultCapabilities = []string{
 	"CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID",

@@ -93,6 +93,7 @@ const (
 	ReasonStartFailed        = "StartFailed"        // some step of the launch failed; the message names it
 	ReasonCommandNotFound    = "CommandNotFound"    // the command is not in the root, or can't be executed
 	ReasonRootfsMissing      = "RootfsMissing"      // the path root is not a directory
+	ReasonImageMissing       = "ImageMissing"       // the image of the root is not in the store
 	ReasonUserNotFound       = "UserNotFound"       // user or group is not in the root's passwd or group
 	ReasonDeviceNotFound     = "DeviceNotFound"     // a source of devices is no device of the host
 	ReasonMountSourceMissing = "MountSourceMissing" // a bind's source is not there

@@ -23,6 +23,23 @@ type Facts struct {
 	StoppedAt *time.Time         `json:"stoppedAt,omitempty"`
 	Unapplied []status.Unapplied `json:"unapplied,omitempty"`
 	LastRun   *LastRun           `json:"lastRun,omitempty"`
+	// Image is the image that the private files in upper/ belong to; nil if they are those of a
+	// host root, or there are none. It stays while the root is a directory of the host.
+	Image *Image `json:"image,omitempty"`
+}
+
+// Image is the image of a container's root.
+type Image struct {
+	Reference string `json:"reference"` // as in rootfs.image
+	Digest    string `json:"digest"`
+}
+
+// Same reports whether both are the same image, or both none.
+func (i *Image) Same(o *Image) bool {
+	if i == nil || o == nil {
+		return i == o
+	}
+	return i.Digest == o.Digest
 }
 
 // LastRun records that a container ran, so that one which must not run twice (restart
@@ -43,17 +60,19 @@ func (l *LastRun) Began() bool {
 const factsFile = "container.json"
 
 // ReadFacts reads the facts in a container's directory.
-func ReadFacts(dir string) (*Facts, error) {
-	b, err := os.ReadFile(filepath.Join(dir, factsFile))
+func ReadFacts(dir string) (*Facts, error) { return readFacts(filepath.Join(dir, factsFile)) }
+
+func readFacts(file string) (*Facts, error) {
+	b, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("read facts: %w", err)
 	}
 	f := &Facts{}
 	if err := json.Unmarshal(b, f); err != nil {
-		return nil, fmt.Errorf("read facts %s: %w", filepath.Join(dir, factsFile), err)
+		return nil, fmt.Errorf("read facts %s: %w", file, err)
 	}
 	if f.Manifest == nil {
-		return nil, fmt.Errorf("read facts %s: holds no manifest", filepath.Join(dir, factsFile))
+		return nil, fmt.Errorf("read facts %s: holds no manifest", file)
 	}
 	f.Manifest.Default()
 	return f, nil

@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"stead/runtime/status"
-
-	"golang.org/x/sys/unix"
 )
 
 // Removed manages STATE/removed: the directories of removed containers, with their data. Its
@@ -56,7 +54,9 @@ func OpenRemoved(stateDir string) (*Removed, error) {
 	r := &Removed{dir: filepath.Join(stateDir, "removed"), newest: map[string]string{}}
 	all, err := r.entries()
 	for _, e := range all {
-		r.newest[e.Name] = e.Entry
+		if !isReset(e.Entry) {
+			r.newest[e.Name] = e.Entry
+		}
 	}
 	return r, err
 }
@@ -99,6 +99,10 @@ func (r *Removed) FinishDeletions(ctx context.Context, log *slog.Logger) {
 	}
 }
 
+// broughtBackFile has the old facts of a container that was brought back, until its new facts
+// are written.
+const broughtBackFile = "brought-back.json"
+
 // BringBack moves the newest removed container of a name to dir and returns a note for
 // the admin; "" if there is none.
 func (r *Removed) BringBack(name, dir string) (note string, err error) {
@@ -109,10 +113,10 @@ func (r *Removed) BringBack(name, dir string) (note string, err error) {
 		return "", nil
 	}
 	// The facts are out of date. If this process dies after the rename, the next must not
-	// read them: another container may have these ids by now, and an admin's stop was one
-	// of the removed container.
+	// take them for those of the container: another one may have these ids by now, and an
+	// admin's stop was one of the removed container.
 	old := filepath.Join(r.dir, newest)
-	if err := os.Remove(filepath.Join(old, factsFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.Rename(filepath.Join(old, factsFile), filepath.Join(old, broughtBackFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", err
 	}
 	err = os.Rename(old, dir)
@@ -127,19 +131,36 @@ func (r *Removed) BringBack(name, dir string) (note string, err error) {
 	return "root of " + at.Format(time.DateOnly) + " brought back", nil
 }
 
+// BroughtBack returns the old facts of a container that was brought back to dir, and nil if there
+// are none. ForgetBroughtBack removes them once the new facts are written.
+func BroughtBack(dir string) *Facts {
+	f, err := readFacts(filepath.Join(dir, broughtBackFile))
+	if err != nil {
+		return nil
+	}
+	return f
+}
+
+func ForgetBroughtBack(dir string) error {
+	if err := os.Remove(filepath.Join(dir, broughtBackFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
 // PutAway moves a container's directory to removed/NAME@TIME. The facts stay in it for
 // people to read; a container that is created again starts from its new manifest.
 func (r *Removed) PutAway(name, dir string) error {
-	entry := name + "@" + time.Now().UTC().Format(entryTime)
-	for n := 2; ; n++ {
-		err := os.Rename(dir, filepath.Join(r.dir, entry))
-		if err == nil {
-			break
+	var entry string
+	err := r.move(dir, func(n int) string {
+		entry = name + "@" + time.Now().UTC().Format(entryTime)
+		if n > 1 {
+			entry += fmt.Sprintf(".%d", n)
 		}
-		if !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) {
-			return err
-		}
-		entry = fmt.Sprintf("%s@%s.%d", name, time.Now().UTC().Format(entryTime), n) // twice in one second
+		return entry
+	})
+	if err != nil {
+		return err
 	}
 	r.mu.Lock()
 	r.newest[name] = entry

@@ -95,8 +95,11 @@ func (w *Writable) List() []string {
 // Contains reports whether a container may have made entries of a directory of the host.
 // Symlinks in such a directory must not be followed.
 func (w *Writable) Contains(dir string) bool {
-	if rest, ok := strings.CutPrefix(dir, w.state+"/containers/"); ok && strings.Contains(rest, "/upper") {
-		return true
+	if rest, ok := strings.CutPrefix(dir, w.state+"/containers/"); ok {
+		_, in, _ := strings.Cut(rest, "/")
+		if in, _, _ = strings.Cut(in, "/"); strings.HasPrefix(in, "upper") || in == "root" || in == "volumes" {
+			return true
+		}
 	}
 	return strings.HasPrefix(dir, w.state+"/removed/") || w.Has(dir)
 }

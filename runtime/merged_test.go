@@ -1,0 +1,313 @@
+package runtime
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"stead/runtime/image"
+	"stead/runtime/roottest"
+	"stead/runtime/status"
+	"stead/runtime/store"
+	"stead/spec"
+)
+
+// image puts an image into the store, as the store has it on disk: each layer is a list of files
+// with their contents, "" for a directory, or "-> TARGET" for a link. The lowest layer gets what
+// a root needs to run the programs of the host's /usr, which mounts show (imageMounts).
+func (w *world) image(name string, layers ...map[string]string) *image.Image {
+	w.t.Helper()
+	base := map[string]string{
+		"usr/": "", "proc/": "", "sys/": "", "dev/": "", "tmp/": "", "etc/": "", "run/": "", "var/": "",
+		"bin": "-> usr/bin", "sbin": "-> usr/sbin", "lib": "-> usr/lib", "lib64": "-> usr/lib64",
+		"etc/passwd": "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/:/bin/sh\n", "etc/group": "root:x:0:\napp:x:1000:\n",
+	}
+	store := filepath.Join(w.o.StateDir, "images")
+	img := image.Image{}
+	sum := sha256.Sum256([]byte(fmt.Sprint(name, layers)))
+	img.Digest = "sha256:" + hex.EncodeToString(sum[:])
+	for i, files := range append([]map[string]string{base}, layers...) {
+		have, _ := filepath.Glob(store + "/layers/*")
+		n := len(have) + 1
+		dir := filepath.Join(store, "layers", fmt.Sprint(n))
+		w.must(os.MkdirAll(dir, 0o755))
+		for file, text := range files {
+			path := filepath.Join(dir, file)
+			w.must(os.MkdirAll(filepath.Dir(path), 0o755))
+			if target, ok := strings.CutPrefix(text, "-> "); ok {
+				w.must(os.Symlink(target, path))
+			} else if strings.HasSuffix(file, "/") {
+				w.must(os.MkdirAll(path, 0o755))
+			} else {
+				w.must(os.WriteFile(path, []byte(text), 0o755))
+			}
+		}
+		if i == 0 {
+			w.must(os.Chmod(dir+"/tmp", 0o777|fs.ModeSticky))
+		}
+		img.Layers = append(img.Layers, image.Layer{Number: n})
+	}
+	w.record(filepath.Join("images", hex.EncodeToString(sum[:])+".json"), img)
+	w.name(name, img.Digest)
+	return &img
+}
+
+// name makes a name stand for an image.
+func (w *world) name(name, digest string) {
+	w.t.Helper()
+	of := sha256.Sum256([]byte(name))
+	w.record(filepath.Join("refs", hex.EncodeToString(of[:16])+".json"), map[string]string{"name": name, "digest": digest})
+}
+
+func (w *world) record(file string, v any) {
+	w.t.Helper()
+	b, err := json.Marshal(v)
+	w.must(err)
+	file = filepath.Join(w.o.StateDir, "images", file)
+	w.must(os.MkdirAll(filepath.Dir(file), 0o700))
+	w.must(os.WriteFile(file, b, 0o600))
+}
+
+// onImage is a manifest whose root is an image, with the host's /usr.
+func onImage(t testing.TB, name, img, body string) *spec.Container {
+	t.Helper()
+	if !strings.Contains(body, "mounts:") {
+		body += "\nmounts: {/usr: {source: /usr, readOnly: true}}"
+	}
+	m := parse(t, name, body)
+	m.Spec.Rootfs = spec.Rootfs{Image: img}
+	return m
+}
+
+func (w *world) createOn(name, img, body string) status.Status {
+	w.t.Helper()
+	if _, err := w.Create(ctx, onImage(w.t, name, img, body), origin); err != nil {
+		w.t.Fatalf("create %s: %v\n%s", name, err, w.output(name))
+	}
+	s, _ := w.Get(name)
+	return s
+}
+
+func (w *world) restartOn(name, img, body string) error {
+	w.t.Helper()
+	return w.Restart(ctx, onImage(w.t, name, img, body), origin, false)
+}
+
+func (w *world) read(path string) string {
+	b, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		w.t.Error(err)
+	}
+	return string(b)
+}
+
+// removedEntries are the names of what is in removed/.
+func (w *world) removedEntries() (names []string) {
+	entries, err := os.ReadDir(w.o.StateDir + "/removed")
+	w.must(err)
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// A container runs from an image, changes its own root and not the image, and keeps what it wrote
+// when it is restarted, the daemon is, the host reboots, or it is removed and comes back.
+func TestImageRoot(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	img := w.image("shop", map[string]string{"srv/site": "v1"})
+	const body = "command: [sh, -c, 'cat /srv/site; id -un; stat -c %u:%g /srv /srv/site; n=$(cat /srv/count 2>/dev/null); echo $((n + 1)) >/srv/count; echo up; sleep 1000']\nrestart: {policy: never}\nstop: {signal: KILL}"
+	s := w.createOn("web", "shop", body)
+	w.awaitOutput("web", "up")
+	if out, want := w.output("web"), "v1root\n0:0\n0:0\nup\n"; out != want {
+		t.Errorf("output %q, want %q", out, want)
+	}
+	dir := w.dir("web")
+	if _, err := os.Lstat(filepath.Join(w.images.LayersDir(), fmt.Sprint(img.Layers[1].Number), "srv/count")); err == nil {
+		t.Error("the layer was changed")
+	}
+	count := func(where string, want int) {
+		t.Helper()
+		if got := strings.TrimSpace(w.read(dir + "/" + where + "/srv/count")); got != fmt.Sprint(want) {
+			t.Errorf("%s: it ran %s times, want %d", where, got, want)
+		}
+	}
+	count("upper", 1)
+	count("root", 1)
+	var inUpper []string
+	filepath.WalkDir(dir+"/upper", func(path string, d fs.DirEntry, err error) error {
+		if !d.IsDir() {
+			inUpper = append(inUpper, strings.TrimPrefix(path, dir+"/upper"))
+		}
+		return nil
+	})
+	if fmt.Sprint(inUpper) != "[/srv/count]" {
+		t.Errorf("stead itself copied files up: %q", inUpper)
+	}
+	mount := w.mergedRoot("web")
+	if mount == nil {
+		t.Fatal("the merged root is not mounted")
+	}
+	if code, out, _, err := w.exec("web", "", ExecOptions{Argv: []string{"sh", "-c", "id -un; echo x >/tmp/by-exec"}, User: "app"}); code != 0 || out != "app\n" {
+		t.Errorf("exec: %d %q %v", code, out, err)
+	}
+	if w.read(dir+"/root/tmp/by-exec") != "x\n" {
+		t.Error("the host does not see a file of an exec")
+	}
+
+	w.must(w.Restart(ctx, s.Applied, origin, false))
+	w.await("web", status.Running)
+	w.awaitText(dir+"/root/srv/count", "2")
+	if now := w.mergedRoot("web"); now == nil || *now != *mount {
+		t.Errorf("after a restart: mount %v, was %v", now, mount)
+	}
+	w.reopen()
+	w.must(w.Stop(ctx, "web", status.StopOptions{}))
+	w.must(w.Start(ctx, "web", status.StartOptions{}))
+	w.awaitText(dir+"/root/srv/count", "3")
+	if now := w.mergedRoot("web"); now == nil || *now != *mount {
+		t.Errorf("after a restart of the daemon: mount %v, was %v", now, mount)
+	}
+
+	w.must(w.Remove(ctx, "web"))
+	entries := w.removedEntries()
+	if len(entries) != 1 || strings.TrimSpace(w.read(w.o.StateDir+"/removed/"+entries[0]+"/upper/srv/count")) != "3" {
+		t.Errorf("removed: %q", entries)
+	}
+	w.createOn("web", "shop", body)
+	w.awaitText(dir+"/root/srv/count", "4")
+	if entries := w.removedEntries(); len(entries) > 0 {
+		t.Errorf("removed, after it is back: %q", entries)
+	}
+}
+
+const forImage = "command: [sh, -c, 'cat /srv/site; echo mine >/srv/private; echo up; sleep 1000']\nrestart: {policy: never}\nstop: {signal: KILL}"
+
+// A new image means new private files; the old ones are kept, and no container gets them back.
+func TestImageChange(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	one := w.image("shop", map[string]string{"srv/site": "v1\n"})
+	two := w.image("shop:2", map[string]string{"srv/site": "v2\n"}, map[string]string{"srv/other": ""})
+	upper := w.dir("web") + "/upper/srv/"
+	w.createOn("web", "shop", forImage)
+	w.awaitOutput("web", "up")
+
+	// The name moves on; the container stays with its image, until its manifest names another.
+	w.name("shop", two.Digest)
+	w.must(w.Restart(ctx, onImage(t, "web", "shop", forImage), origin, false))
+	w.awaitOutput("web", "up")
+	if out := w.output("web"); strings.Contains(out, "v2") {
+		t.Errorf("the container changed its image: %q", out)
+	}
+	before, _ := w.Get("web")
+	if err := w.restartOn("web", "shop:2", strings.Replace(forImage, "[sh,", "[nonsuch,", 1)); err == nil || !strings.Contains(err.Error(), "nonsuch") {
+		t.Errorf("restart with a command that the new image lacks: %v", err)
+	}
+	if err := w.restartOn("web", "shop:3", forImage); err == nil || !strings.Contains(err.Error(), "image shop:3 is not in the store") {
+		t.Errorf("restart with an image that is not there: %v", err)
+	}
+	if err := w.restartOn("web", "shop:2", forImage+"\nuser: nonsuch"); err == nil || !strings.Contains(err.Error(), "nonsuch") {
+		t.Errorf("restart with a user that the new image lacks: %v", err)
+	}
+	if now, _ := w.Get("web"); now.Pid != before.Pid || w.read(upper+"private") != "mine\n" {
+		t.Fatalf("a restart that could not succeed stopped the container: %+v", now)
+	}
+	w.must(w.restartOn("web", "shop:2", forImage))
+	w.awaitOutput("web", "v2")
+	entries := w.removedEntries()
+	if len(entries) != 1 || !strings.Contains(entries[0], "web@") || !strings.Contains(entries[0], ".reset") {
+		t.Fatalf("removed: %q", entries)
+	}
+	old, err := store.ReadFacts(w.o.StateDir + "/removed/" + entries[0])
+	if err != nil || old.Image == nil || old.Image.Digest != one.Digest || w.read(w.o.StateDir+"/removed/"+entries[0]+"/upper/srv/private") != "mine\n" {
+		t.Errorf("the old private files: %+v %v", old, err)
+	}
+	w.awaitText(upper+"private", "mine")
+
+	// Removed and back: the newest private files, not those that were replaced.
+	w.must(w.Remove(ctx, "web"))
+	w.reopen()
+	w.createOn("web", "shop:2", forImage)
+	if left := w.removedEntries(); len(left) != 1 || left[0] != entries[0] {
+		t.Errorf("removed: %q, want %q", left, entries)
+	}
+	// Back with another image: what comes back is put away.
+	w.must(w.Remove(ctx, "web"))
+	w.name("shop", one.Digest)
+	w.createOn("web", "shop", strings.Replace(forImage, "echo mine", "cat /srv/private; echo his", 1))
+	w.awaitText(upper+"private", "his")
+	if left := w.removedEntries(); len(left) != 2 {
+		t.Errorf("removed: %q, want two resets", left)
+	}
+	w.must(w.Remove(ctx, "web"))
+	if _, err := w.Removed.Purge(ctx, "web"); err != nil || len(w.removedEntries()) > 0 {
+		t.Errorf("purge: %v, %q", err, w.removedEntries())
+	}
+}
+
+// awaitText waits until a file holds a text.
+func (w *world) awaitText(file, want string) {
+	w.t.Helper()
+	got := ""
+	for end := time.Now().Add(roottest.Patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if got = strings.TrimSpace(w.read(file)); got == want {
+			return
+		}
+	}
+	w.t.Fatalf("%s has %q, want %q", file, got, want)
+}
+
+// The kind of root changes, to and fro: no root ever has the private files of another kind.
+func TestImageAndOtherRoots(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.image("shop", map[string]string{"srv/site": "v1\n"})
+	path := w.path("directory")
+	for _, d := range []string{"usr", "proc", "sys", "dev", "srv", "etc"} {
+		w.must(os.MkdirAll(path+"/"+d, 0o755))
+	}
+	for _, l := range []string{"bin", "lib", "lib64"} {
+		w.must(os.Symlink("usr/"+l, path+"/"+l))
+	}
+	const say = "command: [sh, -c, 'cat /srv/who; echo IMAGE$PATH_IS >/srv/who; echo up; sleep 1000']\nrestart: {policy: never}\nstop: {signal: KILL}\nmounts: {/usr: {source: /usr, readOnly: true}}"
+	roots := map[string]spec.Rootfs{"image": {Image: "shop"}, "host": {Host: &spec.HostRoot{}}, "path": {Path: path}}
+	for i, step := range []struct{ kind, finds string }{
+		{"host", ""}, {"image", ""}, {"path", ""}, {"image", "image"}, {"host", ""}, {"path", "path"}, {"host", "host"}, {"image", ""},
+	} {
+		m := parse(t, "web", strings.Replace(say, "IMAGE$PATH_IS", step.kind, 1))
+		m.Spec.Rootfs = roots[step.kind]
+		if step.kind == "host" {
+			m.Spec.Mounts = nil
+		}
+		if i == 0 {
+			_, err := w.Create(ctx, m, origin)
+			w.must(err)
+		} else {
+			w.must(w.Restart(ctx, m, origin, false))
+		}
+		var runs []string
+		for end := time.Now().Add(roottest.Patience); len(runs) <= i+1 && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+			runs = strings.Split(w.output("web"), "up\n")
+		}
+		found := strings.TrimSpace(runs[i])
+		if strings.Contains(found, "No such file") {
+			found = ""
+		}
+		if found != step.finds {
+			t.Errorf("step %d, %s: it found %q, want %q", i, step.kind, found, step.finds)
+		}
+		if _, err := os.Stat(w.dir("web") + "/root/srv"); err != nil {
+			t.Errorf("step %d, %s: the host does not see its root: %v", i, step.kind, err)
+		}
+	}
+}
