@@ -138,7 +138,7 @@ func (r *Runtime) restart(ctx context.Context, c *container, m *spec.Container, 
 	down := m.Spec.Suspend || s.StoppedAt != nil
 	if s.State == status.Running && !down {
 		f, _ := r.snapshot(c)
-		if err := r.preflight(m, f); err != nil {
+		if err := r.preflight(c.name, m, f); err != nil {
 			return fmt.Errorf("start %s: %w", c.name, err)
 		}
 	}
@@ -267,7 +267,8 @@ func (r *Runtime) Rename(ctx context.Context, old string, m *spec.Container, fro
 	}
 	s, _ := r.Get(old)
 	if s.State == status.Running && !m.Spec.Suspend {
-		if err := specconv.Preflight(m, specconv.Root(m, r.dir(old)), &r.paths); err != nil {
+		f, _ := r.snapshot(c)
+		if err := r.preflight(old, m, f); err != nil {
 			return fmt.Errorf("rename %s: %w", old, err)
 		}
 	}
@@ -275,6 +276,9 @@ func (r *Runtime) Rename(ctx context.Context, old string, m *spec.Container, fro
 		return err
 	}
 	fault.Point("rename-stopped")
+	if err := r.unmountRoot(ctx, old); err != nil {
+		return fmt.Errorf("rename %s: %w", old, err)
+	}
 	if err := r.move(c, m, from); err != nil {
 		return fmt.Errorf("rename %s: %w", old, err)
 	}

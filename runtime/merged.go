@@ -281,8 +281,9 @@ func (r *Runtime) isUsed(name string) bool {
 }
 
 // preflight checks whether a running container can start with m, without stopping it. If the
-// image of its root changes, it looks at the layers of the new one.
-func (r *Runtime) preflight(m *spec.Container, f *store.Facts) error {
+// image of its root changes, it looks at the layers of the new one. name is the container's
+// name now.
+func (r *Runtime) preflight(name string, m *spec.Container, f *store.Facts) error {
 	img, err := r.chooseImage(m, f)
 	if err != nil {
 		return err
@@ -291,8 +292,8 @@ func (r *Runtime) preflight(m *spec.Container, f *store.Facts) error {
 		m = img.Config.Fill(m)
 		m.Default()
 	}
-	if want, any := privateOf(m, img); img == nil || any || want.Same(f.Image) && r.mergedRoot(m.Metadata.Name) != nil {
-		return specconv.Preflight(m, r.root(m), &r.paths)
+	if want, any := privateOf(m, img); img == nil || any || want.Same(f.Image) && r.mergedRoot(name) != nil {
+		return specconv.Preflight(m, specconv.Root(m, r.dir(name)), &r.paths)
 	}
 	view, err := rootfs.OpenView(r.images.LayersDir(), layersOf(img))
 	if err != nil {

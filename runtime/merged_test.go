@@ -311,3 +311,20 @@ func TestImageAndOtherRoots(t *testing.T) {
 		}
 	}
 }
+
+// A container that gets another name takes its private files with it.
+func TestImageRename(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.image("shop", map[string]string{"srv/site": "v1\n"})
+	w.createOn("web", "shop", forImage)
+	w.awaitText(w.dir("web")+"/root/srv/private", "mine")
+	w.must(w.Rename(ctx, "web", onImage(t, "web-0", "shop", strings.Replace(forImage, "echo mine", "echo his", 1)), origin))
+	w.awaitText(w.dir("web-0")+"/root/srv/private", "his")
+	if mount := w.mergedRoot("web-0"); mount == nil {
+		t.Error("not mounted under its new name")
+	}
+	if left, _ := os.ReadDir(w.o.RunDir + "/roots"); len(left) != 1 || left[0].Name() != "web-0.json" {
+		t.Errorf("records of roots: %v", left)
+	}
+}
