@@ -200,6 +200,9 @@ func (r *Runtime) launch(ctx context.Context, c *container, rec *record.Record, 
 	config.Name, config.Nonce, config.IDBase = rec.Name, rec.Nonce, rec.IDBase
 	config.Stdout, config.Stderr, config.Ran = record.StdoutPath(r.RunDir, id), record.StderrPath(r.RunDir, id), record.RanPath(r.RunDir, id)
 	config.Cgroups, config.CgroupInto = group.Join()
+	if err := r.addNames(config, rec, m); err != nil {
+		return err
+	}
 	if err := keeper.Prepare(r.RunDir, rec, config, group.MayJoin()); err != nil {
 		return err
 	}

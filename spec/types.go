@@ -79,7 +79,7 @@ type Spec struct {
 	User Text `yaml:"user,omitempty" json:"user,omitempty" effect:"restart" default:"0"`
 	// Supplementary groups of the command, by name or id.
 	Groups []Text `yaml:"groups,omitempty" json:"groups,omitempty" effect:"restart"`
-	// The host name inside the container; it may hold dots. If absent, it is the name of the container.
+	// The host name inside the container; it may hold dots. If absent, it is the name of the container. /etc/hostname, /etc/hosts and /etc/resolv.conf follow it and the network at each start; a root that has such a file of its own keeps it, and one without /etc gets none.
 	Hostname string `yaml:"hostname,omitempty" json:"hostname,omitempty" effect:"restart" default:"${stead.name}"`
 	// Run a small init process as the first process, and the command as its child. It reaps orphaned processes, forwards signals and exits with the exit code of the command.
 	Init bool `yaml:"init,omitempty" json:"init,omitempty" effect:"restart"`
@@ -118,7 +118,7 @@ type Spec struct {
 
 // Rootfs selects the root directory of the container.
 type Rootfs struct {
-	// Use the /usr of the host, read-only, in a private writable root that belongs to the container. Nothing needs to be downloaded.
+	// Use the /usr of the host, read-only, in a private writable root that belongs to the container. Nothing needs to be downloaded. At each start its /etc takes over system users, resolv.conf, localtime and the like from the host, except for files that the container changed itself.
 	Host *HostRoot `yaml:"host,omitempty" json:"host,omitempty" oneof:"root"`
 	// The absolute path of a directory of the host, used in place. A symbolic link in the path is followed only if nobody but root of the host can have made it.
 	Path          string `yaml:"path,omitempty" json:"path,omitempty" oneof:"root"`

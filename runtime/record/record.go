@@ -209,6 +209,9 @@ func readLinked(run string, names []string) (all []*Record) {
 	return all
 }
 
+// NamesPath returns the path of a run's own hosts, hostname or resolv.conf.
+func NamesPath(run, id, name string) string { return file(run, id, "."+name) }
+
 // Forget removes all files of a start.
 func Forget(run, id string) error {
 	var failed error
@@ -218,7 +221,7 @@ func Forget(run, id string) error {
 			failed = os.Remove(link)
 		}
 	}
-	for _, suffix := range []string{".stdout", ".stderr", ".ran", ".exec", ".json~", ".json~~", ".json"} { // the record last, because it leads to the others
+	for _, suffix := range []string{".stdout", ".stderr", ".ran", ".exec", ".hosts", ".hostname", ".resolv.conf", ".json~", ".json~~", ".json"} { // the record last, because it leads to the others
 		if err := os.Remove(file(run, id, suffix)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			failed = errors.Join(failed, err)
 		}

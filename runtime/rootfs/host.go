@@ -8,10 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -21,10 +19,9 @@ import (
 const systemIDs = 1000
 
 // MakeHost creates the private part of a host root at dir unless it exists: the links into
-// /usr, empty /var, /tmp, /run, /root and /home, and a new /etc with the host's system users
-// but without its configuration, keys or shadow files. The root appears completely or
-// not at all. Its files belong to root on disk.
-func MakeHost(dir, hostname string) error {
+// /usr, empty /var, /tmp, /run, /root and /home, and an /etc that HostEtc.Update fills. The
+// root appears completely or not at all. Its files belong to root on disk.
+func MakeHost(dir string) error {
 	if st, err := os.Lstat(dir); err == nil {
 		if st.Mode().Perm() == 0o700 { // nearly never
 			return repairModes(dir)
@@ -35,7 +32,7 @@ func MakeHost(dir, hostname string) error {
 	if err := os.RemoveAll(tmp); err != nil {
 		return fmt.Errorf("make host root: %w", err)
 	}
-	if err := fillHost(tmp, hostname); err != nil {
+	if err := fillHost(tmp); err != nil {
 		return fmt.Errorf("make host root: %w", errors.Join(err, os.RemoveAll(tmp)))
 	}
 	if err := os.Rename(tmp, dir); err != nil {
@@ -54,7 +51,7 @@ var hostDirs = []struct {
 	{"var/log", 0o755}, {"var/cache", 0o755}, {"mnt", 0o755}, {"srv", 0o755}, {"opt", 0o755},
 }
 
-func fillHost(dir, hostname string) error {
+func fillHost(dir string) error {
 	for _, d := range hostDirs {
 		path := filepath.Join(dir, d.name)
 		if err := errors.Join(os.Mkdir(path, d.mode), os.Chmod(path, d.mode)); err != nil { // whatever the umask
@@ -71,44 +68,7 @@ func fillHost(dir, hostname string) error {
 	if err := os.Symlink("/run", filepath.Join(dir, "var/run")); err != nil {
 		return err
 	}
-	return fillEtc(filepath.Join(dir, "etc"), hostname)
-}
-
-// copiedFiles are the files of the host's /etc that a host root gets a copy of.
-var copiedFiles = []string{"resolv.conf", "services", "protocols", "os-release", "debian_version", "mime.types"}
-
-// etcFiles returns the files of a host root's /etc that are made for it.
-func etcFiles(hostname string) map[string]string {
-	return map[string]string{
-		"passwd":        systemEntries("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"),
-		"group":         systemEntries("/etc/group", "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n"),
-		"nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\nprotocols: files\nservices: files\n",
-		"hosts":         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t" + hostname + "\n",
-		"hostname":      hostname + "\n",
-		"shells":        "/bin/sh\n/bin/bash\n",
-	}
-}
-
-func fillEtc(etc, hostname string) error {
-	files := etcFiles(hostname)
-	for _, name := range copiedFiles {
-		if b, err := os.ReadFile("/etc/" + name); err == nil {
-			files[name] = string(b)
-		}
-	}
-	for name, text := range files {
-		path := filepath.Join(etc, name)
-		if err := errors.Join(os.WriteFile(path, []byte(text), 0o644), os.Chmod(path, 0o644)); err != nil {
-			return err
-		}
-	}
-	if err := os.Symlink("/proc/self/mounts", filepath.Join(etc, "mtab")); err != nil {
-		return err
-	}
-	if zone, err := os.Readlink("/etc/localtime"); err == nil {
-		return os.Symlink(zone, filepath.Join(etc, "localtime"))
-	}
-	return nil
+	return os.Symlink("/proc/self/mounts", filepath.Join(dir, "etc/mtab"))
 }
 
 // repairModes restores the modes of a host root that an earlier stead created under a strict
@@ -128,7 +88,7 @@ func repairModes(dir string) error {
 	for _, d := range hostDirs {
 		failed = errors.Join(failed, ignoreMissing(root.Chmod(d.name, d.mode)))
 	}
-	for _, name := range append(slices.Collect(maps.Keys(etcFiles(""))), copiedFiles...) {
+	for _, name := range append(madeFiles, copiedFiles...) {
 		failed = errors.Join(failed, ignoreMissing(root.Chmod("etc/"+name, 0o644)))
 	}
 	return failed

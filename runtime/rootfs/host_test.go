@@ -22,25 +22,28 @@ func TestHostRootUnderAStrictUmask(t *testing.T) {
 			}
 		}
 	}
-	if err := MakeHost(dir, "web"); err != nil {
-		t.Fatal(err)
+	make := func() {
+		t.Helper()
+		if err := MakeHost(dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := new(HostEtc).Update(dir, Names{Hostname: "web"}); err != nil {
+			t.Fatal(err)
+		}
 	}
+	make()
 	want("new")
 	for name, mode := range map[string]os.FileMode{"etc/passwd": 0o600, "etc/hosts": 0o600, "etc": 0o700, "var": 0o700, ".": 0o700} { // as before
 		if err := os.Chmod(filepath.Join(dir, name), mode); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := MakeHost(dir, "web"); err != nil {
-		t.Fatal(err)
-	}
+	make()
 	want("repaired")
 	if err := os.Chmod(filepath.Join(dir, "var"), 0o700); err != nil { // what the container chose
 		t.Fatal(err)
 	}
-	if err := MakeHost(dir, "web"); err != nil {
-		t.Fatal(err)
-	}
+	make()
 	if st, err := os.Stat(filepath.Join(dir, "var")); err != nil || st.Mode().Perm() != 0o700 {
 		t.Errorf("a mode that the container chose: %v %v", st, err)
 	}

@@ -19,9 +19,19 @@ func Root(m *spec.Container, dir string) string {
 }
 
 // Build translates a manifest into a launch configuration, as far as that does not depend
-// on the run. It makes a missing host root at root. writable are the directories of the
+// on the run. It makes a missing host root at root, and lets its /etc follow the host. writable are the directories of the
 // host that the container will be able to write.
 func Build(m *spec.Container, root string, p *Paths) (c *launch.Config, writable []string, err error) {
+	return build(m, root, p, NamesOf(m))
+}
+
+// NamesOf returns the names by which a container knows itself and others.
+func NamesOf(m *spec.Container) rootfs.Names {
+	return rootfs.Names{Hostname: m.Spec.Hostname, HostNetwork: m.Spec.Network.Mode == "host"}
+}
+
+// build is Build; with no names, a host root keeps those that it has.
+func build(m *spec.Container, root string, p *Paths, names rootfs.Names) (c *launch.Config, writable []string, err error) {
 	c = &launch.Config{
 		Root:        launch.Root{Path: root, ReadOnly: m.Spec.Rootfs.ReadOnly},
 		HostNetwork: m.Spec.Network.Mode == "host", HostPids: m.Spec.Security.Pid == "host", Hostname: m.Spec.Hostname,
@@ -29,7 +39,11 @@ func Build(m *spec.Container, root string, p *Paths) (c *launch.Config, writable
 	}
 	if m.Spec.Rootfs.Host != nil {
 		c.Root.Usr = "/usr"
-		if err := rootfs.MakeHost(root, m.Spec.Hostname); err != nil {
+		err := rootfs.MakeHost(root)
+		if err == nil {
+			err = p.etc.Update(root, names)
+		}
+		if err != nil {
 			return nil, nil, err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"stead/runtime/hostpath"
 	"stead/runtime/launch"
+	"stead/runtime/rootfs"
 	"stead/runtime/store"
 	"stead/spec"
 
@@ -22,6 +23,7 @@ import (
 type Paths struct {
 	Writable  *store.Writable
 	mounts    hostpath.Mounts // of the host
+	etc       rootfs.HostEtc
 	protected atomic.Pointer[[]hostpath.Protected]
 }
 

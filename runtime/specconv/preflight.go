@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"stead/runtime/launch"
+	"stead/runtime/rootfs"
 	"stead/spec"
 
 	"golang.org/x/sys/unix"
@@ -19,7 +20,7 @@ import (
 // mistake in a manifest stops nothing. The launch trusts none of it: names in a root may
 // change at any time.
 func Preflight(m *spec.Container, root string, p *Paths) error {
-	c, _, err := Build(m, root, p)
+	c, _, err := build(m, root, p, rootfs.Names{}) // the container that runs keeps its names
 	if err != nil {
 		return err
 	}
