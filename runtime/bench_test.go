@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"stead/spec"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -47,6 +49,69 @@ func BenchmarkCreateToRemoved(b *testing.B) {
 			b.ReportMetric(float64(time.Since(began).Microseconds())/1000/float64(b.N), "ms/container")
 		})
 	}
+}
+
+// BenchmarkRoots compares an image root with a path root: create to removed, and a restart. They
+// take turns, so that both see the same machine.
+func BenchmarkRoots(b *testing.B) {
+	w := newWorld(b)
+	root := benchRoot(b, w)
+	w.image("bench", nil)
+	layer := filepath.Join(w.images.LayersDir(), "1/bin") // the link into /usr
+	os.Remove(layer)
+	os.Mkdir(layer, 0o755)
+	program, err := os.ReadFile(root + "/bin/true")
+	w.must(err)
+	w.must(os.WriteFile(layer+"/true", program, 0o755))
+	kinds := []struct {
+		name string
+		root spec.Rootfs
+	}{{"path", spec.Rootfs{Path: root}}, {"image", spec.Rootfs{Image: "bench"}}}
+	manifest := func(name string, root spec.Rootfs) *spec.Container {
+		m := parse(b, name, "command: [/bin/true]\nrestart: {policy: never}\nresources: {memory: 64Mi, cpu: 500m, pids: 64}")
+		m.Spec.Rootfs = root
+		return m
+	}
+	b.Run("create-to-removed", func(b *testing.B) {
+		var took [2]time.Duration
+		for i := range 2 * b.N {
+			kind := kinds[i%2]
+			name := fmt.Sprint("c", i)
+			m := manifest(name, kind.root)
+			began := time.Now()
+			if _, err := w.Create(ctx, m, origin); err != nil {
+				b.Fatal(err)
+			}
+			if err := w.Remove(ctx, name); err != nil {
+				b.Fatal(err)
+			}
+			took[i%2] += time.Since(began)
+		}
+		report(b, took)
+	})
+	b.Run("restart", func(b *testing.B) {
+		var took [2]time.Duration
+		for _, kind := range kinds {
+			if _, err := w.Create(ctx, manifest("r-"+kind.name, kind.root), origin); err != nil {
+				b.Fatal(err)
+			}
+		}
+		for i := range 2 * b.N {
+			kind := kinds[i%2]
+			began := time.Now()
+			if err := w.Restart(ctx, manifest("r-"+kind.name, kind.root), origin, false); err != nil {
+				b.Fatal(err)
+			}
+			took[i%2] += time.Since(began)
+		}
+		report(b, took)
+	})
+}
+
+func report(b *testing.B, took [2]time.Duration) {
+	b.ReportMetric(float64(took[0].Microseconds())/1000/float64(b.N), "path-ms")
+	b.ReportMetric(float64(took[1].Microseconds())/1000/float64(b.N), "image-ms")
+	b.ReportMetric(float64(took[1])/float64(took[0]), "image/path")
 }
 
 // benchRoot is a root with one static program that does nothing.

@@ -7,6 +7,8 @@ import (
 
 	"stead/runtime/fault"
 	"stead/runtime/launch"
+
+	"golang.org/x/sys/unix"
 )
 
 // Merged roots are mounted in the keeper's mount namespace, the host's: there the admin sees
@@ -39,14 +41,24 @@ func (s *server) mountRoot(c conn, q *request) error {
 	}
 }
 
-// unmountRoot unmounts what is mounted at a directory. It takes as long as writing all of its
-// file system's new data to disk, and delays nothing else.
+// unmountRoot unmounts what is mounted at a directory. Whoever lets go of an overlay last writes
+// all new data of its file system to disk: a descriptor, which is closed after the answer, makes
+// that the keeper.
 func (s *server) unmountRoot(c conn, q *request) error {
 	if q.Dir == "" {
 		return errors.New("unmount-root needs a directory")
 	}
 	s.upgrade.RLock()
 	defer s.upgrade.RUnlock()
+	if fd, err := unix.Open(q.Dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err == nil {
+		defer func() {
+			go func() {
+				s.unmounting.Lock() // one after the other: the next has little to write then
+				defer s.unmounting.Unlock()
+				unix.Close(fd)
+			}()
+		}()
+	}
 	if err := launch.UnmountRoot(q.Dir); err != nil {
 		return err
 	}

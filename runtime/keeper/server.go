@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"stead/runtime/fault"
@@ -27,10 +28,11 @@ const readyFD = 3
 // server answers requests. Each connection has its own goroutine.
 type server struct {
 	*loop
-	launcher *launch.Launcher
-	listener *net.UnixListener
-	upgrade  upgrade
-	notes    []string // what an admin should know about this keeper
+	launcher   *launch.Launcher
+	listener   *net.UnixListener
+	upgrade    upgrade
+	unmounting sync.Mutex // held while the last descriptor of a merged root is closed
+	notes      []string   // what an admin should know about this keeper
 }
 
 // Main is the keeper's main function: stead-keeper RUN-DIR [--legacy=FD]. It

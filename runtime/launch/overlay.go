@@ -42,17 +42,17 @@ func (l *Launcher) MountRoot(o *Overlay) (m Mounted, err error) {
 func (w *worker) mountRoot(o *Overlay) (Mounted, error) {
 	user := -1
 	if o.IDBase != 0 {
-		fd, err := w.userNamespace(o.IDBase)
+		ns, err := w.userNamespace(o.IDBase)
 		if err != nil {
 			return Mounted{}, fmt.Errorf("map ids: %w", err)
 		}
-		defer unix.Close(fd)
-		user = fd
+		defer ns.close()
+		user = ns.fd
 	}
 	// A merged mount can't be mapped, what it is made of can. One copy serves all layers.
 	// Upper and work must be in one mount.
 	var parts [2]int
-	for i, dir := range []string{o.Layers, o.Dir} {
+	for i, dir := range []string{o.Dir, o.Layers} {
 		fd, err := copyMount(unix.AT_FDCWD, dir, 0, user)
 		if err != nil {
 			return Mounted{}, fmt.Errorf("%s: %w", dir, err)
@@ -65,51 +65,53 @@ func (w *worker) mountRoot(o *Overlay) (Mounted, error) {
 		return Mounted{}, err
 	}
 	defer unix.Close(merged)
-	at := filepath.Join(o.Dir, "root")
+	at := filepath.Join(o.Dir, mountPoint)
 	if err := unix.MoveMount(merged, "", unix.AT_FDCWD, at, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		return Mounted{}, &os.PathError{Op: "mount", Path: at, Err: err}
 	}
 	return mountedOf(merged)
 }
 
+// mountPoint is the directory in a container's own where its merged root is mounted.
+const mountPoint = "root"
+
 // merge returns the overlay as a detached mount. It is put together in the nursery, where the
-// number of mounts is small and nothing is left if this process dies. Linux 6.1 takes neither
-// detached layers nor long options other than from mount(2): with layers that are attached
-// below the working directory, the names are short however many layers there are, and
-// however long the path of the state directory is.
-func (w *worker) merge(o *Overlay, layers, own int) (merged int, err error) {
+// number of mounts is small and nothing is left if this process dies: the container's
+// directory at /overlay-N, on its mount point the layers, and over these the overlay. So one
+// unmount takes all away.
+//
+// Linux 6.1 takes neither detached layers nor long options other than from mount(2). With the
+// layers attached below the working directory the names are short however many there
+// are, and however long the path of the state directory is.
+func (w *worker) merge(o *Overlay, own, layers int) (merged int, err error) {
 	if err := w.enter(w.nursery); err != nil {
 		return -1, fmt.Errorf("enter nursery: %w", err)
 	}
 	dir := "/overlay-" + strconv.FormatUint(w.overlays.Add(1), 10)
 	defer func() {
 		unix.Chdir("/")
-		for _, name := range []string{"/merged", "/own", "/layers"} {
-			unix.Unmount(dir+name, unix.MNT_DETACH) // the overlay has copies of both
-			unix.Rmdir(dir + name)
-		}
+		unix.Unmount(dir, unix.MNT_DETACH) // the overlay has copies of both
 		unix.Rmdir(dir)
 		if e := w.enter(w.host); e != nil {
 			panic(fmt.Sprintf("leave nursery: %v", e)) // the next start would resolve host paths there
 		}
 	}()
-	for _, name := range []string{"", "/layers", "/own", "/merged"} {
-		if err := unix.Mkdir(dir+name, 0o755); err != nil {
-			return -1, os.NewSyscallError("mkdir", err)
-		}
+	if err := unix.Mkdir(dir, 0o755); err != nil {
+		return -1, os.NewSyscallError("mkdir", err)
+	}
+	if err := unix.MoveMount(own, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return -1, fmt.Errorf("attach %s: %w", o.Dir, err)
 	}
 	if err := unix.Chdir(dir); err != nil {
 		return -1, os.NewSyscallError("chdir", err)
 	}
-	for name, fd := range map[string]int{"layers": layers, "own": own} {
-		if err := unix.MoveMount(fd, "", unix.AT_FDCWD, name, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-			return -1, fmt.Errorf("attach %s: %w", name, err)
-		}
+	if err := unix.MoveMount(layers, "", unix.AT_FDCWD, mountPoint, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return -1, fmt.Errorf("attach layers: %w", err)
 	}
 	if err := w.mountOverlay(o); err != nil {
 		return -1, err
 	}
-	return copyMount(unix.AT_FDCWD, "merged", 0, -1)
+	return copyMount(unix.AT_FDCWD, mountPoint, 0, -1)
 }
 
 // overlayOptions are set explicitly, since the kernel's defaults differ. With index=on an
@@ -118,35 +120,31 @@ func (w *worker) merge(o *Overlay, layers, own int) (merged int, err error) {
 // would make files of the upper directory depend on names in the layers.
 const overlayOptions = "index=off,redirect_dir=nofollow,metacopy=off,nfs_export=off,xino=auto"
 
-// mountOverlay mounts the overlay at merged, below the working directory. The kernel does
+// mountOverlay mounts the overlay on the layers, which are below the working directory. The kernel does
 // all later work on the layers with the ids and capabilities of the caller of mount(2): without
 // a mapped id the overlay would be read-only.
 func (w *worker) mountOverlay(o *Overlay) error {
 	lower := make([]string, len(o.Lower))
 	for i, n := range o.Lower {
-		lower[len(lower)-1-i] = "layers/" + strconv.Itoa(n) // the topmost first
+		lower[len(lower)-1-i] = mountPoint + "/" + strconv.Itoa(n) // the topmost first
 	}
-	dirs := "lowerdir=" + strings.Join(lower, ":") + ",upperdir=own/upper,workdir="
+	dirs := "lowerdir=" + strings.Join(lower, ":") + ",upperdir=upper,workdir="
 	return asContainer(o.IDBase, func() error {
 		if !o.Fresh {
 			// With index=on the kernel refuses an upper directory that is in use, before it
-			// refuses this working directory, which lies in another file system.
-			err := unix.Mount(o.Dir, "merged", "overlay", 0, dirs+".,index=on")
-			if err == unix.EBUSY {
-				return ErrHeld
-			}
-			if err == nil {
-				unix.Unmount("merged", unix.MNT_DETACH)
+			// refuses this work directory, which is in another file system.
+			if err := unix.Mount(o.Dir, mountPoint, "overlay", 0, dirs+"/,index=on"); err != unix.EINVAL {
+				return probeError(err)
 			}
 		}
-		err := unix.Mount(o.Dir, "merged", "overlay", unix.MS_NOSUID|unix.MS_NODEV, dirs+"own/work,"+overlayOptions)
+		err := unix.Mount(o.Dir, mountPoint, "overlay", unix.MS_NOSUID|unix.MS_NODEV, dirs+"work,"+overlayOptions)
 		if err == unix.EBUSY {
 			return ErrHeld
 		}
 		if err != nil {
 			return os.NewSyscallError("mount overlay", err)
 		}
-		return checkWritable("merged")
+		return checkWritable(mountPoint)
 	})
 }
 
@@ -163,46 +161,58 @@ func checkWritable(dir string) error {
 	return errors.New("the kernel mounts the overlay read-only (is the file system full or read-only? dmesg tells)")
 }
 
-// userNamespace returns a user namespace in which id 0 is idBase. A child that shares this
-// process's memory makes it, and has ended when userNamespace returns.
-func (w *worker) userNamespace(idBase uint32) (fd int, err error) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, os.NewSyscallError("socketpair", err)
+// probeError returns the error for a result of the probe that does not say that the upper
+// directory is free.
+func probeError(err error) error {
+	if err == unix.EBUSY {
+		return ErrHeld
 	}
-	defer unix.Close(pair[0])
-	window, err := w.fillWindow(fds{w.proc, w.proc, w.proc, pair[1]})
-	unix.Close(pair[1]) // the window has a copy
-	if err != nil {
-		return -1, err
-	}
+	return fmt.Errorf("look whether the private files are in use: mount overlay: %w", err)
+}
+
+// userNamespace is a new user namespace with id maps.
+type userNamespace struct {
+	fd    int
+	pid   int // of the child that made it
+	pidfd int // of that child
+}
+
+// userNamespace makes a user namespace in which id 0 is idBase. The child that it begins with
+// shares this process's memory, which costs a tenth of a copy, and dies with this thread if
+// nobody ends it before.
+func (w *worker) userNamespace(idBase uint32) (userNamespace, error) {
 	p := newProgram(w.memory(0), 0)
-	p.noSignal = true // it is no child that the keeper's loop reaps
-	p.keepWindow(window, gateFD+1)
-	p.waitForGate("wait for the parent")
+	p.noSignal = true // the keeper's loop does not reap it
+	p.do("die with the parent", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL))
+	p.do("look for the parent", unix.SYS_GETPPID).want = int32(os.Getpid())
+	p.do("wait", unix.SYS_PPOLL)
 	args := &cloneArgs{flags: unix.CLONE_NEWUSER}
 	if canExcludeFromFork {
 		args.flags |= unix.CLONE_VM
 	}
 	pid, err := p.clone(args)
 	if err != nil {
-		w.emptyWindow(window)
-		return -1, os.NewSyscallError("clone", err)
+		return userNamespace{}, os.NewSyscallError("clone", err)
 	}
-	defer func() {
-		unix.Close(int(p.pidfd))
-		for err := error(unix.EINTR); err == unix.EINTR; {
-			_, err = unix.Wait4(pid, nil, unix.WALL, nil)
-		}
-	}()
-	gate := gateEnd{p, pair[0]}
-	err = gate.expectSeparate()
-	w.emptyWindow(window)
-	if err == nil {
-		fd, err = w.writeMaps(pid, idBase)
+	ns := userNamespace{-1, pid, int(p.pidfd)}
+	if ns.fd, err = w.writeMaps(pid, idBase); err != nil {
+		ns.close()
+		return ns, err
 	}
-	unix.Shutdown(pair[0], unix.SHUT_RDWR) // the child reads end of file and exits
-	return fd, err
+	unix.Kill(pid, unix.SIGKILL) // the namespace stays as long as something refers to it
+	return ns, nil
+}
+
+// close waits for the end of the child.
+func (ns userNamespace) close() {
+	unix.Kill(ns.pid, unix.SIGKILL) // not reaped yet, so the pid is still the child's
+	for err := error(unix.EINTR); err == unix.EINTR; {
+		_, err = unix.Wait4(ns.pid, nil, unix.WALL, nil)
+	}
+	unix.Close(ns.pidfd)
+	if ns.fd >= 0 {
+		unix.Close(ns.fd)
+	}
 }
 
 // writeMaps writes the id maps of a process and returns its user namespace.
