@@ -12,9 +12,11 @@ import (
 )
 
 const (
-	// patience is how long an action occupies a slot of its pool. An action that takes longer
-	// waits for something (a process that does not end, a slow disk) and must not delay others.
+	// patience is how long an action occupies a slot of the short ones. An action that takes
+	// longer waits for something (a slow disk, say) and must not delay others: it gives the
+	// slot back and takes one of maxSlow.
 	patience = 250 * time.Millisecond
+	maxSlow  = 64
 	// maxStops limits the stops under way at once. Most of their time is waiting.
 	maxStops = 512
 )
@@ -23,6 +25,7 @@ const (
 type executor struct {
 	containers Containers
 	quick      chan struct{} // slots of short actions
+	slow       chan struct{} // slots of actions that turned out to take longer
 	stops      chan struct{} // slots of actions that begin with a stop
 	ended      func(*job)    // called when a job ends, before its subject is free
 	freed      func()        // called after that
@@ -47,7 +50,7 @@ func newExecutor(c Containers, workers int, ended func(*job), freed func()) *exe
 	}
 	return &executor{
 		containers: c, ended: ended, freed: freed, busy: map[plan.Subject]*job{},
-		quick: make(chan struct{}, workers), stops: make(chan struct{}, maxStops),
+		quick: make(chan struct{}, workers), slow: make(chan struct{}, maxSlow), stops: make(chan struct{}, maxStops),
 	}
 }
 
@@ -87,22 +90,14 @@ func (e *executor) busyVerbs() map[plan.Subject]plan.Verb {
 }
 
 func (e *executor) run(ctx context.Context, j *job) {
-	pool := e.quick
-	if j.Verb == plan.Stop || j.Verb == plan.Remove || j.Verb == plan.Restart || j.Verb == plan.Rename {
-		pool = e.stops
-	}
-	select {
-	case pool <- struct{}{}:
+	if release, err := e.slot(ctx, j.Verb); err != nil {
+		j.err = err
+	} else {
 		j.since = time.Now()
-		release := sync.OnceFunc(func() { <-pool })
-		waiting := time.AfterFunc(patience, release)
 		if j.note, j.err = e.perform(ctx, j.Action); j.note == "" {
 			j.note = j.Note
 		}
-		waiting.Stop()
 		release()
-	case <-ctx.Done():
-		j.err = ctx.Err()
 	}
 	e.ended(j)
 	e.mu.Lock()
@@ -113,6 +108,43 @@ func (e *executor) run(ctx context.Context, j *job) {
 	e.mu.Unlock()
 	close(j.ended)
 	e.freed()
+}
+
+// slot waits for a slot for an action. Until the action calls release it has exactly one: at
+// most workers+maxSlow+maxStops actions are under way.
+func (e *executor) slot(ctx context.Context, v plan.Verb) (release func(), err error) {
+	pool := e.quick
+	if v == plan.Stop || v == plan.Remove || v == plan.Restart || v == plan.Rename {
+		pool = e.stops
+	}
+	select {
+	case pool <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if pool == e.stops {
+		return func() { <-pool }, nil
+	}
+	ended, freed := make(chan struct{}), make(chan struct{})
+	move := time.AfterFunc(patience, func() {
+		defer close(freed)
+		select {
+		case e.slow <- struct{}{}:
+			<-pool
+			<-ended
+			<-e.slow
+		case <-ended:
+			<-pool
+		}
+	})
+	return func() {
+		close(ended)
+		if move.Stop() {
+			<-pool
+		} else {
+			<-freed
+		}
+	}, nil
 }
 
 // perform maps an action to one call.

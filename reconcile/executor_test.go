@@ -76,6 +76,31 @@ func TestStuckWorkFreesItsSlot(t *testing.T) {
 	})
 }
 
+// However long they take, only so many actions are under way.
+func TestActionsUnderWayAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rt := newFake()
+		e := newExecutor(rt, 2, func(*job) {}, func() {})
+		gate := make(chan struct{})
+		const n = 2*maxSlow + 2
+		for i := range n {
+			name := fmt.Sprintf("stuck-%d", i)
+			rt.block["create "+name] = gate
+			e.start(t.Context(), plan.Action{Verb: plan.Create, Subject: plan.ContainerNamed(name), Spec: running(t, name).Applied})
+		}
+		time.Sleep(n * patience)
+		synctest.Wait()
+		if calls := len(acted(rt)); calls != 2+maxSlow {
+			t.Errorf("%d actions are under way, want %d", calls, 2+maxSlow)
+		}
+		close(gate)
+		e.wg.Wait()
+		if calls := len(acted(rt)); calls != n || len(e.quick)+len(e.slow) != 0 {
+			t.Errorf("%d actions in the end, want %d; %d slots are taken", calls, n, len(e.quick)+len(e.slow))
+		}
+	})
+}
+
 func TestOneFailureStopsNobody(t *testing.T) {
 	story(t, nil, nil, func(t *testing.T, s *shelf, rt *fakeRuntime, e *Engine) {
 		rt.set(func() { rt.fail["create bad"] = errors.New("no space left on device") })
