@@ -87,7 +87,7 @@ func (s *Source) noteWritable(reading bool) (changed bool) {
 			}
 			names, known := g.names[p]
 			if !known {
-				real, _ := hostpath.Resolve(p) // a link may stand where it was
+				real := hostpath.Resolver(nil).ResolveLocal(p) // a link may stand where it was
 				names = append(g.mounts.Names(real), p)
 				g.names[p] = names
 			}
@@ -192,7 +192,7 @@ func (g *guard) checkFile(f *file, links hostpath.Resolver) bool {
 // writeErrors returns the errors about the paths that a manifest asks to write.
 func (g *guard) writeErrors(paths []spec.WritablePath, links hostpath.Resolver) (errs []*spec.Error) {
 	for _, w := range paths {
-		real, _ := links.Resolve(w.Path)
+		real := links.ResolveLocal(w.Path)
 		names := g.mounts.Names(real)
 		why := g.readPaths.WriteRefusal(names)
 		if why == "" {

@@ -14,7 +14,8 @@ import (
 
 // Exposed returns warnings about directories of the host in which a container's root can
 // leave a set-user-ID file that any user of the host can run. It runs as root, as on disk
-// the files of a container's root belong to root.
+// the files of a container's root belong to root. It says nothing about file systems that may
+// hang, and does not touch them.
 func Exposed(c *spec.Container) (warnings []string) {
 	if user, _, _ := strings.Cut(string(c.Spec.User), ":"); user != "0" && user != "root" && (c.Spec.Security.NoNewPrivileges == nil || *c.Spec.Security.NoNewPrivileges) {
 		return nil // no process of the container becomes root
@@ -30,7 +31,7 @@ func Exposed(c *spec.Container) (warnings []string) {
 	}
 	slices.Sort(dirs)
 	for _, dir := range slices.Compact(dirs) {
-		if reachable(dir) {
+		if hostpath.Remote(dir) == nil && reachable(dir) {
 			warnings = append(warnings, fmt.Sprintf("%s: its root can write to %s, where any user of this host can run a set-user-ID file that it leaves; put that below a directory of mode 0700",
 				c.Metadata.Name, dir))
 		}
