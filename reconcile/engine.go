@@ -65,26 +65,28 @@ type Engine struct {
 	// HostNotes returns what an admin should know about this host; may be nil.
 	HostNotes func(context.Context) []string
 
-	once     sync.Once
-	exec     *executor
-	journal  *journal
-	notices  *notices
-	checks   checks
-	expiring sync.Mutex    // one expiry at a time
-	reported chan struct{} // an action reported; at most one wake-up
-	poke     chan struct{} // somebody asks for a pass; at most one wake-up
-	answers  chan struct{} // received from by the loop between passes
+	once      sync.Once
+	exec      *executor
+	journal   *journal
+	notices   *notices
+	checks    checks
+	expiring  sync.Mutex    // one expiry at a time
+	examining sync.Mutex    // one Examine at a time
+	reported  chan struct{} // an action reported; at most one wake-up
+	poke      chan struct{} // somebody asks for a pass; at most one wake-up
+	answers   chan struct{} // received from by the loop between passes
 
 	pass sync.Mutex // held for the length of a pass: there is one at a time
 
 	mu       sync.Mutex // guards what follows, and Settle and Retention
 	declared *desired.Declared
-	last     *outcome        // of the last pass; nil before the first
-	memory   plan.Memory     // that the last plan was made with
-	plan     plan.Plan       // the last
-	results  []plan.Result   // of actions that ended since the last plan
-	since    time.Time       // Run began; zero without it
-	base     context.Context // of Run
+	last     *outcome                     // of the last pass; nil before the first
+	memory   plan.Memory                  // that the last plan was made with
+	plan     plan.Plan                    // the last
+	results  []plan.Result                // of actions that ended since the last plan
+	warned   map[*spec.Container][]string // by applied manifest, as of the last Examine
+	since    time.Time                    // Run began; zero without it
+	base     context.Context              // of Run
 }
 
 // outcome is what a pass saw, planned and began.

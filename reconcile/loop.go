@@ -21,7 +21,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.journal.record(events.Event{Time: time.Now(), Type: events.Started, Message: "the daemon started"})
 	e.Source.Watch(ctx)
 	e.check(ctx, false)
-	e.exec.wg.Go(func() { e.check(ctx, true); e.expire(ctx) }) // these may take long
+	e.exec.wg.Go(func() { e.check(ctx, true); e.Examine(); e.expire(ctx) }) // these may take long
 	next := debounce{quiet: e.Quiet, limit: e.Limit}
 	next.other(time.Now())
 	resync := time.NewTicker(e.Resync)
@@ -42,7 +42,7 @@ func (e *Engine) Run(ctx context.Context) error {
 			next.event(time.Now())
 		case <-resync.C:
 			e.Source.Renew()
-			e.exec.wg.Go(func() { e.check(ctx, false) })
+			e.exec.wg.Go(func() { e.check(ctx, false); e.Examine() })
 			e.exec.wg.Go(func() { e.expire(ctx) })
 			next.other(time.Now())
 		case <-timer.C:

@@ -70,6 +70,9 @@ func (o *outcome) again() time.Time {
 // for the next plan.
 func (e *Engine) report(j *job) {
 	now := time.Now()
+	if j.err == nil {
+		e.examine(j.Spec)
+	}
 	e.mu.Lock()
 	e.results = append(e.results, plan.Result{Action: j.Action, Began: j.since, Ended: now, Err: j.err})
 	e.mu.Unlock()

@@ -1,12 +1,14 @@
 package reconcile
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"stead/reconcile/desired"
@@ -14,6 +16,7 @@ import (
 	"stead/reconcile/source"
 	"stead/reconcile/view"
 	"stead/runtime/status"
+	"stead/spec"
 )
 
 func TestViews(t *testing.T) {
@@ -188,4 +191,32 @@ func TestSearchPathNeedsNotBeComplete(t *testing.T) {
 			t.Errorf("%s: plan says %q, want %d errors", story.summary, plan.Errors, n)
 		}
 	}
+}
+
+// No status waits for a directory of a container: warnings are found beside the loop.
+func TestStatusWaitsForNoDirectory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, rt := newShelf(map[string]string{"web.yaml": yaml("web")}), newFake(running(t, "web"))
+		e := newEngine(s, rt)
+		answered := make(chan struct{})
+		e.Warnings = func(c *spec.Container) []string {
+			<-answered
+			return []string{c.Metadata.Name + " is exposed"}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { _ = e.Run(ctx) }()
+		pass()
+		began := time.Now()
+		r, err := e.Status(ctx)
+		if err != nil || len(r.Containers) != 1 || len(r.Notes) != 0 || time.Since(began) != 0 {
+			t.Errorf("while a directory does not answer: %+v, %v, after %s", r, err, time.Since(began))
+		}
+		close(answered)
+		pass()
+		if r, err = e.Status(ctx); err != nil || len(r.Notes) != 1 || r.Notes[0] != "web is exposed" {
+			t.Errorf("afterwards: notes %q, %v", r.Notes, err)
+		}
+		cancel()
+		synctest.Wait()
+	})
 }

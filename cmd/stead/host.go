@@ -196,11 +196,19 @@ func (a *app) forReading(ctx context.Context) (*host, error) {
 
 // status returns the report of this host, and whether a daemon made it.
 func (a *app) status(ctx context.Context) (r view.Report, daemon bool, err error) {
+	return a.statusWith(ctx, func(*reconcile.Engine) {})
+}
+
+// statusWith is status with some work first if there is no daemon, which does that in time.
+func (a *app) statusWith(ctx context.Context, first func(*reconcile.Engine)) (r view.Report, daemon bool, err error) {
 	h, err := a.forReading(ctx)
 	if err != nil {
 		return r, false, err
 	}
 	defer h.close(ctx)
+	if e, own := h.Controller.(*reconcile.Engine); own {
+		first(e)
+	}
 	r, err = h.Status(ctx)
 	return r, h.daemon, err
 }

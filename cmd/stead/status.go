@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"stead/reconcile"
 	"stead/reconcile/plan"
 	"stead/reconcile/source"
 	"stead/reconcile/view"
@@ -24,7 +25,7 @@ func (a *app) statusCommand() *cobra.Command {
 		Short:             "Show the state of this host, and what is not as declared",
 		ValidArgsFunction: a.completeNames,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			r, up, err := a.status(cmd.Context())
+			r, up, err := a.statusWith(cmd.Context(), (*reconcile.Engine).Examine)
 			if err != nil {
 				return err
 			}
