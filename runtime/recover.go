@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
+	"stead/runtime/image"
+	"stead/runtime/job"
 	"stead/runtime/keeper"
 	"stead/runtime/record"
 
@@ -37,7 +40,9 @@ func (r *Runtime) recover(ctx context.Context) error {
 			known[rec.ID()] = true
 		}
 	}
-	if err := errors.Join(r.sweepGroups(known), r.sweepFiles(known), r.sweepRoots(ctx)); err != nil {
+	job.Sweep(r.host)
+	job.Sweep(r.host)
+	if err := errors.Join(r.sweepGroups(known), r.sweepFiles(known), r.sweepRoots(ctx), image.Open(filepath.Join(r.StateDir, "images")).Recover(ctx)); err != nil {
 		r.Log.Error("cannot clean up what belongs to no container", "error", err)
 	}
 	return nil

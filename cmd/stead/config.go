@@ -179,7 +179,7 @@ func (a *app) configure(cmd *cobra.Command) error {
 	}
 	a.flags.stateDir = a.stateDir
 	a.flags.ownConfig = flags.Changed("config") || os.Getenv("STEAD_CONFIG") != ""
-	a.verb = cmd.Name()
+	a.verb = verbName(cmd)
 	switch cmd.Name() {
 	case "docs", "schema", "version", "completion", "help":
 		return nil

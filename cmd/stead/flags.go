@@ -214,7 +214,7 @@ func unknownVerb(cmd *cobra.Command, args []string) error {
 // stead help lists the flags that all verbs take.
 func printHelp(cmd *cobra.Command, _ []string) {
 	w := cmd.OutOrStdout()
-	fmt.Fprintf(w, "%s\n\nUsage:\n  %s\n", cmp.Or(verbDoc(cmd.Name()), cmd.Long, cmd.Short), cmd.UseLine())
+	fmt.Fprintf(w, "%s\n\nUsage:\n  %s\n", cmp.Or(verbDoc(verbName(cmd)), cmd.Long, cmd.Short), cmd.UseLine())
 	if cmd.HasAvailableSubCommands() {
 		fmt.Fprint(w, "\nCommands:\n")
 	}
@@ -232,6 +232,9 @@ func printHelp(cmd *cobra.Command, _ []string) {
 		fmt.Fprintln(w, "\nstead COMMAND --help explains a command; stead docs has the documentation.")
 	}
 }
+
+// verbName returns the name of a verb, such as ps or image list.
+func verbName(cmd *cobra.Command) string { return strings.TrimPrefix(cmd.CommandPath(), "stead ") }
 
 // envOr returns an environment variable, or the fallback if it is empty.
 func envOr(name, fallback string) string {

@@ -10,6 +10,8 @@ import (
 	"os/signal"
 	"syscall"
 
+	"stead/runtime/image"
+	"stead/runtime/job"
 	"stead/runtime/keeper"
 )
 
@@ -21,6 +23,9 @@ func main() {
 	// else may come first.
 	if os.Args[0] == keeper.Argv0 {
 		os.Exit(keeper.Main(os.Args))
+	}
+	if os.Args[0] == job.Argv0 {
+		os.Exit(job.Main(os.Args, image.JobKinds()))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once

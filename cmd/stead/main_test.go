@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 
+	"stead/runtime/job"
 	"stead/runtime/keeper"
 	"stead/runtime/roottest"
 )
@@ -17,7 +18,7 @@ import (
 const asProgram = "STEAD_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
-	if os.Args[0] == keeper.Argv0 || os.Getenv(asProgram) != "" {
+	if os.Args[0] == keeper.Argv0 || os.Args[0] == job.Argv0 || os.Getenv(asProgram) != "" {
 		main()
 		os.Exit(0)
 	}

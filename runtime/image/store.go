@@ -52,6 +52,13 @@ type Layer struct {
 	Size   int64  `json:"size"`   // bytes of its files
 }
 
+// RootDir has the attributes of the root directory of an image.
+type RootDir struct {
+	Mode uint32 `json:"mode"`
+	UID  uint32 `json:"uid"`
+	GID  uint32 `json:"gid"`
+}
+
 // Image is an image that is complete.
 type Image struct {
 	// Name is the name by which it was looked up or listed; "" if it has no name any more.
@@ -66,6 +73,8 @@ type Image struct {
 	// HighestID is the highest owner or group of its files, and HighestIDPath one of the files.
 	HighestID     int    `json:"highestID"`
 	HighestIDPath string `json:"highestIDPath,omitempty"`
+	// Root has the attributes of the root directory. An upper directory must be given them.
+	Root RootDir `json:"root"`
 	// CreatedAt is when it was added to this store.
 	CreatedAt time.Time `json:"createdAt"`
 	// Source says where it came from: a reference, or the path of a file or directory.

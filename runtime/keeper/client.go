@@ -15,6 +15,7 @@ import (
 
 	"stead/runtime/launch"
 	"stead/runtime/record"
+	"stead/runtime/sealed"
 
 	"golang.org/x/sys/unix"
 )
@@ -284,26 +285,4 @@ func startReset(cmd *exec.Cmd) error {
 }
 
 // openBinary opens the program that runs as keeper. Test builds replace it.
-var openBinary = func(string) (*os.File, error) { return sealedSelf() }
-
-func sealedSelf() (*os.File, error) {
-	self, err := os.Open("/proc/self/exe")
-	if err != nil {
-		return nil, err
-	}
-	defer self.Close()
-	fd, err := unix.MemfdCreate(Argv0, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
-	if err != nil {
-		return nil, os.NewSyscallError("memfd_create", err)
-	}
-	f := os.NewFile(uintptr(fd), Argv0)
-	if _, err = io.Copy(f, self); err == nil {
-		const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
-		_, err = unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, seals)
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
-}
+var openBinary = func(string) (*os.File, error) { return sealed.Self(Argv0) }

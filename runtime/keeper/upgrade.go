@@ -17,6 +17,7 @@ import (
 
 	"stead/runtime/launch"
 	"stead/runtime/record"
+	"stead/runtime/sealed"
 
 	"golang.org/x/sys/unix"
 )
@@ -156,7 +157,7 @@ func isChild(r *record.Record) bool {
 
 // Upgrade makes the keeper run this program's binary, and returns when it answers again.
 func (k Client) Upgrade(ctx context.Context) error {
-	binary, err := sealedSelf()
+	binary, err := sealed.Self(Argv0)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,245 @@
+// Package job runs work that takes long, such as a pull, in a child process of its own: it has
+// its own cgroup, can be killed, and frees all its memory when it ends. It knows nothing of what
+// the work is.
+//
+// Parent and child speak over two pipes. The parent writes the request, and keeps that pipe
+// open: when it ends, the parent has died or wants the job to end. The child writes JSON lines
+// (message), the last of which has the result or the error.
+package job
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"stead/runtime/cgroup"
+	"stead/runtime/sealed"
+
+	"golang.org/x/sys/unix"
+)
+
+// Argv0 is the name under which this program runs a job.
+const Argv0 = "stead-job"
+
+// grace is how long a job has to clean up when it shall end.
+const grace = 10 * time.Second
+
+// message is one line from the child.
+type message struct {
+	Progress json.RawMessage `json:"progress,omitempty"`
+	Result   json.RawMessage `json:"result,omitempty"`
+	Error    *Error          `json:"error,omitempty"`
+}
+
+// Error is an error of a job, as it came over the pipe.
+type Error struct {
+	Code    string `json:"code,omitempty"` // says what callers branch on; each kind of job has its own
+	Message string `json:"message"`
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// Coder is an error with a code for Error.Code.
+type Coder interface{ JobCode() string }
+
+// Runner starts jobs.
+type Runner struct {
+	// Host has the cgroups; nil leaves jobs in the cgroup of their parent.
+	Host *cgroup.Host
+}
+
+// groupPrefix begins the names of the cgroups of jobs: _job-PID-N, of the parent. No container's
+// name has a '_'.
+const groupPrefix = "_job-"
+
+var count atomic.Int64
+
+// Run runs a job and returns its result. progress is called for each report of the job; it may
+// be nil. The job reads stdin, which may be nil. If ctx ends, so does the job, and Run returns
+// when it is gone.
+func (r Runner) Run(ctx context.Context, kind string, request any, stdin *os.File, progress func(json.RawMessage)) (json.RawMessage, error) {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return nil, fmt.Errorf("encode job: %w", err)
+	}
+	p, err := start(kind, stdin)
+	if err != nil {
+		return nil, fmt.Errorf("start job: %w", err)
+	}
+	defer p.close()
+	if r.Host != nil {
+		Sweep(r.Host)
+		p.group = r.Host.Group(fmt.Sprintf("%s%d-%d", groupPrefix, os.Getpid(), count.Add(1)))
+		if _, err := p.group.Create(cgroup.NoLimits()); err != nil {
+			return nil, fmt.Errorf("start job: %w", err)
+		}
+		if err := p.group.Add([]int{p.cmd.Process.Pid}); err != nil {
+			return nil, fmt.Errorf("start job: %w", err)
+		}
+	}
+	if _, err := p.request.Write(append(body, '\n')); err != nil {
+		return nil, p.failure(err)
+	}
+	stop := context.AfterFunc(ctx, p.end)
+	result, err := p.listen(progress)
+	if !stop() && ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return result, err
+}
+
+// process is a job that runs.
+type process struct {
+	cmd     *exec.Cmd
+	request *os.File // to the child; closed to end it
+	reports *os.File // from the child
+	stderr  bytes.Buffer
+	group   *cgroup.Group // nil for none
+	exited  chan struct{}
+}
+
+// start starts the child, which waits for its request.
+func start(kind string, stdin *os.File) (*process, error) {
+	binary, err := sealed.Self(Argv0)
+	if err != nil {
+		return nil, err
+	}
+	defer binary.Close()
+	in, request, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	reports, out, err := os.Pipe()
+	if err != nil {
+		request.Close()
+		return nil, err
+	}
+	defer out.Close()
+	p := &process{request: request, reports: reports, exited: make(chan struct{})}
+	p.cmd = &exec.Cmd{
+		Path: fmt.Sprintf("/proc/self/fd/%d", binary.Fd()), Args: []string{Argv0, kind}, Dir: "/",
+		ExtraFiles: []*os.File{in, out}, Stderr: &limitedWriter{&p.stderr, 16 << 10},
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true}, // the signals of a terminal are for the parent
+		WaitDelay:   time.Second,
+	}
+	if stdin != nil {
+		p.cmd.Stdin = stdin
+	}
+	if err := p.cmd.Start(); err != nil {
+		request.Close()
+		reports.Close()
+		return nil, err
+	}
+	go func() {
+		p.cmd.Wait()
+		close(p.exited)
+	}()
+	return p, nil
+}
+
+// end asks the job to end, and kills it if it does not.
+func (p *process) end() {
+	p.request.Close()
+	select {
+	case <-p.exited:
+	case <-time.After(grace):
+		p.kill()
+	}
+}
+
+func (p *process) kill() {
+	if p.group != nil {
+		p.group.KillAll()
+	}
+	p.cmd.Process.Kill()
+}
+
+// close makes sure that nothing is left of the job.
+func (p *process) close() {
+	p.request.Close()
+	select {
+	case <-p.exited:
+	case <-time.After(grace):
+	}
+	p.kill()
+	<-p.exited
+	p.reports.Close()
+	if p.group != nil {
+		p.group.Remove()
+	}
+}
+
+// listen reads what the job reports until it ends.
+func (p *process) listen(progress func(json.RawMessage)) (json.RawMessage, error) {
+	lines := bufio.NewScanner(p.reports)
+	lines.Buffer(nil, 64<<20)
+	for lines.Scan() {
+		var m message
+		if err := json.Unmarshal(lines.Bytes(), &m); err != nil {
+			return nil, p.failure(err)
+		}
+		switch {
+		case m.Error != nil:
+			return nil, m.Error
+		case m.Result != nil:
+			return m.Result, nil
+		case m.Progress != nil && progress != nil:
+			progress(m.Progress)
+		}
+	}
+	return nil, p.failure(lines.Err())
+}
+
+// failure describes the end of a job that has reported none.
+func (p *process) failure(err error) error {
+	p.request.Close()
+	select {
+	case <-p.exited:
+	case <-time.After(grace):
+		return fmt.Errorf("the job does not end: %w", errors.Join(err, errors.New("its pipe is closed")))
+	}
+	text, _, _ := strings.Cut(strings.TrimSpace(p.stderr.String()), "\n")
+	if text != "" {
+		text = ": " + text
+	}
+	return fmt.Errorf("the job ended early (%s)%s", p.cmd.ProcessState, text)
+}
+
+// limitedWriter keeps the first bytes.
+type limitedWriter struct {
+	w    io.Writer
+	room int
+}
+
+func (l *limitedWriter) Write(p []byte) (int, error) {
+	kept := p[:min(len(p), l.room)]
+	l.room -= len(kept)
+	l.w.Write(kept)
+	return len(p), nil
+}
+
+// Sweep removes the cgroups of jobs whose parent has died: such a job ends by itself.
+func Sweep(host *cgroup.Host) {
+	names, _ := host.Children()
+	for _, name := range names {
+		text, ok := strings.CutPrefix(name, groupPrefix)
+		text, _, _ = strings.Cut(text, "-")
+		pid, err := strconv.Atoi(text)
+		if g := host.Group(name); ok && err == nil && unix.Kill(pid, 0) == unix.ESRCH && !g.Foreign() {
+			g.KillAll()
+			g.Remove()
+		}
+	}
+}
