@@ -120,19 +120,26 @@ func (s *Store) uses(images []*Image, refs []ref, declared Declared) (map[string
 			if dir == "removed" {
 				user = "removed " + e.Name()
 			}
-			var f facts
-			err := readJSON(filepath.Join(state, dir, e.Name(), "container.json"), &f)
-			if errors.Is(err, os.ErrNotExist) {
-				continue
-			}
+			// container.json, and of one that is just brought back what it was before
+			files, err := filepath.Glob(filepath.Join(state, dir, e.Name(), "*.json"))
 			if err != nil {
-				return nil, fmt.Errorf("find out who uses images: %w", err)
+				return nil, err
 			}
-			if f.Image != nil {
-				add(f.Image.Digest, user)
-			}
-			if name := f.Manifest.Spec.Rootfs.Image; name != "" && dir == "containers" {
-				add(byName(name), user)
+			for _, file := range files {
+				var f facts
+				err := readJSON(file, &f)
+				if errors.Is(err, os.ErrNotExist) {
+					continue
+				}
+				if err != nil {
+					return nil, fmt.Errorf("find out who uses images: %w", err)
+				}
+				if f.Image != nil {
+					add(f.Image.Digest, user)
+				}
+				if name := f.Manifest.Spec.Rootfs.Image; name != "" && dir == "containers" {
+					add(byName(name), user)
+				}
 			}
 		}
 	}
