@@ -17,7 +17,7 @@ import (
 	"stead/runtime/roottest"
 )
 
-const job = `apiVersion: stead/v1
+const jobManifest = `apiVersion: stead/v1
 kind: Container
 metadata: {name: job}
 spec:
@@ -41,7 +41,7 @@ type operation struct {
 }
 
 func text(h *testHost, lines int, memory string) string {
-	return fmt.Sprintf(job, lines, h.dir+"/count", memory)
+	return fmt.Sprintf(jobManifest, lines, h.dir+"/count", memory)
 }
 
 var starting = []string{

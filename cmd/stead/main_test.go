@@ -8,7 +8,7 @@ import (
 	"syscall"
 	"testing"
 
-	jobs "stead/runtime/job"
+	"stead/runtime/job"
 	"stead/runtime/keeper"
 	"stead/runtime/roottest"
 )
@@ -18,7 +18,7 @@ import (
 const asProgram = "STEAD_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
-	if os.Args[0] == keeper.Argv0 || os.Args[0] == jobs.Argv0 || os.Getenv(asProgram) != "" {
+	if os.Args[0] == keeper.Argv0 || os.Args[0] == job.Argv0 || os.Getenv(asProgram) != "" {
 		main()
 		os.Exit(0)
 	}
