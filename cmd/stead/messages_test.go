@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -124,14 +125,21 @@ func TestNeedsRoot(t *testing.T) {
 	for verb, want := range map[string]string{
 		"ps": "stead: ps needs root: sudo stead ps\n", "apply": "stead: apply needs root: sudo stead apply\n", "logs x": "stead: logs needs root: sudo stead logs\n",
 	} {
-		var out, said bytes.Buffer
-		a := &app{in: strings.NewReader(""), out: &out, err: &said}
-		args := append(strings.Fields(verb), "--config=/dev/null", "--state-dir="+h.dir+"/state", "--run-dir="+h.run, "--manifests="+h.manifests)
-		var code int
-		if err := asNobody(t, func() error { code = a.run(t.Context(), args); return nil }); err != nil {
+		program, err := os.Open("/proc/self/exe") // nobody may not look it up
+		if err != nil {
 			t.Fatal(err)
 		}
-		if code != exitFailure || out.String() != "" || said.String() != want {
+		defer program.Close()
+		var out, said bytes.Buffer
+		cmd := exec.Command("/proc/self/fd/3", append(strings.Fields(verb), "--config=/dev/null", "--state-dir="+h.dir+"/state", "--run-dir="+h.run, "--manifests="+h.manifests)...)
+		cmd.ExtraFiles, cmd.Stdout, cmd.Stderr, cmd.Dir = []*os.File{program}, &out, &said, "/"
+		cmd.Env = []string{asProgram + "=1"}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		err = cmd.Run()
+		if cmd.ProcessState == nil {
+			t.Fatal(err)
+		}
+		if code := cmd.ProcessState.ExitCode(); code != exitFailure || out.String() != "" || said.String() != want {
 			t.Errorf("%s: code %d, %q, want %q", verb, code, said.String(), want)
 		}
 	}
