@@ -36,6 +36,8 @@ type Progress struct {
 type Result struct {
 	// Containers are those that were acted on and those that are not as declared, by name.
 	Containers []ContainerResult `json:"containers"`
+	// Errors are the errors of the manifests and their directories, a line each.
+	Errors []string `json:"errors,omitempty"`
 	// Unneeded are confirmed names for which there is no removal.
 	Unneeded []string `json:"unneeded,omitempty"`
 }
@@ -62,9 +64,9 @@ func (r Result) Held() bool {
 	return slices.ContainsFunc(r.Containers, func(c ContainerResult) bool { return c.Sync == view.Held })
 }
 
-// Invalid reports whether a manifest has errors.
+// Invalid reports whether a manifest has errors, or its directory can't be read.
 func (r Result) Invalid() bool {
-	return slices.ContainsFunc(r.Containers, func(c ContainerResult) bool { return c.Reason == view.ReasonInvalidManifest })
+	return len(r.Errors) > 0 || slices.ContainsFunc(r.Containers, func(c ContainerResult) bool { return c.Reason == view.ReasonInvalidManifest })
 }
 
 // Err returns everything that failed; nil if nothing did. A held removal is no failure.
@@ -213,11 +215,12 @@ func (d *doneActions) add(j *job) {
 
 // result combines what was done with the state of every container now.
 func (e *Engine) result(done *doneActions) Result {
-	r := Result{Unneeded: done.unneeded}
+	s := e.current()
+	r := Result{Unneeded: done.unneeded, Errors: s.desired.ErrorLines()}
 	seen := map[string]bool{}
-	for _, v := range e.views() {
+	for _, v := range view.Containers(s.desired, s.observed, s.memory, s.now) {
 		c, acted := done.by[v.Name]
-		bad := v.NeedsAttention()
+		bad := v.NeedsAttention() || acted && v.State == view.Failed
 		if !acted && !bad {
 			continue
 		}

@@ -57,11 +57,14 @@ func (a *app) printApplied(r reconcile.Result, code int) error {
 	for _, name := range r.Unneeded {
 		fmt.Fprintf(a.err, "stead: --confirm-removal=%s: no removal of %[1]s is held\n", name)
 	}
+	for _, line := range r.Errors {
+		fmt.Fprintln(a.err, "stead: "+line)
+	}
 	for _, c := range r.Containers {
 		switch {
 		case c.Sync == view.Held:
 			fmt.Fprintf(a.err, "stead: %s: %s\n", c.Name, heldClause(c))
-		case c.Error != "":
+		case c.Error != "" && c.Reason != view.ReasonInvalidManifest: // its errors are printed above
 			fmt.Fprintf(a.err, "stead: %s: %s\n", c.Name, c.Error)
 		}
 	}
@@ -82,12 +85,10 @@ func heldClause(c reconcile.ContainerResult) string {
 // applyCode returns the exit code for the most serious thing that happened.
 func applyCode(r reconcile.Result, exitCode bool) int {
 	switch {
-	case slices.ContainsFunc(r.Containers, func(c reconcile.ContainerResult) bool {
-		return c.Error != "" && c.Reason != view.ReasonInvalidManifest
-	}):
-		return exitFailure
 	case r.Invalid():
 		return exitInvalid
+	case slices.ContainsFunc(r.Containers, func(c reconcile.ContainerResult) bool { return c.Error != "" }):
+		return exitFailure
 	case r.Held():
 		return exitHeld
 	case exitCode && r.Changed():
@@ -138,8 +139,8 @@ func diffOf(changes []plan.Change) textDiff {
 }
 
 func resultJSON(r reconcile.Result) resultView {
-	v := resultView{APIVersion: spec.APIVersion, Changed: r.Changed(), Containers: []resultEntry{}}
-	var notes []string
+	v := resultView{APIVersion: spec.APIVersion, Changed: r.Changed(), Failed: r.Invalid(), Containers: []resultEntry{}}
+	notes := slices.Clone(r.Errors)
 	for _, name := range r.Unneeded {
 		notes = append(notes, "no removal of "+name+" is held")
 	}
@@ -151,7 +152,9 @@ func resultJSON(r reconcile.Result) resultView {
 		switch {
 		case c.Error != "":
 			e.Msg = c.Error
-			notes = append(notes, c.Name+": "+c.Error)
+			if c.Reason != view.ReasonInvalidManifest {
+				notes = append(notes, c.Name+": "+c.Error)
+			}
 		case c.Sync == view.Held:
 			e.Msg = heldClause(c)
 			notes = append(notes, c.Name+": "+e.Msg)

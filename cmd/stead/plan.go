@@ -109,14 +109,17 @@ func (a *app) printPlan(p plan.Plan, output string) error {
 		for _, file := range p.Writing {
 			fmt.Fprintf(a.err, "stead: %s is not read yet: another process has it open for writing\n", file)
 		}
-		if p.Empty() && len(p.Errors)+len(p.Writing) == 0 {
+		for _, d := range p.Differs {
+			fmt.Fprintf(a.out, "no action for %s: %s\n", d.Name, d.Why)
+		}
+		if p.Empty() && len(p.Errors)+len(p.Writing)+len(p.Differs) == 0 {
 			fmt.Fprintln(a.out, "all is as declared")
 		}
 	}
 	switch {
 	case len(p.Errors) > 0:
 		return quietly(exitInvalid)
-	case !p.Empty() || len(p.Writing) > 0:
+	case !p.Empty() || len(p.Writing)+len(p.Differs) > 0:
 		return quietly(exitDiffers)
 	}
 	return nil
@@ -131,6 +134,8 @@ type planView struct {
 	Containers []planEntry `json:"containers"`
 	Errors     []string    `json:"errors"`
 	Waits      []plan.Wait `json:"waits"`
+	// Differs are containers that are not as declared, though there is nothing to do now.
+	Differs []plan.Differs `json:"differs"`
 }
 
 type planEntry struct {
@@ -142,7 +147,7 @@ type planEntry struct {
 
 func planJSON(p plan.Plan) planView {
 	v := planView{APIVersion: spec.APIVersion, Changed: len(p.Actions) > 0, Failed: len(p.Errors) > 0,
-		Containers: []planEntry{}, Errors: append([]string{}, p.Errors...), Waits: append([]plan.Wait{}, p.Waits...)}
+		Containers: []planEntry{}, Errors: append([]string{}, p.Errors...), Waits: append([]plan.Wait{}, p.Waits...), Differs: append([]plan.Differs{}, p.Differs...)}
 	for _, list := range [][]plan.Action{p.Actions, p.Held} {
 		for _, action := range list {
 			v.Containers = append(v.Containers, planEntry{action.Name, action.Verb, action.Cause, diffOf(action.Changes)})

@@ -143,7 +143,8 @@ func TestApplyResults(t *testing.T) {
 		{"a change", []reconcile.ContainerResult{changed}, 0, exitDiffers},
 		{"a held removal", []reconcile.ContainerResult{changed, held}, exitHeld, exitHeld},
 		{"a manifest with errors", []reconcile.ContainerResult{held, invalid}, exitInvalid, exitInvalid},
-		{"a failure is the gravest", []reconcile.ContainerResult{held, invalid, failed}, exitFailure, exitFailure},
+		{"a failure", []reconcile.ContainerResult{held, failed}, exitFailure, exitFailure},
+		{"a manifest with errors comes before a failure", []reconcile.ContainerResult{held, invalid, failed}, exitInvalid, exitInvalid},
 	} {
 		r := reconcile.Result{Containers: test.containers}
 		if got := [2]int{applyCode(r, false), applyCode(r, true)}; got != [2]int{test.code, test.coded} {

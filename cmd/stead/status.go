@@ -119,6 +119,12 @@ func (v *statusView) printWrong(w io.Writer) {
 		fmt.Fprintln(w, "\nnot as declared:")
 		_ = table(indented{w}, "NAME STATE SYNC WHY", rows)
 	}
+	if len(v.Failed) > 0 {
+		fmt.Fprintln(w, "\njobs that failed (to run one again: stead restart NAME):")
+		for _, d := range v.Failed {
+			fmt.Fprintf(w, "  %s: %s\n", d.Name, d.Why)
+		}
+	}
 	if !v.differs() {
 		fmt.Fprintln(w, "\nall is as declared")
 	}
@@ -156,6 +162,7 @@ func (a *app) statusOf(ctx context.Context, v statusView, names []string, output
 	}
 	v.Held = slices.DeleteFunc(v.Held, func(h view.HeldAction) bool { return !listed(h.Name) })
 	v.Differs = slices.DeleteFunc(v.Differs, func(d view.Difference) bool { return !listed(d.Name) })
+	v.Failed = slices.DeleteFunc(v.Failed, func(d view.Difference) bool { return !listed(d.Name) })
 	v.Broken = slices.DeleteFunc(v.Broken, func(b view.BrokenFile) bool {
 		return !slices.ContainsFunc(views, func(c view.Container) bool { return c.Manifest == b.File })
 	})

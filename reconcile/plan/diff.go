@@ -155,6 +155,9 @@ func (p *planner) running(st *status.Status, a Action) {
 	case len(st.Lost) > 0 && a.Spec.Spec.Restart.Policy == "always": // others may not run twice
 		a.Verb, a.Cause = Restart, LostCause(st)+", which needs a restart"
 		p.do(a)
+	case len(st.Lost) > 0:
+		p.plan.differs(a.Subject, LostCause(st)+"; stead restart "+st.Name+" restores it")
+		p.inPlace(st, a)
 	default:
 		p.inPlace(st, a)
 	}
@@ -221,6 +224,11 @@ func (p *planner) ended(st *status.Status, a Action) {
 		p.do(a)
 	case WaitUntil:
 		p.plan.wait(Wait{Subject: a.Subject, Verb: Start, Until: v.At, Why: v.Cause})
+		p.plan.differs(a.Subject, v.Cause+", next start at "+v.At.UTC().Format(time.RFC3339))
+	case GiveUp:
+		if !IsJob(a.Spec.Spec.Restart.Policy) {
+			p.plan.differs(a.Subject, v.Cause)
+		}
 	}
 }
 

@@ -54,6 +54,7 @@ type Plan struct {
 	Actions []Action  `json:"actions"`           // to be done now, by name; at most one for a subject
 	Held    []Action  `json:"held"`              // held until an admin confirms or releases them, by name
 	Waits   []Wait    `json:"waits"`             // not due yet, by name
+	Differs []Differs `json:"differs,omitempty"` // not as declared, and no action that is due changes that; by name
 	Next    time.Time `json:"next,omitzero"`     // when the next pass is due without any event; zero if never
 	Writing []string  `json:"writing,omitempty"` // files that are not read yet: another process has them open for writing
 	Errors  []string  `json:"errors,omitzero"`   // errors of the manifests, a line each
@@ -108,6 +109,14 @@ func Changes(old, new *spec.Container) []Change {
 	}
 	return changes
 }
+
+// Differs is a container that is not as declared, and why.
+type Differs struct {
+	Subject
+	Why string `json:"why"`
+}
+
+func (p *Plan) differs(s Subject, why string) { p.Differs = append(p.Differs, Differs{s, why}) }
 
 // Wait is an action that will be done later.
 type Wait struct {

@@ -76,6 +76,10 @@ func final(exit *status.Exit, policy, why string) (Verdict, bool) {
 	return Verdict{}, false
 }
 
+// IsJob reports whether a container with this restart policy has done what is declared once its
+// command has run, however that ended. Others should run all the time.
+func IsJob(policy string) bool { return policy != "always" }
+
 // backoff returns the delay after that many failures in a row.
 func backoff(b spec.Backoff, failures int) time.Duration {
 	return doubled(time.Duration(b.Initial), time.Duration(b.Max), failures)

@@ -73,7 +73,7 @@ func (v *viewer) ended(c *Container, st *status.Status) {
 		c.State = BackOff
 		c.Why += ", next start " + v.when(verdict.At)
 	case plan.GiveUp:
-		c.State = Failed
+		c.State, c.Over = Failed, plan.IsJob(st.Applied.Spec.Restart.Policy)
 	case plan.Complete:
 		c.State = Completed
 	}

@@ -21,6 +21,7 @@ type Report struct {
 	Broken     []BrokenFile         `json:"broken,omitempty"`
 	Notes      []string             `json:"notes,omitempty"`   // on this host, and on manifests: no fault, and hardly meant
 	Differs    []Difference         `json:"differs,omitempty"` // what is not as declared, and why
+	Failed     []Difference         `json:"failed,omitempty"`  // jobs that failed and are not run again: as declared
 	Busy       map[string]plan.Verb `json:"busy,omitempty"`
 	Containers []Container          `json:"containers"`
 }
@@ -90,6 +91,8 @@ func NewReport(d *plan.Desired, observed []*status.Status, m plan.Memory, now ti
 		}
 		if c.NeedsAttention() || c.Sync != Synced {
 			r.Differs = append(r.Differs, Difference{Name: c.Name, State: c.State, Sync: c.Sync, Why: c.Why})
+		} else if c.Over {
+			r.Failed = append(r.Failed, Difference{Name: c.Name, State: c.State, Sync: c.Sync, Why: c.Why})
 		}
 	}
 	return r
@@ -97,6 +100,6 @@ func NewReport(d *plan.Desired, observed []*status.Status, m plan.Memory, now ti
 
 // NeedsAttention reports whether a person should look at the container.
 func (c *Container) NeedsAttention() bool {
-	return c.State == BackOff || c.State == Failed || c.State == Invalid || c.Sync == SyncError || c.Sync == Held ||
+	return c.State == BackOff || c.State == Failed && !c.Over || c.State == Invalid || c.Sync == SyncError || c.Sync == Held ||
 		c.Reason == ReasonWaitingForWriter
 }

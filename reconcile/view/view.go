@@ -71,6 +71,7 @@ type Container struct {
 	StartedAt  time.Time         `json:"startedAt,omitzero"`
 	FinishedAt time.Time         `json:"finishedAt,omitzero"`
 	Labels     map[string]string `json:"labels,omitempty"`
+	Over       bool              `json:"over,omitempty"` // a job that failed and is not run again: as declared, and maybe not as meant
 }
 
 // WriterNoted is how long a file may be open for writing before that is worth a word.
