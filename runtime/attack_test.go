@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"stead/runtime/status"
+	"stead/spec"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,8 +39,16 @@ func TestAttack(t *testing.T) {
 		// root shows them.
 		{"host", "{host: {}}", ""},
 		{"path", "{path: " + path + "}", ", /lib64: {source: /lib64, readOnly: true}, /lib: {source: /lib, readOnly: true}"},
+		{"image", "", ", /usr: {source: /usr, readOnly: true}"},
 	} {
-		w.create(tt.name, fmt.Sprintf("command: [/attack]\nrootfs: %s\nenv: {ATTACK: %s}", tt.rootfs, tt.name)+fmt.Sprintf(body, self, ro, tt.extra))
+		m := parse(t, tt.name, fmt.Sprintf("command: [/attack]\nrootfs: %s\nenv: {ATTACK: %s}", cmp.Or(tt.rootfs, "{host: {}}"), tt.name)+fmt.Sprintf(body, self, ro, tt.extra))
+		if tt.rootfs == "" {
+			w.image("attack")
+			m.Spec.Rootfs = spec.Rootfs{Image: "attack"}
+		}
+		if _, err := w.Create(ctx, m, origin); err != nil {
+			t.Fatal(err)
+		}
 		s := w.await(tt.name, status.Exited)
 		out := w.output(tt.name)
 		refused := strings.Count(out, "refused ")
@@ -90,6 +100,8 @@ func attack() int {
 	}
 	clearFlag("/", unix.MOUNT_ATTR_NODEV)
 	refused("remount / without flags", unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_BIND, ""))
+	refused("remount the file system of /", unix.Mount("", "/", "", unix.MS_REMOUNT, ""))
+	refused("set an attribute of overlays", unix.Setxattr("/tmp", "trusted.overlay.opaque", []byte("y"), 0))
 	clearFlag("/mnt", unix.MOUNT_ATTR_RDONLY)
 	clearFlag("/mnt", unix.MOUNT_ATTR_NOSUID)
 	unmount("/mnt")

@@ -11,6 +11,7 @@ import (
 
 	"stead/runtime/status"
 	"stead/runtime/weak"
+	"stead/spec"
 )
 
 // TestCVE makes the attack of each known class of escapes from container
@@ -21,26 +22,28 @@ func TestCVE(t *testing.T) {
 		name, class string
 		without     string // the defence that is taken away
 		attack      func(*world) (escaped string)
+		image       bool // once more with its path root as an image
 	}{
-		{"CVE-2016-9962", "an exec's process is traced before it gave up the host's rights", "exec begins inside", traceExec},
-		{"CVE-2017-1002101", "a mount's source in a volume of another is a link", "sources by path", linkSource},
-		{"CVE-2019-5736", "the host's binary is overwritten through /proc/PID/exe", "binary on disk", overwriteBinary},
-		{"CVE-2019-16884", "a mount whose target is a link to /proc hides proc", "mounts over proc", mountOverProc},
-		{"CVE-2019-19921", "/proc is swapped for a link while a container starts", "masks by path", swapProc},
-		{"CVE-2023-27561", "/proc is a link into a volume, which is swapped", "masks by path", linkProc},
-		{"CVE-2021-30465", "a mount's target in a volume is swapped for a link", "targets by path", swapTarget},
-		{"CVE-2024-45310", "a mount's target is made outside of the root", "targets made by path", makeOutside},
-		{"CVE-2022-0492", "release_agent runs a program on the host", "host cgroups", releaseAgent},
-		{"CVE-2022-29162", "inheritable capabilities come to life by a file's", "inheritable capabilities", inheritCaps},
-		{"CVE-2024-21626", "a working directory behind a descriptor that leaked", "leaks", leakedDirectory},
-		{"CVE-2025-31133", "the root's /dev/null, a link, is what masks", "masks from the root", linkNull},
-		{"CVE-2025-52565", "the root's /dev/pts/0, a link, is the console", "console from the root", linkConsole},
-		{"CVE-2025-52881", "what is written to /proc goes elsewhere", "label through proc", redirectLabel},
-		{"CVE-2016-3697", "a user's name is another's id", "names before numbers", numericName},
-		{"CVE-2020-15257", "an abstract socket is reached from the host's network", "abstract socket", abstractSocket},
+		{"CVE-2016-9962", "an exec's process is traced before it gave up the host's rights", "exec begins inside", traceExec, false},
+		{"CVE-2017-1002101", "a mount's source in a volume of another is a link", "sources by path", linkSource, false},
+		{"CVE-2019-5736", "the host's binary is overwritten through /proc/PID/exe", "binary on disk", overwriteBinary, false},
+		{"CVE-2019-16884", "a mount whose target is a link to /proc hides proc", "mounts over proc", mountOverProc, true},
+		{"CVE-2019-19921", "/proc is swapped for a link while a container starts", "masks by path", swapProc, false},
+		{"CVE-2023-27561", "/proc is a link into a volume, which is swapped", "masks by path", linkProc, true},
+		{"CVE-2021-30465", "a mount's target in a volume is swapped for a link", "targets by path", swapTarget, false},
+		{"CVE-2024-45310", "a mount's target is made outside of the root", "targets made by path", makeOutside, false},
+		{"CVE-2022-0492", "release_agent runs a program on the host", "host cgroups", releaseAgent, false},
+		{"CVE-2022-29162", "inheritable capabilities come to life by a file's", "inheritable capabilities", inheritCaps, false},
+		{"CVE-2024-21626", "a working directory behind a descriptor that leaked", "leaks", leakedDirectory, false},
+		{"CVE-2025-31133", "the root's /dev/null, a link, is what masks", "masks from the root", linkNull, true},
+		{"CVE-2025-52565", "the root's /dev/pts/0, a link, is the console", "console from the root", linkConsole, true},
+		{"CVE-2025-52881", "what is written to /proc goes elsewhere", "label through proc", redirectLabel, false},
+		{"CVE-2016-3697", "a user's name is another's id", "names before numbers", numericName, true},
+		{"CVE-2020-15257", "an abstract socket is reached from the host's network", "abstract socket", abstractSocket, false},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		run := func(t *testing.T, imageRoots bool) {
 			w := newWorld(t)
+			w.imageRoots = imageRoots
 			if weak.Built {
 				if strings.Contains(c.class, "release_agent") && w.v2() {
 					t.Skip("no cgroup v1 here")
@@ -58,7 +61,11 @@ func TestCVE(t *testing.T) {
 			default:
 				t.Log(escaped)
 			}
-		})
+		}
+		t.Run(c.name, func(t *testing.T) { run(t, false) })
+		if c.image {
+			t.Run(c.name+" image root", func(t *testing.T) { run(t, true) })
+		}
 	}
 }
 
@@ -102,7 +109,11 @@ func (w *world) copySelf(name string) {
 // more of its manifest, "" for none.
 func (w *world) evil(name, do, mounts, more string) error {
 	w.t.Helper()
-	_, err := w.Create(ctx, parse(w.t, name, evilManifest(do, mounts, more)), origin)
+	m := parse(w.t, name, evilManifest(do, mounts, more))
+	if dir := m.Spec.Rootfs.Path; w.imageRoots && dir != "" {
+		m.Spec.Rootfs = spec.Rootfs{Image: w.imageOf(dir)}
+	}
+	_, err := w.Create(ctx, m, origin)
 	return err
 }
 

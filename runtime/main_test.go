@@ -45,6 +45,8 @@ type world struct {
 	t      testing.TB
 	o      Options
 	before leftovers
+
+	imageRoots bool // evil makes an image of each path root
 }
 
 func newWorld(t testing.TB) *world {

@@ -1,23 +1,32 @@
 package runtime
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"stead/runtime/drift"
 	"stead/runtime/image"
+	"stead/runtime/launch"
+	"stead/runtime/record"
 	"stead/runtime/roottest"
 	"stead/runtime/status"
 	"stead/runtime/store"
 	"stead/spec"
+
+	"golang.org/x/sys/unix"
 )
 
 // image puts an image into the store, as the store has it on disk: each layer is a list of files
@@ -58,6 +67,20 @@ func (w *world) image(name string, layers ...map[string]string) *image.Image {
 	w.record(filepath.Join("images", hex.EncodeToString(sum[:])+".json"), img)
 	w.name(name, img.Digest)
 	return &img
+}
+
+// imageOf makes an image of a directory, which becomes its only layer.
+func (w *world) imageOf(dir string) string {
+	w.t.Helper()
+	name := filepath.Base(dir)
+	if _, err := w.images.Lookup(name); err == nil {
+		return name
+	}
+	img := w.image(name)
+	layer := filepath.Join(w.images.LayersDir(), fmt.Sprint(img.Layers[0].Number))
+	w.must(os.RemoveAll(layer))
+	w.must(os.Rename(dir, layer))
+	return name
 }
 
 // name makes a name stand for an image.
@@ -150,12 +173,16 @@ func TestImageRoot(t *testing.T) {
 		}
 		return nil
 	})
-	if fmt.Sprint(inUpper) != "[/srv/count]" {
+	if fmt.Sprint(inUpper) != "[/etc/hostname /etc/hosts /srv/count]" { // two targets of mounts
 		t.Errorf("stead itself copied files up: %q", inUpper)
 	}
 	mount := w.mergedRoot("web")
 	if mount == nil {
 		t.Fatal("the merged root is not mounted")
+	}
+	var flags unix.Statfs_t
+	if err := unix.Statfs(dir+"/root", &flags); err != nil || flags.Flags&unix.ST_NOSUID == 0 || flags.Flags&unix.ST_NODEV == 0 {
+		t.Errorf("the host may run what is set-user-ID in it, or open devices: flags %#x, %v", flags.Flags, err)
 	}
 	if code, out, _, err := w.exec("web", "", ExecOptions{Argv: []string{"sh", "-c", "id -un; echo x >/tmp/by-exec"}, User: "app"}); code != 0 || out != "app\n" {
 		t.Errorf("exec: %d %q %v", code, out, err)
@@ -326,5 +353,219 @@ func TestImageRename(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(w.o.RunDir + "/roots"); len(left) != 1 || left[0].Name() != "web-0.json" {
 		t.Errorf("records of roots: %v", left)
+	}
+}
+
+// Nobody gets a second mount of the same private files: who still uses a root that was unmounted
+// is named, and a mount namespace that has a copy of it loses it.
+func TestImageHeld(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.image("shop", map[string]string{"srv/site": "v1\n"})
+	w.createOn("web", "shop", forImage)
+	w.awaitText(w.dir("web")+"/root/srv/private", "mine")
+
+	copied := exec.Command("sleep", "1000")
+	copied.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	w.must(copied.Start())
+	defer func() { copied.Process.Kill(); copied.Wait() }()
+	w.must(w.Remove(ctx, "web"))
+	if b := w.read(fmt.Sprintf("/proc/%d/mountinfo", copied.Process.Pid)); strings.Contains(b, w.dir("web")) {
+		t.Error("another mount namespace still has the root")
+	}
+	w.createOn("web", "shop", forImage)
+	w.awaitText(w.dir("web")+"/root/srv/private", "mine")
+
+	shell := exec.Command("sleep", "1000")
+	shell.Dir = w.dir("web") + "/root/srv"
+	w.must(shell.Start())
+	defer func() { shell.Process.Kill(); shell.Wait() }()
+	w.must(w.Remove(ctx, "web"))
+	want := fmt.Sprintf("used by process %d (sleep), which has cwd in an overlay that is unmounted", shell.Process.Pid)
+	if _, err := w.Create(ctx, onImage(t, "web", "shop", forImage), origin); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("create while a shell is in the root: %v, want %s", err, want)
+	}
+	shell.Process.Kill()
+	shell.Wait()
+	w.must(w.Start(ctx, "web", status.StartOptions{}))
+	w.awaitText(w.dir("web")+"/root/srv/private", "mine")
+}
+
+// What was done to the mounts by hand, or by a crash or a reboot, is put right at the next start.
+func TestImageMounts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.image("shop", map[string]string{"srv/site": "v1\n"})
+	at := w.dir("web") + "/root"
+	recorded := func() *record.Root { return record.ReadRoot(w.o.RunDir, "web") }
+	for _, tt := range []struct {
+		summary string
+		do      func()
+		warns   bool
+	}{
+		{"nothing", func() {}, false},
+		{"unmounted", func() { w.must(unix.Unmount(at, unix.MNT_DETACH)) }, true},
+		{"something else mounted over it", func() { w.must(unix.Mount("t", at, "tmpfs", 0, "")) }, true},
+		{"replaced by another", func() {
+			w.must(unix.Unmount(at, unix.MNT_DETACH))
+			w.must(unix.Mount("t", at, "tmpfs", 0, ""))
+		}, true},
+		{"its record deleted", func() { w.must(record.ForgetRoot(w.o.RunDir, "web")) }, true},
+		{"its record of another boot", func() {
+			r := recorded()
+			r.BootID = "another"
+			w.must(r.Write(w.o.RunDir))
+		}, true},
+		{"the mount point removed", func() {
+			w.must(unix.Unmount(at, unix.MNT_DETACH))
+			w.must(os.Remove(at))
+		}, true},
+		{"its record of other layers", func() {
+			r := recorded()
+			r.Layers = append(r.Layers, 7)
+			w.must(r.Write(w.o.RunDir))
+		}, false},
+	} {
+		t.Run(tt.summary, func(t *testing.T) {
+			defer func() { w.must(w.Remove(ctx, "web")) }()
+			w.createOn("web", "shop", forImage)
+			w.awaitOutput("web", "up")
+			var log bytes.Buffer
+			w.inspector.Close()
+			w.inspector = drift.New(driftView{w.Runtime}, w.host, w.RunDir, false, slog.New(slog.NewTextHandler(&log, nil)))
+			tt.do()
+			for range 2 {
+				w.must(w.Check(ctx, true))
+			}
+			if warned := strings.Count(log.String(), "its next start mounts it again"); warned > 1 || (warned == 1) != tt.warns {
+				t.Errorf("warned %d times, want %v:\n%s", warned, tt.warns, log.String())
+			}
+			if s, _ := w.Get("web"); s.State != status.Running || len(s.Lost)+len(s.Drift) > 0 {
+				t.Errorf("%+v", s)
+			}
+			w.must(w.Stop(ctx, "web", status.StopOptions{}))
+			w.must(w.Start(ctx, "web", status.StartOptions{}))
+			if w.mergedRoot("web") == nil || strings.Count(w.read("/proc/self/mountinfo"), at+" ") != 1 {
+				t.Errorf("mounts after the next start:\n%s", w.read("/proc/self/mountinfo"))
+			}
+			w.awaitText(at+"/srv/private", "mine")
+		})
+	}
+}
+
+// Mounts that belong to no container are unmounted when the daemon starts.
+func TestImageLeftovers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	img := w.image("shop", map[string]string{"srv/site": "v1\n"})
+	w.createOn("web", "shop", forImage)
+	w.createOn("idle", "shop", forImage)
+	w.must(w.Stop(ctx, "idle", status.StopOptions{}))
+	mount := func(dir string) {
+		t.Helper()
+		w.must(os.MkdirAll(dir+"/upper", 0o755))
+		w.must(os.MkdirAll(dir+"/root", 0o755))
+		w.must(os.MkdirAll(dir+"/work", 0o755))
+		_, err := w.keeper.MountRoot(ctx, &launch.Overlay{Dir: dir, Layers: w.images.LayersDir(), Lower: layersOf(img), Fresh: true})
+		w.must(err)
+	}
+	ghost, removed := w.dir("ghost"), w.o.StateDir+"/removed/ghost@20260101T000000Z"
+	mount(ghost)
+	mount(removed)
+	w.must(record.ForgetRoot(w.o.RunDir, "idle")) // as if the daemon had died before it wrote the record
+	w.must((&record.Root{Name: "ghost", BootID: record.BootID()}).Write(w.o.RunDir))
+	w.reopen()
+	for dir, want := range map[string]bool{w.dir("web"): true, w.dir("idle"): false, ghost: false, removed: false} {
+		if _, is := launch.MountedAt(dir + "/root"); is != want {
+			t.Errorf("%s: mounted %v, want %v", dir, is, want)
+		}
+	}
+	if names, _ := record.RootNames(w.o.RunDir); len(names) != 1 || names[0] != "web" {
+		t.Errorf("records: %q", names)
+	}
+	w.must(os.RemoveAll(ghost))
+	w.must(w.Start(ctx, "idle", status.StartOptions{}))
+}
+
+// What stead can't do as the manifest says, it refuses with the reason.
+func TestImageRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if _, err := w.Create(ctx, onImage(t, "web", "shop", forImage), origin); err == nil || !strings.Contains(err.Error(), "image shop is not in the store of this host") {
+		t.Errorf("an image that is not there: %v", err)
+	}
+	if _, err := os.Lstat(w.dir("web")); err == nil {
+		t.Error("a directory was made for it")
+	}
+	img := w.image("shop", map[string]string{"srv/site": "v1\n"})
+	img.HighestID, img.HighestIDPath = 70000, "/srv/site"
+	w.record("images/"+strings.TrimPrefix(img.Digest, "sha256:")+".json", img)
+	const want = "image shop: /srv/site belongs to id 70000, and a container has the ids 0 to 65535"
+	if _, err := w.Create(ctx, onImage(t, "web", "shop", forImage), origin); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("ids out of the map: %v", err)
+	}
+	if s, _ := w.Get("web"); s.Exit == nil || s.Exit.Reason != status.ReasonIdmapUnsupported {
+		t.Errorf("%+v", s.Exit)
+	}
+	w.must(w.restartOn("web", "shop", forImage+"\nsecurity: {userns: host}"))
+	w.awaitText(w.dir("web")+"/upper/srv/private", "mine")
+
+	// What was recorded and is gone.
+	w.must(w.Stop(ctx, "web", status.StopOptions{}))
+	w.must(os.Remove(w.o.StateDir + "/images/images/" + strings.TrimPrefix(img.Digest, "sha256:") + ".json"))
+	if err := w.Start(ctx, "web", status.StartOptions{}); err == nil || !strings.Contains(err.Error(), "image shop is not in the store") {
+		t.Errorf("a start without the image: %v", err)
+	}
+}
+
+// The ways in which a root may be made otherwise: read-only, without a user namespace.
+func TestImageRootOptions(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.image("shop", map[string]string{"srv/site": "v1\n", "srv/su": "#!/bin/sh\n"})
+	m := onImage(t, "ro", "shop", "command: [sh, -c, 'touch /tmp/x; touch /mnt/x; cat /srv/site; ls -d /new; echo up']\nrestart: {policy: never}\nmounts: {/usr: {source: /usr, readOnly: true}, /mnt: {tmpfs: {}}, /new/deep: {tmpfs: {}}}")
+	m.Spec.Rootfs.ReadOnly = true
+	_, err := w.Create(ctx, m, origin)
+	w.must(err)
+	w.await("ro", status.Exited)
+	if out := w.output("ro"); !strings.Contains(out, "touch: cannot touch '/tmp/x': Read-only file system") || !strings.HasSuffix(out, "v1\n/new\nup\n") {
+		t.Errorf("read-only: %q", out)
+	}
+	w.createOn("host", "shop", "command: [sh, -c, 'head -1 /proc/self/uid_map; echo x >/srv/private; stat -c %u /srv/private /srv/site; echo up']\nrestart: {policy: never}\nsecurity: {userns: host}")
+	w.await("host", status.Exited)
+	if out := strings.Join(strings.Fields(w.output("host")), " "); out != "0 0 4294967295 0 0 up" {
+		t.Errorf("without a user namespace: %q", out)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(w.dir("host")+"/root/srv/private", &st); err != nil || st.Uid != 0 {
+		t.Errorf("without a user namespace, on the host: %d %v", st.Uid, err)
+	}
+	// Its ids change: the root is mounted anew, and the private files stay.
+	w.must(w.restartOn("host", "shop", "command: [sh, -c, 'cat /srv/private; stat -c %u /srv/private; echo up again; sleep 1000']\nstop: {signal: KILL}"))
+	w.awaitOutput("host", "up again")
+	if out := w.output("host"); !strings.HasSuffix(out, "x\n0\nup again\n") {
+		t.Errorf("with a user namespace: %q", out)
+	}
+}
+
+// The names in an image are of the machine that made it; those that the container wrote are its own.
+func TestImageNames(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.image("shop", map[string]string{"etc/hostname": "builder\n", "etc/hosts": "10.9.8.7 builder\n", "etc/resolv.conf": "nameserver 10.9.8.7\n", "srv/site": ""})
+	const body = "command: [sh, -c, 'cat /etc/hostname; tail -1 /etc/hosts; echo up; sleep 1000']\nstop: {signal: KILL}\nhostname: shop.example\nrestart: {policy: never}"
+	w.createOn("web", "shop", body)
+	w.awaitOutput("web", "up")
+	if out, want := w.output("web"), "shop.example\n127.0.1.1\tshop.example shop\nup\n"; out != want {
+		t.Errorf("%q, want %q", out, want)
+	}
+	w.must(w.Stop(ctx, "web", status.StopOptions{}))
+	w.must(os.MkdirAll(w.dir("web")+"/upper/etc", 0o755))
+	w.must(w.unmountRoot(ctx, "web"))
+	w.must(os.WriteFile(w.dir("web")+"/upper/etc/hosts", []byte("127.0.0.1 mine\n"), 0o644))
+	w.must(w.Start(ctx, "web", status.StartOptions{}))
+	w.awaitOutput("web", "mine")
+	if out := w.output("web"); !strings.HasSuffix(out, "shop.example\n127.0.0.1 mine\nup\n") {
+		t.Errorf("after it wrote its own: %q", out)
 	}
 }

@@ -13,7 +13,9 @@ import (
 )
 
 // addNames mounts files of this run over /etc/hosts, /etc/hostname and /etc/resolv.conf where
-// a root has no such files of its own. A host root has them, and they follow the manifest.
+// a root has no such files of its own. A host root has them, and they follow the manifest. Those
+// that an image has are of the machine on which it was made; the container's own are those in
+// upper.
 func (r *Runtime) addNames(config *launch.Config, rec *record.Record, m *spec.Container) error {
 	if m.Spec.Rootfs.Host != nil {
 		return nil
@@ -25,7 +27,11 @@ func (r *Runtime) addNames(config *launch.Config, rec *record.Record, m *spec.Co
 	for name, text := range files {
 		target := "/etc/" + name
 		declared := func(l launch.Mount) bool { t := path.Clean(l.Target); return t == target || t == "/etc" }
-		if slices.ContainsFunc(config.Mounts, declared) || !rootfs.Lacks(config.Root.Path, name) {
+		lacks := rootfs.Lacks(config.Root.Path, name)
+		if m.Spec.Rootfs.Image != "" {
+			lacks = rootfs.LacksOwn(config.Root.Path, r.dir(m.Metadata.Name)+"/upper", name)
+		}
+		if slices.ContainsFunc(config.Mounts, declared) || !lacks {
 			continue
 		}
 		file := record.NamesPath(r.RunDir, rec.ID(), name)

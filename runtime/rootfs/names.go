@@ -65,6 +65,29 @@ func Lacks(root, name string) bool {
 	return st.IsDir() && isWritable(dir, "etc")
 }
 
+// LacksOwn is Lacks for a merged root: whether its private part, upper, lacks the file, whatever
+// the layers have. A file that the container deleted counts as its own.
+func LacksOwn(root, upper, name string) bool {
+	dir, err := os.OpenRoot(root)
+	if err != nil {
+		return false
+	}
+	defer dir.Close()
+	if st, err := dir.Lstat("etc/" + name); err == nil && !st.Mode().IsRegular() { // a link leads to what the system inside manages
+		return false
+	}
+	own, err := os.OpenRoot(upper)
+	if err != nil {
+		return false
+	}
+	defer own.Close()
+	if st, err := own.Lstat("etc/" + name); err == nil {
+		return st.Mode().IsRegular() && st.Size() == 0
+	}
+	st, err := dir.Stat("etc")
+	return err == nil && st.IsDir()
+}
+
 // isWritable reports whether files can be made in a directory: its file system may be
 // read-only.
 func isWritable(root *os.Root, name string) bool {
