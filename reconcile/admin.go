@@ -14,14 +14,14 @@ import (
 // ErrNoContainer is the error for a name that no container on this host has.
 var ErrNoContainer = errors.New("no such container")
 
-// Do restarts, stops or starts the named containers for an admin, and waits until that is
+// Do restarts, stops, starts or reloads the named containers for an admin, and waits until that is
 // done. A stop is durable: the container stays stopped until Start, also when the daemon or
 // the host restarts. What failed is in the result. The error is about the request itself: if
 // a name is unknown it wraps ErrNoContainer, and nothing is done.
 func (e *Engine) Do(ctx context.Context, verb plan.Verb, names []string) (Result, error) {
 	e.init()
-	if verb != plan.Restart && verb != plan.Stop && verb != plan.Start {
-		return Result{}, fmt.Errorf("%s: want restart, stop or start", verb)
+	if verb != plan.Restart && verb != plan.Stop && verb != plan.Start && verb != plan.Reload {
+		return Result{}, fmt.Errorf("%s: want restart, stop, start or reload", verb)
 	}
 	if _, daemon := e.runs(); !daemon {
 		if err := e.checkAlone(ctx, false); err != nil {
@@ -132,11 +132,16 @@ func adminAction(verb plan.Verb, st *status.Status, w *plan.Want) (plan.Action, 
 	s, from := st.Applied, st.From
 	if w != nil && w.Err == nil {
 		s, from = w.Spec, w.From
-	} else if w != nil && verb != plan.Stop {
+	} else if w != nil && verb != plan.Stop && verb != plan.Reload {
 		a.Note = fmt.Sprintf("with its last applied manifest, since the current one is invalid: %v", w.Err)
 	}
 	switch {
 	case verb == plan.Stop:
+	case verb == plan.Reload && st.State != status.Running:
+		return plan.Action{}, errors.New("it does not run")
+	case verb == plan.Reload && st.Applied.Spec.Reload == nil:
+		return plan.Action{}, errors.New("its manifest has no reload: reload: {signal: HUP}, or {exec: [COMMAND]}")
+	case verb == plan.Reload:
 	case s.Spec.Suspend:
 		return plan.Action{}, fmt.Errorf("it is suspended by its manifest %s: set suspend: false there", filepath.Base(plan.ManifestName(from)))
 	case verb == plan.Restart:

@@ -23,6 +23,7 @@ type hostUnderTest struct {
 	Containers
 	Holds
 	Removed
+	Reloader
 }
 
 // realHost is a runtime with directories and a cgroup parent of its own.
@@ -48,14 +49,14 @@ func realHost(t *testing.T) hostUnderTest {
 			t.Errorf("take down: %v", err)
 		}
 	})
-	return hostUnderTest{r, r, r.Holds, r.Removed}
+	return hostUnderTest{r, r, r.Holds, r.Removed, r}
 }
 
 // TestHostsConform has the host in memory and a real one do the same, and wants them to say
 // the same: what the tests of the engine show on the one, holds on the other.
 func TestHostsConform(t *testing.T) {
 	hosts := map[string]func(*testing.T) hostUnderTest{
-		"in memory": func(*testing.T) hostUnderTest { f := newFake(); return hostUnderTest{f, f, f.holds, f.removed} },
+		"in memory": func(*testing.T) hostUnderTest { f := newFake(); return hostUnderTest{f, f, f.holds, f.removed, f} },
 		"real":      realHost,
 	}
 	here, there := status.Origin{File: "/m/web.yaml"}, status.Origin{File: "/m/other.yaml", Document: 1}
@@ -77,6 +78,8 @@ func TestHostsConform(t *testing.T) {
 	renamed := parsed(t, yaml("web-0", "stop: {signal: KILL}", "env: {A: '1'}"))
 	renamed.Replica = &spec.Replica{Of: "web"}
 	rename := func(h hostUnderTest, ctx context.Context) error { return h.Rename(ctx, "web", renamed, there) }
+	reloadable := parsed(t, yaml("web", "stop: {signal: KILL}", "reload: {exec: ['true']}"))
+	reload := func(h hostUnderTest, ctx context.Context) error { return h.Reload(ctx, "web") }
 	remove := func(h hostUnderTest, ctx context.Context) error { return h.Remove(ctx, "web") }
 	for _, row := range []struct {
 		summary string
@@ -106,6 +109,16 @@ func TestHostsConform(t *testing.T) {
 		{"removed", []call{create, remove}, "not there"},
 		{"removed twice", []call{create, remove, remove}, "not there"},
 		{"removed and created: a new one", []call{create, stop(status.StopOptions{ByAdmin: true}), remove, create}, "running /m/web.yaml"},
+		{"reloaded: it runs on", []call{func(h hostUnderTest, ctx context.Context) error {
+			_, err := h.Create(ctx, reloadable, here)
+			return err
+		}, reload}, "running /m/web.yaml"},
+		{"reloaded while it does not run", []call{create, stop(status.StopOptions{}), func(h hostUnderTest, ctx context.Context) error {
+			if err := reload(h, ctx); err == nil {
+				return errors.New("no error")
+			}
+			return nil
+		}}, "exited Stopped /m/web.yaml"},
 		{"held", []call{func(h hostUnderTest, _ context.Context) error { return h.Hold([]string{"web"}, "why") }}, "not there, on hold: why"},
 		{"held and released", []call{
 			func(h hostUnderTest, _ context.Context) error { return h.Hold(nil, "why") },

@@ -42,6 +42,7 @@ type Engine struct {
 	Source     Manifests
 	Observer   Observer
 	Containers Containers
+	Reloader   Reloader
 	Holds      Holds // nil: nothing is on hold
 	Removed    Removed
 	Log        *slog.Logger
@@ -110,6 +111,7 @@ func (e *Engine) init() {
 		e.Retention = orDefault(e.Retention, DefaultRetention)
 		e.reported, e.poke, e.answers = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{})
 		e.exec = newExecutor(e.Containers, e.Workers, e.report, func() { signal(e.reported) })
+		e.exec.reloader = e.Reloader
 		e.journal = &journal{log: e.Log, write: e.Record}
 		e.notices = newNotices(e.Log, e.journal, e.Exits)
 		e.plan.Found.MassHeld = maps.Clone(e.holds().Removals)

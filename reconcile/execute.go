@@ -24,6 +24,7 @@ const (
 // executor carries out the actions of plans, one per subject at a time. It decides nothing.
 type executor struct {
 	containers Containers
+	reloader   Reloader
 	quick      chan struct{} // slots of short actions
 	slow       chan struct{} // slots of actions that turned out to take longer
 	stops      chan struct{} // slots of actions that begin with a stop
@@ -160,6 +161,8 @@ func (e *executor) perform(ctx context.Context, a plan.Action) (note string, err
 		return "", c.Restart(ctx, a.Spec, a.From, a.ByAdmin)
 	case plan.Rename:
 		return "", c.Rename(ctx, a.Old, a.Spec, a.From)
+	case plan.Reload:
+		return "", e.reloader.Reload(ctx, a.Name)
 	case plan.Adopt:
 		return "", c.Adopt(ctx, a.Name, a.From)
 	case plan.Stop:

@@ -64,7 +64,7 @@ func newFake(list ...*status.Status) *fakeRuntime {
 
 // newEngine is an engine of manifests on a host in memory.
 func newEngine(m Manifests, rt *fakeRuntime) *Engine {
-	return &Engine{Source: m, Observer: rt, Containers: rt, Holds: rt.holds, Removed: rt.removed}
+	return &Engine{Source: m, Observer: rt, Containers: rt, Reloader: rt, Holds: rt.holds, Removed: rt.removed}
 }
 
 // call notes a call, waits as told and says whether it fails.
@@ -222,6 +222,18 @@ func (f *fakeRuntime) Restart(ctx context.Context, c *spec.Container, from statu
 		return nil
 	}
 	return f.run(st)
+}
+
+func (f *fakeRuntime) Reload(ctx context.Context, name string) error {
+	if err := f.call(ctx, "reload "+name); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if st := f.by[name]; st == nil || st.State != status.Running {
+		return errors.New("it does not run")
+	}
+	return nil
 }
 
 func (f *fakeRuntime) Rename(ctx context.Context, old string, c *spec.Container, from status.Origin) error {

@@ -54,6 +54,13 @@ type Containers interface {
 	Remove(ctx context.Context, name string) error
 }
 
+// Reloader tells containers to read their configuration again.
+type Reloader interface {
+	// Reload reloads a running container as its applied manifest says, and returns when its
+	// command was told, or the command of the reload has succeeded.
+	Reload(ctx context.Context, name string) error
+}
+
 // Holds are what an admin has put on hold, durably.
 type Holds interface {
 	// Holds returns what is on hold; the value is never changed in place.

@@ -24,6 +24,7 @@ type container struct {
 	lost, missingFiles status.Differences // of the run: differences that only a restart repairs, and files that can be restored
 	settling           sync.Mutex         // the keeper and a stop report the end at the same time
 	settled            string             // id of the last run whose end was recorded
+	files              *runFiles          // of the current run; nil if it has none
 	readAt             stamp              // of the record when resync last read it
 	cached             cachedStatus       // the last status
 }
@@ -61,6 +62,7 @@ type cachedStatus struct {
 	facts                     *store.Facts
 	rec                       *record.Record
 	starting, stopping        bool
+	files                     *runFiles
 	drift, lost, missingFiles status.Differences
 	status                    *status.Status
 }
@@ -69,9 +71,9 @@ type cachedStatus struct {
 // Runtime.mu.
 func (c *container) status() *status.Status {
 	t := &c.cached
-	if t.status == nil || t.facts != c.facts || t.rec != c.rec || t.starting != c.starting || t.stopping != c.stopping ||
+	if t.status == nil || t.facts != c.facts || t.rec != c.rec || t.starting != c.starting || t.stopping != c.stopping || t.files != c.files ||
 		!slices.Equal(t.drift, c.drift) || !slices.Equal(t.lost, c.lost) || !slices.Equal(t.missingFiles, c.missingFiles) {
-		*t = cachedStatus{c.facts, c.rec, c.starting, c.stopping, c.drift, c.lost, c.missingFiles, c.derive()}
+		*t = cachedStatus{c.facts, c.rec, c.starting, c.stopping, c.files, c.drift, c.lost, c.missingFiles, c.derive()}
 	}
 	return t.status
 }
@@ -117,6 +119,9 @@ func (c *container) statusOfRecord(s *status.Status) {
 	switch r.State {
 	case record.Running:
 		s.State, s.Pid = status.Running, r.Pid
+		if c.files != nil && c.files.id == r.ID() {
+			s.Files = c.files.status
+		}
 	case record.Exited:
 		s.State, s.Exit = status.Exited, exitOf(r.Ending, r.Stopping)
 		if failedEarly(r, c.facts.Manifest) {

@@ -60,6 +60,7 @@ var failedReasons = map[launch.Where]string{
 	launch.AtIDMap:    status.ReasonIdmapUnsupported,
 	launch.AtCommand:  status.ReasonCommandNotFound,
 	specconv.AtImage:  status.ReasonImageMissing,
+	specconv.AtFile:   status.ReasonFileSource,
 	specconv.AtUser:   status.ReasonUserNotFound,
 	specconv.AtDevice: status.ReasonDeviceNotFound,
 }

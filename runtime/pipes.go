@@ -22,8 +22,10 @@ func (r *Runtime) makePipes(rec *record.Record) error {
 	return os.WriteFile(record.RanPath(r.RunDir, rec.ID()), nil, 0o600)
 }
 
-// clearPipes removes the pipes and other files that only a running container needs.
+// clearPipes removes the pipes, the content of files, and what else only a running container
+// needs.
 func (r *Runtime) clearPipes(id string) {
+	r.clearFiles(id)
 	for _, p := range []string{record.StdoutPath(r.RunDir, id), record.StderrPath(r.RunDir, id), record.RanPath(r.RunDir, id), record.PreparedPath(r.RunDir, id)} {
 		if err := os.Remove(p); err != nil && !errors.Is(err, os.ErrNotExist) {
 			r.Log.Error("cannot clean up", "error", err)

@@ -45,6 +45,7 @@ func (r *Runtime) recover(ctx context.Context) error {
 	if err := errors.Join(r.sweepGroups(known), r.sweepFiles(known), r.sweepRoots(ctx), image.Open(filepath.Join(r.StateDir, "images")).Recover(ctx)); err != nil {
 		r.Log.Error("cannot clean up what belongs to no container", "error", err)
 	}
+	r.sweepFileContent(known)
 	return nil
 }
 

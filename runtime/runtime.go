@@ -14,6 +14,7 @@ import (
 	"stead/runtime/cgroup"
 	"stead/runtime/drift"
 	"stead/runtime/fault"
+	"stead/runtime/files"
 	"stead/runtime/image"
 	"stead/runtime/keeper"
 	"stead/runtime/record"
@@ -68,6 +69,7 @@ type Runtime struct {
 
 	registry
 	pending   pendingWrites
+	files     *files.Store
 	paths     specconv.Paths
 	inspector *drift.Inspector // nil if ReadOnly
 	images    *image.Store
@@ -117,10 +119,15 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	if r.Writable, err = store.OpenWritable(o.StateDir); err != nil {
 		return nil, err
 	}
-	r.paths.Writable = r.Writable
+	r.files = filesStore(r.RunDir)
+	r.paths.Writable, r.paths.Sources = r.Writable, r.sources
+	if r.paths.Key, err = files.OpenKey(o.StateDir, o.ReadOnly); err != nil {
+		return nil, err
+	}
 	if err := r.load(); err != nil {
 		return nil, err
 	}
+	r.loadFiles()
 	if o.ReadOnly {
 		return r, nil
 	}
@@ -215,6 +222,12 @@ func fullDisk(dir string) string {
 // noteTimeout is how long a status may wait for the keeper.
 const noteTimeout = 2 * time.Second
 
+// SetTrusted sets the users, beside root, whose links to sources of files are followed.
+func (r *Runtime) SetTrusted(owners []uint32) { r.paths.SetTrusted(owners) }
+
+// FilesKey returns the key with which the content of files is summed up.
+func (r *Runtime) FilesKey() files.Key { return r.paths.Key }
+
 // SetIDs changes the pool of host ids for new containers, as in Options. Existing
 // containers keep their ids.
 func (r *Runtime) SetIDs(first, count uint32) error { return r.ids.SetPool(first, count) }
@@ -302,6 +315,7 @@ func (r *Runtime) Check(ctx context.Context, all bool) error {
 		return fmt.Errorf("check keeper: %w", err)
 	}
 	r.resync(ctx)
+	r.tidyFiles()
 	r.inspect(all)
 	return nil // a silent keeper is a fault of its own
 }
@@ -325,7 +339,7 @@ func (r *Runtime) QuitKeeper(ctx context.Context) error {
 	if len(r.running()) > 0 {
 		return nil
 	}
-	return r.keeper.quit(ctx)
+	return errors.Join(r.keeper.quit(ctx), r.files.Unmount())
 }
 
 // root returns a container's root directory on the host.

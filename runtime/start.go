@@ -184,6 +184,11 @@ func (r *Runtime) launch(ctx context.Context, c *container, rec *record.Record, 
 		return err
 	}
 	config.Root.Merged = merged
+	more, err := r.writeFiles(c, rec, m, config.Root.Path)
+	if err != nil {
+		return err
+	}
+	addMounts(config, more)
 	if err := r.Writable.Add(writable); err != nil { // before it can write
 		return err
 	}

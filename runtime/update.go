@@ -34,6 +34,11 @@ func (r *Runtime) Update(ctx context.Context, m *spec.Container, from status.Ori
 			specconv.Forget(&have, d.Field)
 		}
 		refused = r.updateLive(ctx, rec, have, f.Manifest, m, f.Unapplied)
+		next := *f
+		next.Manifest = m
+		if err := r.updateFiles(ctx, c, rec, r.filled(&next)); err != nil {
+			return fmt.Errorf("update %s: %w", c.name, err)
+		}
 	}
 	fault.Point("update-limits-set")
 	return r.save(c, func(f *store.Facts) { f.Manifest, f.From, f.Unapplied = m, from, refused })

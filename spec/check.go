@@ -31,6 +31,8 @@ func (d *decoder) check(c *Container) {
 	d.checkResources(s.Resources)
 	d.checkSysctls(s)
 	d.checkMounts(s)
+	d.checkFiles(s)
+	d.checkReload(s.Reload)
 	d.checkSecurity(s)
 	d.checkDevices(s.Devices)
 	d.checkRestart(s)

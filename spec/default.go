@@ -89,7 +89,7 @@ func normalise(c *Container) {
 	c.Metadata.Labels = nilIfEmpty(c.Metadata.Labels)
 	c.Metadata.Annotations = nilIfEmpty(c.Metadata.Annotations)
 	s.Env, s.Ulimits, s.Sysctls = nilIfEmpty(s.Env), nilIfEmpty(s.Ulimits), nilIfEmpty(s.Sysctls)
-	s.Mounts, s.Devices = nilIfEmpty(s.Mounts), nilIfEmpty(s.Devices)
+	s.Mounts, s.Devices, s.Files = nilIfEmpty(s.Mounts), nilIfEmpty(s.Devices), nilIfEmpty(s.Files)
 	if len(s.Args) == 0 {
 		s.Args = nil
 	}

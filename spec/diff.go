@@ -17,6 +17,7 @@ type Effect string
 const (
 	Live         Effect = "live"    // the change is made in place
 	NeedsRestart Effect = "restart" // the processes are stopped and started again; the root stays
+	NeedsReload  Effect = "reload"  // the change is made in place, and then the container reloads
 )
 
 // Change is one field in which two manifests differ.
@@ -28,11 +29,30 @@ type Change struct {
 
 // String formats the change as a plan does: spec.resources.memory 128Mi → 256Mi.
 func (c Change) String() string {
+	if c.After == Changed {
+		return c.Path + " " + Changed
+	}
 	return fmt.Sprintf("%s %s → %s", c.Path, cmp.Or(c.Before, "(absent)"), cmp.Or(c.After, "(absent)"))
 }
 
 // hidden replaces values that may be secrets.
 const hidden = "(hidden)"
+
+// Changed is Change.After of content, which may be secret: it is neither shown nor absent.
+const Changed = "(changed)"
+
+// ContentChange returns the change of the content under a field such as spec.files[/x], whose
+// onChange says what it does to a running container.
+func ContentChange(field, onChange string) Change {
+	c := Change{Path: field, After: Changed, Effect: Live}
+	switch onChange {
+	case "restart":
+		c.Effect = NeedsRestart
+	case "reload":
+		c.Effect = NeedsReload
+	}
+	return c
+}
 
 // Diff returns the fields in which two normalised manifests differ, sorted by path; nil
 // if there are none. It does not compare the name, which is the identity.
@@ -94,6 +114,8 @@ func (w *differ) compareMaps(old, new reflect.Value, path string, effect Effect)
 		before, after := old.MapIndex(key), new.MapIndex(key)
 		at := joinPath(path, key.String())
 		switch {
+		case t == fileType:
+			w.compareFiles(before, after, at, effect)
 		case t.Kind() == reflect.Struct && t != ulimitType:
 			w.compareEntries(before, after, t, at, effect)
 		case before.IsValid() && after.IsValid() && equal(before, after):
@@ -136,6 +158,35 @@ func (w *differ) compareEntries(before, after reflect.Value, t reflect.Type, pat
 	default:
 		w.addChange(path, "", "{}", effect)
 	}
+}
+
+// compareFiles adds the changes between two files. Their content is not shown. One that comes
+// or goes is a mount that comes or goes, whatever its fields do.
+func (w *differ) compareFiles(before, after reflect.Value, path string, effect Effect) {
+	n := len(w.changes)
+	both := before.IsValid() && after.IsValid()
+	if both {
+		old, new := before.Interface().(File), after.Interface().(File)
+		if new.Content != nil && (old.Content == nil || *old.Content != *new.Content) {
+			w.changes = append(w.changes, ContentChange(path, new.OnChange))
+		}
+	}
+	w.compareEntries(hideContent(before), hideContent(after), fileType, path, effect)
+	for i := range w.changes[n:] {
+		if !both {
+			w.changes[n+i].Effect = effect
+		}
+	}
+}
+
+// hideContent returns a file without its content.
+func hideContent(v reflect.Value) reflect.Value {
+	if !v.IsValid() {
+		return v
+	}
+	f := v.Interface().(File)
+	f.Content = nil
+	return reflect.ValueOf(f)
 }
 
 func (w *differ) addChange(path, before, after string, effect Effect) {

@@ -47,6 +47,9 @@ type Document struct {
 	Replicas []Instance
 	// Writable are the paths of the host that a valid manifest asks to write.
 	Writable []WritablePath
+	// Sources are the files and directories of the host from which the containers of a valid
+	// manifest take content.
+	Sources []Source
 	// Errors are all errors of the document, in the order of their positions.
 	Errors []*Error
 	// Warnings are about parts of a valid manifest that probably do not mean what their
@@ -154,11 +157,13 @@ func (p Parser) parseDocument(file string, root *yaml.Node, fragments func(name 
 		doc.Replicas = nil
 		return doc
 	}
-	if doc.Writable = d.writablePaths(&c.Spec); doc.Replicas != nil {
-		c, doc.Writable = doc.Replicas[0].Container, nil
-		for _, one := range doc.Replicas {
-			doc.Writable = append(doc.Writable, d.writablePaths(&one.Spec)...)
-		}
+	all := []Instance{{Container: c}}
+	if doc.Replicas != nil {
+		all, c = doc.Replicas, doc.Replicas[0].Container
+	}
+	for _, one := range all {
+		doc.Writable = append(doc.Writable, d.writablePaths(&one.Spec)...)
+		doc.Sources = append(doc.Sources, d.sources(one.Container)...)
 	}
 	doc.Container, doc.Fingerprint, doc.Warnings = c, c.Fingerprint(), d.warnings
 	doc.Elsewhere = !MatchHost(c.Spec.Hosts, p.Host)

@@ -28,12 +28,18 @@ func (d *decoder) expandReferences(c *Container, host string) {
 	for i, word := range s.Args {
 		s.Args[i] = e.expandWord("spec.args["+strconv.Itoa(i)+"]", word)
 	}
+	if s.Reload != nil {
+		for i, word := range s.Reload.Exec {
+			s.Reload.Exec[i] = e.expandWord("spec.reload.exec["+strconv.Itoa(i)+"]", word)
+		}
+	}
 	for key, value := range s.Env {
 		if text := e.expandText(joinPath("spec.env", key), string(value)); text != string(value) {
 			s.Env[key] = Text(text)
 		}
 	}
 	e.expandMounts(s)
+	e.expandFiles(s)
 	e.refuseReferences("spec.workingDir", s.WorkingDir)
 	for name, device := range s.Devices {
 		e.refuseReferences(joinPath("spec.devices", name), name)
@@ -45,7 +51,7 @@ func (d *decoder) expandReferences(c *Container, host string) {
 // Nobody means a directory that is really called ${...}.
 func (e expander) refuseReferences(path, s string) {
 	if strings.Contains(s, "${") {
-		e.d.errorFor(path, "found %s: references are expanded in env, command, args, rootfs.path, mounts and hostname only", quote(s))
+		e.d.errorFor(path, "found %s: references are expanded in env, command, args, rootfs.path, mounts, sources of files and hostname only", quote(s))
 	}
 }
 

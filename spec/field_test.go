@@ -149,7 +149,7 @@ var valueRows = []fieldRow{
 	{"no time to stop", "stop: {timeout: 0}", `spec.stop.timeout: found 0, want more than 0; to kill the command at once write signal: KILL`},
 	{"tiny logs", "logs: {maxSize: 1Ki, keep: 101}", `spec.logs.maxSize: found 1Ki, want at least 64Ki|spec.logs.keep: found 101, want 0 to 100`},
 	{"an unknown reference", "env: {A: \"${stead.id}\"}", `spec.env.A: found ${stead.id}, want ${stead.name}, ${stead.index} or ${stead.host}; write $${stead.id} for a literal one`},
-	{"a reference where none is expanded", "workingDir: \"/srv/${stead.name}\"", `spec.workingDir: found "/srv/${stead.name}": references are expanded in env, command, args, rootfs.path, mounts and hostname only`},
+	{"a reference where none is expanded", "workingDir: \"/srv/${stead.name}\"", `spec.workingDir: found "/srv/${stead.name}": references are expanded in env, command, args, rootfs.path, mounts, sources of files and hostname only`},
 	{"the index of no replica", "args: [\"${stead.index}\"]", `spec.args[0]: ${stead.index} needs replicas: it is the number of a replica`},
 	{"no replicas", "replicas: 0", `spec.replicas: found 0, want at least 1; to have none of them run write suspend: true`},
 	{"too many replicas", "replicas: 1001", `spec.replicas: found 1001, want 1 to 1000`},

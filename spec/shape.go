@@ -37,6 +37,7 @@ var (
 	laterType    = reflect.TypeFor[Later]()
 	limitType    = reflect.TypeFor[Limit]()
 	ulimitType   = reflect.TypeFor[Ulimit]()
+	fileType     = reflect.TypeFor[File]()
 )
 
 // shapes returns the shape of every struct below Container and Config. They are built at

@@ -91,8 +91,10 @@ type Spec struct {
 	Sysctls map[string]Text `yaml:"sysctls,omitempty" json:"sysctls,omitempty" effect:"restart"`
 	// Mounts by their target inside the root. Each mount has exactly one of `source` and `tmpfs`. A tmpfs at `/dev/shm` changes the size of shared memory, which is 64Mi by default.
 	Mounts map[string]Mount `yaml:"mounts,omitempty" json:"mounts,omitempty" effect:"restart"`
-	Files  Later            `yaml:"files,omitempty" json:"-"`
-	Reload Later            `yaml:"reload,omitempty" json:"-"`
+	// Files that stead puts into the container, by their path inside: configuration and secrets. They lie in memory, are read-only inside, and follow their source. A file is a symbolic link inside, to a file below /run/stead/files.
+	Files map[string]File `yaml:"files,omitempty" json:"files,omitempty" effect:"restart"`
+	// How the command is told to read its configuration again, by `stead reload NAME` and when the content of a file with `onChange: reload` has changed: exactly one of `signal` and `exec`.
+	Reload *Reload `yaml:"reload,omitempty" json:"reload,omitempty" effect:"live"`
 	// The network of the container.
 	Network Network `yaml:"network" json:"network" effect:"restart"`
 	// What the processes of the container may do.
@@ -193,6 +195,21 @@ type Mount struct {
 	ReadOnly bool `yaml:"readOnly,omitempty" json:"readOnly,omitempty"`
 }
 
+// File is a file or directory that a container gets. Exactly one of content and source
+// says what is in it.
+type File struct {
+	// The text of the file. References (`${...}`) in it are left alone.
+	Content *string `yaml:"content,omitempty" json:"content,omitempty" oneof:"file" effect:"live"`
+	// The file or directory of the host that it is a copy of: an absolute path, or one that starts at the directory of the manifest. At most 16Mi, regular files and directories only. A change of it is noticed and followed.
+	Source string `yaml:"source,omitempty" json:"source,omitempty" oneof:"file" effect:"live"`
+	// The mode of the file, or of each file in the directory, as text. If absent, it is `"0444"` for content and the mode of the source without write permissions for a source.
+	Mode string `yaml:"mode,omitempty" json:"mode,omitempty" effect:"live"`
+	// The owner: a name or id, optionally with `:group`. If absent, it is `user`.
+	Owner Text `yaml:"owner,omitempty" json:"owner,omitempty" effect:"live"`
+	// What happens when the content changes while the container runs: with `restart` the container is restarted with the new content; with `reload` the content is put in place and then `reload` is done; with `none` it is only put in place. With the restart policies `never` and `on-failure` a `restart` waits for the next run.
+	OnChange string `yaml:"onChange,omitempty" json:"onChange,omitempty" enum:"restart|reload|none" default:"restart" effect:"live"`
+}
+
 // Device is a device of the host that a container gets.
 type Device struct {
 	// The path of the device on the host; symbolic links are followed. If absent, it is the path inside. A directory stands for all devices in it.
@@ -268,6 +285,14 @@ type Backoff struct {
 	Initial Duration `yaml:"initial,omitempty" json:"initial,omitempty" default:"1s"`
 	// The longest delay.
 	Max Duration `yaml:"max,omitempty" json:"max,omitempty" default:"5m"`
+}
+
+// Reload says how a container is told to read its configuration again.
+type Reload struct {
+	// The signal sent to the command, by its name without SIG: `HUP`.
+	Signal string `yaml:"signal,omitempty" json:"signal,omitempty" oneof:"reload"`
+	// A command that is run in the container, as its user and in its working directory: `[nginx, -s, reload]`.
+	Exec []string `yaml:"exec,omitempty" json:"exec,omitempty" oneof:"reload"`
 }
 
 // Stop says how stead stops a container.

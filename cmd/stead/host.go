@@ -40,7 +40,9 @@ func (a *app) parser() spec.Parser { return spec.Parser{Host: a.host} }
 func (a *app) source(rt *runtime.Runtime, log *slog.Logger) *source.Source {
 	s := &source.Source{Dirs: a.manifests, Parser: a.parser(), Host: a.host, Trust: a.trust, Protected: a.protected(), Log: log}
 	if rt != nil {
-		s.Writable = rt.Writable.List
+		s.Writable, s.Key = rt.Writable.List, rt.FilesKey()
+		s.Contents = source.AllContents
+		rt.SetTrusted(a.trust.Owners)
 	}
 	return s
 }
@@ -216,7 +218,7 @@ func (a *app) statusWith(ctx context.Context, first func(*reconcile.Engine)) (r 
 // engine returns the engine of this host.
 func (a *app) engine(rt *runtime.Runtime) *reconcile.Engine {
 	return &reconcile.Engine{
-		Source: a.source(rt, nil), Observer: rt, Containers: rt, Holds: rt.Holds, Removed: rt.Removed,
+		Source: a.source(rt, nil), Observer: rt, Containers: rt, Reloader: rt, Holds: rt.Holds, Removed: rt.Removed,
 		Settle: a.settle, Warnings: specconv.Exposed, HostNotes: rt.Notes,
 	}
 }

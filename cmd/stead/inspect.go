@@ -50,7 +50,7 @@ func (a *app) inspectCommand() *cobra.Command {
 		},
 	}
 	outputFlag(cmd, &output, "json", "yaml")
-	cmd.Flags().BoolVar(&showEnv, "show-env", false, "show the values of environment variables")
+	cmd.Flags().BoolVar(&showEnv, "show-env", false, "show the values of environment variables and the content of files")
 	return cmd
 }
 
@@ -87,6 +87,13 @@ func (v *inspectView) fill(a *app, d runtime.Details, showEnv bool) {
 		m.Spec.Env = maps.Clone(m.Spec.Env)
 		for key := range m.Spec.Env {
 			m.Spec.Env[key] = "(hidden)"
+		}
+		m.Spec.Files = maps.Clone(m.Spec.Files)
+		for path, f := range m.Spec.Files {
+			if f.Content != nil {
+				f.Content = new("(hidden)")
+				m.Spec.Files[path] = f
+			}
 		}
 	}
 	v.Manifest, v.Unapplied, v.Drift = &m, d.Status.Unapplied, d.Status.Drift

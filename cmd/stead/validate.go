@@ -17,11 +17,15 @@ import (
 
 func (a *app) validateCommand() *cobra.Command {
 	var name string
+	var hostChecks bool
 	cmd := &cobra.Command{
 		Use:   "validate [FILE|DIRECTORY|-]…",
 		Short: "Check manifests",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c := &checked{names: map[string]string{}, parser: a.parser()}
+			c := &checked{names: map[string]string{}, parser: a.parser(), contents: source.RelativeContents}
+			if hostChecks {
+				c.contents = source.AllContents
+			}
 			var err error
 			if cmd.Flags().Changed("for") {
 				err = a.validateFor(c, name, args)
@@ -34,6 +38,7 @@ func (a *app) validateCommand() *cobra.Command {
 			return a.printChecked(c)
 		},
 	}
+	cmd.Flags().BoolVar(&hostChecks, "host-checks", false, "read sources of files outside of the directories too, as on the host that the manifests are for")
 	cmd.Flags().StringVar(&name, "for", "", "the files are drop-ins for this container")
 	return cmd
 }
@@ -41,6 +46,7 @@ func (a *app) validateCommand() *cobra.Command {
 // checked collects what validate finds.
 type checked struct {
 	parser     spec.Parser
+	contents   source.Which
 	files      int
 	containers int
 	names      map[string]string // container of this host → where
@@ -135,6 +141,7 @@ func readManifest(name string, stdin io.Reader) ([]byte, error) {
 // directories checks the manifest directories as the daemon reads them. A missing directory
 // is no error if it is optional.
 func (c *checked) directories(s *source.Source, optional bool) {
+	s.Contents = c.contents
 	r := s.Read()
 	for _, d := range r.Dirs {
 		if d.Err != nil && !(optional && d.Missing()) {

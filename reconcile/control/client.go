@@ -67,7 +67,7 @@ func (c *Client) Apply(ctx context.Context, o reconcile.ApplyOptions) (r reconci
 	return r, err
 }
 
-// Do restarts, stops or starts containers by name.
+// Do restarts, stops, starts or reloads containers by name.
 func (c *Client) Do(ctx context.Context, verb plan.Verb, names []string) (r reconcile.Result, err error) {
 	err = c.post(ctx, string(verb), options{Names: names}, nil, &r)
 	return r, err

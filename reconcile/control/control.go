@@ -25,7 +25,7 @@ type Controller interface {
 	// Apply makes the host match its manifests. It returns when every action is done,
 	// failed or held.
 	Apply(ctx context.Context, o reconcile.ApplyOptions) (reconcile.Result, error)
-	// Do restarts, stops or starts containers by name.
+	// Do restarts, stops, starts or reloads containers by name.
 	Do(ctx context.Context, verb plan.Verb, names []string) (reconcile.Result, error)
 	// Hold pauses reconciliation of containers or of the whole host; Release resumes it.
 	Hold(ctx context.Context, o reconcile.HoldOptions) error

@@ -73,11 +73,18 @@ var Routes = []route{
 		},
 	},
 	{Pattern: "POST /v1/purge", Does: "deletes the data of removed containers of one name", Takes: names, answer: purge},
-	{Pattern: "POST /v1/reload", Does: "reads the configuration and all manifests again", answer: func(ctx context.Context, c Controller, _ options) (any, error) { return struct{}{}, c.Reload(ctx) }},
+	{Pattern: "POST /v1/reload", Does: "has containers read their configuration again; without names, reads stead's own configuration and all manifests again", Takes: names, answer: reload},
 }
 
 func do(verb plan.Verb) func(context.Context, Controller, options) (any, error) {
 	return func(ctx context.Context, c Controller, o options) (any, error) { return c.Do(ctx, verb, o.Names) }
+}
+
+func reload(ctx context.Context, c Controller, o options) (any, error) {
+	if len(o.Names) == 0 {
+		return struct{}{}, c.Reload(ctx)
+	}
+	return c.Do(ctx, plan.Reload, o.Names)
 }
 
 func purge(ctx context.Context, c Controller, o options) (any, error) {

@@ -162,6 +162,11 @@ func (d *Declared) fileOf(path string) *source.File {
 // want returns a container that a claim declares.
 func (d *Declared) want(c claim, one spec.Instance) *plan.Want {
 	w := &plan.Want{Spec: one.Container, Fingerprint: one.Fingerprint, From: c.origin(), Waiting: c.file.Waiting, Writer: c.file.Writer}
+	for i, src := range c.doc.Sources {
+		if src.Container == one.Metadata.Name {
+			w.Sources = append(w.Sources, c.doc.Sources[i])
+		}
+	}
 	if len(d.Reading.Fragments) == 0 {
 		return w
 	}

@@ -53,6 +53,7 @@ type Dir struct {
 type Want struct {
 	Spec        *spec.Container
 	Fingerprint spec.Fingerprint // of Spec; zero if it was not computed
+	Sources     []spec.Source    // of Spec, with what they hold
 	From        status.Origin
 	// Err is why the manifest can't be applied. Spec is then the applied one: the container is
 	// kept as it is.

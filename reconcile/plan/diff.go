@@ -84,11 +84,11 @@ func (p *planner) notBefore(a Action) (until time.Time, why string) {
 		return f.Retry(), f.Message
 	}
 	d, done := p.Done[a.Subject]
-	if !done || d.spec != a.Spec || d.line != a.String() {
+	if !done || d.spec != a.Spec || d.content != a.content || d.line != a.String() {
 		return time.Time{}, ""
 	}
-	f := Failure{Verb: a.Verb, Message: "had no effect", Count: d.times, At: d.at, spec: a.Spec}
-	if a.Verb == Update && a.Cause != "live" {
+	f := Failure{Verb: a.Verb, Message: "had no effect", Count: d.times, At: d.at, spec: a.Spec, content: a.content}
+	if a.Verb == Update && !strings.HasPrefix(a.Cause, "live") {
 		f.Message = a.Cause
 	}
 	if p.now.Before(f.Retry()) {
@@ -103,7 +103,7 @@ func (p *planner) notBefore(a Action) (until time.Time, why string) {
 // container plans for a container that exists and should.
 func (p *planner) container(st *status.Status, w *Want) {
 	if st.State == status.Running && same(st, w) && st.StoppedAt == nil && len(st.Unapplied)+len(st.Drift)+len(st.Lost) == 0 &&
-		!w.Spec.Spec.Suspend && st.From.Equal(w.From) {
+		!w.Spec.Spec.Suspend && st.From.Equal(w.From) && sameContents(st, w) {
 		return // the common case
 	}
 	subject := ContainerNamed(st.Name)
@@ -121,6 +121,7 @@ func (p *planner) container(st *status.Status, w *Want) {
 		changes = Changes(st.Applied, w.Spec)
 	}
 	a := Action{Subject: subject, Changes: changes, Spec: w.Spec, From: w.From}
+	a.addContents(st, w)
 	switch {
 	case st.State == status.Running:
 		p.running(st, a)
@@ -169,6 +170,9 @@ func (p *planner) inPlace(st *status.Status, a Action) {
 	switch {
 	case len(a.Changes) > 0:
 		a.Verb, a.Cause = Update, "live"
+		if slices.ContainsFunc(a.Changes, func(c Change) bool { return c.Effect == spec.NeedsReload }) {
+			a.Cause = "live, then reload"
+		}
 	case len(st.Unapplied) > 0:
 		a.Verb, a.Cause = Update, UnappliedCause(st.Unapplied)
 	case len(st.Drift) > 0:

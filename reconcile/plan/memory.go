@@ -48,6 +48,7 @@ type Failure struct {
 	At      time.Time
 	began   time.Time
 	spec    *spec.Container // that was to be applied
+	content string          // of Action
 }
 
 // Done is an action that succeeded, and how often in a row the very same one did.
@@ -56,6 +57,8 @@ type Done struct {
 	times int
 	at    time.Time
 	spec  *spec.Container
+
+	content string // of Action
 }
 
 // Result is an action that has ended.
@@ -78,7 +81,7 @@ func (f Failure) Retry() time.Time {
 // concerns reports whether an action is the one that failed. One with another manifest is
 // not: it is tried at once.
 func (f Failure) concerns(a Action) bool {
-	return f.Verb == a.Verb && (a.Spec == nil || a.Spec == f.spec)
+	return f.Verb == a.Verb && (a.Spec == nil || a.Spec == f.spec) && a.content == f.content
 }
 
 // recorded reports whether the container's own record holds this failure.
@@ -135,16 +138,16 @@ func (m *Memory) note(r Result) {
 	switch {
 	case r.Err == nil:
 		times := 1
-		if before := m.Done[r.Subject]; before.line == r.Action.String() && before.spec == r.Spec {
+		if before := m.Done[r.Subject]; before.line == r.Action.String() && before.spec == r.Spec && before.content == r.content {
 			times = before.times + 1
 		}
-		m.Done[r.Subject] = Done{line: r.Action.String(), times: times, at: r.Ended, spec: r.Spec}
+		m.Done[r.Subject] = Done{line: r.Action.String(), times: times, at: r.Ended, spec: r.Spec, content: r.content}
 		delete(m.Failures, r.Subject)
 	case !r.ByAdmin:
 		count := 1
 		if f := m.Failures[r.Subject]; f.concerns(r.Action) {
 			count = f.Count + 1
 		}
-		m.Failures[r.Subject] = Failure{Verb: r.Verb, Message: r.Err.Error(), Count: count, At: r.Ended, began: r.Began, spec: r.Spec}
+		m.Failures[r.Subject] = Failure{Verb: r.Verb, Message: r.Err.Error(), Count: count, At: r.Ended, began: r.Began, spec: r.Spec, content: r.content}
 	}
 }

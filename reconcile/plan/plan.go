@@ -28,6 +28,7 @@ const (
 	Restart Verb = "restart" // fields that need one, or by an admin
 	Stop    Verb = "stop"    // suspended, or by an admin
 	Rename  Verb = "rename"  // the manifest has replicas now, or no more: its first container gets another name
+	Reload  Verb = "reload"  // it reads its configuration again; by an admin
 	Adopt   Verb = "adopt"   // the same manifest stands in another place; no change
 	Remove  Verb = "remove"  // its manifest is gone
 	Hold    Verb = "hold"    // needs a person's word first; nothing is done
@@ -86,6 +87,8 @@ type Action struct {
 	ByPolicy bool   `json:"-"` // a start that the restart policy asked for
 	ByAdmin  bool   `json:"-"` // asked for by name: the durable note of a stop is set or taken back
 	Note     string `json:"-"` // for the admin who asked for the action
+
+	content string // of the sources that changed, as sums
 
 	Waiting Verb `json:"-"` // of a held action: the verb that is held
 	OnHold  bool `json:"-"` // of a held action: an admin has put it on hold

@@ -22,14 +22,18 @@ type file struct {
 	result  *File    // nil until the first reading
 	overlay *overlay // the drop-ins that were merged into its documents
 	// parsed are its documents before they were judged, nil if none asks to write
-	// anything of the host; judged is the number of the guard that judged them, and
+	// anything of the host, or names a source; judged is the number of the guard that judged them, and
 	// verdict what it found.
 	unguarded    []spec.Document
 	guardVersion int
 	guardErrors  string
-	writtenPaths *writtenPaths // the paths below which it did not lie when it was read
-	heldManifest bool          // it has held a manifest since the start
-	isMask       bool          // a link to /dev/null, which masks the file of an earlier directory
+	// writeErrors are what the guard found, by document; contentsVersion is the version of the
+	// contents that were added to the documents.
+	writeErrors     [][]*spec.Error
+	contentsVersion int
+	writtenPaths    *writtenPaths // the paths below which it did not lie when it was read
+	heldManifest    bool          // it has held a manifest since the start
+	isMask          bool          // a link to /dev/null, which masks the file of an earlier directory
 }
 
 var errOpenForWriting = errors.New("a process has the file open for writing")
@@ -74,10 +78,10 @@ func (s *scan) updateFile(f *file, dirfd int, name string, st *unix.Stat_t, at F
 		f.heldManifest = f.heldManifest || slices.ContainsFunc(at.Documents, func(d spec.Document) bool { return !d.Foreign })
 		at.Foreign = !f.heldManifest && len(at.Documents) > 0
 	}
-	f.result, f.unguarded, f.guardVersion, f.guardErrors = &at, nil, 0, ""
-	if slices.ContainsFunc(at.Documents, func(d spec.Document) bool { return len(d.Writable) > 0 }) {
+	f.result, f.unguarded, f.guardVersion, f.guardErrors, f.writeErrors = &at, nil, 0, "", nil
+	if slices.ContainsFunc(at.Documents, func(d spec.Document) bool { return len(d.Writable)+len(d.Sources) > 0 }) {
 		f.unguarded = at.Documents
-		s.guard.checkFile(f, nil)
+		s.check(f)
 	}
 	return true
 }

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"path"
@@ -23,6 +24,7 @@ type guard struct {
 	mountVersion   int                      // version of the mount table that names come from
 	names          map[string][]string      // all paths of each writable path; nil if they must be computed again
 	readPaths      *hostpath.ProtectedPaths // the paths where manifests are read
+	sourcePaths    *hostpath.ProtectedPaths // the paths from which files get their content
 	protectedPaths *hostpath.ProtectedPaths // the other protected paths
 	ids            map[string]bool          // identities of what containers can write
 	inodes         map[uint64]bool          // their inodes
@@ -56,6 +58,11 @@ func (s *Source) refreshGuard(reading bool) (changed bool) {
 		real, links := hostpath.Resolve(root)
 		read.Add(hostpath.Protected{What: "the manifest directory", Path: root}, real, links)
 		t.linkTargets(root, read)
+	}
+	if g.sourcePaths == nil || s.contents.changed {
+		g.sourcePaths, g.processed = s.contents.paths(), 0
+		s.contents.changed = false
+		g.version++
 	}
 	if g.readPaths == nil || !g.readPaths.Same(read) || !g.protectedPaths.Same(protected) {
 		g.readPaths, g.protectedPaths, g.processed = read, protected, 0
@@ -91,7 +98,7 @@ func (s *Source) noteWritable(reading bool) (changed bool) {
 				names = append(g.mounts.Names(real), p)
 				g.names[p] = names
 			}
-			if g.readPaths.Overlap(names) == "" {
+			if g.readPaths.Overlap(names) == "" && g.sourcePaths.Overlap(names) == "" {
 				continue
 			}
 			for _, name := range names {
@@ -163,24 +170,37 @@ func (s *scan) linkTarget(e *entry, rel string) (why string) {
 	return s.guard.writtenPaths.refusalFor(append(links, real)...)
 }
 
-// checkFile adds the errors about paths that the documents of a file ask to write, and
-// reports whether these errors have changed.
-func (g *guard) checkFile(f *file, links hostpath.Resolver) bool {
-	if f.unguarded == nil || f.guardVersion == g.version {
+// checkFile adds to the documents of a file the errors about paths that they ask to write,
+// and what is known of their sources. It reports whether any of that has changed.
+func (s *Source) checkFile(f *file, links hostpath.Resolver) bool {
+	g := &s.guard
+	if f.unguarded == nil || f.guardVersion == g.version && f.contentsVersion == s.contents.version {
 		return false
 	}
-	f.guardVersion = g.version
+	if f.guardVersion != g.version || f.writeErrors == nil {
+		f.writeErrors = make([][]*spec.Error, len(f.unguarded))
+		for i, doc := range f.unguarded {
+			if !doc.Elsewhere {
+				f.writeErrors[i] = g.writeErrors(doc.Writable, links)
+			}
+		}
+	}
 	docs := slices.Clone(f.unguarded)
 	verdict := ""
 	for i := range docs {
 		if docs[i].Elsewhere {
 			continue
 		}
-		for _, e := range g.writeErrors(docs[i].Writable, links) {
+		errs := slices.Concat(f.writeErrors[i], s.fill(&docs[i]))
+		for _, src := range docs[i].Sources {
+			verdict += src.Sum + "\n"
+		}
+		for _, e := range errs {
 			verdict += e.Error() + "\n"
 			docs[i].Container, docs[i].Errors = nil, append(docs[i].Errors, e)
 		}
 	}
+	f.guardVersion, f.contentsVersion = g.version, s.contents.version
 	if verdict == f.guardErrors {
 		return false
 	}
@@ -194,10 +214,7 @@ func (g *guard) writeErrors(paths []spec.WritablePath, links hostpath.Resolver) 
 	for _, w := range paths {
 		real := links.ResolveLocal(w.Path)
 		names := g.mounts.Names(real)
-		why := g.readPaths.WriteRefusal(names)
-		if why == "" {
-			why = g.protectedPaths.WriteRefusal(names)
-		}
+		why := cmp.Or(g.readPaths.WriteRefusal(names), g.protectedPaths.WriteRefusal(names), g.sourcePaths.WriteRefusal(names))
 		if why == "" {
 			continue
 		}
@@ -212,13 +229,13 @@ func (g *guard) writeErrors(paths []spec.WritablePath, links hostpath.Resolver) 
 	return errs
 }
 
-// checkFolder checks all files below a folder and reports whether an error has changed.
-func (g *guard) checkFolder(f *folder, links hostpath.Resolver) (changed bool) {
+// checkFolder checks all files below a folder and reports whether anything has changed.
+func (s *Source) checkFolder(f *folder, links hostpath.Resolver) (changed bool) {
 	for _, e := range f.entries {
-		if e.file != nil && g.checkFile(e.file, links) {
+		if e.file != nil && s.checkFile(e.file, links) {
 			changed = true
 		}
-		if e.folder != nil && g.checkFolder(e.folder, links) {
+		if e.folder != nil && s.checkFolder(e.folder, links) {
 			changed = true
 		}
 	}

@@ -31,6 +31,7 @@ func (s *Source) Read() *Reading {
 // walk visits every file. changed says that the previous reading is out of date already.
 func (s *Source) walk(changed bool) *Reading {
 	now := time.Now()
+	s.contents.round++
 	changed = changed || s.last == nil
 	dirs := make([]Dir, len(s.Dirs))
 	renew := s.watch != nil && s.watch.beginRead()
@@ -55,15 +56,19 @@ func (s *Source) walk(changed bool) *Reading {
 			break
 		}
 	}
-	if led && s.refreshGuard(true) || s.noteWritable(true) {
+	s.refreshContents(renew)
+	if changed {
+		s.dropContents()
+	}
+	if (led || s.contents.changed) && s.refreshGuard(true) || s.noteWritable(true) {
 		return s.walk(true) // a container may have written what was just read
 	}
-	if s.guard.version != s.guardVersion {
+	if s.guard.version != s.guardVersion || s.contents.version != s.contentsVersion {
 		links := hostpath.Resolver{}
 		for _, t := range s.roots {
-			changed = s.guard.checkFolder(t, links) || changed
+			changed = s.checkFolder(t, links) || changed
 		}
-		s.guardVersion = s.guard.version
+		s.guardVersion, s.contentsVersion = s.guard.version, s.contents.version
 	}
 	var unwatched error
 	if s.watch != nil {
@@ -79,6 +84,7 @@ func (s *Source) walk(changed bool) *Reading {
 		r = *s.last
 	}
 	r.Retry = shorterDelay(retryAfter(r.Files, now), retryAfter(r.Fragments, now)) // the delay grows with the time waited
+	r.Retry = shorterDelay(r.Retry, s.contentRetry(now))
 	if r.Unwatched != nil {
 		r.Retry = shorterDelay(r.Retry, Poll)
 	}
@@ -93,7 +99,7 @@ func (s *Source) newScans(now time.Time, renew bool) []*scan {
 	scans := make([]*scan, len(s.Dirs))
 	for i, dir := range s.Dirs {
 		dir = absolutePath(dir)
-		c := &scan{parser: s.Parser, trust: s.Trust, watch: s.watch, guard: &s.guard, renew: renew, dir: i, root: dir, now: now}
+		c := &scan{parser: s.Parser, trust: s.Trust, watch: s.watch, guard: &s.guard, check: func(f *file) { s.checkFile(f, nil) }, renew: renew, dir: i, root: dir, now: now}
 		if s.watch != nil {
 			s.watch.watchPath(dir)
 		}

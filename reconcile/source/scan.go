@@ -15,8 +15,9 @@ type scan struct {
 	trust        *Trust
 	refusal      string // why nothing in the folder of the walk may be used; "" if it may
 	guard        *guard
-	watch        *watch // nil without watching
-	renew        bool   // request all watches again
+	check        func(*file) // checks the documents of a file that was read
+	watch        *watch      // nil without watching
+	renew        bool        // request all watches again
 	dir          int
 	root         string   // the manifest directory as configured
 	real         string   // root without links

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"stead/runtime/files"
 	"stead/runtime/hostpath"
 	"stead/spec"
 )
@@ -38,7 +39,10 @@ type Source struct {
 	Writable func() []string
 	// Protected are the paths that no container may write, in addition to the manifests.
 	Protected []hostpath.Protected
-	Log       *slog.Logger
+	// Contents says which sources of files are read, and Key is the key of their sums.
+	Contents Which
+	Key      files.Key
+	Log      *slog.Logger
 
 	wake  chan struct{} // holds at most one wake-up
 	once  sync.Once
@@ -50,6 +54,9 @@ type Source struct {
 	last         *Reading
 	guard        guard
 	guardVersion int // version of the guard that has checked all files
+
+	contents        contents
+	contentsVersion int // version of the contents that all files have
 }
 
 // Reading holds the content of the directories at one moment. It never changes. If nothing
@@ -138,7 +145,7 @@ func (s *Source) Change(alter func(s *Source)) {
 	s.init()
 	s.mu.Lock()
 	alter(s)
-	s.roots, s.overlays, s.last = nil, nil, nil
+	s.roots, s.overlays, s.last, s.contents.by = nil, nil, nil, nil
 	s.guard.names = nil
 	if s.watch != nil {
 		s.watch.invalidate()

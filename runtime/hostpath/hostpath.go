@@ -33,6 +33,7 @@ func (e *LinkError) Unwrap() error { return unix.ELOOP }
 // walk is the state of opening one path.
 type walk struct {
 	shared      func(dir string) bool
+	trusts      func(uid uint32) bool
 	fd          int
 	at          string // the path of fd, without links
 	stat        unix.Stat_t
@@ -45,7 +46,13 @@ type walk struct {
 // reports true for such a directory. real is the path without links. A directory is open
 // for reading, any other file only as a path (O_PATH).
 func Open(name string, shared func(dir string) bool) (fd int, real string, err error) {
-	w := &walk{shared: shared, fd: -1}
+	return OpenFor(name, shared, nil)
+}
+
+// OpenFor is Open with further users, beside root, whose links are followed; trusts may be
+// nil.
+func OpenFor(name string, shared func(dir string) bool, trusts func(uid uint32) bool) (fd int, real string, err error) {
+	w := &walk{shared: shared, trusts: trusts, fd: -1}
 	defer func() { // unless fd is returned
 		if w.fd >= 0 {
 			unix.Close(w.fd)
@@ -104,7 +111,7 @@ func (w *walk) enter(fd int, at string) error {
 	}
 	// A user who can write to a directory can rename any entry in it; if it is sticky, only
 	// his own.
-	if w.writableDir == "" && (w.stat.Uid != 0 || w.stat.Mode&0o022 != 0 && w.stat.Mode&unix.S_ISVTX == 0) {
+	if w.writableDir == "" && (!w.isTrusted(w.stat.Uid) || w.stat.Mode&0o022 != 0 && w.stat.Mode&unix.S_ISVTX == 0) {
 		w.writableDir = at
 	}
 	return nil
@@ -163,8 +170,10 @@ func (w *walk) distrustReason(link *unix.Stat_t) string {
 		return "others than root can write to " + w.writableDir
 	case w.stat.Mode&0o022 != 0:
 		return "others than root can write to " + w.at
-	case link.Uid != 0:
+	case !w.isTrusted(link.Uid):
 		return fmt.Sprintf("it belongs to user %d", link.Uid)
 	}
 	return ""
 }
+
+func (w *walk) isTrusted(uid uint32) bool { return uid == 0 || w.trusts != nil && w.trusts(uid) }

@@ -53,7 +53,7 @@ func (b *startJob) mount() error {
 		if err := b.attachAt(usr, "/usr", false); err != nil {
 			return err
 		}
-		b.visibleMount = append(b.visibleMount, visibleMount{"/usr", usr})
+		b.visibleMount = append(b.visibleMount, visibleMount{target: "/usr", mount: usr})
 	}
 	return attachMounts(b, sources)
 }
@@ -166,7 +166,7 @@ func (b *startJob) attachMount(m Mount, source int) error {
 	if err := b.attachAt(source, m.Target, st.Mode&unix.S_IFMT != unix.S_IFDIR); err != nil {
 		return err
 	}
-	b.visibleMount = append(b.visibleMount, visibleMount{m.Target, source})
+	b.visibleMount = append(b.visibleMount, visibleMount{m.Target, source, m.Symlink})
 	if m.ReadOnly {
 		b.toSeal = append(b.toSeal, source)
 	}

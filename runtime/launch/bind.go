@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"strings"
 
 	"stead/runtime/hostpath"
@@ -15,6 +16,9 @@ import (
 // copyBindSource returns a copy of the mount at a host path, with the mounts below it if
 // m.Recursive is set.
 func (b *startJob) copyBindSource(m Mount) (int, error) {
+	if m.Symlink {
+		return b.copySymlink(m)
+	}
 	at, real, err := hostpath.Open(m.Source, func(string) bool { return true })
 	if err != nil {
 		return -1, openError(AtSource, m.Source, err)
@@ -50,6 +54,23 @@ func (b *startJob) copyBindSource(m Mount) (int, error) {
 	if err != nil {
 		return -1, openError(AtSource, m.Source, err)
 	}
+	return fd, nil
+}
+
+// copySymlink returns a copy of the mount at a symbolic link. Mounted over a file, it leads to
+// where the link leads inside the container: a link can be mounted, and then what it leads to
+// may be replaced, which a mount of that itself would not show.
+func (b *startJob) copySymlink(m Mount) (int, error) {
+	dir, _, err := hostpath.Open(path.Dir(m.Source), func(string) bool { return true })
+	if err != nil {
+		return -1, openError(AtSource, m.Source, err)
+	}
+	defer unix.Close(dir)
+	fd, err := copyMountWith(dir, path.Base(m.Source), copyOptions{attr: unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID, idmap: -1, below: unix.AT_SYMLINK_NOFOLLOW})
+	if err != nil {
+		return -1, openError(AtSource, m.Source, err)
+	}
+	b.opened = append(b.opened, fd)
 	return fd, nil
 }
 

@@ -91,6 +91,7 @@ type Mount struct {
 	Slave      bool `json:",omitempty"` // and with those that the host mounts there later
 	NoIDMap    bool `json:",omitempty"` // ids are not mapped
 	MountPoint bool `json:",omitempty"` // the source must be a mount point
+	Symlink    bool `json:",omitempty"` // the source is a symbolic link, which is mounted itself
 
 	Create *Directory `json:"-"` // how to create a missing source before the launch
 }

@@ -37,7 +37,7 @@ func (b *startJob) attachProcAndSys() error {
 		if err != nil {
 			return fmt.Errorf("attach /%s: %w", name, err)
 		}
-		b.visibleMount = append(b.visibleMount, visibleMount{name, kernel[i]})
+		b.visibleMount = append(b.visibleMount, visibleMount{target: name, mount: kernel[i]})
 	}
 	if at, err := b.openKernelTarget("dev"); err != nil { // the child mounts it
 		return err

@@ -12,6 +12,7 @@ import (
 type visibleMount struct {
 	target string
 	mount  int
+	link   bool // it is a symbolic link into another mount of the container
 }
 
 // verify checks the mounts of a start. Test builds replace it, so that attacks get further.
@@ -30,7 +31,7 @@ func (b *startJob) verify() error {
 		}
 	}
 	for i, s := range b.visibleMount {
-		at, err := openBeneath(b.rootFD, s.target, 0)
+		at, err := openVisible(b.rootFD, s)
 		if err != nil {
 			return TargetError(s.target, errnoOf(err))
 		}
@@ -45,6 +46,15 @@ func (b *startJob) verify() error {
 		}
 	}
 	return nil
+}
+
+// openVisible opens what is visible at the target of a mount: of a symbolic link, what it leads
+// to in the root.
+func openVisible(root int, m visibleMount) (int, error) {
+	if !m.link {
+		return openBeneath(root, m.target, 0)
+	}
+	return unix.Openat2(root, m.target, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
 }
 
 // mountID returns the kernel's id of the mount that fd is on (statx(2), Linux 5.8).

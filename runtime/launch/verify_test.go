@@ -76,7 +76,7 @@ func verifyOne(t *testing.T, summary string, data []string, proc, gone, want str
 		if err != nil {
 			t.Error(summary, err)
 		}
-		b.visibleMount = append(b.visibleMount, visibleMount{target, m})
+		b.visibleMount = append(b.visibleMount, visibleMount{target: target, mount: m})
 	}
 	for _, where := range data {
 		attach("/data/x", where)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"stead/runtime/files"
 	"stead/runtime/hostpath"
 	"stead/runtime/launch"
 	"stead/runtime/rootfs"
@@ -21,7 +22,12 @@ import (
 // container may have made, and refuses writable paths that lead to what no container may
 // write. Its methods may be called concurrently.
 type Paths struct {
-	Writable  *store.Writable
+	Writable *store.Writable
+	Key      files.Key // for the sums of files
+	// Sources returns the paths from which containers get files. No container may write them.
+	Sources func() []string
+
+	trusted   atomic.Pointer[[]uint32]
 	mounts    hostpath.Mounts // of the host
 	etc       rootfs.HostEtc
 	protected atomic.Pointer[[]hostpath.Protected]
@@ -37,8 +43,30 @@ func ProtectedPaths(stateDir, runDir, config string, manifests []string) []hostp
 	for _, dir := range manifests {
 		list = append(list, hostpath.Protected{What: "the manifest directory", Path: dir})
 	}
-	return list // and the sources of files:, envFiles: and envSecrets:, once there are any
+	return list
 }
+
+// SetTrusted sets the users, beside root, whose links to sources of files are followed.
+func (p *Paths) SetTrusted(owners []uint32) { p.trusted.Store(&owners) }
+
+func (p *Paths) trusts(uid uint32) bool {
+	owners := p.trusted.Load()
+	return owners != nil && slices.Contains(*owners, uid)
+}
+
+// protectedNow returns all paths that no container may write now.
+func (p *Paths) protectedNow() *hostpath.ProtectedPaths {
+	list := slices.Clone(*p.protected.Load())
+	if p.Sources != nil {
+		for _, path := range p.Sources() {
+			list = append(list, hostpath.Protected{What: SourceOfFiles, Path: path})
+		}
+	}
+	return hostpath.FindProtected(list...)
+}
+
+// SourceOfFiles describes a path from which a container gets files.
+const SourceOfFiles = "the source of files"
 
 // SetProtected sets the paths that no container may write.
 func (p *Paths) SetProtected(list []hostpath.Protected) { p.protected.Store(&list) }
@@ -121,7 +149,7 @@ func (p *Paths) Resolve(root *launch.Root, private bool, mounts []launch.Mount) 
 			return at, nil
 		}
 		if protected == nil {
-			protected = hostpath.FindProtected(*p.protected.Load()...)
+			protected = p.protectedNow()
 			p.mounts.Refresh()
 		}
 		names := p.mounts.Names(at.real)

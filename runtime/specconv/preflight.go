@@ -24,6 +24,13 @@ func Preflight(m *spec.Container, root string, p *Paths) error {
 	if err != nil {
 		return err
 	}
+	entries, err := p.Files(m, c.Root.Path)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries { // what is in them is in memory by then
+		c.Mounts = append(c.Mounts, launch.Mount{Target: e.Path})
+	}
 	if err := checkTargets(c.Root.Path, c.Mounts); err != nil {
 		return err
 	}

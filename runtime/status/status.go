@@ -48,6 +48,10 @@ type Status struct {
 	Restarts int // starts by the restart policy since the container was last created, changed or restarted by hand
 	Failures int // runs in a row that ended sooner than backoff.max, or failed to start; 0 after a stable one
 
+	// Files is what was written for its files in this run, by path inside; nil if it has none
+	// or does not run. Never changed.
+	Files map[string]FileState
+
 	// StoppedAt is when an admin stopped it; nil if none did. Durable.
 	StoppedAt *time.Time
 	// Unapplied are live changes that the kernel refused; the old values are in effect.
@@ -57,6 +61,12 @@ type Status struct {
 	// Lost lists changes made by hand that only a restart repairs, such as a mount that is
 	// gone: a mount attached from outside could be undone by the container.
 	Lost Differences
+}
+
+// FileState is what is known of the content of a file in a running container.
+type FileState struct {
+	Sum string // as of the same content of a source
+	Dir bool
 }
 
 // StartOptions are the options of a start.
@@ -84,21 +94,22 @@ type Exit struct {
 
 // Reasons of an Exit: stable codes that scripts may depend on.
 const (
-	ReasonCompleted          = "Completed"          // exit code 0
-	ReasonError              = "Error"              // another exit code
-	ReasonSignalled          = "Signalled"          // ended by a signal
-	ReasonOOMKilled          = "OOMKilled"          // killed at its memory limit
-	ReasonStopped            = "Stopped"            // asked to end by stead
-	ReasonUnknown            = "ExitUnknown"        // ended while no keeper watched, and the kernel does not tell
-	ReasonStartFailed        = "StartFailed"        // some step of the launch failed; the message names it
-	ReasonCommandNotFound    = "CommandNotFound"    // the command is not in the root, or can't be executed
-	ReasonRootfsMissing      = "RootfsMissing"      // the path root is not a directory
-	ReasonImageMissing       = "ImageMissing"       // the image of the root is not in the store
-	ReasonUserNotFound       = "UserNotFound"       // user or group is not in the root's passwd or group
-	ReasonDeviceNotFound     = "DeviceNotFound"     // a source of devices is no device of the host
-	ReasonMountSourceMissing = "MountSourceMissing" // a bind's source is not there
-	ReasonMountTarget        = "MountTargetInvalid" // a target leaves the root, or is no file or directory as its source
-	ReasonIdmapUnsupported   = "IdmapUnsupported"   // the file system can't map ids; the message says what to do
+	ReasonCompleted          = "Completed"            // exit code 0
+	ReasonError              = "Error"                // another exit code
+	ReasonSignalled          = "Signalled"            // ended by a signal
+	ReasonOOMKilled          = "OOMKilled"            // killed at its memory limit
+	ReasonStopped            = "Stopped"              // asked to end by stead
+	ReasonUnknown            = "ExitUnknown"          // ended while no keeper watched, and the kernel does not tell
+	ReasonStartFailed        = "StartFailed"          // some step of the launch failed; the message names it
+	ReasonCommandNotFound    = "CommandNotFound"      // the command is not in the root, or can't be executed
+	ReasonRootfsMissing      = "RootfsMissing"        // the path root is not a directory
+	ReasonImageMissing       = "ImageMissing"         // the image of the root is not in the store
+	ReasonUserNotFound       = "UserNotFound"         // user or group is not in the root's passwd or group
+	ReasonDeviceNotFound     = "DeviceNotFound"       // a source of devices is no device of the host
+	ReasonMountSourceMissing = "MountSourceMissing"   // a bind's source is not there
+	ReasonMountTarget        = "MountTargetInvalid"   // a target leaves the root, or is no file or directory as its source
+	ReasonFileSource         = "FileSourceUnreadable" // a source of files can't be read; the message says why
+	ReasonIdmapUnsupported   = "IdmapUnsupported"     // the file system can't map ids; the message says what to do
 )
 
 // Fault is something wrong with stead itself on this host, or with what it needs.

@@ -1,0 +1,328 @@
+package source
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"stead/runtime/files"
+	"stead/runtime/hostpath"
+	"stead/spec"
+
+	"golang.org/x/sys/unix"
+)
+
+// Which says of which sources of files a Source looks at the content.
+type Which int
+
+const (
+	NoContents       Which = iota // manifests alone are read
+	RelativeContents              // those below the manifest directories
+	AllContents
+)
+
+// contents caches what the sources of files hold. Their content itself is not kept.
+type contents struct {
+	by      map[string]*content // by path
+	round   int                 // of Read
+	version int                 // changes when one of them changes
+	changed bool                // the paths have changed since the guard last took them
+}
+
+// content is the cache of one source.
+type content struct {
+	seen  []seenPath // the source, and what is in it if it is a directory
+	racy  bool       // a later write may leave the same stamps
+	moved bool       // it changed while it was read
+	round int        // it was last compared with the disk
+	used  bool       // a document names it
+	real  string     // without links
+	links []string
+
+	writtenPaths *writtenPaths // the paths below which it did not lie when it was read
+
+	dir           bool
+	sum, modesSum string    // without and with the permissions
+	err           string    // why it can't be read
+	waiting       time.Time // since when a process has had it open for writing
+}
+
+// seenPath is a path as it was when the content was read.
+type seenPath struct {
+	path  string
+	dir   bool
+	stamp stamp
+}
+
+// paths returns the sources, as paths that no container may write.
+func (all *contents) paths() *hostpath.ProtectedPaths {
+	p := hostpath.FindProtected()
+	for path, c := range all.by {
+		p.Add(hostpath.Protected{What: "the source of files", Path: path}, c.real, c.links)
+	}
+	return p
+}
+
+// fill adds what is known of its sources to a document, and returns the errors of those that
+// can't be read.
+func (s *Source) fill(doc *spec.Document) (errs []*spec.Error) {
+	doc.Sources = slices.Clone(doc.Sources)
+	for i := range doc.Sources {
+		src := &doc.Sources[i]
+		if !s.looksAt(src.Path) {
+			continue
+		}
+		c := s.content(src.Path)
+		if c.err != "" {
+			e := src.Place
+			e.Message = fmt.Sprintf("can't read %s: %s", src.Path, c.err)
+			errs = append(errs, &e)
+			continue
+		}
+		src.Dir, src.Sum = c.dir, c.sum
+		if src.WithModes {
+			src.Sum = c.modesSum
+		}
+	}
+	return errs
+}
+
+// looksAt reports whether the content of a source is looked at.
+func (s *Source) looksAt(path string) bool {
+	switch s.Contents {
+	case AllContents:
+		return true
+	case RelativeContents:
+		return slices.ContainsFunc(s.Dirs, func(dir string) bool { return hostpath.Within(path, absolutePath(dir)) })
+	}
+	return false
+}
+
+// content returns what a source holds now.
+func (s *Source) content(path string) *content {
+	all := &s.contents
+	c := all.by[path]
+	if c == nil {
+		if all.by == nil {
+			all.by = map[string]*content{}
+		}
+		c = &content{}
+		all.by[path] = c
+	}
+	if c.round != all.round {
+		c.round = all.round
+		s.refresh(path, c)
+	}
+	return c
+}
+
+// refreshContents compares all known sources with the disk, and reports whether one has
+// changed.
+func (s *Source) refreshContents(renew bool) (changed bool) {
+	before := s.contents.version
+	for path, c := range s.contents.by {
+		if renew && s.watch != nil {
+			s.watchContent(path, c)
+		}
+		if c.round != s.contents.round {
+			c.round = s.contents.round
+			s.refresh(path, c)
+		}
+	}
+	return s.contents.version != before
+}
+
+// dropContents forgets the sources that no document names any more.
+func (s *Source) dropContents() {
+	if len(s.contents.by) == 0 {
+		return
+	}
+	for _, t := range s.roots {
+		s.contents.markUsed(t)
+	}
+	for path, c := range s.contents.by {
+		if !c.used {
+			delete(s.contents.by, path)
+			s.contents.changed = true
+		}
+		c.used = false
+	}
+}
+
+func (all *contents) markUsed(f *folder) {
+	for _, e := range f.entries {
+		if e.folder != nil {
+			all.markUsed(e.folder)
+		}
+		if e.file == nil {
+			continue
+		}
+		for _, doc := range e.file.unguarded {
+			for _, src := range doc.Sources {
+				if c := all.by[src.Path]; c != nil {
+					c.used = true
+				}
+			}
+		}
+	}
+}
+
+// refresh brings the cache of one source up to date. An unchanged one costs a stat for each
+// file.
+func (s *Source) refresh(path string, c *content) {
+	if !c.racy && !c.moved && c.writtenPaths == s.guard.writtenPaths && c.isCurrent() {
+		return
+	}
+	now := content{round: c.round, waiting: c.waiting, writtenPaths: s.guard.writtenPaths}
+	now.real, now.links = hostpath.Resolve(path)
+	if now.real != c.real || !slices.Equal(now.links, c.links) {
+		s.contents.changed = true
+	}
+	now.look(path)
+	if s.watch != nil {
+		s.watchContent(path, &now) // watch, then read
+	}
+	err := s.readContent(path, &now)
+	if errors.Is(err, files.ErrWriting) {
+		if now.waiting.IsZero() {
+			now.waiting = time.Now()
+		}
+		now.racy = true
+		if c.sum != "" { // it is what it was until its writer has closed it
+			now.dir, now.sum, now.modesSum, err = c.dir, c.sum, c.modesSum, nil
+		}
+	} else {
+		now.waiting = time.Time{}
+	}
+	if err != nil {
+		now.err, now.racy = err.Error(), true // an error says nothing about the content
+	}
+	if now.dir != c.dir || now.sum != c.sum || now.modesSum != c.modesSum || now.err != c.err {
+		s.contents.version++
+	}
+	now.moved = now.err == "" && !now.isCurrent()
+	*c = now
+}
+
+// isCurrent reports whether nothing has changed since the content was read.
+func (c *content) isCurrent() bool {
+	if len(c.seen) == 0 {
+		return false
+	}
+	var st unix.Stat_t
+	for i, seen := range c.seen {
+		flags := 0
+		if i > 0 { // the links on the way to a source are followed, in it there are none
+			flags = unix.AT_SYMLINK_NOFOLLOW
+		}
+		if unix.Fstatat(unix.AT_FDCWD, seen.path, &st, flags) != nil || stampOf(&st) != seen.stamp {
+			return false
+		}
+	}
+	return true
+}
+
+// look notes what is there before it is read.
+func (c *content) look(path string) {
+	now := time.Now()
+	var st unix.Stat_t
+	note := func(name string) {
+		at := stampOf(&st)
+		c.seen = append(c.seen, seenPath{name, st.Mode&unix.S_IFMT == unix.S_IFDIR, at})
+		c.racy = c.racy || at.isRacy(now)
+	}
+	if unix.Stat(path, &st) != nil {
+		return
+	}
+	note(path)
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return
+	}
+	var walk func(dir string)
+	walk = func(dir string) {
+		entries, _ := os.ReadDir(dir)
+		for _, e := range entries {
+			name := filepath.Join(dir, e.Name())
+			if len(c.seen) > maxSeen || unix.Lstat(name, &st) != nil {
+				return // reading it fails too
+			}
+			note(name)
+			if e.IsDir() {
+				walk(name)
+			}
+		}
+	}
+	walk(c.real) // by which the directories are watched
+}
+
+// maxSeen is more than a source may hold.
+const maxSeen = 5000
+
+// readContent reads a source to sum it up.
+func (s *Source) readContent(path string, c *content) error {
+	if why := s.guard.writtenPaths.refusalFor(append(c.links, c.real)...); why != "" {
+		return errors.New(why)
+	}
+	shared := func(dir string) bool { return s.guard.writtenPaths.paths[dir] }
+	trusts := func(uid uint32) bool { return s.Trust != nil && slices.Contains(s.Trust.Owners, uid) }
+	fd, _, err := hostpath.OpenFor(path, shared, trusts)
+	if err != nil {
+		if p := new(os.PathError); errors.As(err, &p) {
+			err = p.Err
+		}
+		return err
+	}
+	defer unix.Close(fd)
+	if ino := inodeOf(fd); s.guard.inodes[ino] && s.guard.ids[hostpath.Identity(fd)] {
+		return errors.New(writtenReason(c.real))
+	}
+	read, err := files.Read(fd)
+	if err != nil {
+		return err
+	}
+	c.dir, c.sum, c.modesSum = read.Dir, read.Sum(s.Key, false), read.Sum(s.Key, true)
+	return nil
+}
+
+func inodeOf(fd int) uint64 {
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil {
+		return 0
+	}
+	return st.Ino
+}
+
+// watchContent requests the events of a source: of each name on its path that may come to lead
+// elsewhere, of the source, and of all that is in it.
+func (s *Source) watchContent(path string, c *content) {
+	s.watch.watchPath(path)
+	for i, seen := range c.seen {
+		name := seen.path
+		if i == 0 {
+			name = c.real
+		}
+		if seen.dir {
+			s.watch.watchFolder(name, seen.stamp)
+		}
+		if i > 0 {
+			s.watch.watchName(filepath.Dir(name), filepath.Base(name))
+		}
+	}
+}
+
+// contentRetry is when to read sources again that a process is writing, or has changed while
+// they were read; 0 if there are none.
+func (s *Source) contentRetry(now time.Time) (soon time.Duration) {
+	for _, c := range s.contents.by {
+		if !c.waiting.IsZero() {
+			soon = shorterDelay(soon, min(max(now.Sub(c.waiting)/4, minRetry), maxRetry))
+		}
+		if c.moved {
+			soon = shorterDelay(soon, minRetry)
+		}
+	}
+	return soon
+}
