@@ -44,7 +44,7 @@ type Result struct {
 
 // ContainerResult is what was done to one container, and its state now.
 type ContainerResult struct {
-	Name    string        `json:"name"`
+	Name    string        `json:"name"`    // "image NAME" if it is an image
 	Actions []plan.Verb   `json:"actions"` // done, in order
 	Changes []plan.Change `json:"changes,omitempty"`
 	State   view.State    `json:"state,omitempty"` // "" once it is removed
@@ -148,7 +148,7 @@ func (e *Engine) await(ctx context.Context, started []*job, done *doneActions) (
 	gone, leave := context.WithCancel(ctx)
 	defer leave()
 	waiting := 0
-	byName := func(a, b *job) int { return cmp.Compare(a.Name, b.Name) }
+	byName := func(a, b *job) int { return cmp.Compare(a.Subject.String(), b.Subject.String()) }
 	maps.DeleteFunc(jobs, func(s plan.Subject, j *job) bool { return s != j.Subject }) // a rename has two
 	for _, j := range slices.SortedFunc(maps.Values(jobs), byName) {
 		if j.ByPolicy {
@@ -156,7 +156,7 @@ func (e *Engine) await(ctx context.Context, started []*job, done *doneActions) (
 		}
 		waiting++
 		if j.Verb != plan.Adopt {
-			done.tell(Progress{Name: j.Name, Line: j.Action.String()})
+			done.tell(Progress{Name: j.Subject.String(), Line: j.Action.String()})
 		}
 		go func() {
 			select {
@@ -194,10 +194,11 @@ func (d *doneActions) add(j *job) {
 	if j.Verb == plan.Adopt && j.err == nil {
 		return // no change
 	}
-	c := d.by[j.Name]
+	name := j.Subject.String()
+	c := d.by[name]
 	if c == nil {
-		c = &ContainerResult{Name: j.Name}
-		d.by[j.Name] = c
+		c = &ContainerResult{Name: name}
+		d.by[name] = c
 	}
 	line := j.Action.String()
 	if j.err != nil {
@@ -210,7 +211,7 @@ func (d *doneActions) add(j *job) {
 			line += "  (" + j.note + ")"
 		}
 	}
-	d.tell(Progress{Name: j.Name, Line: line, Ended: true})
+	d.tell(Progress{Name: j.Subject.String(), Line: line, Ended: true})
 }
 
 // result combines what was done with the state of every container now.

@@ -80,7 +80,7 @@ func BenchmarkPassOneChange(b *testing.B) {
 	for _, n := range []int{100, 1000, 10000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			e, src := manyContainers(b, n, 0)
-			e.exec = newExecutor(e.Containers, 1, func(*job) {}, func() {})
+			e.exec = newExecutor(e.Containers, nil, 1, func(*job) {}, func() {})
 			src.Watch(b.Context())
 			e.runPass(b.Context(), passOptions{})
 			file := src.Dirs[0] + "/web-00000.yaml"

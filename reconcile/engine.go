@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"stead/reconcile/desired"
@@ -43,7 +44,8 @@ type Engine struct {
 	Observer   Observer
 	Containers Containers
 	Reloader   Reloader
-	Holds      Holds // nil: nothing is on hold
+	Images     Images // nil: no image is looked for before a start
+	Holds      Holds  // nil: nothing is on hold
 	Removed    Removed
 	Log        *slog.Logger
 
@@ -71,11 +73,12 @@ type Engine struct {
 	journal   *journal
 	notices   *notices
 	checks    checks
-	expiring  sync.Mutex    // one expiry at a time
-	examining sync.Mutex    // one Examine at a time
-	reported  chan struct{} // an action reported; at most one wake-up
-	poke      chan struct{} // somebody asks for a pass; at most one wake-up
-	answers   chan struct{} // received from by the loop between passes
+	expiring  sync.Mutex             // one expiry at a time
+	examining sync.Mutex             // one Examine at a time
+	noStore   atomic.Pointer[string] // why the images could not be read last
+	reported  chan struct{}          // an action reported; at most one wake-up
+	poke      chan struct{}          // somebody asks for a pass; at most one wake-up
+	answers   chan struct{}          // received from by the loop between passes
 
 	pass sync.Mutex // held for the length of a pass: there is one at a time
 
@@ -110,7 +113,7 @@ func (e *Engine) init() {
 		e.Limit = orDefault(e.Limit, 200*time.Millisecond)
 		e.Retention = orDefault(e.Retention, DefaultRetention)
 		e.reported, e.poke, e.answers = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{})
-		e.exec = newExecutor(e.Containers, e.Workers, e.report, func() { signal(e.reported) })
+		e.exec = newExecutor(e.Containers, e.Images, e.Workers, e.report, func() { signal(e.reported) })
 		e.exec.reloader = e.Reloader
 		e.journal = &journal{log: e.Log, write: e.Record}
 		e.notices = newNotices(e.Log, e.journal, e.Exits)
@@ -175,11 +178,11 @@ func (e *Engine) current() state {
 	if !passed {
 		return e.look()
 	}
-	busy := e.exec.busyVerbs()
-	observed := e.Observer.List()
+	busy := e.exec.jobs()
+	observed, stored := e.Observer.List(), e.stored()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.stateOf(e.declared, observed, busy)
+	return e.stateOf(e.declared, observed, stored, busy)
 }
 
 // look reads the manifests and observes the host. It starts nothing.
@@ -193,20 +196,37 @@ func (e *Engine) look() state {
 // observes the host: an action that ends in between leaves an observation that is out of date,
 // and its subject still counts as busy.
 func (e *Engine) lookLocked() state {
-	busy := e.exec.busyVerbs()
+	busy := e.exec.jobs()
 	reading := e.Source.Read()
-	observed := e.Observer.List()
+	observed, stored := e.Observer.List(), e.stored()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.declared == nil || e.declared.Reading != reading {
 		e.declared = desired.Declare(reading)
 	}
-	return e.stateOf(e.declared, observed, busy)
+	return e.stateOf(e.declared, observed, stored, busy)
+}
+
+// stored returns the images of this host, nil if they can't be read: then each start says why.
+func (e *Engine) stored() *status.Images {
+	if e.Images == nil {
+		return nil
+	}
+	images, err := e.Images.Stored()
+	note := ""
+	if err != nil {
+		images, note = nil, err.Error()
+	}
+	if before := e.noStore.Swap(&note); note != "" && (before == nil || *before != note) {
+		e.Log.Error("cannot read the images of this host", "error", note)
+	}
+	return images
 }
 
 // stateOf holds what is declared against what is observed; the caller holds mu.
-func (e *Engine) stateOf(d *desired.Declared, observed []*status.Status, busy map[plan.Subject]plan.Verb) state {
+func (e *Engine) stateOf(d *desired.Declared, observed []*status.Status, stored *status.Images, busy map[plan.Subject]*job) state {
 	m := plan.Next(e.memory, e.plan, e.results)
-	m.Settle, m.Busy, m.Holds = e.Settle, busy, e.holds()
+	m.Settle, m.Holds, m.Stored = e.Settle, e.holds(), stored
+	m.Busy, m.Progress = verbsOf(busy), progressOf(busy)
 	return state{reading: d.Reading, desired: d.Combine(observed), observed: observed, memory: m, known: len(e.results), now: time.Now()}
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	goruntime "runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"stead/reconcile/plan"
@@ -19,15 +20,20 @@ const (
 	maxSlow  = 64
 	// maxStops limits the stops under way at once. Most of their time is waiting.
 	maxStops = 512
+	// maxPulls limits the pulls and imports under way at once. Each of them keeps the network, the
+	// disk and a CPU busy.
+	maxPulls = 3
 )
 
 // executor carries out the actions of plans, one per subject at a time. It decides nothing.
 type executor struct {
 	containers Containers
 	reloader   Reloader
+	images     Images
 	quick      chan struct{} // slots of short actions
 	slow       chan struct{} // slots of actions that turned out to take longer
 	stops      chan struct{} // slots of actions that begin with a stop
+	pulls      chan struct{} // slots of pulls and imports
 	ended      func(*job)    // called when a job ends, before its subject is free
 	freed      func()        // called after that
 
@@ -43,15 +49,24 @@ type job struct {
 	ended chan struct{} // closed at the end; what follows is valid then
 	note  string
 	err   error
+
+	percent atomic.Int32 // how far it has come, plus one; 0 if unknown
 }
 
-func newExecutor(c Containers, workers int, ended func(*job), freed func()) *executor {
+// progress notes how far a pull or an import has come.
+func (j *job) progress(done, total int64) {
+	if total > 0 {
+		j.percent.Store(1 + int32(min(done, total)*100/total))
+	}
+}
+
+func newExecutor(c Containers, images Images, workers int, ended func(*job), freed func()) *executor {
 	if workers <= 0 {
 		workers = max(4, 2*goruntime.GOMAXPROCS(0))
 	}
 	return &executor{
-		containers: c, ended: ended, freed: freed, busy: map[plan.Subject]*job{},
-		quick: make(chan struct{}, workers), slow: make(chan struct{}, maxSlow), stops: make(chan struct{}, maxStops),
+		containers: c, images: images, ended: ended, freed: freed, busy: map[plan.Subject]*job{},
+		quick: make(chan struct{}, workers), slow: make(chan struct{}, maxSlow), stops: make(chan struct{}, maxStops), pulls: make(chan struct{}, maxPulls),
 	}
 }
 
@@ -81,13 +96,26 @@ func (e *executor) jobs() map[plan.Subject]*job {
 	return maps.Clone(e.busy)
 }
 
-// busyVerbs returns the verbs of the actions under way.
-func (e *executor) busyVerbs() map[plan.Subject]plan.Verb {
+// verbsOf returns the verbs of actions under way.
+func verbsOf(jobs map[plan.Subject]*job) map[plan.Subject]plan.Verb {
 	verbs := map[plan.Subject]plan.Verb{}
-	for s, j := range e.jobs() {
+	for s, j := range jobs {
 		verbs[s] = j.Verb
 	}
 	return verbs
+}
+
+// progressOf returns how far those of the actions have come of which that is known, in percent.
+func progressOf(jobs map[plan.Subject]*job) (progress map[plan.Subject]int) {
+	for s, j := range jobs {
+		if percent := j.percent.Load(); percent > 0 {
+			if progress == nil {
+				progress = map[plan.Subject]int{}
+			}
+			progress[s] = int(percent) - 1
+		}
+	}
+	return progress
 }
 
 func (e *executor) run(ctx context.Context, j *job) {
@@ -95,7 +123,7 @@ func (e *executor) run(ctx context.Context, j *job) {
 		j.err = err
 	} else {
 		j.since = time.Now()
-		if j.note, j.err = e.perform(ctx, j.Action); j.note == "" {
+		if j.note, j.err = e.perform(ctx, j); j.note == "" {
 			j.note = j.Note
 		}
 		release()
@@ -112,18 +140,21 @@ func (e *executor) run(ctx context.Context, j *job) {
 }
 
 // slot waits for a slot for an action. Until the action calls release it has exactly one: at
-// most workers+maxSlow+maxStops actions are under way.
+// most workers+maxSlow+maxStops+maxPulls actions are under way.
 func (e *executor) slot(ctx context.Context, v plan.Verb) (release func(), err error) {
 	pool := e.quick
-	if v == plan.Stop || v == plan.Remove || v == plan.Restart || v == plan.Rename {
+	switch v {
+	case plan.Stop, plan.Remove, plan.Restart, plan.Rename:
 		pool = e.stops
+	case plan.Pull, plan.Import:
+		pool = e.pulls
 	}
 	select {
 	case pool <- struct{}{}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if pool == e.stops {
+	if pool != e.quick {
 		return func() { <-pool }, nil
 	}
 	ended, freed := make(chan struct{}), make(chan struct{})
@@ -149,8 +180,14 @@ func (e *executor) slot(ctx context.Context, v plan.Verb) (release func(), err e
 }
 
 // perform maps an action to one call.
-func (e *executor) perform(ctx context.Context, a plan.Action) (note string, err error) {
+func (e *executor) perform(ctx context.Context, j *job) (note string, err error) {
+	a := j.Action
 	switch c := e.containers; a.Verb {
+	case plan.Pull, plan.Import:
+		if a.Image != nil {
+			return "", e.images.Import(ctx, a.Image, j.progress)
+		}
+		return "", e.images.Pull(ctx, a.Name, j.progress)
 	case plan.Create:
 		return c.Create(ctx, a.Spec, a.From)
 	case plan.Start:

@@ -80,7 +80,7 @@ func TestStuckWorkFreesItsSlot(t *testing.T) {
 func TestActionsUnderWayAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rt := newFake()
-		e := newExecutor(rt, 2, func(*job) {}, func() {})
+		e := newExecutor(rt, nil, 2, func(*job) {}, func() {})
 		gate := make(chan struct{})
 		const n = 2*maxSlow + 2
 		for i := range n {
@@ -206,7 +206,7 @@ func TestWhatChangedWhileBusyIsDoneThen(t *testing.T) {
 func TestExecutorDoesOneThingAtATime(t *testing.T) {
 	rt := newFake(running(t, "web"))
 	rt.block["stop web"] = make(chan struct{})
-	e := newExecutor(rt, 1, func(*job) {}, func() {})
+	e := newExecutor(rt, nil, 1, func(*job) {}, func() {})
 	first, started := e.start(t.Context(), plan.Action{Verb: plan.Stop, Subject: plan.ContainerNamed("web")})
 	if !started {
 		t.Fatal("not started")
@@ -228,7 +228,7 @@ func TestExecutorCountsFromTheTurn(t *testing.T) {
 		rt := newFake()
 		gate := make(chan struct{})
 		rt.block["create web"] = gate
-		e := newExecutor(rt, 1, func(*job) {}, func() {})
+		e := newExecutor(rt, nil, 1, func(*job) {}, func() {})
 		began := time.Now()
 		e.start(t.Context(), plan.Action{Verb: plan.Create, Subject: plan.ContainerNamed("web"), Spec: running(t, "web").Applied})
 		synctest.Wait()

@@ -31,6 +31,7 @@ type fakeRuntime struct {
 	*calls
 	holds   *fakeHolds
 	removed *fakeRemoved
+	images  *fakeImages
 
 	by   map[string]*status.Status
 	wake chan struct{}
@@ -46,13 +47,20 @@ type fakeHolds struct {
 	now status.Holds
 }
 
+// fakeImages are the images of a host in memory; each pull finds what it asks for.
+type fakeImages struct {
+	*calls
+	now      status.Images
+	progress func(report func(done, total int64)) // called by Pull and Import; may be nil
+}
+
 // fakeRemoved has no data of removed containers.
 type fakeRemoved struct{ *calls }
 
 func newFake(list ...*status.Status) *fakeRuntime {
 	c := &calls{fail: map[string]error{}, block: map[string]chan struct{}{}}
 	f := &fakeRuntime{
-		calls: c, holds: &fakeHolds{calls: c}, removed: &fakeRemoved{c},
+		calls: c, holds: &fakeHolds{calls: c}, removed: &fakeRemoved{c}, images: &fakeImages{calls: c},
 		by: map[string]*status.Status{}, wake: make(chan struct{}, 1), root: map[string]string{},
 	}
 	for _, st := range list {
@@ -64,7 +72,7 @@ func newFake(list ...*status.Status) *fakeRuntime {
 
 // newEngine is an engine of manifests on a host in memory.
 func newEngine(m Manifests, rt *fakeRuntime) *Engine {
-	return &Engine{Source: m, Observer: rt, Containers: rt, Reloader: rt, Holds: rt.holds, Removed: rt.removed}
+	return &Engine{Source: m, Observer: rt, Containers: rt, Reloader: rt, Images: rt.images, Holds: rt.holds, Removed: rt.removed}
 }
 
 // call notes a call, waits as told and says whether it fails.
@@ -127,6 +135,13 @@ func (f *fakeRuntime) Faults() []status.Fault {
 
 // run starts the command of a container; the lock is held.
 func (f *fakeRuntime) run(st *status.Status) error {
+	if name := st.Applied.Spec.Rootfs.Image; name != "" && (st.Image == nil || st.Image.Reference != name) {
+		m, there := f.images.now.Find(name)
+		if !there {
+			return errors.New("image " + name + " is not in the store of this host")
+		}
+		st.Image = &status.ImageUse{Reference: name, Digest: m.Digest}
+	}
 	if wrong := f.root[st.Name]; wrong != "" {
 		st.State, st.Pid, st.FinishedAt = status.Exited, 0, time.Now()
 		st.Exit = &status.Exit{Code: 125, Reason: status.ReasonRootfsMissing, Message: wrong}
@@ -329,6 +344,42 @@ func (f *fakeHolds) Release(names []string) error {
 		}
 	})
 	return f.call(context.Background(), "release "+strings.Join(names, ","))
+}
+
+func (f *fakeImages) Stored() (*status.Images, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return &status.Images{ByName: maps.Clone(f.now.ByName), Digests: maps.Clone(f.now.Digests)}, nil
+}
+
+// put stores an image.
+func (f *fakeImages) put(m status.Image) {
+	f.set(func() {
+		if f.now.ByName == nil {
+			f.now.ByName, f.now.Digests = map[string]status.Image{}, map[string]bool{}
+		}
+		f.now.ByName[m.Name], f.now.Digests[m.Digest] = m, true
+	})
+}
+
+func (f *fakeImages) Pull(ctx context.Context, reference string, progress func(done, total int64)) error {
+	return f.add(ctx, "pull "+reference, status.Image{Name: reference, Digest: "sha256:" + reference, Source: reference}, progress)
+}
+
+func (f *fakeImages) Import(ctx context.Context, m *spec.Image, progress func(done, total int64)) error {
+	source := m.Spec.Source.Text()
+	return f.add(ctx, "import "+m.Metadata.Name, status.Image{Name: m.Metadata.Name, Digest: "sha256:" + source, Source: source, Asked: m.Spec.Digest}, progress)
+}
+
+func (f *fakeImages) add(ctx context.Context, call string, m status.Image, progress func(done, total int64)) error {
+	if f.progress != nil {
+		f.progress(progress)
+	}
+	if err := f.call(ctx, call); err != nil {
+		return err
+	}
+	f.put(m)
+	return nil
 }
 
 func (f *fakeRemoved) Purge(ctx context.Context, name string) ([]string, error) {

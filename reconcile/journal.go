@@ -41,7 +41,12 @@ func (j *journal) action(done *job, now time.Time) {
 	if errors.Is(done.err, context.Canceled) || done.Verb == plan.Adopt && done.err == nil {
 		return
 	}
-	event := events.Event{Time: now, Type: events.Done, Container: done.Name, Action: string(done.Verb), Cause: done.Cause, Message: done.note}
+	event := events.Event{Time: now, Type: events.Done, Action: string(done.Verb), Cause: done.Cause, Message: done.note}
+	if done.Kind == plan.Image {
+		event.Image = done.Name
+	} else {
+		event.Container = done.Name
+	}
 	for i, c := range done.Changes {
 		if i == plan.MaxChanges {
 			event.Message = strings.TrimPrefix(fmt.Sprintf("%s; and %d more fields", event.Message, len(done.Changes)-i), "; ")

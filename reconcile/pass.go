@@ -77,7 +77,7 @@ func (e *Engine) report(j *job) {
 	e.results = append(e.results, plan.Result{Action: j.Action, Began: j.since, Ended: now, Err: j.err})
 	e.mu.Unlock()
 	e.journal.action(j, now)
-	attrs := []any{"container", j.Name, "action", string(j.Verb), "cause", j.Cause, "took", now.Sub(j.since).Round(time.Millisecond)}
+	attrs := []any{string(j.Kind), j.Name, "action", string(j.Verb), "cause", j.Cause, "took", now.Sub(j.since).Round(time.Millisecond)}
 	if len(j.Changes) > 0 {
 		attrs = append(attrs, "changes", plan.ChangesText(j.Changes))
 	}

@@ -61,6 +61,20 @@ type Reloader interface {
 	Reload(ctx context.Context, name string) error
 }
 
+// Images are the images of this host. Calls of Pull and Import for one name never overlap. Both
+// can be interrupted by ctx and go on from what is complete.
+type Images interface {
+	// Stored returns the images that are complete. It is cheap while nothing changes, and the
+	// value is never changed.
+	Stored() (*status.Images, error)
+	// Pull downloads the image of a complete reference. An error that knows when to try again
+	// has a method RetryAfter() time.Duration.
+	Pull(ctx context.Context, reference string, progress func(done, total int64)) error
+	// Import makes the image that a manifest declares, from its source, in place of an earlier
+	// one of that name.
+	Import(ctx context.Context, m *spec.Image, progress func(done, total int64)) error
+}
+
 // Holds are what an admin has put on hold, durably.
 type Holds interface {
 	// Holds returns what is on hold; the value is never changed in place.

@@ -88,6 +88,9 @@ func (c *container) derive() *status.Status {
 	} else {
 		s.Fingerprint = s.Applied.Fingerprint()
 	}
+	if i := c.facts.Image; i != nil {
+		s.Image = &status.ImageUse{Reference: i.Reference, Digest: i.Digest}
+	}
 	if len(c.missingFiles) > 0 {
 		s.Drift = append(s.Drift[:len(s.Drift):len(s.Drift)], c.missingFiles...)
 	}

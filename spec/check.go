@@ -59,11 +59,24 @@ func (d *decoder) checkMetadata(c *Container) {
 
 func (d *decoder) checkRootfs(r Rootfs) {
 	const at = "spec.rootfs"
+	var given []string
+	for _, root := range []struct {
+		name  string
+		given bool
+	}{{"host", r.Host != nil}, {"path", r.Path != ""}, {"image", r.Image != ""}} {
+		if root.given {
+			given = append(given, root.name)
+		}
+	}
 	switch {
-	case r.Host != nil && r.Path != "":
-		d.errorFor(at, "found host and path, want exactly one of them")
-	case r.Host == nil && r.Path == "":
-		d.errorFor(at, "found neither host nor path, want exactly one of them: rootfs: {host: {}}")
+	case len(given) > 1:
+		d.errorFor(at, "found %s, want exactly one of them", strings.Join(given, " and "))
+	case len(given) == 0:
+		d.errorFor(at, "found neither host, path nor image, want exactly one of them: rootfs: {host: {}}")
+	case r.Image != "":
+		if err := CheckImage(r.Image); err != nil {
+			d.errorFor(at+".image", "found %s: %s", quote(r.Image), err)
+		}
 	case r.Path == "/":
 		d.errorFor(at+".path", "found \"/\": the root of the host can't be the root of a container; use host: {}")
 	case r.Path != "":
@@ -72,8 +85,14 @@ func (d *decoder) checkRootfs(r Rootfs) {
 }
 
 func (d *decoder) checkProcess(s *Spec) {
+	fromImage := s.Rootfs.Image != ""
 	if len(s.Command) == 0 {
-		d.errorFor("spec.command", "found an empty list, want at least the program to run")
+		switch {
+		case s.Command != nil:
+			d.errorFor("spec.command", "found an empty list, want at least the program to run")
+		case !fromImage:
+			d.errorFor("spec.command", "missing; want a list such as [sh, -c, \"echo hello\"]")
+		}
 	} else if s.Command[0] == "" {
 		d.errorFor("spec.command[0]", "found an empty text, want the program to run")
 	} else if s.Command[0][0] == '-' {
@@ -90,8 +109,10 @@ func (d *decoder) checkProcess(s *Spec) {
 			d.errorFor(at, "is %d bytes; the kernel takes at most %d for one variable", len(s.Env[key]), maxWord-len(key)-1)
 		}
 	}
-	d.checkPath("spec.workingDir", s.WorkingDir)
-	if err := checkUser(string(s.User)); err != nil {
+	if s.WorkingDir != "" || !fromImage {
+		d.checkPath("spec.workingDir", s.WorkingDir)
+	}
+	if err := checkUser(string(s.User)); err != nil && !(s.User == "" && fromImage) {
 		d.errorFor("spec.user", "found %s: %s", quote(string(s.User)), err)
 	}
 	for i, group := range s.Groups {
@@ -229,7 +250,7 @@ func (d *decoder) checkRestart(s *Spec) {
 	if n := s.Restart.MaxRetries; n != nil && *n < 1 {
 		d.errorFor(at+".maxRetries", "found %d, want 1 or more; for no limit remove the line; for no restarts write policy: never", *n)
 	}
-	if err := checkSignal(s.Stop.Signal); err != nil {
+	if err := checkSignal(s.Stop.Signal); err != nil && !(s.Stop.Signal == "" && s.Rootfs.Image != "") {
 		d.errorFor("spec.stop.signal", "found %s: %s", quote(s.Stop.Signal), err)
 	}
 	if s.Stop.Timeout <= 0 {

@@ -174,6 +174,8 @@ func (d *decoder) checkChoice(n *yaml.Node, text, path string, choices []string)
 	case text == "":
 		d.errorAt(n, path, "found an empty text; give a value or remove the line")
 	case choices == nil || slices.Contains(choices, text):
+	case path == "kind" && !d.isConfig:
+		d.errorAt(n, path, "found %s, want Container or Image%s", quote(text), didYouMean(text, []string{Kind, ImageKind}))
 	case path == "spec.network.mode" && (text == "private" || text == "container"):
 		d.errorAt(n, path, "%s is not supported yet; until then: host, where the program's ports are the host's, or none", text)
 	default:

@@ -12,7 +12,12 @@ import (
 // older version, read with encoding/json, needs it for fields that were added later.
 func (c *Container) Default() {
 	c.convertOld()
+	s := &c.Spec
+	user, dir, signal := s.User, s.WorkingDir, s.Stop.Signal
 	fillDefaults(reflect.ValueOf(c).Elem())
+	if s.Rootfs.Image != "" { // what is absent there comes from the image
+		s.User, s.WorkingDir, s.Stop.Signal = user, dir, signal
+	}
 	if c.Spec.Hostname == "${stead.name}" {
 		c.Spec.Hostname = c.Metadata.Name
 	}
@@ -90,6 +95,9 @@ func normalise(c *Container) {
 	c.Metadata.Annotations = nilIfEmpty(c.Metadata.Annotations)
 	s.Env, s.Ulimits, s.Sysctls = nilIfEmpty(s.Env), nilIfEmpty(s.Ulimits), nilIfEmpty(s.Sysctls)
 	s.Mounts, s.Devices, s.Files = nilIfEmpty(s.Mounts), nilIfEmpty(s.Devices), nilIfEmpty(s.Files)
+	if len(s.Command) == 0 {
+		s.Command = nil
+	}
 	if len(s.Args) == 0 {
 		s.Args = nil
 	}

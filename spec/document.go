@@ -45,6 +45,12 @@ type Document struct {
 	Fingerprint Fingerprint
 	// Replicas are all containers of a valid manifest with replicas; nil without.
 	Replicas []Instance
+	// IsImage is set for a document that declares an image.
+	IsImage bool
+	// Image is the manifest of a document that declares an image; nil if there are Errors.
+	Image *Image
+	// Root is the position of rootfs.image, without a message; nil if the root is no image.
+	Root *Error
 	// Writable are the paths of the host that a valid manifest asks to write.
 	Writable []WritablePath
 	// Sources are the files and directories of the host from which the containers of a valid
@@ -139,6 +145,10 @@ func (p Parser) parseDocument(file string, root *yaml.Node, fragments func(name 
 		n := lookup(lookup(root, "metadata"), "name")
 		doc.NameLine, doc.NameColumn = n.Line, n.Column
 	}
+	if kind := lookup(root, "kind"); kind != nil && kind.Value == ImageKind && !doc.Foreign {
+		p.parseImage(file, root, &doc)
+		return doc
+	}
 	d := &decoder{file: file}
 	c := &Container{}
 	var over []*Fragment
@@ -150,6 +160,7 @@ func (p Parser) parseDocument(file string, root *yaml.Node, fragments func(name 
 		d.errs = append(d.errs, e)
 	} else if d.checkPlain(root, "") && d.applyDropIns(&root, over) {
 		d.decodeContainer(root, c)
+		c.leaveToImage(root)
 		doc.Replicas = d.finish(c, ShortHost(p.Host))
 	}
 	sortErrors(d.errs, file, over)
@@ -166,6 +177,9 @@ func (p Parser) parseDocument(file string, root *yaml.Node, fragments func(name 
 		doc.Sources = append(doc.Sources, d.sources(one.Container)...)
 	}
 	doc.Container, doc.Fingerprint, doc.Warnings = c, c.Fingerprint(), d.warnings
+	if c.Spec.Rootfs.Image != "" {
+		doc.Root = d.place("spec.rootfs.image")
+	}
 	doc.Elsewhere = !MatchHost(c.Spec.Hosts, p.Host)
 	return doc
 }

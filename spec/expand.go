@@ -22,6 +22,7 @@ func (d *decoder) expandReferences(c *Container, host string) {
 	s := &c.Spec
 	s.Hostname = e.expandText("spec.hostname", s.Hostname)
 	s.Rootfs.Path = e.expandText("spec.rootfs.path", s.Rootfs.Path)
+	s.Rootfs.Image = e.expandText("spec.rootfs.image", s.Rootfs.Image)
 	for i, word := range s.Command {
 		s.Command[i] = e.expandWord("spec.command["+strconv.Itoa(i)+"]", word)
 	}
@@ -51,7 +52,7 @@ func (d *decoder) expandReferences(c *Container, host string) {
 // Nobody means a directory that is really called ${...}.
 func (e expander) refuseReferences(path, s string) {
 	if strings.Contains(s, "${") {
-		e.d.errorFor(path, "found %s: references are expanded in env, command, args, rootfs.path, mounts, sources of files and hostname only", quote(s))
+		e.d.errorFor(path, "found %s: references are expanded in env, command, args, rootfs, mounts, sources of files and hostname only", quote(s))
 	}
 }
 

@@ -22,6 +22,9 @@ type Field struct {
 // types.go. Diff walks the same tags.
 func Fields() []Field { return addFields(nil, reflect.TypeFor[Container](), "", "") }
 
+// imageFields lists the fields of a manifest that declares an image.
+func imageFields() []Field { return addFields(nil, reflect.TypeFor[Image](), "", "") }
+
 func addFields(list []Field, t reflect.Type, path string, effect Effect) []Field {
 	for _, f := range shapeOf(t).fields {
 		if f.later {
@@ -80,16 +83,20 @@ func laterFields(t reflect.Type, path string) []string {
 // referenceOf returns the manifest reference in Markdown, with the comments of types.go.
 func referenceOf(docs map[string]string) string {
 	var b strings.Builder
-	b.WriteString("| Field | Takes | Default | A change | |\n|---|---|---|---|---|\n")
-	for _, f := range Fields() {
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", f.Path, takes(f), orEmpty(f), effectWord(f), cell(docs[f.Doc]))
+	table := func(fields []Field) {
+		b.WriteString("| Field | Takes | Default | A change | |\n|---|---|---|---|---|\n")
+		for _, f := range fields {
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", f.Path, takes(f), orEmpty(f), effectWord(f), cell(docs[f.Doc]))
+		}
 	}
+	table(Fields())
 	b.WriteString("\nA `*` stands for a name of your choice. Known to the language and refused as \"not supported yet\": ")
 	later := laterFields(reflect.TypeFor[Container](), "")
 	for i, path := range later {
 		later[i] = "`" + path + "`"
 	}
-	b.WriteString(strings.Join(later, ", ") + ".\n")
+	b.WriteString(strings.Join(later, ", ") + ".\n\nThe fields of a manifest of `kind: Image`:\n\n")
+	table(imageFields())
 	return b.String()
 }
 

@@ -41,13 +41,20 @@ func TestGenerated(t *testing.T) {
 	}
 }
 
-// typeDocs returns the comments of types.go by TYPE.FIELD.
+// typeDocs returns the comments of the types by TYPE.FIELD.
 func typeDocs(t *testing.T) map[string]string {
-	file, err := parser.ParseFile(token.NewFileSet(), "types.go", nil, parser.ParseComments)
-	if err != nil {
-		t.Fatal(err)
-	}
 	docs := map[string]string{}
+	for _, name := range []string{"types.go", "image_types.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		addDocs(docs, file)
+	}
+	return docs
+}
+
+func addDocs(docs map[string]string, file *ast.File) {
 	ast.Inspect(file, func(n ast.Node) bool {
 		typ, ok := n.(*ast.TypeSpec)
 		if !ok {
@@ -62,7 +69,6 @@ func typeDocs(t *testing.T) map[string]string {
 		}
 		return false
 	})
-	return docs
 }
 
 // generateReference prints the table of fields.
@@ -74,19 +80,23 @@ func generateReference(t *testing.T) []byte {
 func generateSchema(t *testing.T) []byte {
 	docs := typeDocs(t)
 	r := jsonschema.Reflector{
-		Anonymous: true, ExpandedStruct: true, Mapper: scalarSchema,
+		Anonymous: true, Mapper: scalarSchema,
 		LookupComment: func(typ reflect.Type, field string) string { return docs[typ.Name()+"."+field] },
 	}
-	root := r.Reflect(&Container{})
-	root.Title = "A manifest of stead"
+	containers, images := r.Reflect(&Container{}), r.Reflect(&Image{})
+	root := &jsonschema.Schema{
+		Version: containers.Version, Title: "A manifest of stead", Definitions: containers.Definitions,
+		If: &jsonschema.Schema{Required: []string{"kind"}, Properties: jsonschema.NewProperties()}, Then: &jsonschema.Schema{Ref: "#/$defs/Image"}, Else: &jsonschema.Schema{Ref: "#/$defs/Container"},
+	}
+	root.If.Properties.Set("kind", &jsonschema.Schema{Const: ImageKind})
+	for name, s := range images.Definitions {
+		root.Definitions[name] = s
+	}
 	for typ, s := range shapes() {
 		if typ == reflect.TypeFor[Config]() || typ == reflect.TypeFor[IDs]() || typ == ulimitType { // of no manifest, or described by scalarSchema
 			continue
 		}
 		object := root.Definitions[typ.Name()]
-		if typ == reflect.TypeFor[Container]() {
-			object = root
-		}
 		for _, f := range s.fields {
 			if f.later {
 				continue
@@ -113,7 +123,7 @@ func addTags(t *testing.T, property *jsonschema.Schema, f shapeField) {
 		one := uint64(1)
 		property.MinLength = &one
 	}
-	if f.typ.Kind() == reflect.Slice && f.required {
+	if f.typ.Kind() == reflect.Slice && (f.required || f.name == "command") {
 		one := uint64(1)
 		property.MinItems = &one
 	}

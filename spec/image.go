@@ -1,7 +1,11 @@
 package spec
 
 import (
+	"cmp"
+	"maps"
+	"path"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -17,43 +21,69 @@ type ImageConfig struct {
 	Volumes    []string `json:"volumes,omitempty"`    // sorted paths inside the container
 }
 
-// Fill returns a copy of m in which what the manifest leaves absent comes from the image.
-// Command and args have the meaning that Kubernetes gives them: command replaces the
-// entrypoint and the arguments of the image, args only the arguments. A nil ImageConfig
-// fills nothing.
+// Fill returns a copy of m in which what the manifest leaves absent comes from the image, or is
+// the default. Command and args have the meaning that Kubernetes gives them: command replaces
+// the entrypoint and the arguments of the image, args only the arguments. The command stays
+// empty if neither names one. A nil ImageConfig says nothing.
 func (c *ImageConfig) Fill(m *Container) *Container {
 	filled := *m
-	if c == nil {
-		return &filled
-	}
 	s := &filled.Spec
-	if len(s.Command) == 0 {
-		s.Command = slices.Clone(c.Entrypoint)
-		if len(s.Args) == 0 {
-			s.Args = slices.Clone(c.Cmd)
+	if c != nil {
+		c.fillCommand(s)
+		s.Env = c.env(s.Env)
+		s.User = cmp.Or(s.User, Text(c.User))
+		if s.WorkingDir == "" && c.WorkingDir != "" {
+			s.WorkingDir = path.Clean("/" + c.WorkingDir)
 		}
-		if len(s.Command) == 0 { // an image may have arguments only
-			s.Command, s.Args = s.Args, nil
-		}
+		s.Stop.Signal = cmp.Or(s.Stop.Signal, signalName(c.StopSignal))
 	}
-	s.Env = map[string]Text{}
-	for _, e := range c.Env {
-		if name, value, ok := strings.Cut(e, "="); ok && name != "" {
-			s.Env[name] = Text(value)
-		}
-	}
-	for name, value := range m.Spec.Env {
-		s.Env[name] = value
-	}
-	s.Env = nilIfEmpty(s.Env)
-	if s.User == "" {
-		s.User = Text(c.User)
-	}
-	if s.WorkingDir == "" {
-		s.WorkingDir = c.WorkingDir
-	}
-	if s.Stop.Signal == "" {
-		s.Stop.Signal = strings.TrimPrefix(strings.ToUpper(c.StopSignal), "SIG")
-	}
+	s.User, s.WorkingDir, s.Stop.Signal = cmp.Or(s.User, "0"), cmp.Or(s.WorkingDir, "/"), cmp.Or(s.Stop.Signal, "TERM")
 	return &filled
+}
+
+// fillCommand gives a manifest without a command that of the image.
+func (c *ImageConfig) fillCommand(s *Spec) {
+	if len(s.Command) > 0 {
+		return
+	}
+	s.Command = slices.Clone(c.Entrypoint)
+	if len(s.Args) == 0 {
+		s.Args = slices.Clone(c.Cmd)
+	}
+	if len(s.Command) == 0 { // an image may have arguments only
+		s.Command, s.Args = s.Args, nil
+	}
+}
+
+// env returns the variables of the image with those of the manifest over them.
+func (c *ImageConfig) env(over map[string]Text) map[string]Text {
+	all := map[string]Text{}
+	for _, e := range c.Env {
+		if name, value, ok := strings.Cut(e, "="); ok && checkEnvKey(name) == nil {
+			all[name] = Text(value)
+		}
+	}
+	maps.Copy(all, over)
+	return nilIfEmpty(all)
+}
+
+// signalName returns the name of a signal as an image names it: SIGQUIT, QUIT or 3. It returns
+// "" for what is none.
+func signalName(text string) string {
+	name := strings.TrimPrefix(strings.ToUpper(text), "SIG")
+	if n, err := strconv.Atoi(name); err == nil {
+		const lastClassic, firstRealtime = 31, 34
+		switch names := signalNames(); {
+		case n >= 1 && n <= lastClassic:
+			name = names[n-1]
+		case n == firstRealtime:
+			name = "RTMIN"
+		case n > firstRealtime:
+			name = "RTMIN+" + strconv.Itoa(n-firstRealtime)
+		}
+	}
+	if !isSignal(name) {
+		return ""
+	}
+	return name
 }

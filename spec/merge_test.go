@@ -88,7 +88,7 @@ func TestErrorsNameTheirFragment(t *testing.T) {
 				"2.yaml:2:13: spec.hostname: found \"-\": want at most 64 letters, digits and '-', in parts separated by '.'\n"},
 		{"what is required and was removed", base, []string{"spec:\n  command: null\n  network: {mode: null}\n"},
 			"1.yaml:2:3: spec.command: missing; want a list such as [sh, -c, \"echo hello\"]\n1.yaml:3:13: spec.network.mode: missing; want none or host\n"},
-		{"no root is left", base, []string{"spec:\n  rootfs: {host: null}\n"}, "1.yaml:2:3: spec.rootfs: found neither host nor path, want exactly one of them: rootfs: {host: {}}\n"},
+		{"no root is left", base, []string{"spec:\n  rootfs: {host: null}\n"}, "1.yaml:2:3: spec.rootfs: found neither host, path nor image, want exactly one of them: rootfs: {host: {}}\n"},
 		{"what is missing in the manifest", strings.Replace(base, "  command: [sh]\n", "", 1), []string{"spec: {user: app}"}, "web.yaml:4:1: spec.command: missing; want a list such as [sh, -c, \"echo hello\"]\n"},
 		{"a map for a value that is none", base, []string{"spec: {user: {a: b}}"}, "1.yaml:1:14: spec.user: found a map, want text or a number\n"},
 		{"an unknown field that is to be removed", base, []string{"spec: {comand: null}"}, "1.yaml:1:8: spec.comand: unknown field; did you mean command?\n"},

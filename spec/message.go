@@ -129,9 +129,7 @@ func nullMessage(t reflect.Type) string {
 func describeField(path string, f shapeField) string {
 	switch {
 	case path == "spec.rootfs":
-		return "want host: {} or path: /DIRECTORY below it"
-	case path == "spec.command":
-		return "want a list such as [sh, -c, \"echo hello\"]"
+		return "want host: {}, path: /DIRECTORY or image: NAME below it"
 	case path == "spec.network":
 		return "want mode: none or mode: host below it"
 	case path == "metadata.name":

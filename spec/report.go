@@ -46,6 +46,12 @@ func (d *decoder) pathAsWritten(path string) string {
 	return path
 }
 
+// place returns the position of a path, as an error without a message.
+func (d *decoder) place(path string) *Error {
+	n := d.NodeOf(path)
+	return &Error{File: d.FileOf(n), Line: n.Line, Column: n.Column, Path: path}
+}
+
 func (d *decoder) addError(path string, n *yaml.Node, message string) {
 	if d.tooManyErrors {
 		return

@@ -45,6 +45,7 @@ var (
 var shapes = sync.OnceValue(func() map[reflect.Type]*shape {
 	all := map[reflect.Type]*shape{}
 	addShape(all, reflect.TypeFor[Container]())
+	addShape(all, reflect.TypeFor[Image]())
 	addShape(all, reflect.TypeFor[Config]())
 	return all
 })

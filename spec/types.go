@@ -4,8 +4,11 @@ package spec
 // change: a manifest means the same in every later release.
 const APIVersion = "stead/v1"
 
-// Kind is the only kind of manifest that is supported so far.
-const Kind = "Container"
+// The kinds of manifests.
+const (
+	Kind      = "Container"
+	ImageKind = "Image"
+)
 
 //go:generate go test -run ^TestGenerated$ -update .
 
@@ -62,20 +65,20 @@ type Spec struct {
 	Suspend bool `yaml:"suspend,omitempty" json:"suspend,omitempty" effect:"live"`
 	// Removing the container always needs a confirmation (`stead apply --confirm-removal`).
 	Protect bool `yaml:"protect,omitempty" json:"protect,omitempty" effect:"live"`
-	// The root directory of the container: exactly one of `host` and `path`.
+	// The root directory of the container: exactly one of `host`, `path` and `image`.
 	Rootfs Rootfs `yaml:"rootfs" json:"rootfs" effect:"restart"`
 	Boot   Later  `yaml:"boot,omitempty" json:"-"`
-	// The program to run and its first arguments. A program without a slash in its name is looked up in the PATH of the container.
-	Command []string `yaml:"command" json:"command" effect:"restart"`
-	// More arguments, appended to `command`.
+	// The program to run and its first arguments. A program without a slash in its name is looked up in the PATH of the container. Required, unless the root is an image: then it replaces the entrypoint and the arguments of the image.
+	Command []string `yaml:"command,omitempty" json:"command,omitempty" effect:"restart"`
+	// More arguments, appended to `command`. Without `command` they replace the arguments of the image.
 	Args []string `yaml:"args,omitempty" json:"args,omitempty" effect:"restart"`
-	// Environment variables by name. A number is kept exactly as written. A bool or null is refused; quote it. A name may hold any character but `=`.
+	// Environment variables by name, besides those of the image. A number is kept exactly as written. A bool or null is refused; quote it. A name may hold any character but `=`.
 	Env        map[string]Text `yaml:"env,omitempty" json:"env,omitempty" effect:"restart"`
 	EnvFiles   Later           `yaml:"envFiles,omitempty" json:"-"`
 	EnvSecrets Later           `yaml:"envSecrets,omitempty" json:"-"`
-	// The working directory of the command, inside the root.
+	// The working directory of the command, inside the root. If absent, it is the one of the image.
 	WorkingDir string `yaml:"workingDir,omitempty" json:"workingDir,omitempty" effect:"restart" default:"/"`
-	// The user that runs the command: a name or an id, optionally with `:group`. A value of digits only is an id, 0 to 65535. Names are looked up in /etc/passwd and /etc/group inside the root.
+	// The user that runs the command: a name or an id, optionally with `:group`. If absent, it is the one of the image. A value of digits only is an id, 0 to 65535. Names are looked up in /etc/passwd and /etc/group inside the root.
 	User Text `yaml:"user,omitempty" json:"user,omitempty" effect:"restart" default:"0"`
 	// Supplementary groups of the command, by name or id.
 	Groups []Text `yaml:"groups,omitempty" json:"groups,omitempty" effect:"restart"`
@@ -123,10 +126,11 @@ type Rootfs struct {
 	// Use the /usr of the host, read-only, in a private writable root that belongs to the container. Nothing needs to be downloaded. At each start its /etc takes over system users, resolv.conf, localtime and the like from the host, except for files that the container changed itself.
 	Host *HostRoot `yaml:"host,omitempty" json:"host,omitempty" oneof:"root"`
 	// The absolute path of a directory of the host, used in place. A symbolic link in the path is followed only if nobody but root of the host can have made it.
-	Path          string `yaml:"path,omitempty" json:"path,omitempty" oneof:"root"`
-	ImageLater    Later  `yaml:"image,omitempty" json:"-" oneof:"root"`
-	Image         string `yaml:"-" json:"image,omitempty" jsonschema:"-"` // of the root; the language refuses it as yet
-	OnImageChange Later  `yaml:"onImageChange,omitempty" json:"-"`
+	Path string `yaml:"path,omitempty" json:"path,omitempty" oneof:"root"`
+	// An image, read-only under a private directory of the container: the name of a local image (`debian-12`), or a complete reference to one in a registry (`docker.io/library/nginx:1.27`, with or instead of the tag `@sha256:…`), which is pulled when it is missing. A tag is resolved when this text changes; `stead image pull --use` resolves it again.
+	Image string `yaml:"image,omitempty" json:"image,omitempty" oneof:"root"`
+	// What happens to the private files when the image changes. `reset` moves them to the removed data and starts with a fresh root. `refuse` keeps the container as it is.
+	OnImageChange string `yaml:"onImageChange,omitempty" json:"onImageChange,omitempty" enum:"reset|refuse" default:"reset" with:"image" effect:"live"`
 	Size          Later  `yaml:"size,omitempty" json:"-"`
 	// Make the root read-only. Mounts have a `readOnly` of their own.
 	ReadOnly bool `yaml:"readOnly,omitempty" json:"readOnly,omitempty"`
@@ -297,7 +301,7 @@ type Reload struct {
 
 // Stop says how stead stops a container.
 type Stop struct {
-	// The signal sent to the command, by its name without SIG: `TERM`, `QUIT`, `RTMIN+3`.
+	// The signal sent to the command, by its name without SIG: `TERM`, `QUIT`, `RTMIN+3`. If absent, it is the one of the image.
 	Signal string `yaml:"signal,omitempty" json:"signal,omitempty" default:"TERM"`
 	// The time that the command has to exit before all processes of the container are killed; more than 0.
 	Timeout Duration `yaml:"timeout,omitempty" json:"timeout,omitempty" default:"10s"`

@@ -88,6 +88,9 @@ func (a *app) known(ctx context.Context, names []string) ([]string, error) {
 // eventLine formats an event as text.
 func eventLine(e events.Event) string {
 	subject := cmp.Or(e.Container, e.File)
+	if e.Image != "" {
+		subject = "image " + e.Image
+	}
 	if subject == "" && (e.Type == events.Held || e.Type == events.Released) {
 		subject = "this host"
 	}

@@ -58,7 +58,7 @@ type statusView struct {
 // differs reports whether anything needs attention.
 func (v *statusView) differs() bool {
 	ill := func(s view.Source) bool { return !s.Healthy }
-	return len(v.Faults)+len(v.Held)+len(v.Broken)+len(v.Differs) > 0 || slices.ContainsFunc(v.Sources, ill)
+	return len(v.Faults)+len(v.Held)+len(v.Broken)+len(v.Differs)+len(v.Images) > 0 || slices.ContainsFunc(v.Sources, ill)
 }
 
 // print prints the report as text.
@@ -94,6 +94,9 @@ func (v *statusView) print(w io.Writer, now time.Time) {
 	}
 	for _, note := range v.Notes {
 		fmt.Fprintf(w, "note        %s\n", note)
+	}
+	for _, i := range v.Images {
+		fmt.Fprintf(w, "image       %s: %s\n", i.Name, i.Why)
 	}
 	v.printWrong(w)
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"stead/reconcile/desired"
 	"stead/reconcile/source"
@@ -49,6 +50,7 @@ type checked struct {
 	contents   source.Which
 	files      int
 	containers int
+	images     int
 	names      map[string]string // container of this host → where
 	errors     []string
 	notes      []string
@@ -112,7 +114,11 @@ func (a *app) printChecked(c *checked) error {
 	if n := len(c.errors); n > 0 {
 		return exitWith(exitInvalid, "%s in %s", count(n, "error"), count(c.files, "file"))
 	}
-	fmt.Fprintf(a.out, "%s, %s: no errors\n", count(c.files, "file"), count(c.containers, "container"))
+	also := ""
+	if c.images > 0 {
+		also = ", " + count(c.images, "image")
+	}
+	fmt.Fprintf(a.out, "%s, %s%s: no errors\n", count(c.files, "file"), count(c.containers, "container"), also)
 	return nil
 }
 
@@ -179,6 +185,12 @@ func (c *checked) fail(errs []*spec.Error) {
 func (c *checked) documents(file string, docs []spec.Document) {
 	for _, d := range docs {
 		c.fail(d.Errors)
+		if d.Image != nil {
+			if c.images++; !d.Elsewhere {
+				c.claim("image "+d.Name, file, &d)
+			}
+			continue
+		}
 		if d.Container == nil {
 			continue
 		}
@@ -198,7 +210,7 @@ func (c *checked) claim(name, file string, d *spec.Document) {
 	if first, taken := c.names[name]; taken {
 		c.fail([]*spec.Error{{
 			File: file, Line: d.NameLine, Column: d.NameColumn, Path: "metadata.name",
-			Message: fmt.Sprintf("%q is taken by %s: one name, one manifest; rename or delete one", name, first),
+			Message: fmt.Sprintf("%q is taken by %s: one name, one manifest; rename or delete one", strings.TrimPrefix(name, "image "), first),
 		}})
 		return
 	}

@@ -38,6 +38,9 @@ type Declared struct {
 	foreign   []*source.File            // files that never held a manifest
 	named     map[string]*spec.Error    // the first error of an invalid document, by its name
 	refused   []*spec.Error             // drop-ins for single replicas
+
+	images      map[string]*plan.WantImage // that one valid document declares
+	imageClaims map[string][]claim         // by name
 }
 
 // claim is a document that declares a container.
@@ -72,6 +75,7 @@ func Declare(r *source.Reading) *Declared {
 		wants:   make(map[string]*plan.Want, len(r.Files)), claims: make(map[string]claim, len(r.Files)), contested: map[string][]claim{},
 		groups: map[string]plan.Group{}, elsewhere: map[string]status.Origin{}, files: make(map[string]*source.File, len(r.Files)),
 		writers: writers(r.Fragments), dropIns: dropInsByTarget(r.Fragments), named: map[string]*spec.Error{},
+		images: map[string]*plan.WantImage{}, imageClaims: map[string][]claim{},
 	}
 	for _, f := range r.Files {
 		d.files[f.Path] = f
@@ -101,13 +105,17 @@ func Declare(r *source.Reading) *Declared {
 // name notes the first error of an invalid document under the document's name: a container of
 // that name may be meant by it.
 func (d *Declared) name(doc *spec.Document) {
-	if doc.Name != "" && len(doc.Errors) > 0 && d.named[doc.Name] == nil {
+	if doc.Name != "" && !doc.IsImage && len(doc.Errors) > 0 && d.named[doc.Name] == nil {
 		d.named[doc.Name] = doc.Errors[0]
 	}
 }
 
 // declare adds one document.
 func (d *Declared) declare(c claim) {
+	if c.doc.Image != nil {
+		d.declareImage(c)
+		return
+	}
 	if c.doc.Container == nil {
 		d.invalid = append(d.invalid, c)
 		d.name(c.doc)
@@ -120,6 +128,19 @@ func (d *Declared) declare(c claim) {
 	d.declareName(c.doc.Name, c, spec.Instance{})
 	for _, one := range c.doc.Replicas {
 		d.declareName(one.Metadata.Name, c, one)
+	}
+}
+
+// declareImage adds an image. One that two documents declare is none.
+func (d *Declared) declareImage(c claim) {
+	name := c.doc.Name
+	if c.doc.Elsewhere {
+		return
+	}
+	d.imageClaims[name] = append(d.imageClaims[name], c)
+	d.images[name] = &plan.WantImage{Spec: c.doc.Image, From: c.origin(), At: c.doc.Root}
+	if len(d.imageClaims[name]) > 1 {
+		delete(d.images, name)
 	}
 }
 
@@ -161,7 +182,7 @@ func (d *Declared) fileOf(path string) *source.File {
 
 // want returns a container that a claim declares.
 func (d *Declared) want(c claim, one spec.Instance) *plan.Want {
-	w := &plan.Want{Spec: one.Container, Fingerprint: one.Fingerprint, From: c.origin(), Waiting: c.file.Waiting, Writer: c.file.Writer}
+	w := &plan.Want{Spec: one.Container, Fingerprint: one.Fingerprint, RootAt: c.doc.Root, From: c.origin(), Waiting: c.file.Waiting, Writer: c.file.Writer}
 	for i, src := range c.doc.Sources {
 		if src.Container == one.Metadata.Name {
 			w.Sources = append(w.Sources, c.doc.Sources[i])

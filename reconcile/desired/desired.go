@@ -27,7 +27,7 @@ type combiner struct {
 // restart of the daemon.
 func (d *Declared) Combine(observed []*status.Status) *plan.Desired {
 	c := combiner{Declared: d, lost: map[claim]error{}, settled: map[string]bool{}}
-	c.out = plan.Desired{Host: d.Reading.Host, Declared: d.wants, Kept: map[string]*plan.Want{}, Elsewhere: d.elsewhere, Groups: d.groups}
+	c.out = plan.Desired{Host: d.Reading.Host, Declared: d.wants, Kept: map[string]*plan.Want{}, Elsewhere: d.elsewhere, Groups: d.groups, Images: d.images}
 	healthy := !slices.ContainsFunc(d.Reading.Dirs, func(dir source.Dir) bool { return dir.Err != nil })
 	var unusual []*status.Status
 	for _, st := range observed {

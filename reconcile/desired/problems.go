@@ -66,7 +66,7 @@ func (d *Declared) notesBeside(errors []claim) []string {
 // invalidManifests lists what gave no container. An error of a container that is there stands
 // with that container.
 func (c *combiner) invalidManifests(observed []*status.Status) {
-	if len(c.invalid)+len(c.formerly)+len(c.broken)+len(c.lost)+len(c.refused) == 0 {
+	if len(c.invalid)+len(c.formerly)+len(c.broken)+len(c.lost)+len(c.refused) == 0 && len(c.images) == len(c.imageClaims) {
 		return
 	}
 	exists := make(map[string]bool, len(observed))
@@ -85,10 +85,10 @@ func (c *combiner) invalidManifests(observed []*status.Status) {
 	}
 	for _, i := range slices.Concat(c.invalid, c.formerly) {
 		name := i.doc.Name
-		if name != "" && c.keepsManifest(name) || name == "" && origins[i.file.Path] && c.keeps(i.file.Path) {
+		if name != "" && !i.doc.IsImage && c.keepsManifest(name) || name == "" && origins[i.file.Path] && c.keeps(i.file.Path) {
 			continue
 		}
-		if name == "" || exists[name] || c.wants[name] != nil {
+		if name == "" || i.doc.IsImage || exists[name] || c.wants[name] != nil {
 			name = i.file.Path
 		}
 		add(name, i.origin(), errorsOf(i.doc)...)
@@ -99,6 +99,13 @@ func (c *combiner) invalidManifests(observed []*status.Status) {
 			name = i.file.Path
 		}
 		add(name, i.origin(), err)
+	}
+	for name, claims := range c.imageClaims {
+		for i, one := range claims {
+			if len(claims) > 1 {
+				add(one.file.Path, one.origin(), contestError(one, name, claims[(i+1)%len(claims)], "is declared by %s too: one image, one manifest; rename or delete one"))
+			}
+		}
 	}
 	for _, e := range c.refused {
 		add(e.File, status.Origin{File: e.File}, e)

@@ -42,6 +42,7 @@ type Event struct {
 	Time      time.Time `json:"time"` // UTC
 	Type      Type      `json:"type"`
 	Container string    `json:"container,omitempty"`
+	Image     string    `json:"image,omitempty"`    // instead of a container, of what was done to an image
 	Action    string    `json:"action,omitempty"`   // of done, failed and held
 	Cause     string    `json:"cause,omitempty"`    // one clause
 	Changes   []Change  `json:"changes,omitempty"`  // fields

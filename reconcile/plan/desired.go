@@ -22,6 +22,8 @@ type Desired struct {
 	Kept map[string]*Want
 	// Groups are the valid manifests with replicas, by name.
 	Groups map[string]Group
+	// Images are the images that manifests declare, by name.
+	Images map[string]*WantImage
 	// Elsewhere are containers that only manifests for other hosts declare, and where.
 	Elsewhere map[string]status.Origin
 
@@ -55,6 +57,7 @@ type Want struct {
 	Fingerprint spec.Fingerprint // of Spec; zero if it was not computed
 	Sources     []spec.Source    // of Spec, with what they hold
 	From        status.Origin
+	RootAt      *spec.Error // position of rootfs.image, without a message; nil without
 	// Err is why the manifest can't be applied. Spec is then the applied one: the container is
 	// kept as it is.
 	Err error
@@ -62,6 +65,13 @@ type Want struct {
 	// writing, and Writer is that file; zero if none has.
 	Waiting time.Time
 	Writer  string
+}
+
+// WantImage is one image as it should be.
+type WantImage struct {
+	Spec *spec.Image
+	From status.Origin
+	At   *spec.Error // position of its source, without a message
 }
 
 // Lookup returns how a container should be, nil if it should not be there.

@@ -14,7 +14,7 @@ import (
 // Diff returns what has to be done; observed is sorted by name. It reads its arguments and
 // nothing else.
 func Diff(d *Desired, observed []*status.Status, m Memory, now time.Time) Plan {
-	p := planner{Desired: d, Memory: m, now: now, total: len(observed)}
+	p := planner{Desired: d, Memory: m, now: now, observed: observed, total: len(observed)}
 	p.findRenames(observed)
 	var absent []*status.Status
 	for _, st := range observed {
@@ -35,6 +35,7 @@ func Diff(d *Desired, observed []*status.Status, m Memory, now time.Time) Plan {
 	}
 	p.removals(absent)
 	p.creations(observed)
+	p.images()
 	slices.SortFunc(p.plan.Actions, byName)
 	slices.SortFunc(p.plan.Held, byName)
 	slices.SortFunc(p.plan.Waits, func(a, b Wait) int { return cmp.Compare(a.Name, b.Name) })
@@ -45,12 +46,14 @@ func Diff(d *Desired, observed []*status.Status, m Memory, now time.Time) Plan {
 type planner struct {
 	*Desired
 	Memory
-	now   time.Time
-	total int
-	plan  Plan
+	now      time.Time
+	observed []*status.Status
+	total    int
+	plan     Plan
 
-	renames map[string]string // new names of containers, by their names
-	renamed map[string]bool   // these new names
+	imageWaits []imageWait
+	renames    map[string]string // new names of containers, by their names
+	renamed    map[string]bool   // these new names
 }
 
 // do adds an action, unless the subject is busy, or the action failed or had no effect
@@ -64,6 +67,9 @@ func (p *planner) do(a Action) {
 	}
 	if until, why := p.notBefore(a); p.now.Before(until) {
 		p.plan.wait(Wait{Subject: a.Subject, Verb: a.Verb, Until: until, Why: why})
+		return
+	}
+	if p.awaitsImage(a) {
 		return
 	}
 	if a.Verb == Adopt {
@@ -119,6 +125,10 @@ func (p *planner) container(st *status.Status, w *Want) {
 	var changes []Change
 	if !same(st, w) {
 		changes = Changes(st.Applied, w.Spec)
+	}
+	if p.refusesImage(st, w, changes) {
+		p.refuseImage(st, w, changes)
+		return
 	}
 	a := Action{Subject: subject, Changes: changes, Spec: w.Spec, From: w.From}
 	a.addContents(st, w)

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"errors"
 	"maps"
 	"time"
 
@@ -22,6 +23,10 @@ type Memory struct {
 	Confirm []string
 	// Busy are the actions under way.
 	Busy map[Subject]Verb
+	// Progress is how far some of them have come, in percent.
+	Progress map[Subject]int
+	// Stored are the images of this host that are complete; nil if they are not known.
+	Stored *status.Images
 	// Holds are what an admin has put on hold; nil is nothing.
 	Holds *status.Holds
 
@@ -47,8 +52,10 @@ type Failure struct {
 	Count   int
 	At      time.Time
 	began   time.Time
+	after   time.Duration   // what was asked said when to try again; 0 if it did not
 	spec    *spec.Container // that was to be applied
 	content string          // of Action
+	image   *spec.Image     // that was to be imported
 }
 
 // Done is an action that succeeded, and how often in a row the very same one did.
@@ -71,17 +78,20 @@ type Result struct {
 const (
 	firstRetry = time.Second
 	lastRetry  = 5 * time.Minute
+	// longestRetry is the longest time for which another host, a registry, can put off a retry.
+	longestRetry = time.Hour
 )
 
 // Retry returns when the action is tried again.
 func (f Failure) Retry() time.Time {
-	return f.At.Add(doubled(firstRetry, lastRetry, f.Count))
+	return f.At.Add(max(f.after, doubled(firstRetry, lastRetry, f.Count)))
 }
 
 // concerns reports whether an action is the one that failed. One with another manifest is
 // not: it is tried at once.
 func (f Failure) concerns(a Action) bool {
-	return f.Verb == a.Verb && (a.Spec == nil || a.Spec == f.spec) && a.content == f.content
+	sameImage := a.Image == nil || f.image != nil && a.Image.Spec.Source == f.image.Spec.Source && a.Image.Spec.Digest == f.image.Spec.Digest
+	return f.Verb == a.Verb && (a.Spec == nil || a.Spec == f.spec) && a.content == f.content && sameImage
 }
 
 // recorded reports whether the container's own record holds this failure.
@@ -148,6 +158,11 @@ func (m *Memory) note(r Result) {
 		if f := m.Failures[r.Subject]; f.concerns(r.Action) {
 			count = f.Count + 1
 		}
-		m.Failures[r.Subject] = Failure{Verb: r.Verb, Message: r.Err.Error(), Count: count, At: r.Ended, began: r.Began, spec: r.Spec, content: r.content}
+		f := Failure{Verb: r.Verb, Message: r.Err.Error(), Count: count, At: r.Ended, began: r.Began, spec: r.Spec, content: r.content, image: r.Image}
+		var wait interface{ RetryAfter() time.Duration }
+		if errors.As(r.Err, &wait) {
+			f.after = min(wait.RetryAfter(), longestRetry)
+		}
+		m.Failures[r.Subject] = f
 	}
 }

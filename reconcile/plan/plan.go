@@ -31,16 +31,21 @@ const (
 	Reload  Verb = "reload"  // it reads its configuration again; by an admin
 	Adopt   Verb = "adopt"   // the same manifest stands in another place; no change
 	Remove  Verb = "remove"  // its manifest is gone
+	Pull    Verb = "pull"    // an image is missing, and a registry has it
+	Import  Verb = "import"  // an image is missing, and a file or directory of this host has it
 	Hold    Verb = "hold"    // needs a person's word first; nothing is done
 )
 
 // Kind is the kind of a Subject.
 type Kind string
 
-// Container is the one kind so far; images, networks and volumes follow.
-const Container Kind = "container"
+// The kinds; networks and volumes follow.
+const (
+	Container Kind = "container"
+	Image     Kind = "image"
+)
 
-// Subject is the thing that an action changes: `container web`.
+// Subject is the thing that an action changes: `container web`, `image debian-12`.
 type Subject struct {
 	Kind Kind   `json:"kind"`
 	Name string `json:"name"`
@@ -48,6 +53,17 @@ type Subject struct {
 
 // ContainerNamed returns the subject of a container.
 func ContainerNamed(name string) Subject { return Subject{Container, name} }
+
+// ImageNamed returns the subject of an image.
+func ImageNamed(name string) Subject { return Subject{Image, name} }
+
+// String returns the name, with its kind unless it is a container.
+func (s Subject) String() string {
+	if s.Kind == Container {
+		return s.Name
+	}
+	return string(s.Kind) + " " + s.Name
+}
 
 // Plan lists what has to be done for the host to be as declared. Its actions don't depend on
 // each other: an action that can't be done yet is a Wait, and the next pass decides again.
@@ -82,6 +98,7 @@ type Action struct {
 	Cause   string          `json:"cause"`             // one clause
 	Changes []Change        `json:"changes,omitempty"` // fields that differ from the applied manifest
 	Spec    *spec.Container `json:"-"`                 // to be applied; nil if nothing is
+	Image   *spec.Image     `json:"-"`                 // that declares the image; nil if only containers name it
 	From    status.Origin   `json:"from"`              // where the manifest stands
 
 	ByPolicy bool   `json:"-"` // a start that the restart policy asked for
@@ -125,8 +142,9 @@ func (p *Plan) differs(s Subject, why string) { p.Differs = append(p.Differs, Di
 type Wait struct {
 	Subject
 	Verb  Verb      `json:"action"`
-	Until time.Time `json:"until"`
+	Until time.Time `json:"until,omitzero"` // zero if nobody knows
 	Why   string    `json:"why"`
+	Image string    `json:"image,omitempty"` // for which a container waits
 }
 
 // String prints a plan: a line for each action, then one for each that is held.
@@ -150,7 +168,7 @@ func (a Action) String() string {
 	if a.Old != "" {
 		line.WriteString(a.Old + " to ")
 	}
-	line.WriteString(a.Name)
+	line.WriteString(a.Subject.String())
 	if len(a.Changes) > 0 {
 		line.WriteString("  " + ChangesText(a.Changes))
 	}
@@ -198,6 +216,9 @@ func byName(a, b Action) int { return cmp.Compare(a.Name, b.Name) }
 // wait adds something that is due at a time.
 func (p *Plan) wait(w Wait) {
 	p.Waits = append(p.Waits, w)
+	if w.Until.IsZero() {
+		return
+	}
 	if p.Next.IsZero() || w.Until.Before(p.Next) {
 		p.Next = w.Until
 	}

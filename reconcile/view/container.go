@@ -117,6 +117,8 @@ func (v *viewer) sync(c *Container, st *status.Status) {
 		c.Message = c.Why
 	case isWaiting && wait.Verb == plan.Remove:
 		c.Sync, c.Reason, c.Why = OutOfSync, ReasonRemovalPending, wait.Why+", removed "+v.when(wait.Until)
+	case isWaiting && wait.Image != "":
+		v.awaitsImage(c, wait)
 	case busy:
 		c.Sync, c.Why = OutOfSync, cmp.Or(c.Why, planned.Cause)
 	case isPlanned:
@@ -134,10 +136,25 @@ func (v *viewer) sync(c *Container, st *status.Status) {
 	}
 }
 
+// awaitsImage fills in that a container waits for the image of its root.
+func (v *viewer) awaitsImage(c *Container, w plan.Wait) {
+	if w.Image == "" {
+		return
+	}
+	c.Sync, c.Reason, c.Why, c.Message = OutOfSync, ReasonWaitingForImage, w.Why, ""
+	if _, failed := v.Failures[plan.ImageNamed(w.Image)]; failed && !w.Until.IsZero() {
+		c.Sync, c.Reason, c.Message = SyncError, ReasonImageFailed, w.Why
+		c.Why += ", next try " + v.when(w.Until)
+	}
+}
+
 // heldReason returns the stable code of why an action is held.
 func heldReason(a plan.Action) string {
-	if a.OnHold {
+	switch {
+	case a.OnHold:
 		return ReasonOnHold
+	case a.Waiting == plan.Restart:
+		return ReasonImageRefused
 	}
 	return ReasonRemovalHeld
 }

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -22,6 +23,7 @@ type Report struct {
 	Notes      []string             `json:"notes,omitempty"`   // on this host, and on manifests: no fault, and hardly meant
 	Differs    []Difference         `json:"differs,omitempty"` // what is not as declared, and why
 	Failed     []Difference         `json:"failed,omitempty"`  // jobs that failed and are not run again: as declared
+	Images     []Image              `json:"images,omitempty"`  // declared images that are not here as declared
 	Busy       map[string]plan.Verb `json:"busy,omitempty"`
 	Containers []Container          `json:"containers"`
 }
@@ -60,12 +62,12 @@ type Difference struct {
 // NewReport returns how this host stands. unwatched is why changes of the manifests are not
 // noticed at once, nil if they are.
 func NewReport(d *plan.Desired, observed []*status.Status, m plan.Memory, now time.Time, unwatched error) Report {
-	r := Report{Host: d.Host, Hold: m.Holds.Of(""), Sources: []Source{}, Notes: slices.Clone(d.Notes), Containers: Containers(d, observed, m, now)}
+	r := Report{Host: d.Host, Hold: m.Holds.Of(""), Sources: []Source{}, Notes: slices.Clone(d.Notes), Containers: Containers(d, observed, m, now), Images: newImages(d, m, now)}
 	for s, verb := range m.Busy {
 		if r.Busy == nil {
 			r.Busy = map[string]plan.Verb{}
 		}
-		r.Busy[s.Name] = verb
+		r.Busy[s.String()] = verb
 	}
 	for _, dir := range d.Dirs {
 		source := Source{Path: dir.Path, Healthy: !dir.Matters, Missing: dir.Missing, Files: dir.Files}
@@ -96,6 +98,34 @@ func NewReport(d *plan.Desired, observed []*status.Status, m plan.Memory, now ti
 		}
 	}
 	return r
+}
+
+// Image is a declared image that is missing, or that was made for another source or digest.
+type Image struct {
+	Name     string `json:"name"`
+	Sync     Sync   `json:"sync"`
+	Why      string `json:"why"`
+	Manifest string `json:"manifest"`
+}
+
+// newImages returns the declared images that are not here as declared, by name.
+func newImages(d *plan.Desired, m plan.Memory, now time.Time) (list []Image) {
+	if m.Stored == nil {
+		return nil
+	}
+	v := viewer{Desired: d, Memory: m, now: now}
+	for name, w := range d.Images {
+		if plan.IsStored(m.Stored, w) {
+			continue
+		}
+		i := Image{Name: name, Sync: OutOfSync, Why: plan.ImageProgress(m, name, w.Verb()), Manifest: plan.ManifestName(w.From)}
+		if f, failed := m.Failures[plan.ImageNamed(name)]; failed {
+			i.Sync, i.Why = SyncError, v.failure(f)
+		}
+		list = append(list, i)
+	}
+	slices.SortFunc(list, func(a, b Image) int { return cmp.Compare(a.Name, b.Name) })
+	return list
 }
 
 // NeedsAttention reports whether a person should look at the container.

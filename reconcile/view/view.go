@@ -49,6 +49,9 @@ const (
 	ReasonOnHold           = "OnHold"           // an admin has put it, or the host, on hold
 	ReasonActionFailed     = "ActionFailed"     // what was to be done failed and will be tried again
 	ReasonChangedByHand    = "ChangedByHand"    // only a restart puts it right, and it may not run twice
+	ReasonWaitingForImage  = "WaitingForImage"  // the image of its root is being pulled or imported, or is not here
+	ReasonImageFailed      = "ImageFailed"      // the image of its root could not be pulled or imported, and will be tried again
+	ReasonImageRefused     = "ImageRefused"     // its image changes, and onImageChange is refuse
 	ReasonUnapplied        = "Unapplied"        // the kernel refused a live change; the old value holds
 )
 
@@ -86,11 +89,16 @@ func Containers(d *plan.Desired, observed []*status.Status, m plan.Memory, now t
 	p := plan.Diff(d, observed, idle, now)
 	for _, list := range [][]plan.Action{p.Actions, p.Held} {
 		for _, a := range list {
+			if a.Kind != plan.Container {
+				continue
+			}
 			v.planned[cmp.Or(a.Old, a.Name)] = a
 		}
 	}
 	for _, w := range p.Waits {
-		v.waits[w.Name] = w
+		if w.Kind == plan.Container {
+			v.waits[w.Name] = w
+		}
 	}
 	views := make([]Container, 0, len(observed))
 	for _, st := range observed {
@@ -109,7 +117,9 @@ func Containers(d *plan.Desired, observed []*status.Status, m plan.Memory, now t
 	for _, w := range p.Waits {
 		if w.Verb == plan.Create {
 			want := d.Lookup(w.Name)
-			views = append(views, v.coming(w.Name, want.Spec, want.From))
+			c := v.coming(w.Name, want.Spec, want.From)
+			v.awaitsImage(&c, w)
+			views = append(views, c)
 		}
 	}
 	views = append(views, v.invalid()...)

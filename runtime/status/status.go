@@ -54,6 +54,9 @@ type Status struct {
 
 	// StoppedAt is when an admin stopped it; nil if none did. Durable.
 	StoppedAt *time.Time
+	// Image is the image of its root, and which one that is; nil if there is none, or it has
+	// not been started yet.
+	Image *ImageUse
 	// Unapplied are live changes that the kernel refused; the old values are in effect.
 	Unapplied []Unapplied
 	// Drift lists changes made by hand that an update repairs (a limit, a cgroup).

@@ -1,0 +1,177 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"stead/runtime/status"
+	"stead/spec"
+)
+
+// lookAgain is how often a pass looks for a local image that nothing declares.
+const lookAgain = 2 * time.Second
+
+// imageWait is an action that waits for an image.
+type imageWait struct {
+	Action
+	image string
+	at    *spec.Error // the position of rootfs.image
+}
+
+// awaitsImage reports whether an action has to wait until the image of the container's root is
+// complete, and notes that it is needed. What runs goes on until then.
+func (p *planner) awaitsImage(a Action) bool {
+	switch a.Verb {
+	case Create, Start, Restart, Rename:
+	default:
+		return false
+	}
+	name := a.Name
+	if a.Old != "" {
+		name = a.Old
+	}
+	st, s := Find(p.observed, name), a.Spec
+	if s == nil && st != nil {
+		s = st.Applied
+	}
+	if s == nil || s.Spec.Rootfs.Image == "" || p.Stored == nil || s.Spec.Suspend || st != nil && st.StoppedAt != nil {
+		return false
+	}
+	image := s.Spec.Rootfs.Image
+	if _, there := p.Stored.Find(image); there || st != nil && st.Image != nil && st.Image.Reference == image && p.Stored.Digests[st.Image.Digest] {
+		return false
+	}
+	w := imageWait{Action: a, image: image}
+	if want := p.Lookup(a.Name); want != nil {
+		w.at = want.RootAt
+	}
+	p.imageWaits = append(p.imageWaits, w)
+	return true
+}
+
+// images plans for the images that are declared or needed, and says what waits for them.
+func (p *planner) images() {
+	if p.Stored == nil {
+		return
+	}
+	if p.Holds.Of("") == nil {
+		for name, w := range p.Desired.Images {
+			if !IsStored(p.Stored, w) {
+				_, there := p.Stored.ByName[name]
+				p.declaredImage(name, w, there)
+			}
+		}
+	}
+	needed := map[string][]string{}
+	for _, w := range p.imageWaits {
+		if p.Desired.Images[w.image] == nil && spec.IsReference(w.image) {
+			needed[w.image] = append(needed[w.image], w.Name)
+		}
+	}
+	for name, by := range needed {
+		p.do(Action{Verb: Pull, Subject: ImageNamed(name), Cause: "for " + someNames(by)})
+	}
+	for _, w := range p.imageWaits {
+		p.plan.wait(p.waitFor(w))
+	}
+}
+
+// declaredImage plans for an image that is missing, or was made for another source or digest.
+func (p *planner) declaredImage(name string, w *WantImage, there bool) {
+	a := Action{Verb: w.Verb(), Subject: ImageNamed(name), Image: w.Spec, From: w.From, Cause: "manifest " + shortName(w.From)}
+	if there {
+		a.Cause += " has another source or digest"
+	}
+	p.do(a)
+}
+
+// IsStored reports whether a declared image is here, from its source and with its digest.
+func IsStored(stored *status.Images, w *WantImage) bool {
+	have, there := stored.ByName[w.Spec.Metadata.Name]
+	return there && have.Source == w.Spec.Spec.Source.Text() && have.Asked == w.Spec.Spec.Digest
+}
+
+// Verb returns what makes a declared image.
+func (w *WantImage) Verb() Verb {
+	if w.Spec.Spec.Source.Registry != "" {
+		return Pull
+	}
+	return Import
+}
+
+// waitFor returns the wait of an action for an image.
+func (p *planner) waitFor(w imageWait) Wait {
+	subject, verb := ImageNamed(w.image), Pull
+	out := Wait{Subject: w.Subject, Verb: w.Verb, Image: w.image}
+	declared := p.Desired.Images[w.image]
+	if declared != nil {
+		verb = declared.Verb()
+	}
+	_, busy := p.Busy[subject]
+	failure, failed := p.Failures[subject]
+	switch {
+	case declared == nil && !spec.IsReference(w.image):
+		out.Until = p.now.Add(lookAgain)
+		out.Why = fmt.Sprintf("%sthere is no image %s here; stead image import %[2]s DIRECTORY makes one, a manifest of kind: Image declares one, and one of a registry is named in full", p.at(w.at), w.image)
+	case !busy && failed && p.now.Before(failure.Retry()) && !p.Retry:
+		out.Until = failure.Retry()
+		out.Why = p.at(w.at) + fmt.Sprintf("%s of %s failed: %s", verb, w.image, failure.Message)
+	default:
+		out.Why = ImageProgress(p.Memory, w.image, verb)
+	}
+	return out
+}
+
+// ImageProgress says what is done to an image, and how far it has come.
+func ImageProgress(m Memory, name string, verb Verb) string {
+	text := map[Verb]string{Pull: "pulling ", Import: "importing "}[verb] + name
+	if percent, known := m.Progress[ImageNamed(name)]; known {
+		text += fmt.Sprintf(", %d %%", percent)
+	}
+	return text
+}
+
+// at prints a position in a manifest, as the beginning of a message.
+func (p *planner) at(e *spec.Error) string {
+	if e == nil {
+		return ""
+	}
+	short := *e
+	short.File = p.ShortPath(e.File)
+	return short.Error() + ": "
+}
+
+// someNames joins the first names.
+func someNames(names []string) string {
+	slices.Sort(names)
+	const most = 3
+	if len(names) > most {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+	}
+	return strings.Join(names, ", ")
+}
+
+// refusesImage reports whether a manifest wants another image for a container, and says that
+// its private files stay as they are.
+func (p *planner) refusesImage(st *status.Status, w *Want, changes []Change) bool {
+	if st.Image == nil || w.Spec.Spec.Rootfs.OnImageChange != "refuse" {
+		return false
+	}
+	changed := slices.ContainsFunc(changes, func(c Change) bool { return c.Path == "spec.rootfs.image" && c.Before != "" && c.After != "" })
+	if !changed || p.Stored == nil {
+		return changed
+	}
+	now, there := p.Stored.Find(w.Spec.Spec.Rootfs.Image)
+	return !there || now.Digest != st.Image.Digest
+}
+
+// refuseImage holds a change of the image, and keeps up what is applied.
+func (p *planner) refuseImage(st *status.Status, w *Want, changes []Change) {
+	p.plan.Held = append(p.plan.Held, Action{
+		Verb: Hold, Waiting: Restart, Subject: ContainerNamed(st.Name), Changes: changes, From: w.From,
+		Cause: "rootfs.image changes, and onImageChange: refuse keeps its private files; write onImageChange: reset for a fresh root",
+	})
+	p.container(st, &Want{Spec: st.Applied, Fingerprint: st.Fingerprint, From: st.From})
+}
