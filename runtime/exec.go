@@ -56,7 +56,7 @@ func (r *Runtime) execResolved(ctx context.Context, name string, o ExecOptions, 
 	if rec == nil || rec.State != record.Running {
 		return nil, fmt.Errorf("exec in %s: container is not running", name)
 	}
-	m := *f.Manifest
+	m := *r.filled(f)
 	m.Spec.Command, m.Spec.Args, m.Spec.Init = o.Argv, nil, false
 	if o.User != "" {
 		m.Spec.User, m.Spec.Groups = spec.Text(o.User), nil

@@ -61,6 +61,11 @@ func (r *Runtime) Create(ctx context.Context, m *spec.Container, from status.Ori
 // makeFacts makes the directory of a new container and writes its facts.
 func (r *Runtime) makeFacts(ctx context.Context, f *store.Facts) (broughtBack string, err error) {
 	m, name := f.Manifest, f.Manifest.Metadata.Name
+	release, err := r.lease(ctx, f)
+	if err != nil {
+		return "", err
+	}
+	defer release()
 	if !m.Spec.Suspend {
 		if _, err := r.chooseImage(m, nil); err != nil { // first: without the image nothing is made
 			return "", err

@@ -62,9 +62,17 @@ func (r *Runtime) filled(f *store.Facts) *spec.Container {
 	if err != nil {
 		return m // a start says so
 	}
-	m = img.Config.Fill(m)
-	m.Default()
-	return m
+	return img.Config.Fill(m)
+}
+
+// lease keeps the image that a container is about to use from being deleted, until its facts
+// say that it uses it.
+func (r *Runtime) lease(ctx context.Context, f *store.Facts) (release func(), err error) {
+	name := f.Manifest.Spec.Rootfs.Image
+	if name == "" || f.Image != nil && f.Image.Reference == name {
+		return func() {}, nil
+	}
+	return r.images.Lease(ctx)
 }
 
 // privateOf returns whose private files the upper directory of a container has to hold for a
@@ -114,34 +122,34 @@ func (r *Runtime) fitPrivate(ctx context.Context, f *store.Facts) (*store.Image,
 	return want, nil
 }
 
-// prepareRoot makes the root of a container ready for a start, and returns its mount if it is
-// a merged root.
-func (r *Runtime) prepareRoot(ctx context.Context, name string, f *store.Facts, idBase uint32) (*launch.Mounted, error) {
+// prepareRoot makes the root of a container ready for a start. If it is a merged root, it returns
+// the mount and the image.
+func (r *Runtime) prepareRoot(ctx context.Context, name string, f *store.Facts, idBase uint32) (*launch.Mounted, *image.Image, error) {
 	link := filepath.Join(r.dir(name), "root")
 	if f.Manifest.Spec.Rootfs.Image == "" {
 		if st, err := os.Lstat(link); err == nil && st.IsDir() { // it was a merged root before
 			if err := r.unmountRoot(ctx, name); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 		}
-		return nil, atomicfile.Symlink(link, r.root(f.Manifest))
+		return nil, nil, atomicfile.Symlink(link, r.root(f.Manifest))
 	}
 	img, err := r.chooseImage(f.Manifest, f)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if img.HighestID > maxID && f.Manifest.Spec.Security.Userns != "host" {
-		return nil, &specconv.Error{Where: launch.AtIDMap, Message: fmt.Sprintf("image %s: %s belongs to id %d, and a container has the ids 0 to %d; security.userns: host runs it without a map",
+		return nil, nil, &specconv.Error{Where: launch.AtIDMap, Message: fmt.Sprintf("image %s: %s belongs to id %d, and a container has the ids 0 to %d; security.userns: host runs it without a map",
 			f.Image.Reference, img.HighestIDPath, img.HighestID, maxID)}
 	}
 	m, err := r.mountRoot(ctx, name, img, idBase)
 	if errors.Is(err, launch.ErrHeld) {
-		return nil, &specconv.Error{Where: launch.AtStep, Message: fmt.Sprintf("mount root: %v: %s", err, holders(r.dir(name)))}
+		return nil, nil, &specconv.Error{Where: launch.AtStep, Message: fmt.Sprintf("mount root: %v: %s", err, holders(r.dir(name)))}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("mount root: %w", err)
+		return nil, nil, fmt.Errorf("mount root: %w", err)
 	}
-	return m, nil
+	return m, img, nil
 }
 
 // mountRoot makes sure that the merged root of a container is mounted, of these layers and with
@@ -290,7 +298,6 @@ func (r *Runtime) preflight(name string, m *spec.Container, f *store.Facts) erro
 	}
 	if img != nil {
 		m = img.Config.Fill(m)
-		m.Default()
 	}
 	if want, any := privateOf(m, img); img == nil || any || want.Same(f.Image) && r.mergedRoot(name) != nil {
 		return specconv.Preflight(m, specconv.Root(m, r.dir(name)), &r.paths)

@@ -44,7 +44,7 @@ func (w *world) image(name string, layers ...map[string]string) *image.Image {
 	sum := sha256.Sum256([]byte(fmt.Sprint(name, layers)))
 	img.Digest = "sha256:" + hex.EncodeToString(sum[:])
 	for i, files := range append([]map[string]string{base}, layers...) {
-		have, _ := filepath.Glob(store + "/layers/*")
+		have, _ := filepath.Glob(store + "/layers/*.json")
 		n := len(have) + 1
 		dir := filepath.Join(store, "layers", fmt.Sprint(n))
 		w.must(os.MkdirAll(dir, 0o755))
@@ -63,6 +63,7 @@ func (w *world) image(name string, layers ...map[string]string) *image.Image {
 			w.must(os.Chmod(dir+"/tmp", 0o777|fs.ModeSticky))
 		}
 		img.Layers = append(img.Layers, image.Layer{Number: n})
+		w.record(fmt.Sprintf("layers/%d.json", n), img.Layers[i])
 	}
 	w.record(filepath.Join("images", hex.EncodeToString(sum[:])+".json"), img)
 	w.name(name, img.Digest)
@@ -565,7 +566,61 @@ func TestImageNames(t *testing.T) {
 	w.must(os.WriteFile(w.dir("web")+"/upper/etc/hosts", []byte("127.0.0.1 mine\n"), 0o644))
 	w.must(w.Start(ctx, "web", status.StartOptions{}))
 	w.awaitOutput("web", "mine")
-	if out := w.output("web"); !strings.HasSuffix(out, "shop.example\n127.0.0.1 mine\nup\n") {
+	if out := w.output("web"); !strings.Contains(out, "shop.example\n127.0.0.1 mine\n") {
 		t.Errorf("after it wrote its own: %q", out)
+	}
+}
+
+// What an image declares as a volume begins with what the image has there, and outlives the image.
+func TestImageVolumes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	declare := func(img *image.Image, volumes ...string) {
+		img.Config = spec.ImageConfig{Volumes: volumes, Env: []string{"FROM=image", "GREETING=hi"}, Cmd: []string{"sh", "-c", "echo $FROM $GREETING; ls /data/db /opt/empty; stat -c %u:%g:%a /data/db /data/db/seed; echo row >>/data/db/rows; echo up; sleep 1000"}}
+		layer := filepath.Join(w.images.LayersDir(), fmt.Sprint(img.Layers[1].Number))
+		w.must(os.Chown(layer+"/data/db", 1000, 1001))
+		w.must(os.Chmod(layer+"/data/db", 0o750))
+		w.record("images/"+strings.TrimPrefix(img.Digest, "sha256:")+".json", img)
+	}
+	volumes := []string{"/data/db", "/opt/empty", "/", "/proc/x", "/link", "/mnt/below"}
+	declare(w.image("shop", map[string]string{"data/db/seed": "1", "link": "-> data/other", "data/other/": ""}), volumes...)
+	declare(w.image("shop:2", map[string]string{"data/db/seed": "2"}), "/data/db", "/opt/empty")
+	const body = "command: [COMMAND]\nrestart: {policy: never}\nstop: {signal: KILL}\nenv: {GREETING: hello}\nmounts: {/usr: {source: /usr, readOnly: true}, /mnt: {tmpfs: {}}}"
+	manifest := func(img string) *spec.Container {
+		m := onImage(t, "web", img, body)
+		m.Spec.Command = nil // the image's
+		return m
+	}
+	_, err := w.Create(ctx, manifest("shop"), origin)
+	w.must(err)
+	w.awaitOutput("web", "up")
+	if out, want := w.output("web"), "image hello\n/data/db:\nseed\n\n/opt/empty:\n1000:1001:750\n0:0:755\nup\n"; out != want {
+		t.Errorf("%q, want %q", out, want)
+	}
+	dir := w.dir("web") + "/volumes/"
+	entries, _ := os.ReadDir(dir)
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if fmt.Sprint(names) != "[data%2Fdb link opt%2Fempty]" {
+		t.Errorf("volumes: %q", names)
+	}
+	w.awaitText(dir+"data%2Fdb/rows", "row")
+	if b := w.read(w.dir("web") + "/upper/data/db/rows"); b != "" {
+		t.Error("it is in upper")
+	}
+	w.must(w.Restart(ctx, manifest("shop:2"), origin, false))
+	w.awaitText(dir+"data%2Fdb/rows", "row\nrow")
+	if w.read(dir+"data%2Fdb/seed") != "1" {
+		t.Error("the volume was seeded again")
+	}
+	w.must(w.Remove(ctx, "web"))
+	_, err = w.Create(ctx, manifest("shop:2"), origin)
+	w.must(err)
+	w.awaitText(dir+"data%2Fdb/rows", "row\nrow\nrow")
+	w.image("bare")
+	if err := w.Restart(ctx, manifest("bare"), origin, false); err == nil || !strings.Contains(err.Error(), "neither the manifest nor the image names a command") {
+		t.Errorf("no command anywhere: %v", err)
 	}
 }

@@ -89,6 +89,11 @@ func (r *Runtime) start(ctx context.Context, c *container, restarts, failures in
 func (r *Runtime) beforeRun(ctx context.Context, c *container) error {
 	f, _ := r.snapshot(c)
 	next := *f
+	release, err := r.lease(ctx, f)
+	if err != nil {
+		return err
+	}
+	defer release()
 	if err := r.prepareRun(ctx, &next); err != nil {
 		return err
 	}
@@ -174,7 +179,7 @@ func (r *Runtime) recordFailure(c *container, rec *record.Record, err error) {
 
 // launch makes the kernel objects and lets the keeper start the process.
 func (r *Runtime) launch(ctx context.Context, c *container, rec *record.Record, f *store.Facts) error {
-	merged, err := r.prepareRoot(ctx, c.name, f, rec.IDBase)
+	merged, img, err := r.prepareRoot(ctx, c.name, f, rec.IDBase)
 	if err != nil {
 		return err
 	}
@@ -184,6 +189,9 @@ func (r *Runtime) launch(ctx context.Context, c *container, rec *record.Record, 
 		return err
 	}
 	config.Root.Merged = merged
+	if err := r.addImageVolumes(ctx, config, c.name, img); err != nil {
+		return err
+	}
 	more, err := r.writeFiles(c, rec, m, config.Root.Path)
 	if err != nil {
 		return err

@@ -51,7 +51,7 @@ func (r *Runtime) stop(ctx context.Context, c *container) error {
 		return nil
 	}
 	defer r.mark(&c.stopping)()
-	how := f.Manifest.Spec.Stop
+	how := r.filled(f).Spec.Stop
 	timeout := time.Duration(how.Timeout)
 	if err := errors.Join(r.keeper.ensure(ctx), r.host.Group(rec.ID()).Thaw()); err != nil { // a frozen container can't end by itself
 		return fmt.Errorf("stop %s: %w", c.name, err)

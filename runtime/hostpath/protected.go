@@ -72,11 +72,11 @@ func (o *ProtectedPaths) Overlap(names []string) string {
 	return ""
 }
 
-// private reports whether a path below the state directory is in the private root of a
+// private reports whether a path below the state directory is in the private root or a volume of a
 // container.
 func private(below string) bool {
 	p := strings.SplitN(below, "/", 5)
-	return len(p) > 3 && (p[1] == "containers" || p[1] == "removed") && p[3] == "upper"
+	return len(p) > 3 && (p[1] == "containers" || p[1] == "removed") && (p[3] == "upper" || p[3] == "volumes")
 }
 
 // WriteRefusal returns why a container must not write to a directory or file; "" if it may.

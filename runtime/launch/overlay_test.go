@@ -108,6 +108,11 @@ func TestMergedRootHeld(t *testing.T) {
 	if m, err := b.MountRoot(o); !errors.Is(err, ErrHeld) {
 		t.Fatalf("mounted while a file is open: %+v %v", m, err)
 	}
+	os.Remove(o.Dir + "/root")
+	os.Mkdir(o.Dir+"/root", 0o700)
+	if m, err := b.MountRoot(o); !errors.Is(err, ErrHeld) {
+		t.Fatalf("mounted while a file is open: %+v %v", m, err)
+	}
 	holder.Close()
 	b.mounted(o)
 }

@@ -81,5 +81,16 @@ func (v *View) openDir(dir string) error {
 	return nil
 }
 
+// Open opens a directory of the view for reading, following links inside of it.
+func (v *View) Open(name string) (*os.File, error) {
+	fd, err := unix.Openat2(int(v.file.Fd()), strings.TrimLeft(name, "/"), &unix.OpenHow{
+		Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
 // Close lets go of the view.
 func (v *View) Close() error { return v.file.Close() }

@@ -49,6 +49,9 @@ func Process(c *spec.Container, root string) (launch.Process, error) {
 		Rlimits:    rlimits(s.Ulimits),
 		Init:       s.Init,
 	}
+	if len(p.Argv) == 0 {
+		return launch.Process{}, &Error{launch.AtCommand, "neither the manifest nor the image names a command"}
+	}
 	p.Paths = launch.Candidates(p.Argv[0], env)
 	names := capabilities(s.Security.Capabilities)
 	p.Caps = capSets(names, s.Security.Capabilities.Add, who.UID)
