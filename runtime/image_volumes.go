@@ -29,6 +29,7 @@ func (r *Runtime) addImageVolumes(ctx context.Context, config *launch.Config, na
 	if img == nil {
 		return nil
 	}
+	var more []launch.Mount
 	for _, volume := range img.Config.Volumes {
 		target := path.Clean("/" + volume)
 		covers := func(m launch.Mount) bool { return hostpath.Within(target, path.Clean(m.Target)) }
@@ -41,9 +42,9 @@ func (r *Runtime) addImageVolumes(ctx context.Context, config *launch.Config, na
 				return fmt.Errorf("make volume %s of the image: %w", target, err)
 			}
 		}
-		config.Mounts = append(config.Mounts, launch.Mount{Target: target, Source: dir})
+		more = append(more, launch.Mount{Target: target, Source: dir})
 	}
-	slices.SortStableFunc(config.Mounts, func(a, b launch.Mount) int { return strings.Compare(a.Target, b.Target) }) // parents first
+	addMounts(config, more)
 	return nil
 }
 
