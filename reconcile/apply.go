@@ -107,13 +107,30 @@ func (e *Engine) Apply(ctx context.Context, o ApplyOptions) (Result, error) {
 		}
 		retry, writing := out.writers()
 		if !writing {
-			return e.result(done), nil
+			err := e.finish(ctx)
+			return e.result(done), err
 		}
 		if err := pause(ctx, retry); err != nil {
 			return e.result(done), err
 		}
 	}
 	return e.result(done), errors.New("apply: each of 32 passes found something to do; see stead status")
+}
+
+// finish waits, without a daemon, for starts by the restart policy that have begun: this process
+// ends, and would interrupt them.
+func (e *Engine) finish(ctx context.Context) error {
+	if _, daemon := e.runs(); daemon {
+		return nil
+	}
+	for _, j := range e.exec.jobs() {
+		select {
+		case <-j.ended:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 // writers reports whether a file's writer is worth waiting for, and for how long.
