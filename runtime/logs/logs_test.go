@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"stead/runtime/roottest"
 	"strings"
 	"testing"
@@ -165,6 +166,31 @@ func TestFollowAcrossRotations(t *testing.T) {
 		}
 	case <-time.After(roottest.Patience):
 		t.Errorf("stuck at line %d", next)
+	}
+}
+
+// Somebody empties the file: who follows it sees what comes after.
+func TestFollowOfAnEmptiedFile(t *testing.T) {
+	dir := t.TempDir()
+	var s Set
+	l := s.Log(dir, 1<<20, 1)
+	l.Write(Stdout, []byte("a long line before\n"), noon)
+	ctx, cancel := context.WithTimeout(t.Context(), roottest.Patience)
+	defer cancel()
+	var got []string
+	done := errors.New("done")
+	err := Read(ctx, dir, Options{Tail: -1, Follow: true}, func(r Record) error {
+		if got = append(got, r.Text); r.Text == "b" {
+			return done
+		}
+		if err := os.Truncate(filepath.Join(dir, File), 0); err != nil {
+			return err
+		}
+		l.Write(Stdout, []byte("b\n"), noon)
+		return nil
+	})
+	if want := []string{"a long line before", "b"}; err != done || !slices.Equal(got, want) {
+		t.Errorf("%q %v, want %q", got, err, want)
 	}
 }
 

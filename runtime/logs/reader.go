@@ -182,6 +182,9 @@ func (r *reader) scan(f *os.File, current bool, emit func(Record) error) error {
 func (r *reader) follow() error {
 	for {
 		if r.file != nil {
+			if err := r.noticeTruncation(); err != nil {
+				return err
+			}
 			if err := r.scan(r.file, true, r.emit); err != nil {
 				return err
 			}
@@ -200,6 +203,22 @@ func (r *reader) follow() error {
 		}
 		r.file, r.rest = next, nil
 	}
+}
+
+// noticeTruncation goes back to the beginning of the current file if it is shorter than what was
+// read of it: somebody has emptied it.
+func (r *reader) noticeTruncation() error {
+	at, err := r.file.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return fmt.Errorf("read log: %w", err)
+	}
+	st, err := r.file.Stat()
+	if err != nil || st.Size() >= at {
+		return err
+	}
+	r.rest = nil
+	_, err = r.file.Seek(0, io.SeekStart)
+	return err
 }
 
 // nextFile returns the file that follows the current file; nil if there is none. Several
