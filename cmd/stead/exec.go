@@ -14,6 +14,7 @@ import (
 	"stead/runtime/keeper"
 	"stead/runtime/launch"
 	"stead/runtime/status"
+	"stead/runtime/store"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -72,6 +73,9 @@ func execCode(err error) int {
 
 // exec runs a command and waits for its end.
 func (a *app) exec(ctx context.Context, name string, o runtime.ExecOptions, stdin, tty bool) (code int, err error) {
+	if err := store.CheckPair(a.stateDir, a.runDir); err != nil {
+		return 0, err
+	}
 	var t *terminal
 	if tty {
 		if t, err = openTerminal(a.in); err != nil {

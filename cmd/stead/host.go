@@ -54,9 +54,22 @@ func (a *app) protected() []hostpath.Protected {
 
 // open opens the runtime on this program's directories.
 func (a *app) open(ctx context.Context, o runtime.Options) (*runtime.Runtime, error) {
+	if err := a.checkPair(); err != nil {
+		return nil, err
+	}
 	o.StateDir, o.RunDir, o.CgroupParent = a.stateDir, a.runDir, a.cgroupParent
 	o.FirstID, o.IDs, o.Config, o.Manifests = a.firstID, a.ids, a.flags.config, a.manifests
 	return runtime.Open(ctx, o)
+}
+
+// checkPair fails if the state or the run directory is in use with another one.
+func (a *app) checkPair() error {
+	err := store.CheckPair(a.stateDir, a.runDir)
+	var mismatch *store.Mismatch
+	if errors.As(err, &mismatch) {
+		return exitWith(exitUsage, "%w (or its variable)", err)
+	}
+	return err
 }
 
 // openOnly opens the runtime read-only with some containers alone.
@@ -71,6 +84,9 @@ func (a *app) openOnly(ctx context.Context, names ...string) (*runtime.Runtime, 
 // dial connects to the daemon and returns nil if none is running. It fails if the
 // caller named other manifest directories than the daemon reads.
 func (a *app) dial(ctx context.Context) (*host, error) {
+	if err := a.checkPair(); err != nil {
+		return nil, err
+	}
 	c, err := control.Dial(a.daemonSocket())
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
 		return nil, nil

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 
@@ -27,14 +28,14 @@ type pairing struct {
 type Mismatch struct{ What, Given, Used, Flag string }
 
 func (e *Mismatch) Error() string {
-	return fmt.Sprintf("%s was %s when the containers that run now were started, and is %s now; use %s %s", e.What, e.Used, e.Given, e.Flag, e.Used)
+	return fmt.Sprintf("%s was %s when what runs now was started, and is %s now; use %s %s", e.What, e.Used, e.Given, e.Flag, e.Used)
 }
 
 // PairDirs refuses a combination of directories in which running containers would be
 // unknown, and saves this one in both directories. Error: *Mismatch.
 func PairDirs(stateDir, runDir, cgroupParent string) error {
 	mine := pairing{StateDir: Resolved(stateDir), RunDir: Resolved(runDir), CgroupParent: cgroupParent, BootID: record.BootID()}
-	files := []string{filepath.Join(stateDir, "boot.json"), filepath.Join(runDir, "boot.json")}
+	files := pairFiles(stateDir, runDir)
 	for _, f := range files {
 		b, err := os.ReadFile(f)
 		if errors.Is(err, os.ErrNotExist) {
@@ -70,6 +71,46 @@ func PairDirs(stateDir, runDir, cgroupParent string) error {
 		}
 	}
 	return nil
+}
+
+func pairFiles(stateDir, runDir string) []string {
+	return []string{filepath.Join(stateDir, "boot.json"), filepath.Join(runDir, "boot.json")}
+}
+
+// CheckPair refuses two directories of which one is in use with another: whoever only reads
+// would get answers about two instances. It saves nothing. Error: *Mismatch.
+func CheckPair(stateDir, runDir string) error {
+	for _, f := range pairFiles(stateDir, runDir) {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			continue // not there, or not for this user
+		}
+		var was pairing
+		if err := json.Unmarshal(b, &was); err != nil || was.BootID != record.BootID() {
+			continue
+		}
+		for _, m := range []Mismatch{
+			{"the state directory", stateDir, was.StateDir, "--state-dir"},
+			{"the run directory", runDir, was.RunDir, "--run-dir"},
+		} {
+			if m.Given != m.Used && Resolved(m.Given) != m.Used && inUse(was.RunDir) {
+				return &m
+			}
+		}
+	}
+	return nil
+}
+
+// inUse reports whether containers or a daemon run with a run directory.
+func inUse(run string) bool {
+	if hasRecords(run) {
+		return true
+	}
+	c, err := net.Dial("unix", filepath.Join(run, "daemon.sock"))
+	if err == nil {
+		c.Close()
+	}
+	return err == nil
 }
 
 func hasRecords(run string) bool {
