@@ -25,6 +25,13 @@ type notices struct {
 	writing  map[string]bool      // logged files that another process has open for writing
 	notes    []string             // logged notes on the manifests
 	exits    map[string]time.Time // recorded ends of commands, by container
+	ooms     map[string]oomCount  // recorded kills in running containers; nil before the first pass
+}
+
+// oomCount is how many processes of one run were killed for lack of memory.
+type oomCount struct {
+	run   time.Time // when it started
+	kills int64
 }
 
 // notice is something new, for the log and for the journal; either may be empty.
@@ -47,6 +54,7 @@ func (n *notices) report(d *plan.Desired, p plan.Plan, observed []*status.Status
 	list := append(n.newProblems(d, now), n.newHeld(p, now)...)
 	if daemon {
 		list = append(list, n.newExits(observed)...)
+		list = append(list, n.newOOMs(observed, now)...)
 	}
 	list = append(list, n.newNotes(d)...)
 	list = append(list, n.newWriters(d, now)...)
@@ -171,5 +179,27 @@ func (n *notices) newExits(observed []*status.Status) (list []notice) {
 	if len(n.exits) > 2*len(observed)+64 { // of containers that are gone
 		maps.DeleteFunc(n.exits, func(name string, _ time.Time) bool { return plan.Find(observed, name) == nil })
 	}
+	return list
+}
+
+// newOOMs returns in which running containers the kernel has killed processes for lack of memory.
+// The first pass records none: an earlier daemon has recorded them.
+func (n *notices) newOOMs(observed []*status.Status, now time.Time) (list []notice) {
+	ooms := map[string]oomCount{}
+	for _, st := range observed {
+		if st.OOMKills == 0 {
+			continue
+		}
+		ooms[st.Name] = oomCount{st.StartedAt, st.OOMKills}
+		if last := n.ooms[st.Name]; n.ooms == nil || last.run.Equal(st.StartedAt) && last.kills >= st.OOMKills {
+			continue
+		}
+		clause := plan.OOMClause(st)
+		list = append(list, notice{
+			slog.LevelWarn, "killed for lack of memory", []any{"container", st.Name, "cause", clause},
+			events.Event{Time: now, Type: events.OOM, Container: st.Name, Cause: clause},
+		})
+	}
+	n.ooms = ooms
 	return list
 }

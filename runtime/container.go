@@ -26,6 +26,7 @@ type container struct {
 	settled            string             // id of the last run whose end was recorded
 	files              *runFiles          // of the current run; nil if it has none
 	readAt             stamp              // of the record when resync last read it
+	oomKills           int64              // of the run: processes killed for lack of memory, when that was last read
 	cached             cachedStatus       // the last status
 }
 
@@ -45,7 +46,7 @@ func (c *container) advance(rec *record.Record) {
 
 // beginRun makes rec, the record of a start that is about to happen, the current run of
 // c. The caller holds Runtime.mu.
-func (c *container) beginRun(rec *record.Record) { c.rec, c.readAt = rec, stamp{} }
+func (c *container) beginRun(rec *record.Record) { c.rec, c.readAt, c.oomKills = rec, stamp{}, 0 }
 
 func phase(s record.State) int {
 	switch s {
@@ -64,6 +65,7 @@ type cachedStatus struct {
 	starting, stopping        bool
 	files                     *runFiles
 	drift, lost, missingFiles status.Differences
+	oomKills                  int64
 	status                    *status.Status
 }
 
@@ -71,9 +73,9 @@ type cachedStatus struct {
 // Runtime.mu.
 func (c *container) status() *status.Status {
 	t := &c.cached
-	if t.status == nil || t.facts != c.facts || t.rec != c.rec || t.starting != c.starting || t.stopping != c.stopping || t.files != c.files ||
+	if t.status == nil || t.facts != c.facts || t.rec != c.rec || t.starting != c.starting || t.stopping != c.stopping || t.files != c.files || t.oomKills != c.oomKills ||
 		!slices.Equal(t.drift, c.drift) || !slices.Equal(t.lost, c.lost) || !slices.Equal(t.missingFiles, c.missingFiles) {
-		*t = cachedStatus{c.facts, c.rec, c.starting, c.stopping, c.files, c.drift, c.lost, c.missingFiles, c.derive()}
+		*t = cachedStatus{c.facts, c.rec, c.starting, c.stopping, c.files, c.drift, c.lost, c.missingFiles, c.oomKills, c.derive()}
 	}
 	return t.status
 }
@@ -121,7 +123,7 @@ func (c *container) statusOfRecord(s *status.Status) {
 	s.StartedAt, s.FinishedAt, s.Restarts, s.Failures = r.StartedAt, r.FinishedAt, r.Restarts, r.Failures
 	switch r.State {
 	case record.Running:
-		s.State, s.Pid = status.Running, r.Pid
+		s.State, s.Pid, s.OOMKills = status.Running, r.Pid, c.oomKills
 		if c.files != nil && c.files.id == r.ID() {
 			s.Files = c.files.status
 		}

@@ -187,6 +187,24 @@ func (r *Runtime) undoSilent(ctx context.Context, c *container, rec *record.Reco
 	r.changed()
 }
 
+// countOOMKills reads for each running container how many of its processes were killed for
+// lack of memory.
+func (r *Runtime) countOOMKills() {
+	for _, c := range r.running() {
+		_, rec := r.snapshot(c)
+		kills := r.host.Group(rec.ID()).OOMKills()
+		r.mu.Lock()
+		news := c.rec == rec && kills != c.oomKills
+		if news {
+			c.oomKills = kills
+		}
+		r.mu.Unlock()
+		if news && !r.ReadOnly {
+			r.changed()
+		}
+	}
+}
+
 // processGone records the end of a run that nobody else records: the process is gone, its
 // record says that it runs, and the keeper does not hold it.
 func (r *Runtime) processGone(ctx context.Context, c *container, id string) {

@@ -129,6 +129,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	}
 	r.loadFiles()
 	if o.ReadOnly {
+		r.countOOMKills()
 		return r, nil
 	}
 	if r.Removed, err = store.OpenRemoved(o.StateDir); err != nil {
@@ -191,9 +192,6 @@ func (r *Runtime) Notes(ctx context.Context) []string {
 	ctx, cancel := context.WithTimeout(ctx, noteTimeout)
 	defer cancel()
 	notes, _ := r.keeper.Notes(ctx) // without a keeper there is nothing to say
-	if full := fullDisk(r.StateDir); full != "" {
-		notes = append([]string{full}, notes...)
-	}
 	return notes
 }
 
@@ -316,11 +314,13 @@ func (r *Runtime) Check(ctx context.Context, all bool) error {
 	}
 	r.resync(ctx)
 	r.tidyFiles()
+	r.countOOMKills()
 	r.inspect(all)
 	return nil // a silent keeper is a fault of its own
 }
 
-// Faults returns what is wrong with stead itself on this host: a keeper that does not answer.
+// Faults returns what is wrong with stead itself on this host: a keeper that does not answer,
+// a full disk.
 func (r *Runtime) Faults() (all []status.Fault) {
 	silent := r.keeper.Health.Silent()
 	if r.ReadOnly && len(r.running()) > 0 { // nobody monitors the keeper
@@ -329,6 +329,9 @@ func (r *Runtime) Faults() (all []status.Fault) {
 	}
 	if silent != nil {
 		all = append(all, status.Fault{Subject: "keeper", Reason: status.ReasonKeeperSilent, Message: silent.Error(), Since: silent.Since})
+	}
+	if full := fullDisk(r.StateDir); full != "" {
+		all = append(all, status.Fault{Subject: "disk", Reason: status.ReasonDiskFull, Message: full})
 	}
 	return all
 }

@@ -27,6 +27,7 @@ const (
 	Done     Type = "done"     // an action succeeded
 	Failed   Type = "failed"   // an action failed; it is retried unless an admin asked for it
 	Exited   Type = "exited"   // a command exited by itself
+	OOM      Type = "oom"      // a process was killed for lack of memory, and the command went on
 	Held     Type = "held"     // a removal waits for a confirmation, or an admin put a container on hold
 	Unheld   Type = "unheld"   // no longer held
 	Invalid  Type = "invalid"  // a manifest or a directory has an error

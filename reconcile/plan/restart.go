@@ -131,6 +131,19 @@ func ExitClause(e *status.Exit) string {
 	return fmt.Sprintf("exit code %d", e.Code)
 }
 
+// OOMClause says how many processes of a container that runs were killed for lack of memory.
+func OOMClause(st *status.Status) string {
+	text := "1 process was"
+	if st.OOMKills > 1 {
+		text = fmt.Sprintf("%d processes were", st.OOMKills)
+	}
+	text += " killed for lack of memory since its start"
+	if m := st.Applied.Spec.Resources.Memory; m != nil {
+		text += ", its limit is " + m.String()
+	}
+	return text
+}
+
 func retries(n int64) string {
 	if n == 1 {
 		return "1 retry"

@@ -133,6 +133,10 @@ func (v *viewer) sync(c *Container, st *status.Status) {
 		if h := v.Holds.OfContainer(st.Applied); h != nil && c.Why == "" {
 			c.Why = plan.HoldClause(h)
 		}
+		if st.OOMKills > 0 && c.Why == "" {
+			c.Reason, c.Why = ReasonProcessOOMKilled, plan.OOMClause(st)
+			c.Message = c.Why
+		}
 	}
 }
 

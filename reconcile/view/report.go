@@ -88,6 +88,9 @@ func NewReport(d *plan.Desired, observed []*status.Status, m plan.Memory, now ti
 	}
 	for i := range r.Containers {
 		c := &r.Containers[i]
+		if c.Reason == ReasonProcessOOMKilled {
+			r.Notes = append(r.Notes, c.Name+": "+c.Why)
+		}
 		if c.Sync == Held {
 			r.Held = append(r.Held, HeldAction{Name: c.Name, Why: c.Why, Reason: c.Reason})
 		}

@@ -52,6 +52,10 @@ type Status struct {
 	// or does not run. Never changed.
 	Files map[string]FileState
 
+	// OOMKills is how many processes of the current run the kernel killed for lack of memory
+	// while the command went on; as of the last check.
+	OOMKills int64
+
 	// StoppedAt is when an admin stopped it; nil if none did. Durable.
 	StoppedAt *time.Time
 	// Image is the image of its root, and which one that is; nil if there is none, or it has
@@ -122,6 +126,9 @@ type Fault struct {
 	Message string    `json:"message"` // what happened, why, and what to do
 	Since   time.Time `json:"since,omitzero"`
 }
+
+// ReasonDiskFull is the reason of a Fault: the disk of the state directory is full.
+const ReasonDiskFull = "DiskFull"
 
 // ReasonKeeperSilent is the reason of a Fault: the keeper lives and does not answer.
 const ReasonKeeperSilent = "KeeperSilent"
