@@ -53,28 +53,71 @@ func CheckName(name string) error {
 
 // find looks at what a source holds. The caller must call done when the image is added.
 func (s *Store) find(ctx context.Context, source string, in io.Reader, o Options) (f *found, done func(), err error) {
-	if source == "-" {
-		return nil, nil, errors.New("not supported yet")
+	if o.Digest != "" {
+		if _, err := parseDigest(o.Digest); err != nil {
+			return nil, nil, err
+		}
 	}
-	file, choice, err := splitChoice(source)
+	if source == "-" {
+		return s.findArchive(ctx, in, nil, "", o)
+	}
+	path, choice, err := splitChoice(source)
 	if err != nil {
 		return nil, nil, err
 	}
-	info, err := os.Stat(file)
+	info, err := os.Stat(path)
 	if err != nil {
 		return nil, nil, err
 	}
 	if !info.IsDir() {
-		return nil, nil, errors.New("archives are not supported yet")
+		return s.findInFile(ctx, path, choice, o)
 	}
-	if _, err := os.Stat(filepath.Join(file, "oci-layout")); err == nil {
-		return nil, nil, errors.New("OCI layouts are not supported yet")
+	if _, err := os.Stat(filepath.Join(path, "oci-layout")); err == nil {
+		root, err := os.OpenRoot(path)
+		if err != nil {
+			return nil, nil, err
+		}
+		f, err := findInLayout(ctx, dirFiles{root}, choice)
+		if err == nil && o.Digest != "" && f.digest != o.Digest && f.index != o.Digest {
+			err = fmt.Errorf("the image has the digest %s, want %s", f.digest, o.Digest)
+		}
+		if err != nil {
+			root.Close()
+			return nil, nil, err
+		}
+		return f, func() { root.Close() }, nil
 	}
 	if choice != "" {
-		return nil, nil, fmt.Errorf("%s is no image layout, so there is no %q in it", file, choice)
+		return nil, nil, fmt.Errorf("%s is no image layout, so there is no %q in it", path, choice)
 	}
-	open := func(ctx context.Context) (io.ReadCloser, error) { return packDirectory(ctx, file) }
+	if o.Digest != "" {
+		return nil, nil, errors.New("a directory has no digest to compare with; import an archive")
+	}
+	open := func(ctx context.Context) (io.ReadCloser, error) { return packDirectory(ctx, path) }
 	return &found{layers: []blob{{size: -1, plain: true, open: open}}}, func() {}, nil
+}
+
+// findInFile looks at what an archive in a file holds.
+func (s *Store) findInFile(ctx context.Context, path, choice string, o Options) (*found, func(), error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		file.Close()
+		return nil, nil, err
+	}
+	random := file
+	if !info.Mode().IsRegular() { // a FIFO
+		random = nil
+	}
+	f, done, err := s.findArchive(ctx, file, random, choice, o)
+	if err != nil {
+		file.Close()
+		return nil, nil, err
+	}
+	return f, func() { done(); file.Close() }, nil
 }
 
 // splitChoice splits SOURCE:NAME. A file that has the whole name comes first.

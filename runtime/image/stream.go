@@ -57,7 +57,7 @@ func unpackBlob(ctx context.Context, dir string, b blob, budget *unpack.Budget, 
 	layer, err := unpack.Unpack(ctx, dir, inner, !b.plain, budget)
 	if err == nil {
 		_, err = io.Copy(io.Discard, inner) // what follows the end of the tar counts for the digests
-		if err == nil && b.plain && b.digest == "" && !inner.endsInZeros() {
+		if err == nil && b.plain && !inner.endsInZeros() {
 			err = errors.New("the archive is truncated: it has no end mark")
 		}
 		if err == nil {
