@@ -2,9 +2,11 @@ package spec
 
 import (
 	"math"
+	"net"
 	"path"
 	"reflect"
 	"strconv"
+	"strings"
 )
 
 // ConfigKind is the kind of the configuration file.
@@ -26,8 +28,20 @@ type Config struct {
 	// TrustedOwners may own manifests besides root: users of this host, names or ids.
 	TrustedOwners []Text `yaml:"trustedOwners,omitempty"`
 	// IDs is the pool of host ids for user namespaces.
-	IDs  *IDs  `yaml:"ids,omitempty"`
-	Logs Later `yaml:"logs,omitempty"`
+	IDs *IDs `yaml:"ids,omitempty"`
+	// Registries are settings of registries of images, by host: docker.io, localhost:5000.
+	Registries map[string]Registry `yaml:"registries,omitempty"`
+	Logs       Later               `yaml:"logs,omitempty"`
+}
+
+// Registry has the settings of one registry.
+type Registry struct {
+	// Mirrors are asked before the registry, in this order: host[:port][/path].
+	Mirrors []string `yaml:"mirrors,omitempty"`
+	// MirrorsOnly makes a pull fail rather than ask the registry itself.
+	MirrorsOnly bool `yaml:"mirrorsOnly,omitempty"`
+	// Insecure allows unencrypted HTTP, to this host itself only.
+	Insecure bool `yaml:"insecure,omitempty"`
 }
 
 // IDs is a range of host ids that no user of the host has. Each container gets 65,536.
@@ -76,6 +90,7 @@ func (d *decoder) checkConfig(c *Config, isUser func(name string) bool) {
 		d.errorFor("retention", "found 0, want more than 0: the data of removed containers is always kept for some time")
 	}
 	d.checkIDs(c.IDs)
+	d.checkRegistries(c.Registries)
 	for i, owner := range c.TrustedOwners {
 		at := "trustedOwners[" + strconv.Itoa(i) + "]"
 		digits, rest := splitNumber(string(owner))
@@ -87,6 +102,46 @@ func (d *decoder) checkConfig(c *Config, isUser func(name string) bool) {
 			d.errorFor(at, "found %s, want an id from 0 to %d", quote(digits), uint32(math.MaxUint32-1))
 		}
 	}
+}
+
+// checkRegistries checks the settings of registries.
+func (d *decoder) checkRegistries(registries map[string]Registry) {
+	for host, r := range registries {
+		at := "registries[" + host + "]"
+		if !isRegistry(host) {
+			d.errorFor(at, "found %s, want the host of a registry, such as docker.io or localhost:5000", quote(host))
+		}
+		if r.Insecure && !isLoopback(host) {
+			d.errorFor(at+".insecure", "found true, want it for localhost or 127.0.0.1 only: nobody else can be trusted without encryption")
+		}
+		if r.MirrorsOnly && len(r.Mirrors) == 0 {
+			d.errorFor(at+".mirrorsOnly", "found true, want at least one mirror")
+		}
+		for i, m := range r.Mirrors {
+			name, _, _ := strings.Cut(m, "/")
+			if !isRegistry(name) || strings.HasSuffix(m, "/") {
+				d.errorFor(at+".mirrors["+strconv.Itoa(i)+"]", "found %s, want a host, perhaps with a port and a path, such as mirror.example.com/docker", quote(m))
+			}
+		}
+	}
+}
+
+// isRegistry reports whether s is the host of a registry, perhaps with a port.
+func isRegistry(s string) bool {
+	host, port, hasPort := strings.Cut(s, ":")
+	if hasPort {
+		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+			return false
+		}
+	}
+	return isDomain(host) && (hasPort || strings.Contains(host, ".") || host == "localhost")
+}
+
+// isLoopback reports whether a registry is on this host.
+func isLoopback(registry string) bool {
+	host, _, _ := strings.Cut(registry, ":")
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // checkIDs checks that the ids suffice for one container.

@@ -19,11 +19,13 @@ settle: 0
 retention: 90d
 trustedOwners: [deploy, 1001]
 ids: {first: 1000000, count: 655360}
+registries: {docker.io: {mirrors: [mirror.example.com/docker], mirrorsOnly: true}, "localhost:5000": {insecure: true}}
 `)
 	none, long := Duration(0), Duration(90*24*time.Hour)
 	want := &Config{
 		APIVersion: APIVersion, Kind: ConfigKind, Manifests: []string{"/srv/a", "/srv/b"}, HostName: "web-1.example.com",
 		Settle: &none, Retention: &long, TrustedOwners: []Text{"deploy", "1001"}, IDs: &IDs{First: 1000000, Count: 655360},
+		Registries: map[string]Registry{"docker.io": {Mirrors: []string{"mirror.example.com/docker"}, MirrorsOnly: true}, "localhost:5000": {Insecure: true}},
 	}
 	if errs != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v\n%s", got, want, printErrors(errs))
@@ -37,13 +39,17 @@ func TestConfigErrors(t *testing.T) {
 	for _, test := range []struct{ summary, text, want string }{
 		{"empty", "", "config.yaml:1: is empty or has only comments; delete it if it is not needed\n"},
 		{"a manifest", head + minimal, "config.yaml:2:7: kind: found \"Container\", want Config\n" +
-			"config.yaml:3:1: metadata: unknown field; known here: apiVersion, kind, manifests, hostName, settle, retention, trustedOwners, ids\nconfig.yaml:4:1: spec: unknown field; known here: apiVersion, kind, manifests, hostName, settle, retention, trustedOwners, ids\n"},
+			"config.yaml:3:1: metadata: unknown field; known here: apiVersion, kind, manifests, hostName, settle, retention, trustedOwners, ids, registries\nconfig.yaml:4:1: spec: unknown field; known here: apiVersion, kind, manifests, hostName, settle, retention, trustedOwners, ids, registries\n"},
 		{"nothing but {}", "{}", "config.yaml:1:1: apiVersion: missing; want stead/v1\nconfig.yaml:1:1: kind: missing; want Config\n"},
 		{"a typing mistake", configHead + "retension: 30d\n", "config.yaml:3:1: retension: unknown field; did you mean retention?\n"},
-		{"what manifests have is no hint here", configHead + "image: x\n", "config.yaml:3:1: image: unknown field; known here: apiVersion, kind, manifests, hostName, settle, retention, trustedOwners, ids\n"},
+		{"what manifests have is no hint here", configHead + "image: x\n", "config.yaml:3:1: image: unknown field; known here: apiVersion, kind, manifests, hostName, settle, retention, trustedOwners, ids, registries\n"},
 		{"what is not served yet", configHead + "logs:\n", "config.yaml:3:1: logs: not supported yet; until then: logs in a drop-in for all: container.d/logs.yaml\n"},
 		{"ids", configHead + "ids: {first: 65535, count: 4294967295}\n", "config.yaml:3:14: ids.first: found 65535, want 65536 to 4294901759\nconfig.yaml:3:28: ids.count: found 4294967295, want 65536 to 4294901759\n"},
 		{"half of the ids", configHead + "ids: {count: 1}\n", "config.yaml:3:1: ids.first: missing; want a whole number\nconfig.yaml:3:14: ids.count: found 1, want 65536 to 4294901759\n"},
+		{"registries", configHead + "registries: {Docker: {}, example.com: {insecure: true, mirrorsOnly: true}, 127.0.0.1: {insecure: true}, docker.io: {mirrors: [\"https://x.example.com\"]}}\n", "config.yaml:3:1: registries[Docker]: found \"Docker\", want the host of a registry, such as docker.io or localhost:5000\n" +
+			"config.yaml:3:50: registries[example.com].insecure: found true, want it for localhost or 127.0.0.1 only: nobody else can be trusted without encryption\n" +
+			"config.yaml:3:69: registries[example.com].mirrorsOnly: found true, want at least one mirror\n" +
+			"config.yaml:3:127: registries[docker.io].mirrors[0]: found \"https://x.example.com\", want a host, perhaps with a port and a path, such as mirror.example.com/docker\n"},
 		{"one directory as text", configHead + "manifests: /srv\n", "config.yaml:3:12: manifests: found \"/srv\", want a list such as [a, b]; write [/srv]\n"},
 		{"directories", configHead + "manifests: [srv, /srv/, /a, /a, \"\"]\n", "config.yaml:3:13: manifests[0]: found \"srv\", want an absolute path\n" +
 			"config.yaml:3:18: manifests[1]: found \"/srv/\", want it written as \"/srv\"\n" +

@@ -93,7 +93,7 @@ func generateSchema(t *testing.T) []byte {
 		root.Definitions[name] = s
 	}
 	for typ, s := range shapes() {
-		if typ == reflect.TypeFor[Config]() || typ == reflect.TypeFor[IDs]() || typ == ulimitType { // of no manifest, or described by scalarSchema
+		if typ == reflect.TypeFor[Config]() || typ == reflect.TypeFor[IDs]() || typ == reflect.TypeFor[Registry]() || typ == ulimitType { // of no manifest, or described by scalarSchema
 			continue
 		}
 		object := root.Definitions[typ.Name()]

@@ -77,7 +77,7 @@ func (d *decoder) reportUnknown(key *yaml.Node, s *shape, path string) {
 		d.errorPaths = append(d.errorPaths, joinPath(path, near)) // so that the field is not reported as missing too
 	} else if other := fieldElsewhere(shapeOf(reflect.TypeFor[Container]()), "", path, key.Value); other != "" && !d.isConfig {
 		message += "; did you mean " + other + "?"
-	} else if names := s.supportedNames(); len(names) > 0 && len(names) <= 8 {
+	} else if names := s.supportedNames(); len(names) > 0 && len(names) <= 9 {
 		message += "; known here: " + strings.Join(names, ", ")
 	}
 	d.errorAt(key, at, "%s", message)

@@ -14,6 +14,7 @@ import (
 
 	"stead/reconcile"
 	"stead/reconcile/source"
+	"stead/runtime/image/registry"
 	"stead/runtime/store"
 	"stead/spec"
 
@@ -45,6 +46,7 @@ type settings struct {
 	retention time.Duration // as in reconcile.Engine
 	// firstID and ids are the pool of ids, as in runtime.Options.
 	firstID, ids uint32
+	registries   map[string]registry.Settings // by host
 }
 
 // settings returns the effective settings. An error contains all errors in the file.
@@ -73,6 +75,12 @@ func (f flagValues) settings(note func(string)) (settings, error) {
 	}
 	if c.IDs != nil {
 		s.firstID, s.ids = uint32(c.IDs.First), uint32(c.IDs.Count)
+	}
+	for host, r := range c.Registries {
+		if s.registries == nil {
+			s.registries = map[string]registry.Settings{}
+		}
+		s.registries[host] = registry.Settings(r)
 	}
 	if !f.allowWritable {
 		s.trust = &source.Trust{}

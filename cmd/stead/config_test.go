@@ -11,6 +11,7 @@ import (
 
 	"stead/reconcile/source"
 	"stead/reconcile/view"
+	"stead/runtime/image/registry"
 )
 
 const configHead = "apiVersion: stead/v1\nkind: Config\n"
@@ -30,8 +31,8 @@ func TestSettings(t *testing.T) {
 		want    settings
 	}{
 		{"nothing said", configHead, flagValues{}, defaults},
-		{"all said by the file", configHead + "manifests: [/a, /b]\nhostName: web-1.example.com\nsettle: 1m\nretention: 1d\ntrustedOwners: [root, 1001]\nids: {first: 1000000, count: 655360}\n", flagValues{},
-			settings{[]string{"/a", "/b"}, "web-1.example.com", &source.Trust{Owners: []uint32{0, 1001}}, time.Minute, 24 * time.Hour, 1000000, 655360}},
+		{"all said by the file", configHead + "manifests: [/a, /b]\nhostName: web-1.example.com\nsettle: 1m\nretention: 1d\ntrustedOwners: [root, 1001]\nids: {first: 1000000, count: 655360}\nregistries: {docker.io: {mirrors: [a.example.com]}}\n", flagValues{},
+			settings{[]string{"/a", "/b"}, "web-1.example.com", &source.Trust{Owners: []uint32{0, 1001}}, time.Minute, 24 * time.Hour, 1000000, 655360, map[string]registry.Settings{"docker.io": {Mirrors: []string{"a.example.com"}}}}},
 		{"a flag has the last word", configHead + "manifests: [/a]\nhostName: web-1\n", flagValues{manifests: []string{"/c"}, host: "db-1"},
 			with(func(s *settings) { s.manifests, s.host = []string{"/c"}, "db-1" })},
 		{"no settle time", configHead + "settle: 0\n", flagValues{}, with(func(s *settings) { s.settle = -1 })},

@@ -11,6 +11,7 @@ import (
 
 	"stead/runtime/cgroup"
 	"stead/runtime/image"
+	"stead/runtime/image/registry"
 	"stead/runtime/job"
 	"stead/runtime/store"
 	"stead/spec"
@@ -26,7 +27,7 @@ func (a *app) imageCommand() *cobra.Command {
 		Args:  unknownVerb,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.imageImportCommand(), a.imageListCommand(), a.imageInspectCommand(), a.imageRemoveCommand(), a.imagePruneCommand())
+	cmd.AddCommand(a.imagePullCommand(), a.imageImportCommand(), a.imageListCommand(), a.imageInspectCommand(), a.imageRemoveCommand(), a.imagePruneCommand())
 	return cmd
 }
 
@@ -50,7 +51,7 @@ func (a *app) imageJobs() (jobs image.Jobs, done func(), err error) {
 			unlock()
 		}
 	}
-	return image.Jobs{Store: a.images(), Runner: job.Runner{Host: host}}, done, nil
+	return image.Jobs{Store: a.images(), Runner: job.Runner{Host: host}, Registries: a.registries}, done, nil
 }
 
 // declaredImages returns the images that manifests name.
@@ -74,6 +75,46 @@ func imageOptions(cmd *cobra.Command, o *image.Options) func() error {
 		o.MaxBytes = int64(bytes)
 		return nil
 	}
+}
+
+func (a *app) imagePullCommand() *cobra.Command {
+	var o image.Options
+	cmd := &cobra.Command{
+		Use:   "pull REFERENCE…",
+		Short: "Download images from registries",
+		Args:  args(1, math.MaxInt, "image pull needs references, such as docker.io/library/nginx:1.27"),
+	}
+	check := imageOptions(cmd, &o)
+	cmd.RunE = func(cmd *cobra.Command, references []string) error {
+		err := check()
+		for _, r := range references {
+			if err == nil {
+				_, err = registry.Parse(r)
+			}
+		}
+		if err != nil {
+			return usage(cmd, err)
+		}
+		jobs, done, err := a.imageJobs()
+		if err != nil {
+			return err
+		}
+		defer done()
+		var failed *multierror.Error
+		for _, r := range references {
+			bar := newBar(a.err, r)
+			o.Progress = bar.update
+			m, err := jobs.Pull(cmd.Context(), r, o)
+			bar.end()
+			if err != nil {
+				failed = multierror.Append(failed, err)
+				continue
+			}
+			fmt.Fprintf(a.out, "%s pulled: %s, %s\n", m.Name, m.Digest, size(m.Size))
+		}
+		return failed.ErrorOrNil()
+	}
+	return cmd
 }
 
 func (a *app) imageImportCommand() *cobra.Command {

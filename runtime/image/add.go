@@ -203,10 +203,23 @@ func (a *adding) unpack(ctx context.Context, i int) error {
 			return err
 		}
 	}
-	if err := os.Mkdir(a.dir(i), 0o700); err != nil {
-		return err
+	var l *unpackedLayer
+	var err error
+	for try := range max(b.tries, 1) {
+		if try > 0 { // another mirror may have a good one
+			if err := os.RemoveAll(a.dir(i)); err != nil {
+				return err
+			}
+		}
+		if err := os.Mkdir(a.dir(i), 0o700); err != nil {
+			return err
+		}
+		l, err = unpackBlob(ctx, a.dir(i), b, a.budget, a.meter.read)
+		var limit *unpack.LimitError
+		if err == nil || ctx.Err() != nil || errors.As(err, &limit) || errors.Is(err, unix.ENOSPC) {
+			break
+		}
 	}
-	l, err := unpackBlob(ctx, a.dir(i), b, a.budget, a.meter.read)
 	if err != nil {
 		if b.plain {
 			return err

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"stead/runtime/fault"
+	"stead/runtime/image/registry"
 	"stead/runtime/image/unpack"
 	"stead/runtime/job"
 
@@ -17,23 +18,29 @@ import (
 // Jobs adds images in child processes. It is what everybody but the child uses.
 type Jobs struct {
 	*Store
-	Runner job.Runner
+	Runner     job.Runner
+	Registries map[string]registry.Settings // by host
 }
 
-const importKind = "image-import"
+const (
+	importKind = "image-import"
+	pullKind   = "image-pull"
+)
 
 // JobKinds are the kinds of jobs for job.Main.
 func JobKinds() map[string]job.Func {
-	return map[string]job.Func{importKind: runImport}
+	return map[string]job.Func{importKind: runImport, pullKind: runPull}
 }
 
 // jobRequest is what the child is asked.
 type jobRequest struct {
 	Dir      string  `json:"dir"` // of the store
 	FaultDir string  `json:"faultDir,omitempty"`
-	Name     string  `json:"name"`
+	Name     string  `json:"name"` // or a reference
 	Source   string  `json:"source,omitempty"`
 	Options  Options `json:"options"`
+
+	Registries map[string]registry.Settings `json:"registries,omitempty"`
 }
 
 // jobResult is what it answers.
@@ -41,7 +48,7 @@ type jobResult struct {
 	Name string `json:"name"`
 }
 
-// FaultDir is where a child built with the tag fault looks for the point at which it dies.
+// faultDir is where a child built with the tag fault looks for the point at which it dies.
 var faultDir = os.Getenv("STEAD_TEST_FAULT_DIR")
 
 // Import is Store.Import in a child process. stdin is read for the source "-".
@@ -54,6 +61,11 @@ func (j Jobs) Import(ctx context.Context, name, source string, stdin *os.File, o
 		stdin = nil
 	}
 	return j.run(ctx, importKind, jobRequest{Name: name, Source: source, Options: o}, stdin, o.Progress)
+}
+
+// Pull is Store.Pull in a child process.
+func (j Jobs) Pull(ctx context.Context, reference string, o Options) (*Image, error) {
+	return j.run(ctx, pullKind, jobRequest{Name: reference, Options: o, Registries: j.Registries}, nil, o.Progress)
 }
 
 // run runs a job and returns the image that it added.
@@ -87,6 +99,18 @@ func runImport(ctx context.Context, request json.RawMessage, report func(any)) (
 	return jobResult{m.Name}, nil
 }
 
+func runPull(ctx context.Context, request json.RawMessage, report func(any)) (any, error) {
+	q, s, err := begin(request, report)
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.Pull(ctx, q.Name, &registry.Client{Registries: q.Registries}, q.Options)
+	if err != nil {
+		return nil, toJob(err)
+	}
+	return jobResult{m.Name}, nil
+}
+
 func begin(request json.RawMessage, report func(any)) (q jobRequest, s *Store, err error) {
 	if err = json.Unmarshal(request, &q); err != nil {
 		return q, nil, err
@@ -98,7 +122,7 @@ func begin(request json.RawMessage, report func(any)) (q jobRequest, s *Store, e
 
 // codes are the errors that keep their identity on the way from a job.
 var codes = map[string]error{
-	"not-found": ErrNotFound, "busy": ErrBusy, "no-space": unix.ENOSPC, "missing": os.ErrNotExist,
+	"not-found": ErrNotFound, "not-in-registry": registry.ErrNotFound, "busy": ErrBusy, "no-space": unix.ENOSPC, "missing": os.ErrNotExist,
 }
 
 // codedError is an error in the child with its code.
@@ -114,6 +138,10 @@ func toJob(err error) error {
 	var limit *unpack.LimitError
 	if errors.As(err, &limit) {
 		return &codedError{err, "limit"}
+	}
+	var denied *registry.DeniedError
+	if errors.As(err, &denied) {
+		return &codedError{err, "denied"}
 	}
 	for code, sentinel := range codes {
 		if errors.Is(err, sentinel) {

@@ -24,6 +24,7 @@ type blob struct {
 	digest string // of the stream; "" if unknown
 	size   int64  // of the stream in bytes; negative if unknown
 	diffID string // of the tar in it; "" if unknown
+	tries  int    // how often to open it, if it turns out wrong; 0 is once
 	plain  bool   // an archive of a root: names of whiteouts mean nothing
 	open   func(context.Context) (io.ReadCloser, error)
 }
@@ -64,7 +65,7 @@ func unpackBlob(ctx context.Context, dir string, b blob, budget *unpack.Budget, 
 			_, err = io.Copy(io.Discard, buffered)
 		}
 		if err != nil {
-			layer.Close()
+			layer.Discard()
 		}
 	}
 	if err != nil {
@@ -83,7 +84,7 @@ func unpackBlob(ctx context.Context, dir string, b blob, budget *unpack.Budget, 
 		err = fmt.Errorf("its content has the digest %s, want %s (diff ID)", l.diffID, b.diffID)
 	}
 	if err != nil {
-		layer.Close()
+		layer.Discard()
 		return nil, err
 	}
 	return l, nil

@@ -138,7 +138,7 @@ func (l *Layer) copyUp(lowers []int, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := l.budget.spend(name, info.Size()); err != nil {
+	if err := l.spend(name, info.Size()); err != nil {
 		return err
 	}
 	l.Size += info.Size()

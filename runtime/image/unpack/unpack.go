@@ -45,15 +45,26 @@ func (e *LimitError) Error() string {
 }
 
 // spend counts an entry of a size.
-func (b *Budget) spend(name string, size int64) error {
-	if b.entries.Add(1) > b.Entries {
+func (l *Layer) spend(name string, size int64) error {
+	b := l.budget
+	if l.entries++; b.entries.Add(1) > b.Entries {
 		return &LimitError{name, "entries", b.Entries}
 	}
 	// Compared before it is added: a header may claim any size.
-	if size > b.Bytes || b.bytes.Add(size) > b.Bytes {
+	if size > b.Bytes {
+		return &LimitError{name, "bytes", b.Bytes}
+	}
+	if l.bytes += size; b.bytes.Add(size) > b.Bytes {
 		return &LimitError{name, "bytes", b.Bytes}
 	}
 	return nil
+}
+
+// refund takes back what a layer has spent that failed.
+func (l *Layer) refund() {
+	l.budget.entries.Add(-l.entries)
+	l.budget.bytes.Add(-l.bytes)
+	l.entries, l.bytes = 0, 0
 }
 
 // maxMemory limits what is remembered about one layer until its end, in bytes of names.
@@ -73,6 +84,8 @@ type Layer struct {
 	root    int // the directory
 	parent  cachedDir
 	budget  *Budget
+	entries int64 // what it has spent
+	bytes   int64
 	buffer  []byte
 	memory  int             // bytes of names that are remembered
 	times   map[string]when // of directories, which change while files are made in them
@@ -124,10 +137,16 @@ func Unpack(ctx context.Context, dir string, stream io.Reader, whiteouts bool, b
 		}
 	}
 	if err != io.EOF {
-		l.Close()
+		l.Discard()
 		return nil, err
 	}
 	return l, nil
+}
+
+// Discard closes a layer that is not used.
+func (l *Layer) Discard() {
+	l.refund()
+	l.Close()
 }
 
 // Close closes the directory.
@@ -152,7 +171,7 @@ func (l *Layer) entry(h *tar.Header, content io.Reader, whiteouts bool) error {
 	if h.Typeflag != tar.TypeReg && h.Typeflag != tar.TypeGNUSparse && h.Typeflag != tar.TypeCont {
 		size = 0
 	}
-	if err := l.budget.spend(name, size); err != nil {
+	if err := l.spend(name, size); err != nil {
 		return err
 	}
 	if whiteouts && strings.Contains("/"+name, "/"+whiteoutPrefix) {
