@@ -320,11 +320,12 @@ func (r *Runtime) Check(ctx context.Context, all bool) error {
 }
 
 // Faults returns what is wrong with stead itself on this host: a keeper that does not answer,
-// a full disk.
+// logs that lose lines, a full disk.
 func (r *Runtime) Faults() (all []status.Fault) {
-	silent := r.keeper.Health.Silent()
+	silent, all := r.keeper.Health.Silent(), slices.Clone(r.keeper.Health.Faults())
 	if r.ReadOnly && len(r.running()) > 0 { // nobody monitors the keeper
-		_, _, err := r.keeper.Ping(r.ctx)
+		var err error
+		all, err = r.keeper.Faults(r.ctx)
 		errors.As(err, &silent)
 	}
 	if silent != nil {

@@ -26,7 +26,7 @@ type Resolver map[string]bool // paths that are no links
 
 // Resolve resolves one path like the function Resolve.
 func (r Resolver) Resolve(name string) (real string, links []string) {
-	real, links, _ = r.resolve(name, false)
+	real, links, _ = r.resolve(name, nil)
 	return real, links
 }
 
@@ -34,23 +34,19 @@ func (r Resolver) Resolve(name string) (real string, links []string) {
 // touch that, and keeps what lies there as written. The launch of a container, which opens the
 // path elsewhere, follows no links.
 func (r Resolver) ResolveLocal(name string) (real string) {
-	hostMounts.Refresh()
-	real, _, _ = r.resolve(name, hostMounts.anyRemote())
+	real, _, _ = r.resolve(name, remoteMounts.current())
 	return real
 }
 
-// resolve is Resolve. With local it stops at remote, the first mount of a file system that may
-// hang, as of the last refresh of hostMounts.
-func (r Resolver) resolve(name string, local bool) (real string, links []string, remote *RemoteMount) {
+// resolve is Resolve, but stops at the first of some mounts, by mount point.
+func (r Resolver) resolve(name string, stops map[string]*RemoteMount) (real string, links []string, stop *RemoteMount) {
 	real = "/"
 	target := make([]byte, unix.PathMax)
 	for todo := splitPath(name); len(todo) > 0; {
 		next := path.Join(real, todo[0]) // ".." is relative to the target of an earlier link
 		todo = todo[1:]
-		if local {
-			if remote = hostMounts.remoteAt(next); remote != nil {
-				return path.Join(append([]string{next}, todo...)...), links, remote
-			}
+		if stop = stops[next]; stop != nil {
+			return path.Join(append([]string{next}, todo...)...), links, stop
 		}
 		if r[next] {
 			real = next
@@ -97,7 +93,6 @@ type Mounts struct {
 	file   *os.File                   // /proc/self/mountinfo
 	at     map[string]*mountinfo.Info // by mount point; of several the last, which is on top
 	twins  []*mountinfo.Info          // mounts of file systems that are mounted more than once
-	remote map[string]*mountinfo.Info // by mount point: file systems that may hang; nil if there are none
 	number int
 }
 
@@ -135,7 +130,6 @@ func (m *Mounts) Refresh() int {
 
 func (m *Mounts) index(all []*mountinfo.Info) {
 	m.at, m.twins = make(map[string]*mountinfo.Info, len(all)), nil
-	m.indexRemote(all)
 	times := map[[2]int]int{}
 	for _, mount := range all {
 		m.at[mount.Mountpoint] = mount

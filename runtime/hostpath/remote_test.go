@@ -25,6 +25,13 @@ func TestRemote(t *testing.T) {
 	if m := Remote(dir + "/mnt/x"); m != nil {
 		t.Errorf("before the mount: %v", m)
 	}
+	t.Run("mounted", func(t *testing.T) { testRemote(t, dir) })
+	if m := Remote(dir + "/mnt/x"); m != nil {
+		t.Errorf("after the unmount: %v", m)
+	}
+}
+
+func testRemote(t *testing.T, dir string) {
 	roottest.HungFUSE(t, dir+"/mnt")
 	for name, want := range map[string]bool{
 		"/mnt": true, "/mnt/x/y": true, "/link/x": true, "/far": true, "/here/../mnt": true,

@@ -16,6 +16,7 @@ import (
 	"stead/runtime/launch"
 	"stead/runtime/record"
 	"stead/runtime/sealed"
+	"stead/runtime/status"
 
 	"golang.org/x/sys/unix"
 )
@@ -157,6 +158,12 @@ func (k Client) Ping(ctx context.Context) (pid, live int, err error) {
 func (k Client) Features(ctx context.Context) ([]string, error) {
 	r, err := k.call(ctx, request{Op: "list"})
 	return r.Features, err
+}
+
+// Faults returns which logs lose lines.
+func (k Client) Faults(ctx context.Context) ([]status.Fault, error) {
+	r, err := k.call(ctx, request{Op: "list"})
+	return r.Faults, err
 }
 
 // Notes returns what an admin should know about the keeper.

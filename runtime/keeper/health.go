@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"stead/runtime/status"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -102,8 +104,9 @@ func (c conn) peerPid() (pid int) {
 // Health is what is known about whether a keeper answers. Clients that share one fail at once
 // while it does not. The zero value is a keeper that answers.
 type Health struct {
-	mu      sync.Mutex   // guards what follows
-	silent  *SilentError // nil while the keeper answers
+	mu      sync.Mutex     // guards what follows
+	silent  *SilentError   // nil while the keeper answers
+	faults  []status.Fault // of the last reply to a ping
 	waiting map[*context.CancelCauseFunc]struct{}
 }
 
@@ -115,6 +118,13 @@ func (h *Health) Silent() *SilentError {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.silent
+}
+
+// Faults returns what the keeper said last about its logs.
+func (h *Health) Faults() []status.Fault {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.faults
 }
 
 // Set notes whether the keeper answers: e is nil if it does.
@@ -216,6 +226,13 @@ func (k Client) ping(c conn, changed func(*SilentError)) error {
 	c.SetReadDeadline(time.Now().Add(answerTimeout))
 	var r reply
 	_, err := c.receive(&r)
+	defer func() {
+		if err == nil {
+			k.Health.mu.Lock()
+			defer k.Health.mu.Unlock()
+			k.Health.faults = r.Faults
+		}
+	}()
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
 	}
@@ -226,6 +243,7 @@ func (k Client) ping(c conn, changed func(*SilentError)) error {
 	}
 	defer time.AfterFunc(giveUp-answerTimeout, k.Health.cancelWaiting).Stop()
 	c.SetReadDeadline(time.Time{})
+	r = reply{}
 	_, err = c.receive(&r)
 	return err
 }

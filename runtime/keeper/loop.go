@@ -2,9 +2,12 @@ package keeper
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,6 +15,7 @@ import (
 	"stead/runtime/launch"
 	"stead/runtime/logs"
 	"stead/runtime/record"
+	"stead/runtime/status"
 	"stead/runtime/trim"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +32,7 @@ type loop struct {
 	log   *slog.Logger
 	epoll int
 	wake  int // eventfd: a child ended
+	room  int // eventfd: a log has room again, or is written
 
 	mu         sync.Mutex
 	byID       map[string]*entry
@@ -35,8 +40,10 @@ type loop struct {
 	children                            // reap.go
 	starting   map[string]chan struct{} // starts in progress; closed when they are over
 	logs       logs.Set
-	partial    map[*entry]struct{} // have an incomplete line in memory
-	unrecorded map[*entry]bool     // have ended, but the record can't be written yet
+	partial    map[*entry]struct{}  // have an incomplete line in memory
+	unrecorded map[*entry]bool      // have ended, but the record can't be written yet
+	full       map[*entry]time.Time // pipes that are not read until the log has room, and since when
+	ending     map[*entry]time.Time // have ended; until when the record waits for the log
 	watchers   map[*watcher]struct{}
 	buf        [quantum]byte
 }
@@ -67,9 +74,13 @@ func newLoop(run string, log *slog.Logger) (*loop, error) {
 		run: run, log: log,
 		byID: map[string]*entry{}, byFD: map[int32]source{},
 		children: newChildren(), starting: map[string]chan struct{}{},
-		partial: map[*entry]struct{}{}, unrecorded: map[*entry]bool{}, watchers: map[*watcher]struct{}{},
+		partial: map[*entry]struct{}{}, unrecorded: map[*entry]bool{}, full: map[*entry]time.Time{}, ending: map[*entry]time.Time{}, watchers: map[*watcher]struct{}{},
 	}
 	l.logs.MaxOpen = openLogs(openFiles())
+	l.logs.Changed = func() {
+		one := [8]byte{1}
+		unix.Write(l.room, one[:])
+	}
 	var err error
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
@@ -77,7 +88,10 @@ func newLoop(run string, log *slog.Logger) (*loop, error) {
 	if l.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	return l, l.add(l.wake, unix.EPOLLIN)
+	if l.room, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return nil, os.NewSyscallError("eventfd", err)
+	}
+	return l, errors.Join(l.add(l.wake, unix.EPOLLIN), l.add(l.room, unix.EPOLLIN))
 }
 
 func (l *loop) add(fd int, events uint32) error {
@@ -121,6 +135,9 @@ func (l *loop) handleEvents(events []unix.EpollEvent, now time.Time) {
 			var b [8]byte
 			unix.Read(l.wake, b[:])
 			l.handleSIGCHLD(now)
+		} else if int(e.Fd) == l.room {
+			var b [8]byte
+			unix.Read(l.room, b[:])
 		} else if s, ok := l.byFD[e.Fd]; ok && s.exec > 0 {
 			l.handlePidfd(s.exec)
 		} else if ok && s.exit && s.entry.child {
@@ -132,6 +149,7 @@ func (l *loop) handleEvents(events []unix.EpollEvent, now time.Time) {
 		}
 	}
 	l.expirePartial(now)
+	l.followLogs(now)
 	if !l.nextReap.IsZero() && !now.Before(l.nextReap) {
 		l.nextReap = time.Time{}
 		l.reap()
@@ -153,6 +171,12 @@ func (l *loop) epollTimeout() int {
 	}
 	if !l.nextReap.IsZero() {
 		wait = min(wait, time.Until(l.nextReap))
+	}
+	for _, since := range l.full {
+		wait = min(wait, max(time.Until(since.Add(logs.StallAfter)), logs.StallAfter/10))
+	}
+	for _, until := range l.ending {
+		wait = min(wait, time.Until(until))
 	}
 	if wait == never {
 		return -1
@@ -182,7 +206,36 @@ func (l *loop) drain(e *entry, s logs.Stream, now time.Time) int {
 	if _, ok := e.log.Pending(); ok {
 		l.partial[e] = struct{}{}
 	}
+	if _, is := l.full[e]; !is && e.log.IsFull(now) {
+		l.full[e] = now
+		l.watchPipes(e, 0)
+	}
 	return n
+}
+
+// watchPipes sets the events that the pipes of a container report.
+func (l *loop) watchPipes(e *entry, events uint32) {
+	for _, fd := range e.out {
+		if fd >= 0 {
+			unix.EpollCtl(l.epoll, unix.EPOLL_CTL_MOD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)})
+		}
+	}
+}
+
+// followLogs goes on with the containers that waited for their logs.
+func (l *loop) followLogs(now time.Time) {
+	for e := range l.full {
+		if !e.log.IsFull(now) {
+			delete(l.full, e)
+			l.watchPipes(e, unix.EPOLLIN)
+		}
+	}
+	for e, until := range l.ending {
+		if e.log.IsIdle() || !now.Before(until) {
+			delete(l.ending, e)
+			l.recordEnd(e)
+		}
+	}
 }
 
 // drainRest reads at most one pipe capacity: a container can pass its end to another process,
@@ -196,6 +249,27 @@ func (l *loop) drainRest(e *entry, s logs.Stream, now time.Time) {
 		n = l.drain(e, s, now)
 	}
 }
+
+// logFaults returns a fault for each log that has lost lines and could not note that yet.
+func (l *loop) logFaults() (all []status.Fault) {
+	for _, e := range l.byID {
+		if lost := e.log.Lost(); lost.Records > 0 {
+			all = append(all, status.Fault{
+				Subject: "container " + e.rec.Name, Reason: status.ReasonLogLoses, Since: lost.Since.Truncate(time.Second),
+				Message: fmt.Sprintf("the log of %s has lost %d lines since %s: %s; look at the disk of %s",
+					e.rec.Name, lost.Records, lost.Since.Format(time.TimeOnly), lost.Reason, e.rec.LogDir),
+			})
+		}
+	}
+	slices.SortFunc(all, func(a, b status.Fault) int { return strings.Compare(a.Subject, b.Subject) })
+	if n := len(all) - maxLogFaults; n > 0 {
+		all = append(all[:maxLogFaults], status.Fault{Subject: "logs", Reason: status.ReasonLogLoses, Message: fmt.Sprintf("so do the logs of %d other containers", n)})
+	}
+	return all
+}
+
+// maxLogFaults limits the size of a reply.
+const maxLogFaults = 20
 
 // noteLaunch notes that a launch is over. failed is nil after a success.
 func (l *loop) noteLaunch(e *entry, failed *launch.Error) {
@@ -213,6 +287,7 @@ func (l *loop) finish(e *entry, end *record.Ending) {
 	}
 	fault.Point("keeper-end-drained")
 	e.log.End(now)
+	delete(l.full, e)
 	if f := e.failed; f != nil {
 		end = &record.Ending{Code: exitCodeOf(f), Failed: f.Error(), Where: string(f.Where)}
 	}
@@ -233,8 +308,16 @@ func (l *loop) finish(e *entry, end *record.Ending) {
 	if e.child {
 		delete(l.byPid, e.rec.Pid)
 	}
-	l.recordEnd(e)
+	if e.log.IsIdle() {
+		l.recordEnd(e)
+		return
+	}
+	// Whoever learns of the end finds all output, unless the disk does not take it.
+	l.ending[e], l.byID[e.rec.ID()] = now.Add(endPatience), e
 }
+
+// endPatience is how long the record of an end waits until the output is written.
+const endPatience = 2 * logs.StallAfter
 
 // recordEnd records an ending and reports it to the clients, which then read the record. If
 // the write fails for lack of a descriptor or of disk space, it is retried later.

@@ -100,8 +100,14 @@ func (s *server) signal(c conn, q *request) error {
 		<-over
 	}
 	err := fmt.Errorf("signal %s: %w", q.ID, ErrMissing)
+	var recorded chan *record.Ending
 	s.do(func() {
 		e, ok := s.byID[q.ID]
+		if ok && !s.ending[e].IsZero() {
+			recorded = make(chan *record.Ending, 1)
+			e.waiters = append(e.waiters, recorded)
+			return
+		}
 		if ok && s.unrecorded[e] {
 			err = fmt.Errorf("signal %s: it has ended, and the end is not recorded yet", q.ID)
 			return
@@ -121,6 +127,9 @@ func (s *server) signal(c conn, q *request) error {
 			err = unix.Kill(e.rec.Pid, unix.Signal(q.Signal))
 		}
 	})
+	if recorded != nil {
+		<-recorded // the client reads the record when it knows that there is nothing to signal
+	}
 	if err != nil {
 		return err
 	}

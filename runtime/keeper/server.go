@@ -14,6 +14,7 @@ import (
 
 	"stead/runtime/fault"
 	"stead/runtime/launch"
+	"stead/runtime/status"
 	"stead/runtime/weak"
 
 	"golang.org/x/sys/unix"
@@ -242,8 +243,9 @@ func (s *server) dispatch(c conn, q *request, fds []int) error {
 		return s.limitLog(c, q)
 	case "list":
 		var live int
-		s.do(func() { live = len(s.byID) })
-		return c.send(reply{Live: live, Pid: os.Getpid(), Build: Build(), Features: features, Notes: s.notes})
+		var faults []status.Fault
+		s.do(func() { live, faults = len(s.byID), s.logFaults() })
+		return c.send(reply{Live: live, Pid: os.Getpid(), Build: Build(), Features: features, Notes: s.notes, Faults: faults})
 	case "watch":
 		return s.watch(c)
 	case "mount-root":

@@ -71,13 +71,16 @@ func (s *server) upgradeTo(c conn, fds []int) error {
 	if n := len(s.execs); n > 0 {
 		return fmt.Errorf("%d exec sessions would be cut off", n)
 	}
-	if n := len(s.unrecorded); n > 0 {
+	if n := len(s.unrecorded) + len(s.ending); n > 0 {
 		return fmt.Errorf("%d endings are not recorded yet", n)
 	}
 	l := handover{Lock: s.upgrade.lock, Pipes: map[string][2]int{}}
 	for id, e := range s.byID {
 		e.log.Expire(time.Now().Add(time.Hour)) // incomplete lines are written as parts
 		l.Pipes[id] = e.out
+	}
+	if !s.logs.Settle(upgradePatience / 3) { // the loop stands still meanwhile
+		return errors.New("output is being written to a log, and its disk takes long")
 	}
 	will, err := body(l)
 	if err != nil {

@@ -37,35 +37,50 @@ func all(t testing.TB, dir string, o Options) []string {
 
 var everything = Options{Tail: -1}
 
+// settled is a Log whose methods return when all is written.
+type settled struct{ *Log }
+
+func logOf(s *Set, dir string, size int64, keep int) settled { return settled{s.Log(dir, size, keep)} }
+
+func (l settled) settle() {
+	if !l.set.Settle(roottest.Patience) {
+		panic("the log is not written")
+	}
+}
+
+func (l settled) Write(s Stream, data []byte, now time.Time) { l.Log.Write(s, data, now); l.settle() }
+func (l settled) Expire(now time.Time)                       { l.Log.Expire(now); l.settle() }
+func (l settled) End(now time.Time)                          { l.Log.End(now); l.settle() }
+
 func TestWrite(t *testing.T) {
 	long := strings.Repeat("x", 2*maxRecord+10)
 	tests := []struct {
 		summary string
-		write   func(l *Log)
+		write   func(l settled)
 		want    []string
 	}{
-		{"lines", func(l *Log) { l.Write(Stdout, []byte("a\n\nb\n"), noon) }, []string{"stdout F a", "stdout F ", "stdout F b"}},
-		{"a line in two writes", func(l *Log) { l.Write(Stdout, []byte("a"), noon); l.Write(Stdout, []byte("b\n"), noon) }, []string{"stdout F ab"}},
-		{"streams don't mix", func(l *Log) {
+		{"lines", func(l settled) { l.Write(Stdout, []byte("a\n\nb\n"), noon) }, []string{"stdout F a", "stdout F ", "stdout F b"}},
+		{"a line in two writes", func(l settled) { l.Write(Stdout, []byte("a"), noon); l.Write(Stdout, []byte("b\n"), noon) }, []string{"stdout F ab"}},
+		{"streams don't mix", func(l settled) {
 			l.Write(Stdout, []byte("o"), noon)
 			l.Write(Stderr, []byte("e\n"), noon)
 			l.Write(Stdout, []byte("\n"), noon)
 		}, []string{"stderr F e", "stdout F o"}},
-		{"a prompt without end is a part after a while", func(l *Log) {
+		{"a prompt without end is a part after a while", func(l settled) {
 			l.Write(Stdout, []byte("name? "), noon)
 			l.Expire(noon.Add(Hold / 2))
 			l.Expire(noon.Add(Hold))
 			l.Write(Stdout, []byte("bob\n"), noon.Add(time.Second))
 		}, []string{"stdout P name? ", "stdout F bob"}},
-		{"the end ends a line", func(l *Log) { l.Write(Stdout, []byte("half"), noon); l.End(noon) }, []string{"stdout F half"}},
-		{"long lines are split", func(l *Log) { l.Write(Stdout, []byte(long+"\n"), noon) },
+		{"the end ends a line", func(l settled) { l.Write(Stdout, []byte("half"), noon); l.End(noon) }, []string{"stdout F half"}},
+		{"long lines are split", func(l settled) { l.Write(Stdout, []byte(long+"\n"), noon) },
 			[]string{"stdout P " + long[:maxRecord], "stdout P " + long[:maxRecord], "stdout F " + long[:10]}},
-		{"NUL and invalid UTF-8 stay as they are", func(l *Log) { l.Write(Stdout, []byte("a\x00b\xff\xfe\n"), noon) }, []string{"stdout F a\x00b\xff\xfe"}},
+		{"NUL and invalid UTF-8 stay as they are", func(l settled) { l.Write(Stdout, []byte("a\x00b\xff\xfe\n"), noon) }, []string{"stdout F a\x00b\xff\xfe"}},
 	}
 	for _, tt := range tests {
 		dir := t.TempDir()
 		var s Set
-		l := s.Log(dir, 1<<20, 3)
+		l := logOf(&s, dir, 1<<20, 3)
 		tt.write(l)
 		got := all(t, dir, everything)
 		if strings.Join(got, "\n") != strings.Join(tt.want, "\n") {
@@ -77,7 +92,7 @@ func TestWrite(t *testing.T) {
 func TestRotate(t *testing.T) {
 	dir := t.TempDir()
 	var s Set
-	l := s.Log(dir, 100, 3)
+	l := logOf(&s, dir, 100, 3)
 	for i := range 40 {
 		l.Write(Stdout, fmt.Appendf(nil, "line %02d\n", i), noon)
 	}
@@ -108,7 +123,7 @@ func TestRotate(t *testing.T) {
 func TestSinceAndTail(t *testing.T) {
 	dir := t.TempDir()
 	var s Set
-	l := s.Log(dir, 1<<20, 3)
+	l := logOf(&s, dir, 1<<20, 3)
 	for i := range 5 {
 		l.Write(Stdout, fmt.Appendf(nil, "%d\n", i), noon.Add(time.Duration(i)*time.Second))
 	}
@@ -136,7 +151,7 @@ func TestFollowAcrossRotations(t *testing.T) {
 	dir := t.TempDir()
 	const lines = 2000
 	var s Set
-	l := s.Log(dir, 4000, 100)
+	l := logOf(&s, dir, 4000, 100)
 	l.Write(Stdout, []byte("line 0\n"), noon)
 	next, done := 0, errors.New("done")
 	finished := make(chan error)
@@ -239,7 +254,7 @@ func TestFollowingByAnIncompleteListing(t *testing.T) {
 func TestNextBeginsWithTheFirst(t *testing.T) {
 	dir := t.TempDir()
 	var s Set
-	l := s.Log(dir, 10, 5)
+	l := logOf(&s, dir, 10, 5)
 	r := &reader{dir: dir, o: everything}
 	var got []string
 	r.emit = func(x Record) error { got = append(got, x.Text); return nil }
@@ -282,18 +297,18 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	var s Set
-	l := s.Log(filepath.Join(dir, "log"), 1<<20, 3)
+	l := logOf(&s, filepath.Join(dir, "log"), 1<<20, 3)
 	written := 0
 	for i := range 400 {
 		l.Write(Stdout, fmt.Appendf(nil, "line %d %s\n", i, strings.Repeat("x", 100)), noon)
-		if l.dropped == 0 {
+		if l.Lost().Records == 0 {
 			written++
 		}
 	}
-	if l.dropped == 0 {
+	if l.Lost().Records == 0 {
 		t.Fatal("the disk was never full")
 	}
-	dropped := l.dropped
+	dropped := l.Lost().Records
 	os.Remove(ballast)
 	l.Write(Stdout, []byte("room again\n"), noon)
 	got := all(t, filepath.Join(dir, "log"), everything)
@@ -313,7 +328,7 @@ func TestOpenFilesAreBounded(t *testing.T) {
 	dir := t.TempDir()
 	var s Set
 	for i := range 2 * defaultMaxOpen {
-		s.Log(filepath.Join(dir, fmt.Sprint(i)), 1<<20, 3).Write(Stdout, []byte("x\n"), noon)
+		logOf(&s, filepath.Join(dir, fmt.Sprint(i)), 1<<20, 3).Write(Stdout, []byte("x\n"), noon)
 	}
 	if s.open.Len() > defaultMaxOpen {
 		t.Errorf("%d files are open", s.open.Len())
@@ -322,10 +337,87 @@ func TestOpenFilesAreBounded(t *testing.T) {
 
 func BenchmarkWrite(b *testing.B) {
 	var s Set
+	room := make(chan struct{}, 1)
+	s.Changed = func() {
+		select {
+		case room <- struct{}{}:
+		default:
+		}
+	}
 	l := s.Log(b.TempDir(), 10<<20, 2)
 	chunk := []byte(strings.Repeat(strings.Repeat("x", 99)+"\n", 640))
 	b.SetBytes(int64(len(chunk)))
 	for b.Loop() {
 		l.Write(Stdout, chunk, noon)
+		for l.IsFull(time.Now()) {
+			<-room
+		}
+	}
+	s.Settle(roottest.Patience)
+}
+
+// A disk that does not answer holds up nobody: its log keeps a bounded amount, then loses lines
+// and counts them, and notes that when the disk goes on. Logs elsewhere are written meanwhile.
+func TestStalledDisk(t *testing.T) {
+	dir := t.TempDir()
+	stuck, other := filepath.Join(dir, "stuck"), filepath.Join(dir, "other")
+	if err := os.Mkdir(stuck, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	fifo := filepath.Join(stuck, File) // the open waits for a reader
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var s Set
+	l := s.Log(stuck, 100<<20, 3)
+	line := []byte(strings.Repeat("x", 999) + "\n")
+	written := 0
+	began := time.Now()
+	for ; !l.IsFull(time.Now()); written++ {
+		l.Write(Stdout, line, noon)
+	}
+	if n := written * len(line); n > 2*maxQueued {
+		t.Errorf("%d bytes are queued", n)
+	}
+	for l.IsFull(time.Now()) { // until it has stalled
+		time.Sleep(10 * time.Millisecond)
+	}
+	if took := time.Since(began); took < StallAfter || took > 10*StallAfter {
+		t.Errorf("stalled after %s", took)
+	}
+	const lost = 100000
+	for range lost {
+		l.Write(Stdout, line, noon)
+	}
+	if got := l.Lost(); got.Records != lost || got.Since.Before(began) || l.queued > 2*maxQueued {
+		t.Errorf("lost %+v, want %d; %d bytes are queued", got, lost, l.queued)
+	}
+	s.Log(other, 1<<20, 3).Write(Stdout, []byte("hello\n"), noon)
+	for end := time.Now().Add(roottest.Patience); ; time.Sleep(time.Millisecond) {
+		if b, _ := os.ReadFile(filepath.Join(other, File)); strings.HasSuffix(string(b), " hello\n") {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the other log is not written")
+		}
+	}
+	r, err := os.Open(fifo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var got strings.Builder
+	for buf := make([]byte, 1<<20); !strings.Contains(got.String(), "dropped here"); {
+		n, err := r.Read(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.Write(buf[:n])
+	}
+	if n, want := strings.Count(got.String(), "xxx\n"), fmt.Sprintf("stead: %d lines were dropped here: the disk did not take them in time\n", lost); n != written || !strings.HasSuffix(got.String(), want) {
+		t.Errorf("%d lines, want %d, and at the end %.200q, want %q", n, written, got.String()[max(0, got.Len()-200):], want)
+	}
+	if !s.Settle(roottest.Patience) || l.Lost() != (Lost{}) {
+		t.Errorf("afterwards: lost %+v", l.Lost())
 	}
 }

@@ -2,17 +2,10 @@ package logs
 
 import (
 	"bytes"
-	"cmp"
 	"container/list"
-	"errors"
-	"fmt"
 	"os"
-	"path/filepath"
+	"sync"
 	"time"
-
-	"stead/runtime/fault"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -24,45 +17,57 @@ const (
 	defaultMaxOpen = 256
 )
 
-// Set holds the logs of many containers, which share a limit of open files. It is not safe for
-// concurrent use.
+// Set holds the logs of many containers. Its owner formats records (Write, Expire, End) from
+// one goroutine at a time and never waits for a disk: goroutines of the set write the files.
 type Set struct {
-	MaxOpen int       // limit of open files; 0 is defaultMaxOpen
-	open    list.List // of *Log, the most recently used in front
-	buf     []byte    // records to write; shared, because a burst makes it large
+	MaxOpen int // limit of open files; 0 is defaultMaxOpen
+	// Changed is called when a log has room again or has written all; it must not block.
+	Changed func()
 
+	buf  []byte    // records of the current call of Write, Expire or End
 	at   time.Time // the time that text holds
 	text []byte
-}
 
-// resetBuffer empties the buffer. It drops a very large one, as a flood of empty lines makes.
-func (s *Set) resetBuffer() {
-	if s.buf = s.buf[:0]; cap(s.buf) > 16*maxRecord {
-		s.buf = nil
-	}
+	mu    sync.Mutex       // guards what follows, and what it guards of each Log
+	disks map[string]*disk // by device, or mount point if that may hang
+	open  list.List        // of *Log, the most recently used in front
+	spare [][]byte         // empty buffers for buf
 }
 
 // timestamp returns t as the beginning of a record. It caches the text, because a burst has
 // many records of the same time.
 func (s *Set) timestamp(t time.Time) []byte {
 	if len(s.text) == 0 || t != s.at {
-		s.at, s.text = t, t.UTC().AppendFormat(s.text[:0], "2006-01-02T15:04:05.000000000Z")
+		s.at, s.text = t, t.UTC().AppendFormat(s.text[:0], timeFormat)
 	}
 	return s.text
 }
+
+const timeFormat = "2006-01-02T15:04:05.000000000Z"
 
 // Log is one container's log.
 type Log struct {
 	set     *Set
 	dir     string
+	disk    *disk
+	partial [2]line // stdout, stderr
+
+	// Guarded by set.mu:
 	maxSize int64
 	keep    int
-
-	file    *os.File
+	queue   []chunk
+	queued  int           // bytes of records that are not written yet
+	ready   bool          // in disk.ready
+	began   time.Time     // of the write under way; zero if there is none
+	ended   bool          // the file can be closed
+	dropped int64         // records lost after those in queue
+	unnoted int64         // records lost before those in queue, of which the file does not tell
+	lost    Lost          // all lost records of which the file does not tell
 	element *list.Element // in set.open; nil while file is nil
-	size    int64
-	partial [2]line // stdout, stderr
-	dropped int64   // records lost because the disk was full
+
+	// Of the goroutine that writes, or guarded by set.mu while none does:
+	file *os.File
+	size int64
 }
 
 // line is the beginning of an incomplete line.
@@ -85,15 +90,19 @@ func (s Stream) String() string { return [...]string{"stdout", "stderr"}[s] }
 // Log returns the log in dir, which is created on the first write. Files are rotated at
 // maxSize bytes; the last keep rotated files are kept.
 func (s *Set) Log(dir string, maxSize int64, keep int) *Log {
-	return &Log{set: s, dir: dir, maxSize: maxSize, keep: keep}
+	return &Log{set: s, dir: dir, disk: s.diskOf(dir), maxSize: maxSize, keep: keep}
 }
 
 // Limit changes the size (bytes) and the number of files.
-func (l *Log) Limit(maxSize int64, keep int) { l.maxSize, l.keep = maxSize, keep }
+func (l *Log) Limit(maxSize int64, keep int) {
+	l.set.mu.Lock()
+	defer l.set.mu.Unlock()
+	l.maxSize, l.keep = maxSize, keep
+}
 
-// Write logs output from a pipe. It writes complete lines at once. It never fails: lines that
-// the disk does not take are dropped and counted, and the log gets a note as soon as there
-// is room.
+// Write logs output from a pipe. It queues complete lines at once. It never fails and never
+// waits: lines that the disk does not take are dropped and counted, and the log gets a note as
+// soon as there is room.
 func (l *Log) Write(s Stream, data []byte, now time.Time) {
 	p := &l.partial[s]
 	for len(data) > 0 {
@@ -129,16 +138,18 @@ func (l *Log) Pending() (until time.Time, ok bool) {
 	return until, ok
 }
 
-// Expire writes incomplete lines that have waited long enough.
+// Expire queues incomplete lines that have waited long enough.
 func (l *Log) Expire(now time.Time) { l.expire(now, false) }
 
-// End writes incomplete lines and closes the file, after the container has ended.
+// End queues incomplete lines, after the container has ended; then the file is closed.
 func (l *Log) End(now time.Time) {
 	l.expire(now, true)
-	if l.dropped > 0 {
-		l.flush()
+	l.set.mu.Lock()
+	defer l.set.mu.Unlock()
+	l.ended = true
+	if l.file != nil || l.dropped+l.unnoted > 0 {
+		l.makeReady()
 	}
-	l.close()
 }
 
 func (l *Log) expire(now time.Time, end bool) {
@@ -169,100 +180,26 @@ func (l *Log) record(s Stream, full bool, head, tail []byte, now time.Time) {
 	l.set.buf = append(l.set.buf, '\n')
 }
 
-// flush writes the buffer, either all of its records or none.
+// flush queues the buffer, or drops it if the disk has stalled.
 func (l *Log) flush() {
-	if len(l.set.buf) == 0 && l.dropped == 0 {
+	s := l.set
+	if len(s.buf) == 0 {
 		return
 	}
-	defer l.set.resetBuffer()
-	records := int64(bytes.Count(l.set.buf, []byte{'\n'}))
-	if l.dropped > 0 {
-		note := fmt.Sprintf("%s stderr F stead: %d lines were dropped here: the disk was full\n", l.set.timestamp(time.Now()), l.dropped)
-		l.set.buf = append([]byte(note), l.set.buf...)
-	}
-	if err := l.append(l.set.buf); err != nil {
-		l.dropped += records
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l.isFull() && l.isStalled(time.Now()) {
+		l.drop(s.buf, "the disk did not take them in time")
+		s.buf = s.buf[:0]
 		return
 	}
+	l.queue = append(l.queue, chunk{s.buf, l.dropped})
 	l.dropped = 0
-	if l.size >= l.maxSize {
-		l.rotate()
+	l.queued += len(s.buf)
+	l.disk.queued += len(s.buf)
+	s.buf = nil
+	if n := len(s.spare); n > 0 {
+		s.buf, s.spare = s.spare[n-1], s.spare[:n-1]
 	}
-}
-
-func (l *Log) append(data []byte) error {
-	if err := l.openFile(); err != nil {
-		return err
-	}
-	n, err := l.file.Write(data)
-	if err != nil {
-		if n > 0 { // a partial record would join the next one
-			err = errors.Join(err, l.file.Truncate(l.size))
-		}
-		return err
-	}
-	l.size += int64(n)
-	return nil
-}
-
-func (l *Log) openFile() error {
-	if l.file != nil {
-		l.set.open.MoveToFront(l.element)
-		return nil
-	}
-	path := filepath.Join(l.dir, File)
-	const flags = os.O_WRONLY | os.O_APPEND | os.O_CREATE | unix.O_NOFOLLOW
-	f, err := os.OpenFile(path, flags, 0o600)
-	if errors.Is(err, os.ErrNotExist) {
-		if err = os.MkdirAll(l.dir, 0o700); err == nil {
-			f, err = os.OpenFile(path, flags, 0o600)
-		}
-	}
-	if err != nil {
-		return err
-	}
-	st, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return err
-	}
-	l.file, l.size = f, st.Size()
-	l.element = l.set.open.PushFront(l)
-	if l.set.open.Len() > cmp.Or(l.set.MaxOpen, defaultMaxOpen) {
-		l.set.open.Back().Value.(*Log).close()
-	}
-	return nil
-}
-
-func (l *Log) close() {
-	if l.file == nil {
-		return
-	}
-	l.file.Close()
-	l.set.open.Remove(l.element)
-	l.file, l.element = nil, nil
-}
-
-// rotate renames the file to the next number and removes surplus files. Each number is used
-// once, so a name never means another file.
-func (l *Log) rotate() {
-	l.close()
-	path := filepath.Join(l.dir, File)
-	old := rotatedNumbers(l.dir)
-	next := 1
-	if len(old) > 0 {
-		next = old[len(old)-1] + 1
-	}
-	fault.Point("rotate-begun")
-	if l.keep == 0 {
-		os.Remove(path)
-	} else if err := os.Rename(path, rotatedPath(l.dir, next)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		os.Truncate(path, 0) // can't be kept, but the size must stay limited
-	}
-	fault.Point("rotate-renamed")
-	for _, n := range old {
-		if n <= next-l.keep {
-			os.Remove(rotatedPath(l.dir, n))
-		}
-	}
+	l.makeReady()
 }

@@ -127,11 +127,12 @@ type Fault struct {
 	Since   time.Time `json:"since,omitzero"`
 }
 
-// ReasonDiskFull is the reason of a Fault: the disk of the state directory is full.
-const ReasonDiskFull = "DiskFull"
-
-// ReasonKeeperSilent is the reason of a Fault: the keeper lives and does not answer.
-const ReasonKeeperSilent = "KeeperSilent"
+// Reasons of a Fault.
+const (
+	ReasonDiskFull     = "DiskFull"      // the disk of the state directory is full
+	ReasonKeeperSilent = "KeeperSilent"  // the keeper lives and does not answer
+	ReasonLogLoses     = "LogLosesLines" // the disk of a container's log is full or does not answer
+)
 
 // Unapplied is a live change that the kernel refused.
 type Unapplied struct {
