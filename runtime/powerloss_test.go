@@ -120,3 +120,47 @@ func TestPowerLossForgetsNothing(t *testing.T) {
 	w.o.StateDir = state
 	w.open()
 }
+
+// A host root whose start a power cut interrupted has all its files at the next start.
+func TestPowerLossKeepsHostRoots(t *testing.T) {
+	w := newWorld(t)
+	d := newDisk(t)
+	state := w.o.StateDir
+	w.Close()
+	w.o.StateDir = d.dir + "/state"
+	w.open()
+	unix.Sync()
+	w.create("web", script("sleep 1000")+"\nstop: {signal: KILL}")
+	etc := func() map[string]string {
+		files := map[string]string{}
+		for _, name := range []string{"passwd", "group", "nsswitch.conf", "hosts", "hostname"} {
+			b, _ := os.ReadFile(w.o.StateDir + "/containers/web/upper/etc/" + name)
+			files[name] = string(b)
+		}
+		return files
+	}
+	before := etc()
+	d.losePower()
+	s, _ := w.Get("web")
+	w.must(unix.Kill(s.Pid, unix.SIGKILL))
+	w.await("web", status.Exited)
+	stop, cancel := context.WithTimeout(ctx, roottest.Patience)
+	defer cancel()
+	w.must(w.QuitKeeper(stop))
+	w.Close()
+	w.must(unix.Unmount(d.dir, 0))
+	d.mount()
+	w.open()
+	w.must(w.Start(ctx, "web", status.StartOptions{}))
+	for name, text := range etc() {
+		if text != before[name] || text == "" {
+			t.Errorf("/etc/%s is %q, was %q", name, text, before[name])
+		}
+	}
+	w.must(w.Remove(ctx, "web"))
+	w.must(w.QuitKeeper(stop))
+	w.Close()
+	w.must(unix.Unmount(d.dir, 0))
+	w.o.StateDir = state
+	w.open()
+}

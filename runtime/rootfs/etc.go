@@ -163,7 +163,10 @@ func updateEtc(dir, record string, want map[string]string) error {
 	}
 	// First the record: if this process dies, what it wrote is known as its own.
 	interrupted := next
-	interrupted.Wanted = ""
+	interrupted.Wanted, interrupted.Files = "", maps.Clone(next.Files)
+	for _, name := range due { // a power cut may leave it empty
+		interrupted.Files[name] = append(slices.Clone(next.Files[name]), fingerprint(""))
+	}
 	if err := writeEtcRecord(record, interrupted); err != nil {
 		return err
 	}
@@ -172,7 +175,39 @@ func updateEtc(dir, record string, want map[string]string) error {
 			return fmt.Errorf("update etc/%s of host root: %w", name, err)
 		}
 	}
+	// Else a power cut leaves empty files, which would look like the container's own.
+	if err := syncIn(etc, due); err != nil {
+		return fmt.Errorf("update etc of host root: %w", err)
+	}
 	return writeEtcRecord(record, next)
+}
+
+// syncIn writes files of a directory, and the directory, to the disk. It has the disk begin with
+// all of them before it waits for any: on most file systems they then share one commit.
+func syncIn(dir *os.Root, names []string) error {
+	var files []*os.File
+	defer func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}()
+	for _, name := range append(slices.Clone(names), ".") {
+		if st, err := dir.Lstat(name); err != nil || !st.Mode().IsRegular() && name != "." {
+			continue // a link, or one that was removed
+		}
+		f, err := dir.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+		if err != nil {
+			return err
+		}
+		files = append(files, f)
+		_ = unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE) // only for speed
+	}
+	for _, f := range files {
+		if err := f.Sync(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func allNames(want map[string]string, files map[string][]string) map[string]bool {

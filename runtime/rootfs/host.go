@@ -35,8 +35,30 @@ func MakeHost(dir string) error {
 	if err := fillHost(tmp); err != nil {
 		return fmt.Errorf("make host root: %w", errors.Join(err, os.RemoveAll(tmp)))
 	}
+	if err := syncDirs(tmp); err != nil { // else a power cut could leave a part of it, for good
+		return fmt.Errorf("make host root: %w", err)
+	}
 	if err := os.Rename(tmp, dir); err != nil {
 		return fmt.Errorf("make host root: %w", err)
+	}
+	return nil
+}
+
+// syncDirs writes the directories of a new host root to the disk.
+func syncDirs(dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for _, name := range []string{"var", "."} { // the others are empty
+		f, err := root.Open(name)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
 	}
 	return nil
 }
