@@ -96,6 +96,11 @@ func (r *Runtime) fitPrivate(ctx context.Context, f *store.Facts) (*store.Image,
 	if err != nil {
 		return nil, err
 	}
+	name := f.Manifest.Metadata.Name
+	dir := r.dir(name)
+	if err := r.Removed.FinishReset(name, dir); err != nil {
+		return nil, fmt.Errorf("put private files away: %w", err)
+	}
 	want, any := privateOf(f.Manifest, img)
 	if any {
 		return f.Image, nil
@@ -106,10 +111,8 @@ func (r *Runtime) fitPrivate(ctx context.Context, f *store.Facts) (*store.Image,
 		}
 		return f.Image, nil
 	}
-	name := f.Manifest.Metadata.Name
-	dir := r.dir(name)
 	if _, err := os.Lstat(dir + "/upper"); errors.Is(err, os.ErrNotExist) {
-		return want, r.Removed.FinishReset(name, dir)
+		return want, nil
 	}
 	if err := r.unmountRoot(ctx, name); err != nil {
 		return nil, err

@@ -139,7 +139,7 @@ func operations() []operation {
 // it should, its neighbour never noticed, and nothing is left over at the end.
 func TestCrash(t *testing.T) {
 	t.Parallel() // beside TestTorture
-	for _, o := range operations() {
+	for _, o := range append(operations(), imageOperations()...) {
 		for _, point := range o.points {
 			for _, who := range []string{"daemon", "keeper", "both"} {
 				t.Run(o.name+"/"+point+"/"+who, func(t *testing.T) { crash(t, o, point, who) })

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"stead/runtime/fault"
 )
 
 // When the image of a container changes, its private files are of no use any more: they are
@@ -39,17 +41,22 @@ func (r *Removed) PutAwayUpper(name, dir string, f *Facts) error {
 	if err := f.Write(tmp); err != nil { // it says which image they belong to
 		return err
 	}
+	fault.Point("reset-begun")
 	for _, d := range privateDirs {
 		if err := os.Rename(filepath.Join(dir, d), filepath.Join(tmp, d)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 	}
+	fault.Point("reset-moved")
 	return r.FinishReset(name, dir)
 }
 
 // FinishReset finishes a call of PutAwayUpper that was interrupted.
 func (r *Removed) FinishReset(name, dir string) error {
 	tmp := filepath.Join(dir, resetDir)
+	if _, err := os.Lstat(tmp); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
 	if _, err := os.Lstat(filepath.Join(tmp, "upper")); err == nil {
 		return r.move(tmp, func(n int) string {
 			entry := name + "@" + time.Now().UTC().Format(entryTime) + resetMark
