@@ -65,7 +65,11 @@ func (r *Runtime) execResolved(ctx context.Context, name string, o ExecOptions, 
 	if err != nil {
 		return nil, fmt.Errorf("exec in %s: %w", name, err)
 	}
-	p = p.With(o.Argv, o.Env, o.WorkingDir)
+	vars, err := r.files.Env(rec.ID())
+	if err != nil {
+		return nil, fmt.Errorf("exec in %s: %w", name, err)
+	}
+	p = specconv.WithEnv(p, f.Manifest.Spec.Env, vars).With(o.Argv, o.Env, o.WorkingDir)
 	dirs, into := r.host.Group(rec.ID()).Join()
 	if into != "" {
 		dirs = append(dirs, into)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"stead/runtime/atomicfile"
 	"stead/runtime/fault"
 	"stead/runtime/files"
 	"stead/runtime/launch"
@@ -44,11 +45,7 @@ func (r *Runtime) sources() (paths []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, c := range r.ordered {
-		for _, f := range c.facts.Manifest.Spec.Files {
-			if f.Source != "" {
-				paths = append(paths, f.Source)
-			}
-		}
+		paths = append(paths, c.facts.Manifest.SourcePaths()...)
 	}
 	return paths
 }
@@ -56,7 +53,7 @@ func (r *Runtime) sources() (paths []string) {
 // loadFiles reads what was written for the runs of an earlier process.
 func (r *Runtime) loadFiles() {
 	for _, c := range r.running() {
-		if len(c.facts.Manifest.Spec.Files) == 0 {
+		if !hasFiles(c.facts.Manifest) {
 			continue
 		}
 		states, err := r.files.States(c.rec.ID())
@@ -73,30 +70,59 @@ func (r *Runtime) setFiles(c *container, id string, states files.States) {
 	c.files = newRunFiles(id, states)
 }
 
-// writeFiles writes the files of a run that is about to start, and returns the mounts that
-// show them to it.
-func (r *Runtime) writeFiles(c *container, rec *record.Record, m *spec.Container, root string) ([]launch.Mount, error) {
-	if len(m.Spec.Files) == 0 {
+// hasFiles reports whether a manifest takes content from files.
+func hasFiles(m *spec.Container) bool {
+	return len(m.Spec.Files)+len(m.Spec.EnvFiles)+len(m.Spec.EnvSecrets) > 0
+}
+
+// writeFiles writes the files of a run that is about to start, and adds them and the variables
+// from files to its configuration. m is the manifest of f with what its image says.
+func (r *Runtime) writeFiles(c *container, rec *record.Record, f *store.Facts, m *spec.Container, config *launch.Config) error {
+	if !hasFiles(m) {
 		r.setFiles(c, "", nil)
-		return nil, nil
+		return nil
 	}
-	entries, err := r.paths.Files(m, root)
+	entries, err := r.paths.Files(m, config.Root.Path)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	vars, sums, err := r.paths.Env(m)
+	if err != nil {
+		return err
 	}
 	if err := r.files.Mount(); err != nil {
-		return nil, err
+		return err
 	}
-	states, _, err := r.files.Write(rec.ID(), entries, rec.IDBase)
-	if err == nil {
-		err = r.files.Record(rec.ID(), states)
-	}
+	id := rec.ID()
+	states, _, err := r.files.Write(id, entries, rec.IDBase)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	addMounts(config, specconv.FileMounts(r.files, id, states))
+	for target, sum := range sums {
+		states[target] = files.State{Index: files.NoFile, Sum: sum}
+	}
+	if err := r.files.Record(id, states); err != nil {
+		return err
+	}
+	if len(vars) > 0 {
+		config.Process = specconv.WithEnv(config.Process, f.Manifest.Spec.Env, vars)
+		if err := r.keepEnv(id, vars); err != nil {
+			return err
+		}
 	}
 	fault.Point("start-files-written")
-	r.setFiles(c, rec.ID(), states)
-	return specconv.FileMounts(r.files, rec.ID(), states), nil
+	r.setFiles(c, id, states)
+	return nil
+}
+
+// keepEnv keeps the variables from files for exec, in memory: the configuration that a start
+// leaves for exec has them too, so it lies beside them.
+func (r *Runtime) keepEnv(id string, vars []string) error {
+	if err := r.files.WriteEnv(id, vars); err != nil {
+		return err
+	}
+	return atomicfile.Symlink(record.PreparedPath(r.RunDir, id), r.files.PreparedPath(id))
 }
 
 // updateFiles writes what has changed in the files of a running container, and reloads it where
@@ -120,6 +146,11 @@ func (r *Runtime) updateFiles(ctx context.Context, c *container, rec *record.Rec
 	states, wrote, err := r.files.Write(rec.ID(), entries, rec.IDBase)
 	if err != nil || len(wrote) == 0 {
 		return err
+	}
+	for target, st := range now.states {
+		if st.Index == files.NoFile { // it changes with a start only
+			states[target] = st
+		}
 	}
 	fault.Point("update-files-written")
 	if slices.ContainsFunc(wrote, func(path string) bool { return m.Spec.Files[path].OnChange == "reload" }) {

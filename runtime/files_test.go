@@ -258,3 +258,55 @@ files:
 		}
 	}
 }
+
+// Variables from files are in the environment of the command and of every exec, in their order,
+// and no record has their values.
+func TestEnvFromFiles(t *testing.T) {
+	w := newWorld(t)
+	src := w.sourceDir()
+	w.write(src+"/a.env", "# first\nA=canary-a\nB=canary-a\nC='canary a'\nHOME=/canary\n", 0)
+	w.write(src+"/b.env", "B=canary-b\nD=canary-b\n", 0)
+	w.write(src+"/secret", "canary-s\n", 0)
+	body := script(`env | sed s/c[a]nary/seen/ | grep -E '^([A-S]|HOME)=' | sort; echo done; exec sleep 1000`) + strings.ReplaceAll(`
+env: {D: plain}
+envFiles: {one: {source: S/a.env}, two: {source: S/b.env}}
+envSecrets: {S: {source: S/secret}}`, "S/", src+"/")
+	const want = "A=seen-a\nB=seen-b\nC=seen a\nD=plain\nHOME=/seen\nS=seen-s\n"
+	w.create("web", body)
+	w.awaitOutput("web", "done")
+	if got := w.output("web"); got != want+"done\n" {
+		t.Errorf("the command has\n%s", got)
+	}
+	for _, how := range []ExecOptions{{}, {User: "nobody"}} {
+		how.Argv = []string{"sh", "-c", `env | sed s/c[a]nary/seen/ | grep -E '^([A-S]|HOME)=' | sort`}
+		if _, got, _, err := w.exec("web", "", how); got != want || err != nil {
+			t.Errorf("an exec as %q has\n%s (%v)", how.User, got, err)
+		}
+	}
+	found := w.grep("canary", w.o.StateDir, w.o.RunDir)
+	for _, file := range found {
+		if !strings.HasPrefix(file, w.files.Dir+"/") {
+			t.Errorf("%s tells it", file)
+		}
+	}
+	if len(found) != 2 {
+		t.Errorf("in memory are %q", found)
+	}
+	s, _ := w.Get("web")
+	if len(s.Files) != 3 || s.Files["envSecrets.S"].Sum == "" {
+		t.Errorf("recorded: %+v", s.Files)
+	}
+	w.reopen()
+	if again, _ := w.Get("web"); len(again.Files) != 3 || again.Files["envFiles.two"] != s.Files["envFiles.two"] {
+		t.Errorf("recorded after the daemon's death: %+v", again.Files)
+	}
+	for _, row := range []struct{ line, want string }{
+		{"envFiles: {a: {source: S/none}}", "envFiles.a: read S/none: no such file or directory"},
+		{"envFiles: {a: {source: S/secret}}", "envFiles.a: S/secret:1: want NAME=VALUE; a comment begins with #"},
+		{"envSecrets: {A: {source: S}}", "envSecrets.A: S: found a directory, want a file"},
+	} {
+		if got, want := w.refused("bad", script("true")+"\n"+strings.ReplaceAll(strings.ReplaceAll(row.line, "S/", src+"/"), "S}", src+"}")), strings.ReplaceAll(strings.ReplaceAll(row.want, "S/", src+"/"), "S:", src+":"); !strings.HasSuffix(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}

@@ -192,11 +192,9 @@ func (r *Runtime) launch(ctx context.Context, c *container, rec *record.Record, 
 	if err := r.addImageVolumes(ctx, config, c.name, img); err != nil {
 		return err
 	}
-	more, err := r.writeFiles(c, rec, m, config.Root.Path)
-	if err != nil {
+	if err := r.writeFiles(c, rec, f, m, config); err != nil {
 		return err
 	}
-	addMounts(config, more)
 	if err := r.Writable.Add(writable); err != nil { // before it can write
 		return err
 	}

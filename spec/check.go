@@ -32,6 +32,7 @@ func (d *decoder) check(c *Container) {
 	d.checkSysctls(s)
 	d.checkMounts(s)
 	d.checkFiles(s)
+	d.checkEnvSources(c)
 	d.checkReload(s.Reload)
 	d.checkSecurity(s)
 	d.checkDevices(s.Devices)

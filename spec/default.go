@@ -95,6 +95,7 @@ func normalise(c *Container) {
 	c.Metadata.Annotations = nilIfEmpty(c.Metadata.Annotations)
 	s.Env, s.Ulimits, s.Sysctls = nilIfEmpty(s.Env), nilIfEmpty(s.Ulimits), nilIfEmpty(s.Sysctls)
 	s.Mounts, s.Devices, s.Files = nilIfEmpty(s.Mounts), nilIfEmpty(s.Devices), nilIfEmpty(s.Files)
+	s.EnvFiles, s.EnvSecrets = nilIfEmpty(s.EnvFiles), nilIfEmpty(s.EnvSecrets)
 	if len(s.Command) == 0 {
 		s.Command = nil
 	}

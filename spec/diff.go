@@ -151,6 +151,9 @@ func (w *differ) compareEntries(before, after reflect.Value, t reflect.Type, pat
 	} else {
 		w.compareStructs(blank, after, path, effect)
 	}
+	for i := range w.changes[n:] {
+		w.changes[n+i].Effect = effect // one that comes or goes is more than a change of its fields
+	}
 	switch {
 	case len(w.changes) > n:
 	case before.IsValid():
@@ -160,23 +163,15 @@ func (w *differ) compareEntries(before, after reflect.Value, t reflect.Type, pat
 	}
 }
 
-// compareFiles adds the changes between two files. Their content is not shown. One that comes
-// or goes is a mount that comes or goes, whatever its fields do.
+// compareFiles adds the changes between two files. Their content is not shown.
 func (w *differ) compareFiles(before, after reflect.Value, path string, effect Effect) {
-	n := len(w.changes)
-	both := before.IsValid() && after.IsValid()
-	if both {
+	if before.IsValid() && after.IsValid() {
 		old, new := before.Interface().(File), after.Interface().(File)
 		if new.Content != nil && (old.Content == nil || *old.Content != *new.Content) {
 			w.changes = append(w.changes, ContentChange(path, new.OnChange))
 		}
 	}
 	w.compareEntries(hideContent(before), hideContent(after), fileType, path, effect)
-	for i := range w.changes[n:] {
-		if !both {
-			w.changes[n+i].Effect = effect
-		}
-	}
 }
 
 // hideContent returns a file without its content.

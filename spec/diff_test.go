@@ -35,6 +35,8 @@ spec:
   files:
     /etc/app.conf: {source: /srv/app.conf, mode: "0400", owner: app, onChange: none}
     /etc/motd: {content: "hello\n", onChange: none}
+  envFiles: {DB: {source: /srv/db.env}}
+  envSecrets: {DB: {source: /srv/db, onChange: none}}
   reload: {signal: HUP}
   sysctls: {kernel.shmmax: 1073741824}
   network: {mode: host}
@@ -81,6 +83,7 @@ func TestDiff(t *testing.T) {
 		{"ulimits", base + "  ulimits: {nofile: 5, core: 0}\n", base + "  ulimits: {nofile: {soft: 5, hard: unlimited}}\n",
 			"spec.ulimits.core 0 → (absent) (restart)|spec.ulimits.nofile 5 → {soft: 5, hard: unlimited} (restart)"},
 		{"memoryLow", base, base + "  resources: {memoryLow: 1Mi}\n", "spec.resources.memoryLow (absent) → 1Mi (live)"},
+		{"a secret that comes", base, base + "  envSecrets: {A: {source: /a}}\n", "spec.envSecrets.A.source (absent) → /a (restart)"},
 		{"content is not shown", base + "  files: {/a: {content: x}, /b: {content: x, onChange: none}, /c: {content: x}}\n", base + "  files: {/a: {content: y}, /b: {content: y, onChange: none}, /c: {content: x}}\n",
 			"spec.files[/a] (changed) (restart)|spec.files[/b] (changed) (live)"},
 		{"another place for the same content", base + "  files: {/a: {source: /x}}\n", base + "  files: {/a: {source: /y, mode: \"0400\"}}\n",
@@ -144,7 +147,7 @@ func TestDiffKnowsEveryField(t *testing.T) {
 				t.Fatalf("got %v, want one change", changes)
 			}
 			got := changes[0].Path
-			for _, key := range []string{"[/data]", "[/tmp]", "[/dev/data]", "[/etc/app.conf]", "[/etc/motd]"} {
+			for _, key := range []string{"[/data]", "[/tmp]", "[/dev/data]", "[/etc/app.conf]", "[/etc/motd]", ".DB"} {
 				got = strings.Replace(got, key, ".*", 1)
 			}
 			isContent := changes[0].After == Changed && got+".content" == f.Path
@@ -208,6 +211,8 @@ func alterEntries(m reflect.Value, path []string) bool {
 	switch {
 	case m.Type().Elem() == reflect.TypeFor[Device]():
 		key = "/dev/data"
+	case m.Type().Elem() == reflect.TypeFor[EnvSource]():
+		key = "DB"
 	case m.Type().Elem() == fileType && path[0] == "content":
 		key = "/etc/motd"
 	case m.Type().Elem() == fileType:

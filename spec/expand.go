@@ -87,7 +87,7 @@ func (e expander) expandMounts(s *Spec) {
 // expandText expands the references in a text where any other ${...} is an error.
 func (e expander) expandText(path, s string) string {
 	return e.replace(s, func(ref string) (string, error) {
-		return "", fmt.Errorf("found %s: stead substitutes only ${stead.*}; write the value, or put it in a drop-in; literal: $%s", escape(ref, 40), escape(ref, 40))
+		return "", fmt.Errorf("found %s: stead substitutes only ${stead.*}; write the value, put it in a drop-in, or use envSecrets; literal: $%s", escape(ref, 40), escape(ref, 40))
 	}, path)
 }
 

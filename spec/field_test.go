@@ -240,7 +240,12 @@ func withoutPath(t *testing.T, path string) []byte {
 	names := strings.Split(path, ".")
 	parent := root
 	for _, name := range names[:len(names)-1] {
-		parent = parent[name].(map[string]any)
+		next, there := parent[name].(map[string]any)
+		if !there { // a field that is not in every manifest
+			next = map[string]any{}
+			parent[name] = next
+		}
+		parent = next
 	}
 	delete(parent, names[len(names)-1])
 	data, err := json.Marshal(root)

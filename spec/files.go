@@ -11,38 +11,6 @@ import (
 // files.
 const FilesDir = "/run/stead/files"
 
-// Source is a file or directory of the host that a manifest names for its content.
-type Source struct {
-	Container string
-	Field     string // as in spec.files[/etc/app.conf]
-	Target    string // the path inside
-	Path      string // on the host
-	Place     Error  // the position in the manifest, without a message
-	// WithModes is set if the permissions of the source count.
-	WithModes bool
-
-	// Sum identifies the content, "" if nobody has looked at it; Dir is set for a directory.
-	// They are not of the manifest: who reads the source sets them.
-	Sum string
-	Dir bool
-}
-
-// sources returns the sources of a valid manifest.
-func (d *decoder) sources(c *Container) (all []Source) {
-	s := &c.Spec
-	add := func(field, target, path string, withModes bool) {
-		n := d.NodeOf(field + ".source")
-		place := Error{File: d.FileOf(n), Line: n.Line, Column: n.Column, Path: field + ".source"}
-		all = append(all, Source{Container: c.Metadata.Name, Field: field, Target: target, Path: path, Place: place, WithModes: withModes})
-	}
-	for _, target := range slices.Sorted(maps.Keys(s.Files)) {
-		if f := s.Files[target]; f.Source != "" {
-			add(joinPath("spec.files", target), target, f.Source, f.Mode == "")
-		}
-	}
-	return all
-}
-
 // expandFiles expands the references in sources and makes relative sources absolute.
 func (e expander) expandFiles(s *Spec) {
 	for target, f := range s.Files {
@@ -51,6 +19,12 @@ func (e expander) expandFiles(s *Spec) {
 		if f.Source != "" {
 			f.Source = e.expandSource(at+".source", f.Source)
 			s.Files[target] = f
+		}
+	}
+	for field, entries := range map[string]map[string]EnvSource{"spec.envFiles": s.EnvFiles, "spec.envSecrets": s.EnvSecrets} {
+		for name, one := range entries {
+			one.Source = e.expandSource(joinPath(field, name)+".source", one.Source)
+			entries[name] = one
 		}
 	}
 }
@@ -112,6 +86,22 @@ func (d *decoder) checkReload(r *Reload) {
 		d.errorFor(at+".exec", "found no program, want at least the program to run")
 	default:
 		d.checkWords(at+".exec", r.Exec)
+	}
+}
+
+func (d *decoder) checkEnvSources(c *Container) {
+	for _, e := range c.EnvSources() {
+		at := joinPath("spec."+e.Field, e.Name)
+		d.checkFileSource(at+".source", e.Source)
+		if e.Kind != ForSecret {
+			continue
+		}
+		if err := checkEnvKey(e.Name); err != nil {
+			d.errorFor(at, "%s", err)
+		}
+		if _, both := c.Spec.Env[e.Name]; both {
+			d.errorFor(at, "is in env too; want it in one of them")
+		}
 	}
 }
 

@@ -73,9 +73,11 @@ type Spec struct {
 	// More arguments, appended to `command`. Without `command` they replace the arguments of the image.
 	Args []string `yaml:"args,omitempty" json:"args,omitempty" effect:"restart"`
 	// Environment variables by name, besides those of the image. A number is kept exactly as written. A bool or null is refused; quote it. A name may hold any character but `=`.
-	Env        map[string]Text `yaml:"env,omitempty" json:"env,omitempty" effect:"restart"`
-	EnvFiles   Later           `yaml:"envFiles,omitempty" json:"-"`
-	EnvSecrets Later           `yaml:"envSecrets,omitempty" json:"-"`
+	Env map[string]Text `yaml:"env,omitempty" json:"env,omitempty" effect:"restart"`
+	// Files of variables, by a name of your choice; in the order of these names a later one wins, and `env` wins over all. A file has `NAME=VALUE` on each line, comments that begin with `#`, and blank lines.
+	EnvFiles map[string]EnvSource `yaml:"envFiles,omitempty" json:"envFiles,omitempty" effect:"restart"`
+	// Variables whose values are secret, by name. A value is what is in a file, without one newline at its end.
+	EnvSecrets map[string]EnvSource `yaml:"envSecrets,omitempty" json:"envSecrets,omitempty" effect:"restart"`
 	// The working directory of the command, inside the root. If absent, it is the one of the image.
 	WorkingDir string `yaml:"workingDir,omitempty" json:"workingDir,omitempty" effect:"restart" default:"/"`
 	// The user that runs the command: a name or an id, optionally with `:group`. If absent, it is the one of the image. A value of digits only is an id, 0 to 65535. Names are looked up in /etc/passwd and /etc/group inside the root.
@@ -197,6 +199,14 @@ type Mount struct {
 	Mode string `yaml:"mode,omitempty" json:"mode,omitempty"`
 	// Make the mount read-only inside the container.
 	ReadOnly bool `yaml:"readOnly,omitempty" json:"readOnly,omitempty"`
+}
+
+// EnvSource is a file of the host from which variables come. They are read at each start.
+type EnvSource struct {
+	// The file: an absolute path, or one that starts at the directory of the manifest.
+	Source string `yaml:"source" json:"source" effect:"live"`
+	// What happens when the file changes while the container runs: a `restart`, or nothing until the next start (`none`).
+	OnChange string `yaml:"onChange,omitempty" json:"onChange,omitempty" enum:"restart|none" default:"restart" effect:"live"`
 }
 
 // File is a file or directory that a container gets. Exactly one of content and source

@@ -55,7 +55,7 @@ stead: 1 error in 2 files
 			"note: DIR/app/docker-compose.yml: not followed: no document in it has apiVersion: stead/v1 (this looks like a Compose file; want a manifest: apiVersion: stead/v1, kind: Container, metadata, spec, one document for each service); a folder named *.files may hold what is no manifest\n"},
 		{"that file by itself", "", []string{"app/docker-compose.yml"}, 4, "", "app/docker-compose.yml:1:1: this looks like a Compose file; want a manifest: apiVersion: stead/v1, kind: Container, metadata, spec, one document for each service\nstead: 1 error in 1 file\n"},
 		{"spellings of before", "", []string{"old.yaml"}, 4, "", `old.yaml:9:14: spec.security.devices: unknown field; devices is a field of spec now, a map by path: devices: {/dev/fuse: {}}, or with access: r for what was /dev/fuse:r
-old.yaml:10:3: spec.envFrom: unknown field; it is called envSecrets now, which is not supported yet; until then: mount the directory that they lie in: mounts: {/run/secrets: {source: /etc/stead/secrets/NAME, readOnly: true}}
+old.yaml:10:3: spec.envFrom: unknown field; it is called envSecrets now, a map by name: envSecrets: {DB_PASSWORD: {source: /etc/stead/secrets/db}}
 stead: 2 errors in 1 file
 `},
 		{"what is sound and hardly meant", "", []string{"warned.yaml"}, 0, "1 file, 1 container: no errors\n",

@@ -21,15 +21,21 @@ func contentDiffers(st *status.Status, w *Want, s *spec.Source) bool {
 	if !known || s.Sum == "" || s.Sum == has.Sum {
 		return false
 	}
-	return w.Spec.Spec.Restart.Policy == "always" || onChange(w, s, has) != "restart"
+	switch onChange(s, has) {
+	case "restart":
+		return w.Spec.Spec.Restart.Policy == "always"
+	case "none":
+		return s.Kind == spec.ForFile // variables change with a start only
+	}
+	return true
 }
 
 // onChange returns what a change of a source does to a running container.
-func onChange(w *Want, s *spec.Source, has status.FileState) string {
+func onChange(s *spec.Source, has status.FileState) string {
 	if s.Dir != has.Dir {
 		return "restart" // a mount can't become another kind of file
 	}
-	return w.Spec.Spec.Files[s.Target].OnChange
+	return s.OnChange
 }
 
 // addContents adds the changes of what sources hold.
@@ -39,7 +45,7 @@ func (a *Action) addContents(st *status.Status, w *Want) {
 		if !contentDiffers(st, w, s) {
 			continue
 		}
-		a.Changes = append(a.Changes, Change(spec.ContentChange(s.Field, onChange(w, s, st.Files[s.Target]))))
+		a.Changes = append(a.Changes, Change(spec.ContentChange(s.Field, onChange(s, st.Files[s.Target]))))
 		a.content += s.Target + " " + s.Sum + "\n"
 	}
 	if a.content != "" {

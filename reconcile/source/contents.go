@@ -26,10 +26,16 @@ const (
 
 // contents caches what the sources of files hold. Their content itself is not kept.
 type contents struct {
-	by      map[string]*content // by path
-	round   int                 // of Read
-	version int                 // changes when one of them changes
-	changed bool                // the paths have changed since the guard last took them
+	by      map[contentKey]*content
+	round   int  // of Read
+	version int  // changes when one of them changes
+	changed bool // the paths have changed since the guard last took them
+}
+
+// contentKey is a source and what it is read for.
+type contentKey struct {
+	path string
+	kind spec.SourceKind
 }
 
 // content is the cache of one source.
@@ -45,9 +51,10 @@ type content struct {
 	writtenPaths *writtenPaths // the paths below which it did not lie when it was read
 
 	dir           bool
-	sum, modesSum string    // without and with the permissions
-	err           string    // why it can't be read
-	waiting       time.Time // since when a process has had it open for writing
+	sum, modesSum string        // without and with the permissions
+	err           string        // why it can't be read
+	lines         []*spec.Error // what is wrong in an environment file
+	waiting       time.Time     // since when a process has had it open for writing
 }
 
 // seenPath is a path as it was when the content was read.
@@ -60,8 +67,8 @@ type seenPath struct {
 // paths returns the sources, as paths that no container may write.
 func (all *contents) paths() *hostpath.ProtectedPaths {
 	p := hostpath.FindProtected()
-	for path, c := range all.by {
-		p.Add(hostpath.Protected{What: "the source of files", Path: path}, c.real, c.links)
+	for key, c := range all.by {
+		p.Add(hostpath.Protected{What: "the source of files", Path: key.path}, c.real, c.links)
 	}
 	return p
 }
@@ -75,13 +82,14 @@ func (s *Source) fill(doc *spec.Document) (errs []*spec.Error) {
 		if !s.looksAt(src.Path) {
 			continue
 		}
-		c := s.content(src.Path)
+		c := s.content(contentKey{src.Path, src.Kind})
 		if c.err != "" {
 			e := src.Place
 			e.Message = fmt.Sprintf("can't read %s: %s", src.Path, c.err)
 			errs = append(errs, &e)
 			continue
 		}
+		errs = append(errs, c.lines...)
 		src.Dir, src.Sum = c.dir, c.sum
 		if src.WithModes {
 			src.Sum = c.modesSum
@@ -102,19 +110,19 @@ func (s *Source) looksAt(path string) bool {
 }
 
 // content returns what a source holds now.
-func (s *Source) content(path string) *content {
+func (s *Source) content(key contentKey) *content {
 	all := &s.contents
-	c := all.by[path]
+	c := all.by[key]
 	if c == nil {
 		if all.by == nil {
-			all.by = map[string]*content{}
+			all.by = map[contentKey]*content{}
 		}
 		c = &content{}
-		all.by[path] = c
+		all.by[key] = c
 	}
 	if c.round != all.round {
 		c.round = all.round
-		s.refresh(path, c)
+		s.refresh(key, c)
 	}
 	return c
 }
@@ -123,13 +131,13 @@ func (s *Source) content(path string) *content {
 // changed.
 func (s *Source) refreshContents(renew bool) (changed bool) {
 	before := s.contents.version
-	for path, c := range s.contents.by {
+	for key, c := range s.contents.by {
 		if renew && s.watch != nil {
-			s.watchContent(path, c)
+			s.watchContent(key.path, c)
 		}
 		if c.round != s.contents.round {
 			c.round = s.contents.round
-			s.refresh(path, c)
+			s.refresh(key, c)
 		}
 	}
 	return s.contents.version != before
@@ -143,9 +151,9 @@ func (s *Source) dropContents() {
 	for _, t := range s.roots {
 		s.contents.markUsed(t)
 	}
-	for path, c := range s.contents.by {
+	for key, c := range s.contents.by {
 		if !c.used {
-			delete(s.contents.by, path)
+			delete(s.contents.by, key)
 			s.contents.changed = true
 		}
 		c.used = false
@@ -162,7 +170,7 @@ func (all *contents) markUsed(f *folder) {
 		}
 		for _, doc := range e.file.unguarded {
 			for _, src := range doc.Sources {
-				if c := all.by[src.Path]; c != nil {
+				if c := all.by[contentKey{src.Path, src.Kind}]; c != nil {
 					c.used = true
 				}
 			}
@@ -172,7 +180,8 @@ func (all *contents) markUsed(f *folder) {
 
 // refresh brings the cache of one source up to date. An unchanged one costs a stat for each
 // file.
-func (s *Source) refresh(path string, c *content) {
+func (s *Source) refresh(key contentKey, c *content) {
+	path := key.path
 	if !c.racy && !c.moved && c.writtenPaths == s.guard.writtenPaths && c.isCurrent() {
 		return
 	}
@@ -185,14 +194,14 @@ func (s *Source) refresh(path string, c *content) {
 	if s.watch != nil {
 		s.watchContent(path, &now) // watch, then read
 	}
-	err := s.readContent(path, &now)
+	err := s.readContent(key, &now)
 	if errors.Is(err, files.ErrWriting) {
 		if now.waiting.IsZero() {
 			now.waiting = time.Now()
 		}
 		now.racy = true
 		if c.sum != "" { // it is what it was until its writer has closed it
-			now.dir, now.sum, now.modesSum, err = c.dir, c.sum, c.modesSum, nil
+			now.dir, now.sum, now.modesSum, now.lines, err = c.dir, c.sum, c.modesSum, c.lines, nil
 		}
 	} else {
 		now.waiting = time.Time{}
@@ -262,13 +271,13 @@ func (c *content) look(path string) {
 const maxSeen = 5000
 
 // readContent reads a source to sum it up.
-func (s *Source) readContent(path string, c *content) error {
+func (s *Source) readContent(key contentKey, c *content) error {
 	if why := s.guard.writtenPaths.refusalFor(append(c.links, c.real)...); why != "" {
 		return errors.New(why)
 	}
 	shared := func(dir string) bool { return s.guard.writtenPaths.paths[dir] }
 	trusts := func(uid uint32) bool { return s.Trust != nil && slices.Contains(s.Trust.Owners, uid) }
-	fd, _, err := hostpath.OpenFor(path, shared, trusts)
+	fd, _, err := hostpath.OpenFor(key.path, shared, trusts)
 	if err != nil {
 		if p := new(os.PathError); errors.As(err, &p) {
 			err = p.Err
@@ -282,6 +291,16 @@ func (s *Source) readContent(path string, c *content) error {
 	read, err := files.Read(fd)
 	if err != nil {
 		return err
+	}
+	switch key.kind {
+	case spec.ForEnv:
+		if _, c.lines, err = read.Env(key.path); err != nil {
+			return err
+		}
+	case spec.ForSecret:
+		if _, err := read.Secret(); err != nil {
+			return err
+		}
 	}
 	c.dir, c.sum, c.modesSum = read.Dir, read.Sum(s.Key, false), read.Sum(s.Key, true)
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -275,5 +276,28 @@ func TestContentsAreCheap(t *testing.T) {
 	t.Logf("a reading of 1,000 manifests: %s of CPU without a look at their sources, %s with one", without, with)
 	if with-without > max(5*time.Millisecond, 2*bare) {
 		t.Errorf("1,000 sources cost %s more, want 5ms at most, or twice the bare calls of stat, %s", with-without, bare)
+	}
+}
+
+// What is wrong in an environment file has the file's own line; a secret must be a variable's
+// value.
+func TestEnvContents(t *testing.T) {
+	roottest.Need(t)
+	p := newPlaced(t, map[string]string{"m/web.files/a.env": "A=1\nexport B=s3cret\nC=2 # x\n", "m/web.files/s": "x\x00"})
+	p.Contents = AllContents
+	os.WriteFile(p.dir+"/m/web.yaml", []byte(manifest("web", "  rootfs: {host: {}}\n  envFiles: {a: {source: ./web.files/a.env}}\n  envSecrets: {S: {source: ./web.files/s}, T: {source: ./web.files}}\n")), 0o644)
+	want := []string{
+		"DIR/named/web.files/a.env:2: found export; write B=VALUE",
+		"DIR/named/web.files/a.env:3: C: found a comment behind the value; write it on a line of its own, or quote the value if the # belongs to it: C='VALUE'",
+		"DIR/named/web.yaml:9:28: spec.envSecrets.S.source: can't read DIR/named/web.files/s: holds a NUL character, which no variable can have; use files for it",
+		"DIR/named/web.yaml:9:56: spec.envSecrets.T.source: can't read DIR/named/web.files: found a directory, want a file",
+	}
+	if errs, _ := p.said(); !slices.Equal(errs, want) {
+		t.Errorf("got  %q\nwant %q", errs, want)
+	}
+	os.WriteFile(p.dir+"/m/web.files/a.env", []byte("A=1\n"), 0o644)
+	os.WriteFile(p.dir+"/m/web.yaml", []byte(manifest("web", "  rootfs: {host: {}}\n  envFiles: {a: {source: ./web.files/a.env}}\n")), 0o644)
+	if errs, containers := p.said(); len(errs) > 0 || len(containers) != 1 {
+		t.Errorf("mended: %q", errs)
 	}
 }

@@ -3,7 +3,8 @@
 //
 // A source may be secret. Its content is only ever held in memory and in that file system.
 // What is recorded of it is an HMAC under a key of this host: a plain hash of a short secret
-// can be guessed. The package knows directories and ids; it must not know manifests.
+// can be guessed. The package knows directories and ids, and
+// the format of environment files; it must not know manifests.
 package files
 
 import (
@@ -22,6 +23,7 @@ import (
 	"strings"
 
 	"stead/runtime/atomicfile"
+	"stead/spec"
 
 	"golang.org/x/sys/unix"
 )
@@ -247,4 +249,34 @@ func (c *Content) Sum(k Key, modes bool) string {
 		h.Write(i.Data)
 	}
 	return hex.EncodeToString(h.Sum(nil))
+}
+
+// text returns the content of a file.
+func (c *Content) text() ([]byte, error) {
+	if c.Dir {
+		return nil, errors.New("found a directory, want a file")
+	}
+	return c.Items[0].Data, nil
+}
+
+// Env returns the variables, as NAME=VALUE, of an environment file, and what is wrong in it.
+func (c *Content) Env(file string) (vars []string, wrong []*spec.Error, err error) {
+	data, err := c.text()
+	if err == nil && len(data) > spec.MaxEnvFile {
+		err = fmt.Errorf("larger than %d MiB", spec.MaxEnvFile>>20)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	vars, wrong = spec.ParseEnvFile(file, data)
+	return vars, wrong, nil
+}
+
+// Secret returns the value of the variable that a file holds.
+func (c *Content) Secret() (string, error) {
+	data, err := c.text()
+	if err != nil {
+		return "", err
+	}
+	return spec.ParseSecret(data)
 }

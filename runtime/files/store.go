@@ -22,6 +22,8 @@ import (
 //	NAME.NONCE/record.json  what was written, without content
 //	NAME.NONCE/data/0       the first file, by path; the container sees data
 //	NAME.NONCE/links/0      a link to it as the container sees it
+//	NAME.NONCE/env.json     variables from files
+//	NAME.NONCE/exec.json    the configuration for exec, if it has such variables
 //
 // A directory has its content in data/1/..2, say, to which the link data/1/..data leads, and
 // a link through that for each name: so all of it changes at once.
@@ -56,6 +58,9 @@ type State struct {
 
 	Version int `json:"version,omitempty"` // of a directory
 }
+
+// NoFile is the Index of a source of variables: what it holds is no file of the container.
+const NoFile = -1
 
 // States are the recorded entries of a run, by path inside. A value never changes.
 type States map[string]State
@@ -229,6 +234,35 @@ func (s *Store) Record(id string, now States) error {
 	}
 	return atomicfile.WriteVolatile(fmt.Sprintf("/proc/self/fd/%d/%s/record.json", dir.Fd(), id), text)
 }
+
+// WriteEnv keeps the variables of a run, as NAME=VALUE.
+func (s *Store) WriteEnv(id string, vars []string) error {
+	dir, err := s.open()
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	text, err := json.Marshal(vars)
+	if err != nil {
+		return err
+	}
+	return atomicfile.WriteVolatile(fmt.Sprintf("/proc/self/fd/%d/%s/env.json", dir.Fd(), id), text)
+}
+
+// Env returns the variables of a run, nil if it has none.
+func (s *Store) Env(id string) (vars []string, err error) {
+	b, err := os.ReadFile(filepath.Join(s.Dir, id, "env.json"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &vars)
+	}
+	return vars, err
+}
+
+// PreparedPath is where the configuration for exec lies if it has variables from files.
+func (s *Store) PreparedPath(id string) string { return filepath.Join(s.Dir, id, "exec.json") }
 
 // States returns what is recorded of a run; nil if nothing is.
 func (s *Store) States(id string) (States, error) {

@@ -3,7 +3,10 @@ package specconv
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path"
+	"slices"
+	"strings"
 
 	"stead/runtime/files"
 	"stead/runtime/hostpath"
@@ -42,6 +45,53 @@ func (p *Paths) Files(m *spec.Container, root string) (all []files.Entry, err er
 	return all, nil
 }
 
+// Env reads the variables of a manifest's files, as NAME=VALUE in the order in which a later
+// one counts, and the sums of these files by what they are for.
+func (p *Paths) Env(m *spec.Container) (vars []string, sums map[string]string, err error) {
+	sums = map[string]string{}
+	for _, e := range m.EnvSources() {
+		fail := func(err error) error { return &Error{AtFile, fmt.Sprintf("%s: %v", e.Target(), err)} }
+		c, err := p.readSource(e.Source)
+		if err != nil {
+			return nil, nil, fail(fmt.Errorf("read %s: %w", e.Source, err))
+		}
+		if e.Kind == spec.ForSecret {
+			value, err := c.Secret()
+			if err != nil {
+				return nil, nil, fail(fmt.Errorf("%s: %w", e.Source, err))
+			}
+			vars = append(vars, e.Name+"="+value)
+		} else {
+			more, wrong, err := c.Env(e.Source)
+			if err == nil && len(wrong) > 0 {
+				err = wrong[0]
+			}
+			if err != nil {
+				return nil, nil, fail(err)
+			}
+			vars = append(vars, more...)
+		}
+		sums[e.Target()] = c.Sum(p.Key, false)
+	}
+	return vars, sums, nil
+}
+
+// WithEnv returns a process with variables from files, over which those of the manifest's env
+// win.
+func WithEnv(p launch.Process, env map[string]spec.Text, vars []string) launch.Process {
+	var more []string
+	for _, v := range vars {
+		name, _, _ := strings.Cut(v, "=")
+		if _, given := env[name]; !given {
+			more = append(more, v)
+		}
+	}
+	if len(more) == 0 || len(p.Argv) == 0 {
+		return p
+	}
+	return p.With(p.Argv, more, "")
+}
+
 // readSource reads a file or directory of the host for a container. What a container can
 // write, or ever could, is no source: it would choose the content of another's files, or lead
 // to a file of the host.
@@ -74,11 +124,15 @@ func (p *Paths) readSource(name string) (*files.Content, error) {
 
 // FileMounts returns the mounts that show a run the content of its files.
 func FileMounts(s *files.Store, id string, now files.States) []launch.Mount {
-	if len(now) == 0 {
+	isFile := func(st files.State) bool { return st.Index != files.NoFile }
+	if !slices.ContainsFunc(slices.Collect(maps.Values(now)), isFile) {
 		return nil
 	}
 	all := []launch.Mount{{Target: spec.FilesDir, Source: s.DataDir(id), ReadOnly: true, NoIDMap: true}}
 	for target, st := range now {
+		if !isFile(st) {
+			continue
+		}
 		m := launch.Mount{Target: target, Source: s.LinkPath(id, st), ReadOnly: true, NoIDMap: true, Symlink: true}
 		if st.Dir {
 			m.Source, m.Symlink = s.DirPath(id, st), false

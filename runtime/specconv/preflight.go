@@ -28,6 +28,11 @@ func Preflight(m *spec.Container, root string, p *Paths) error {
 	if err != nil {
 		return err
 	}
+	vars, _, err := p.Env(m)
+	if err != nil {
+		return err
+	}
+	c.Process = WithEnv(c.Process, m.Spec.Env, vars)
 	for _, e := range entries { // what is in them is in memory by then
 		c.Mounts = append(c.Mounts, launch.Mount{Target: e.Path})
 	}
