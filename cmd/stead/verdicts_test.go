@@ -28,7 +28,7 @@ func TestVerdictsAgree(t *testing.T) {
 	verdicts("as declared", 0, 0, 0)
 
 	h.write("job.yaml", ends("job", "exit 3", "{policy: never}"))
-	h.ok("apply")
+	h.stead("apply") // exits with 1 if the job has failed by its end
 	job := h.until("job", "failed", func(v view.Container) bool { return v.State == view.Failed })
 	if job.Sync != view.Synced || !job.Over {
 		t.Errorf("a failed job: %+v", job)
