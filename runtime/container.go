@@ -26,6 +26,7 @@ type container struct {
 	settled            string             // id of the last run whose end was recorded
 	files              *runFiles          // of the current run; nil if it has none
 	readAt             stamp              // of the record when resync last read it
+	stale              status.Differences // of the run: sources that the host has replaced
 	oomKills           int64              // of the run: processes killed for lack of memory, when that was last read
 	cached             cachedStatus       // the last status
 }
@@ -65,6 +66,7 @@ type cachedStatus struct {
 	starting, stopping        bool
 	files                     *runFiles
 	drift, lost, missingFiles status.Differences
+	stale                     status.Differences
 	oomKills                  int64
 	status                    *status.Status
 }
@@ -74,8 +76,8 @@ type cachedStatus struct {
 func (c *container) status() *status.Status {
 	t := &c.cached
 	if t.status == nil || t.facts != c.facts || t.rec != c.rec || t.starting != c.starting || t.stopping != c.stopping || t.files != c.files || t.oomKills != c.oomKills ||
-		!slices.Equal(t.drift, c.drift) || !slices.Equal(t.lost, c.lost) || !slices.Equal(t.missingFiles, c.missingFiles) {
-		*t = cachedStatus{c.facts, c.rec, c.starting, c.stopping, c.files, c.drift, c.lost, c.missingFiles, c.oomKills, c.derive()}
+		!slices.Equal(t.drift, c.drift) || !slices.Equal(t.lost, c.lost) || !slices.Equal(t.missingFiles, c.missingFiles) || !slices.Equal(t.stale, c.stale) {
+		*t = cachedStatus{c.facts, c.rec, c.starting, c.stopping, c.files, c.drift, c.lost, c.missingFiles, c.stale, c.oomKills, c.derive()}
 	}
 	return t.status
 }
@@ -123,7 +125,7 @@ func (c *container) statusOfRecord(s *status.Status) {
 	s.StartedAt, s.FinishedAt, s.Restarts, s.Failures = r.StartedAt, r.FinishedAt, r.Restarts, r.Failures
 	switch r.State {
 	case record.Running:
-		s.State, s.Pid, s.OOMKills = status.Running, r.Pid, c.oomKills
+		s.State, s.Pid, s.OOMKills, s.Stale = status.Running, r.Pid, c.oomKills, c.stale
 		if c.files != nil && c.files.id == r.ID() {
 			s.Files = c.files.status
 		}

@@ -45,15 +45,15 @@ func (o driftView) SetDrift(r drift.Run, found status.Differences) bool {
 	return true
 }
 
-func (o driftView) SetLost(r drift.Run, lost, missingFiles status.Differences) bool {
+func (o driftView) SetLost(r drift.Run, lost, missingFiles, stale status.Differences) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	c := o.byName[r.Name]
 	if c == nil || c.rec != r.Record || c.starting || c.stopping {
 		return false
 	}
-	o.foundDrift = o.foundDrift || !slices.Equal(lost, c.lost) || !slices.Equal(missingFiles, c.missingFiles)
-	c.lost, c.missingFiles = lost, missingFiles
+	o.foundDrift = o.foundDrift || !slices.Equal(lost, c.lost) || !slices.Equal(missingFiles, c.missingFiles) || !slices.Equal(stale, c.stale)
+	c.lost, c.missingFiles, c.stale = lost, missingFiles, stale
 	return true
 }
 

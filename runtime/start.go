@@ -59,8 +59,8 @@ func (r *Runtime) start(ctx context.Context, c *container, restarts, failures in
 		return fmt.Errorf("start %s: %w", c.name, err)
 	}
 	r.mu.Lock()
-	c.beginRun(rec)                                 // from here on the end of this run is recorded, however soon it comes
-	c.drift, c.lost, c.missingFiles = nil, nil, nil // of the last run
+	c.beginRun(rec)                                               // from here on the end of this run is recorded, however soon it comes
+	c.drift, c.lost, c.missingFiles, c.stale = nil, nil, nil, nil // of the last run
 	r.mu.Unlock()
 	fault.Point("start-recorded")
 	if old != nil {

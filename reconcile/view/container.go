@@ -133,6 +133,10 @@ func (v *viewer) sync(c *Container, st *status.Status) {
 		if h := v.Holds.OfContainer(st.Applied); h != nil && c.Why == "" {
 			c.Why = plan.HoldClause(h)
 		}
+		if len(st.Stale) > 0 && st.State == status.Running && c.Why == "" {
+			c.Reason, c.Why = ReasonSourceReplaced, st.Stale.String()+"; stead restart "+st.Name+" takes what is there now"
+			c.Message = c.Why
+		}
 		if st.OOMKills > 0 && c.Why == "" {
 			c.Reason, c.Why = ReasonProcessOOMKilled, plan.OOMClause(st)
 			c.Message = c.Why

@@ -52,6 +52,7 @@ const (
 	ReasonWaitingForImage  = "WaitingForImage"  // the image of its root is being pulled or imported, or is not here
 	ReasonImageFailed      = "ImageFailed"      // the image of its root could not be pulled or imported, and will be tried again
 	ReasonImageRefused     = "ImageRefused"     // its image changes, and onImageChange is refuse
+	ReasonSourceReplaced   = "SourceReplaced"   // it runs with a mount or a root that the host has replaced since
 	ReasonProcessOOMKilled = "ProcessOOMKilled" // it runs, and processes in it were killed for lack of memory
 	ReasonUnapplied        = "Unapplied"        // the kernel refused a live change; the old value holds
 )

@@ -57,7 +57,7 @@ type Containers interface {
 	// run that is not the current one any more, or that is being changed: the next
 	// inspection looks at it again.
 	SetDrift(r Run, found status.Differences) bool
-	SetLost(r Run, lost, missingFiles status.Differences) bool
+	SetLost(r Run, lost, missingFiles, stale status.Differences) bool
 }
 
 // Inspector inspects the containers of one run directory.

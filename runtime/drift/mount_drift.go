@@ -198,6 +198,9 @@ func (i *Inspector) lookAtMounts(r Run, files map[string]bool, closely bool) {
 	if !mountsItself(r.Facts.Manifest) && i.prints.mountsMayDiffer(&s, r.Record.Pid, closely) {
 		s.lost, s.table = mountsDiffer(r.Facts.Manifest, r.Record.Pid, s.table)
 	}
+	if closely && !mountsItself(r.Facts.Manifest) {
+		s.stale = staleSources(r.Facts.Manifest, r.Record.Pid)
+	}
 	lost := s.lost
 	i.lookAtMerged(r, &s)
 	if s.lookAtDir(r); s.rootGone {
@@ -214,10 +217,10 @@ func (i *Inspector) lookAtMounts(r Run, files map[string]bool, closely bool) {
 	if s.recordGone {
 		missingFiles = append(missingFiles, status.Difference{Field: "boot record", Found: "is gone"})
 	}
-	if (len(lost) > 0 || len(missingFiles) > 0) && !r.Record.Alive() {
+	if len(lost)+len(missingFiles)+len(s.stale) > 0 && !r.Record.Alive() {
 		return // another process may have the pid by now
 	}
-	if i.containers.SetLost(r, lost, missingFiles) {
+	if i.containers.SetLost(r, lost, missingFiles, s.stale) {
 		*remembered = s
 	}
 }

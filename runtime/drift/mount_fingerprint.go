@@ -20,6 +20,7 @@ type seen struct {
 	ran       bool               // its command was executed, so that all is mounted
 	table     mountTable         // of the first look
 	lost      status.Differences // differences of its mounts
+	stale     status.Differences // its sources that were replaced, as of the last close look
 	namespace uint64             // id of its mount namespace; 0 if unknown
 	list      fingerprint        // of its mounts at the last look
 	details   fingerprint        // of its mounts at the last close look

@@ -68,6 +68,9 @@ type Status struct {
 	// Lost lists changes made by hand that only a restart repairs, such as a mount that is
 	// gone: a mount attached from outside could be undone by the container.
 	Lost Differences
+	// Stale lists sources of mounts, and a root, that the host has replaced or deleted since the
+	// start: the container has the earlier ones until it is restarted, which nobody does for it.
+	Stale Differences
 }
 
 // FileState is what is known of the content of a file in a running container.
