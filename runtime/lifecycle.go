@@ -147,7 +147,7 @@ func (r *Runtime) restart(ctx context.Context, c *container, m *spec.Container, 
 			return fmt.Errorf("start %s: %w", c.name, err)
 		}
 	}
-	if err := r.stop(ctx, c); err != nil {
+	if err := r.stop(ctx, c, 0); err != nil {
 		return err
 	}
 	fault.Point("restart-stopped")
@@ -222,7 +222,7 @@ func (r *Runtime) Remove(ctx context.Context, name string) error {
 	if errors.Is(err, status.ErrMissing) {
 		return nil
 	}
-	if err := r.stop(ctx, c); err != nil {
+	if err := r.stop(ctx, c, 0); err != nil {
 		return err
 	}
 	fault.Point("remove-stopped")
@@ -277,7 +277,7 @@ func (r *Runtime) Rename(ctx context.Context, old string, m *spec.Container, fro
 			return fmt.Errorf("rename %s: %w", old, err)
 		}
 	}
-	if err := r.stop(ctx, c); err != nil {
+	if err := r.stop(ctx, c, 0); err != nil {
 		return err
 	}
 	fault.Point("rename-stopped")

@@ -34,7 +34,7 @@ func (r *Runtime) Stop(ctx context.Context, name string, o status.StopOptions) e
 	if o.Spec != nil { // it is suspended: nothing is started
 		err = r.restart(ctx, c, o.Spec, o.From)
 	} else {
-		err = r.stop(ctx, c)
+		err = r.stop(ctx, c, o.AtMost)
 	}
 	if err == nil && unwritten != nil { // its end may have made space
 		err = r.save(c, func(*store.Facts) {})
@@ -45,7 +45,9 @@ func (r *Runtime) Stop(ctx context.Context, name string, o status.StopOptions) e
 	return err
 }
 
-func (r *Runtime) stop(ctx context.Context, c *container) error {
+// stop ends the processes of a container. It waits for its stop timeout, but no longer than
+// atMost, unless that is 0.
+func (r *Runtime) stop(ctx context.Context, c *container, atMost time.Duration) error {
 	f, rec := r.snapshot(c)
 	if rec == nil || rec.State != record.Running {
 		return nil
@@ -53,6 +55,9 @@ func (r *Runtime) stop(ctx context.Context, c *container) error {
 	defer r.mark(&c.stopping)()
 	how := r.filled(f).Spec.Stop
 	timeout := time.Duration(how.Timeout)
+	if atMost > 0 {
+		timeout = min(timeout, atMost)
+	}
 	if err := errors.Join(r.keeper.ensure(ctx), r.host.Group(rec.ID()).Thaw()); err != nil { // a frozen container can't end by itself
 		return fmt.Errorf("stop %s: %w", c.name, err)
 	}

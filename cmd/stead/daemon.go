@@ -19,7 +19,6 @@ import (
 	"stead/reconcile/source"
 	"stead/reconcile/view"
 	"stead/runtime"
-	"stead/runtime/status"
 	"stead/runtime/store"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
@@ -241,27 +240,12 @@ func (d *daemon) limitEnd(ctx context.Context) (ended func()) {
 // stopAll stops every container and the keeper. It does not record that they are
 // stopped, so that the next daemon starts them again.
 func (d *daemon) stopAll(ctx context.Context, ended error) error {
-	failed := multierror.Append(nil, ended)
-	var stops multierror.Group
-	slots := make(chan struct{}, 32)
-	for _, s := range d.rt.List() {
-		if s.State != status.Running && s.State != status.Stopping {
-			continue
-		}
-		stops.Go(func() error {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			began := time.Now()
-			err := d.rt.Stop(ctx, s.Name, status.StopOptions{})
-			if err == nil {
-				d.log.Info("done", "container", s.Name, "action", "stop", "cause", "the daemon ends", "took", time.Since(began).Round(time.Millisecond))
-			}
-			return err
-		})
+	stopped := stopAll(ctx, d.rt, d.log, "the daemon ends", time.Time{})
+	if stopped != nil {
+		return multierror.Append(nil, ended, stopped).ErrorOrNil()
 	}
-	failed = multierror.Append(failed, stops.Wait().ErrorOrNil(), d.rt.QuitKeeper(ctx))
 	d.log.Info("ended; all containers are stopped")
-	return failed.ErrorOrNil()
+	return multierror.Append(nil, ended, d.rt.QuitKeeper(ctx)).ErrorOrNil()
 }
 
 // summary describes the host in one line.

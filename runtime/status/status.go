@@ -92,6 +92,8 @@ type StopOptions struct {
 	Spec    *spec.Container // suspended manifest that is applied after the stop; nil is none
 	From    Origin          // of Spec
 	ByAdmin bool            // an admin asked: this sets StoppedAt, and the container stays stopped
+	// AtMost is the longest wait before it is killed; 0 is its own stop timeout.
+	AtMost time.Duration
 }
 
 // Exit describes how a run ended.
