@@ -5,7 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,6 +28,12 @@ type hostUnderTest struct {
 	Holds
 	Removed
 	Reloader
+	Images
+}
+
+func fakeHost() hostUnderTest {
+	f := newFake()
+	return hostUnderTest{f, f, f.holds, f.removed, f, f.images}
 }
 
 // realHost is a runtime with directories and a cgroup parent of its own.
@@ -49,14 +59,14 @@ func realHost(t *testing.T) hostUnderTest {
 			t.Errorf("take down: %v", err)
 		}
 	})
-	return hostUnderTest{r, r, r.Holds, r.Removed, r}
+	return hostUnderTest{r, r, r.Holds, r.Removed, r, r.Images}
 }
 
 // TestHostsConform has the host in memory and a real one do the same, and wants them to say
 // the same: what the tests of the engine show on the one, holds on the other.
 func TestHostsConform(t *testing.T) {
 	hosts := map[string]func(*testing.T) hostUnderTest{
-		"in memory": func(*testing.T) hostUnderTest { f := newFake(); return hostUnderTest{f, f, f.holds, f.removed, f} },
+		"in memory": func(*testing.T) hostUnderTest { return fakeHost() },
 		"real":      realHost,
 	}
 	here, there := status.Origin{File: "/m/web.yaml"}, status.Origin{File: "/m/other.yaml", Document: 1}
@@ -179,4 +189,64 @@ func (h hostUnderTest) says(name string) string {
 		text += ", on hold: " + hold.Reason
 	}
 	return text
+}
+
+// TestImageHostsConform does the same for images.
+func TestImageHostsConform(t *testing.T) {
+	hosts := map[string]func(*testing.T) hostUnderTest{
+		"in memory": func(*testing.T) hostUnderTest { return fakeHost() },
+		"real":      realHost,
+	}
+	dirs := map[string]string{}
+	for _, name := range []string{"a", "b"} {
+		dirs[name] = t.TempDir()
+		if err := os.WriteFile(dirs[name]+"/"+name, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	from := func(name, dir string) *spec.Image {
+		m := &spec.Image{Metadata: spec.ImageMetadata{Name: name}}
+		m.Spec.Source.Directory = dirs[dir]
+		return m
+	}
+	for _, row := range []struct {
+		summary string
+		imports []*spec.Image
+		want    string // each name with the directory that it came from; and how many images there are
+	}{
+		{"none", nil, " 0"},
+		{"imported", []*spec.Image{from("debian", "a")}, "debian=a 1"},
+		{"imported twice", []*spec.Image{from("debian", "a"), from("debian", "a")}, "debian=a 1"},
+		{"two names of one image", []*spec.Image{from("debian", "a"), from("other", "a")}, "debian=a other=a 1"},
+		{"another source: the name moves, the earlier image stays", []*spec.Image{from("debian", "a"), from("debian", "b")}, "debian=b 2"},
+	} {
+		t.Run(row.summary, func(t *testing.T) {
+			for kind, host := range hosts {
+				t.Run(kind, func(t *testing.T) {
+					h := host(t)
+					for _, m := range row.imports {
+						if err := h.Import(t.Context(), m, func(int64, int64) {}); err != nil {
+							t.Fatal(err)
+						}
+					}
+					now, err := h.Stored()
+					if err != nil {
+						t.Fatal(err)
+					}
+					var words []string
+					for _, name := range slices.Sorted(maps.Keys(now.ByName)) {
+						m := now.ByName[name]
+						for dir, path := range dirs {
+							if m.Source == path && now.Digests[m.Digest] && m.Name == name {
+								words = append(words, name+"="+dir)
+							}
+						}
+					}
+					if got := fmt.Sprint(strings.Join(words, " "), " ", len(now.Digests)); got != row.want {
+						t.Errorf("got %q, want %q", got, row.want)
+					}
+				})
+			}
+		})
+	}
 }

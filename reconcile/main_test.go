@@ -4,6 +4,8 @@ import (
 	"os"
 	"testing"
 
+	"stead/runtime/image"
+	runtimejob "stead/runtime/job"
 	"stead/runtime/keeper"
 	"stead/runtime/roottest"
 )
@@ -11,6 +13,9 @@ import (
 func TestMain(m *testing.M) {
 	if os.Args[0] == keeper.Argv0 { // the test binary is the keeper of its tests
 		os.Exit(keeper.Main(os.Args))
+	}
+	if os.Args[0] == runtimejob.Argv0 { // and its jobs
+		os.Exit(runtimejob.Main(os.Args, image.JobKinds()))
 	}
 	os.Exit(roottest.Main(m))
 }

@@ -61,6 +61,7 @@ type Runtime struct {
 	Holds    *store.Holds
 	Writable *store.Writable
 	Removed  *store.Removed // nil if ReadOnly
+	Images   *Images
 
 	ids    *store.IDRanges
 	host   *cgroup.Host
@@ -99,6 +100,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		images: image.Open(filepath.Join(o.StateDir, "images")),
 		wake:   make(chan struct{}, 1), registry: registry{byName: map[string]*container{}},
 	}
+	r.Images = r.newImages()
 	r.SetProtected(o.Config, o.Manifests)
 	fault.Dir(o.RunDir)
 	weak.Dir(o.RunDir)

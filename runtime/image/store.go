@@ -36,10 +36,13 @@ var ErrNotFound = errors.New("no such image")
 
 // Store is the store of images in one directory. Its methods may be called concurrently, and
 // by several processes.
-type Store struct{ dir string }
+type Store struct {
+	dir    string
+	stored storedCache
+}
 
 // Open returns the store in dir, STATE/images. The directory is made when something is added.
-func Open(dir string) *Store { return &Store{dir} }
+func Open(dir string) *Store { return &Store{dir: dir} }
 
 // LayersDir returns the directory that holds the directories of the layers.
 func (s *Store) LayersDir() string { return filepath.Join(s.dir, "layers") }

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"fmt"
+
+	"stead/runtime/image"
+	"stead/spec"
+)
+
+// declaredImages returns the images that manifests name for this host. It fails if a manifest
+// can't be read: nobody knows which images it names.
+func (a *app) declaredImages() (image.Declared, error) {
+	declared := image.Declared{}
+	r := a.source(nil, nil).Read()
+	for _, d := range r.Dirs {
+		if d.Err != nil && !(d.Missing() && len(r.Dirs) > 1) {
+			return nil, fmt.Errorf("find out which images are declared: %s: %w", d.Path, d.Err)
+		}
+	}
+	for _, f := range r.Files {
+		switch {
+		case f.Foreign:
+			continue
+		case f.Err != nil:
+			return nil, fmt.Errorf("find out which images are declared: %w", f.Err)
+		case !f.Waiting.IsZero() && len(f.Documents) == 0:
+			return nil, fmt.Errorf("find out which images are declared: %s: another process has it open for writing", f.Path)
+		}
+		for i := range f.Documents {
+			doc := &f.Documents[i]
+			if len(doc.Errors) > 0 {
+				return nil, fmt.Errorf("find out which images are declared: %w", doc.Errors[0])
+			}
+			if !doc.Elsewhere {
+				declare(declared, doc)
+			}
+		}
+	}
+	return declared, nil
+}
+
+// declare adds the images that a document names.
+func declare(declared image.Declared, doc *spec.Document) {
+	if doc.Image != nil {
+		declared[doc.Name] = append(declared[doc.Name], "image "+doc.Name)
+		return
+	}
+	instances := doc.Replicas
+	if instances == nil {
+		instances = []spec.Instance{{Container: doc.Container}}
+	}
+	for _, one := range instances {
+		if name := one.Spec.Rootfs.Image; name != "" {
+			declared[name] = append(declared[name], "container "+one.Metadata.Name)
+		}
+	}
+}

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"stead/reconcile/view"
+	"stead/runtime/image"
+)
+
+// imageRoot makes a directory that holds a root with a shell and some programs, and a file that
+// says which one it is.
+func (h *testHost) imageRoot(name string) string {
+	h.t.Helper()
+	root := h.dir + "/roots/" + name
+	for _, dir := range []string{"bin", "etc", "data", "proc", "sys", "dev", "tmp", "root"} {
+		if err := os.MkdirAll(root+"/"+dir, 0o755); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	for _, program := range []string{"sh", "sleep", "cat", "id"} {
+		path, err := exec.LookPath(program)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		h.copyWithLibraries(path, root, "/bin/"+program)
+	}
+	writeFile(h.t, root+"/etc/passwd", "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/:/bin/sh\n")
+	writeFile(h.t, root+"/etc/group", "root:x:0:\napp:x:1000:\n")
+	writeFile(h.t, root+"/data/which", name+"\n")
+	return root
+}
+
+// copyWithLibraries copies a program and the libraries that it needs.
+func (h *testHost) copyWithLibraries(program, root, to string) {
+	h.t.Helper()
+	files := map[string]string{program: to}
+	out, _ := exec.Command("ldd", program).Output() // fails for a static one
+	for _, word := range strings.Fields(string(out)) {
+		if strings.HasPrefix(word, "/") {
+			files[word] = word
+		}
+	}
+	for from, to := range files {
+		data, err := os.ReadFile(from)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Dir(root+to), 0o755); err != nil {
+			h.t.Fatal(err)
+		}
+		if err := os.WriteFile(root+to, data, 0o755); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+}
+
+// ofImage is a manifest of a container whose root is an image.
+func ofImage(name, image, more string) string {
+	return `apiVersion: stead/v1
+kind: Container
+metadata: {name: ` + name + `}
+spec:
+  rootfs: {image: ` + image + `}
+  command: [sh, -c, 'echo "I am $STEAD_NAME of $(cat /data/which)"; exec sleep 1000000']
+  stop: {signal: KILL}
+  network: {mode: none}
+` + more
+}
+
+// The life of a container whose root is a local image: import, apply, exec, edit, another image,
+// delete.
+func TestImage(t *testing.T) {
+	h := newHost(t)
+	h.ok("image", "import", "t", h.imageRoot("one"))
+	h.write("web.yaml", ofImage("web", "t", ""))
+	h.startDaemon()
+	if out := h.ok("apply"); !strings.Contains(out, "create web") && out != "" {
+		t.Errorf("apply: %q", out)
+	}
+	h.untilLogged("web", "I am web of one")
+	web := h.until("web", "running", running)
+	h.ok("exec", "web", "sh", "-c", "echo mine > /data/mine")
+	if out := h.ok("exec", "web", "cat", "/data/which", "/data/mine"); out != "one\nmine\n" {
+		t.Errorf("exec: %q", out)
+	}
+
+	h.write("web.yaml", ofImage("web", "t", "  user: app\n"))
+	h.ok("apply")
+	if out := h.ok("exec", "web", "sh", "-c", "id -u; cat /data/mine"); out != "1000\nmine\n" {
+		t.Errorf("after an edit: %q", out)
+	}
+	if v := h.until("web", "running", running); v.Pid == web.Pid {
+		t.Error("it was not restarted")
+	}
+
+	// The image that its name stands for changes: it keeps the one that it has.
+	h.ok("image", "import", "t", h.imageRoot("two"))
+	h.ok("restart", "web")
+	if out := h.ok("exec", "web", "cat", "/data/which"); out != "one\n" {
+		t.Errorf("after a restart: %q", out)
+	}
+	if c := h.stead("plan"); c.code != 0 {
+		t.Errorf("plan: %+v", c)
+	}
+
+	// Another name: a fresh root.
+	h.ok("image", "import", "other", h.imageRoot("two"))
+	h.write("web.yaml", ofImage("web", "other", ""))
+	if c := h.stead("plan"); c.code != exitDiffers || !strings.Contains(c.out, "spec.rootfs.image t → other") {
+		t.Errorf("plan: %+v", c)
+	}
+	h.ok("apply")
+	if out := h.ok("exec", "web", "sh", "-c", "cat /data/which; test -e /data/mine || echo fresh"); out != "two\nfresh\n" {
+		t.Errorf("of another image: %q", out)
+	}
+	if out := h.ok("image", "list", "-o", "json"); !strings.Contains(out, "container web") {
+		t.Errorf("image list: %s", out)
+	}
+	if c := h.stead("image", "remove", "other"); c.code != exitFailure || !strings.Contains(c.err, "container web") {
+		t.Errorf("image remove of one in use: %+v", c)
+	}
+	h.write("web.yaml", strings.Replace(ofImage("web", "t", ""), "image: t", "image: t, onImageChange: refuse", 1))
+	if c := h.stead("apply"); c.code != exitHeld || !strings.Contains(c.err+c.out, "onImageChange: refuse keeps its private files") {
+		t.Errorf("apply of a change that is refused: %+v", c)
+	}
+	if out := h.ok("exec", "web", "cat", "/data/which"); out != "two\n" {
+		t.Errorf("after a change that is refused: %q", out)
+	}
+
+	os.Remove(h.manifests + "/web.yaml")
+	h.ok("apply", "--confirm-removal=web")
+	if out := h.ok("ps", "-o", "name"); out != "" {
+		t.Errorf("ps: %q", out)
+	}
+}
+
+// A container waits for its local image, and starts when it is there. One that is declared is
+// imported, and again from another source; what needs no image is not delayed.
+func TestImageWaits(t *testing.T) {
+	h := newHost(t)
+	h.write("web.yaml", ofImage("web", "t", ""))
+	h.write("other.yaml", manifest("other", ""))
+	h.startDaemon()
+	h.until("other", "running", running)
+	h.until("web", "waiting for its image", func(v view.Container) bool {
+		return v.Reason == view.ReasonWaitingForImage && strings.HasPrefix(v.Why, "web.yaml:5:19: spec.rootfs.image: there is no image t here")
+	})
+	h.ok("image", "import", "t", h.imageRoot("one"))
+	h.until("web", "running", running)
+
+	two := h.imageRoot("two")
+	declared := func(dir string) string {
+		return "apiVersion: stead/v1\nkind: Image\nmetadata: {name: declared}\nspec: {source: {directory: " + dir + "}}\n"
+	}
+	h.write("image.yaml", declared(two))
+	h.write("late.yaml", ofImage("late", "declared", "  replicas: 2\n"))
+	h.ok("apply")
+	h.untilLogged("late-1", "I am late-1 of two")
+	h.write("image.yaml", declared(two+"x"))
+	if c := h.stead("apply"); c.code != exitFailure || !strings.Contains(c.err, "image declared: import failed: ") || !strings.Contains(c.err, two+"x: no such file or directory") {
+		t.Errorf("apply of a source that is not there: %+v", c)
+	}
+	if c := h.stead("status"); c.code != exitDiffers || !strings.Contains(c.out, "image       declared: import failed: ") {
+		t.Errorf("status: %+v", c)
+	}
+	if err := os.Rename(two, two+"x"); err != nil {
+		t.Fatal(err)
+	}
+	h.ok("apply")
+	if c := h.stead("plan"); c.code != 0 {
+		t.Errorf("plan: %+v", c)
+	}
+	if c := h.stead("events"); !strings.Contains(c.out, "import image declared") || !strings.Contains(c.out, "import failed image declared") {
+		t.Errorf("events: %s", c.out)
+	}
+	if c := h.stead("image", "prune", "--yes"); c.code != 0 || strings.Contains(c.out, "declared") {
+		t.Errorf("prune: %+v", c)
+	}
+	var all []image.Entry
+	if err := json.Unmarshal([]byte(h.ok("image", "list", "-o", "json")), &all); err != nil || len(all) != 2 {
+		t.Errorf("image list: %+v, %v", all, err)
+	}
+}
