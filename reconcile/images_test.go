@@ -40,6 +40,22 @@ func storeOf(names ...string) *status.Images {
 	return i
 }
 
+// superseding has the containers of a name leave an image.
+func superseding(i *status.Images, name, digest string) *status.Images {
+	m := i.ByName[name]
+	m.Superseded = []string{digest}
+	i.ByName[name] = m
+	return i
+}
+
+// refusing has onImageChange: refuse applied.
+func refusing(st *status.Status) *status.Status {
+	c := *st.Applied
+	c.Spec.Rootfs.OnImageChange = "refuse"
+	st.Applied = &c
+	return st
+}
+
 func TestPlanImages(t *testing.T) {
 	debian := func(m *status.Images, source, asked string) *status.Images {
 		m.ByName["debian"] = status.Image{Name: "debian", Digest: "sha256:debian", Source: source, Asked: asked}
@@ -120,6 +136,28 @@ func TestPlanImages(t *testing.T) {
 		{
 			summary: "refused, but the same image under another name", files: map[string]string{"web.yaml": strings.Replace(imageYAML("web", nginx), "\"}", "\", onImageChange: refuse}", 1)}, observed: []*status.Status{usingImage(t, "web", "debian", "sha256:"+nginx)}, memory: plan.Memory{Stored: storeOf("debian", nginx)},
 			want: "restart web  spec.rootfs.image debian → " + nginx + ", spec.rootfs.onImageChange reset → refuse  (rootfs.image needs a restart)\n",
+		},
+		{
+			summary: "its name stands for another image now, to which it shall move", files: map[string]string{"web.yaml": imageYAML("web", nginx)}, observed: []*status.Status{usingImage(t, "web", nginx, "sha256:old")},
+			memory: plan.Memory{Stored: superseding(storeOf(nginx, "old"), nginx, "sha256:old")},
+			want:   "restart web  spec.rootfs.image " + nginx + "@sha256:old → " + nginx + "@sha256:docker.io/li  (needs a restart)\n",
+		},
+		{
+			summary: "which it has already", files: map[string]string{"web.yaml": imageYAML("web", nginx)}, observed: []*status.Status{usingImage(t, "web", nginx, "sha256:"+nginx)},
+			memory: plan.Memory{Stored: superseding(storeOf(nginx, "old"), nginx, "sha256:old")},
+		},
+		{
+			summary: "which its manifest refuses", files: map[string]string{"web.yaml": strings.Replace(imageYAML("web", nginx), "\"}", "\", onImageChange: refuse}", 1)},
+			observed: []*status.Status{refusing(usingImage(t, "web", nginx, "sha256:old"))}, memory: plan.Memory{Stored: superseding(storeOf(nginx, "old"), nginx, "sha256:old")},
+			want: "hold web  spec.rootfs.image " + nginx + "@sha256:old → " + nginx + "@sha256:docker.io/li  (rootfs.image changes, and onImageChange: refuse keeps its private files; write onImageChange: reset for a fresh root)\n",
+		},
+		{
+			summary: "while it is on hold", files: map[string]string{"web.yaml": imageYAML("web", nginx)}, observed: []*status.Status{usingImage(t, "web", nginx, "sha256:old")},
+			memory: plan.Memory{Stored: superseding(storeOf(nginx, "old"), nginx, "sha256:old"), Holds: &status.Holds{Host: &status.Hold{Since: noon}}},
+		},
+		{
+			summary: "while it is stopped by an admin: at its next start", files: map[string]string{"web.yaml": imageYAML("web", nginx)}, observed: []*status.Status{stoppedBy(noon, over(usingImage(t, "web", nginx, "sha256:old")))},
+			memory: plan.Memory{Stored: superseding(storeOf(nginx, "old"), nginx, "sha256:old")},
 		},
 		{
 			summary: "suspended: nothing is pulled", files: map[string]string{"web.yaml": imageYAML("web", nginx, "suspend: true")}, memory: plan.Memory{Stored: storeOf()},

@@ -123,8 +123,11 @@ func (n *notices) newHeld(p plan.Plan, now time.Time) (list []notice) {
 			continue
 		}
 		text := "removal held"
-		if a.OnHold {
+		switch {
+		case a.OnHold:
 			text = "on hold"
+		case a.Waiting == plan.Restart:
+			text = "change of the image held"
 		}
 		list = append(list, notice{
 			slog.LevelWarn, text, []any{"container", a.Name, "action", string(a.Waiting), "cause", a.Cause},

@@ -38,18 +38,46 @@ func (r *Runtime) chooseImage(m *spec.Container, old *store.Facts) (*image.Image
 	if name == "" {
 		return nil, nil
 	}
-	img, err := r.lookUpImage(name, old)
+	img, err := r.lookUpImage(m, old)
 	if errors.Is(err, image.ErrNotFound) {
 		return nil, &specconv.Error{Where: specconv.AtImage, Message: fmt.Sprintf("image %s is not in the store of this host; pull or import it with stead image", name)}
 	}
 	return img, err
 }
 
-func (r *Runtime) lookUpImage(name string, old *store.Facts) (*image.Image, error) {
-	if old != nil && old.Image != nil && old.Image.Reference == name {
+// lookUpImage finds the image that a container has, unless an admin had the containers of that
+// name move to another one; else the one that other replicas of its manifest have; else the one
+// that the name stands for.
+func (r *Runtime) lookUpImage(m *spec.Container, old *store.Facts) (*image.Image, error) {
+	name := m.Spec.Rootfs.Image
+	stored, err := r.images.Stored()
+	if err != nil {
+		return nil, err
+	}
+	if old != nil && old.Image != nil && old.Image.Reference == name && (m.Spec.Rootfs.OnImageChange == "refuse" || !stored.Superseded(name, old.Image.Digest)) {
 		return r.images.ByDigest(old.Image.Digest)
 	}
+	if digest := r.digestOfReplicas(m); stored.Digests[digest] && !stored.Superseded(name, digest) {
+		return r.images.ByDigest(digest)
+	}
 	return r.images.Lookup(name)
+}
+
+// digestOfReplicas returns the digest of the image that another replica of the same manifest has,
+// "" if none has that image.
+func (r *Runtime) digestOfReplicas(m *spec.Container) string {
+	if m.Replica == nil {
+		return ""
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.ordered {
+		i := c.facts.Image
+		if c.facts.Manifest.Group() == m.Group() && c.name != m.Metadata.Name && i != nil && i.Reference == m.Spec.Rootfs.Image {
+			return i.Digest
+		}
+	}
+	return ""
 }
 
 // filled returns the manifest with what the image of its root says.

@@ -16,6 +16,7 @@ import (
 	"stead/runtime/fault"
 	"stead/runtime/files"
 	"stead/runtime/image"
+	imageregistry "stead/runtime/image/registry"
 	"stead/runtime/keeper"
 	"stead/runtime/record"
 	"stead/runtime/specconv"
@@ -45,6 +46,8 @@ type Options struct {
 	// Config and Manifests are paths that no container may write, as in SetProtected.
 	Config    string
 	Manifests []string
+	// Registries are the settings of registries of images, by host.
+	Registries map[string]imageregistry.Settings
 	// ReadOnly makes Open only read facts: it makes, recovers and watches nothing.
 	// Commands that run beside a daemon set it.
 	ReadOnly bool

@@ -59,6 +59,7 @@ func (a *app) open(ctx context.Context, o runtime.Options) (*runtime.Runtime, er
 	}
 	o.StateDir, o.RunDir, o.CgroupParent = a.stateDir, a.runDir, a.cgroupParent
 	o.FirstID, o.IDs, o.Config, o.Manifests = a.firstID, a.ids, a.flags.config, a.manifests
+	o.Registries = a.registries
 	return runtime.Open(ctx, o)
 }
 

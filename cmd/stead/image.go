@@ -76,12 +76,14 @@ func imageOptions(cmd *cobra.Command, o *image.Options) func() error {
 
 func (a *app) imagePullCommand() *cobra.Command {
 	var o image.Options
+	var use bool
 	cmd := &cobra.Command{
 		Use:   "pull REFERENCE…",
 		Short: "Download images from registries",
 		Args:  args(1, math.MaxInt, "image pull needs references, such as docker.io/library/nginx:1.27"),
 	}
 	check := imageOptions(cmd, &o)
+	useFlag(cmd, &use)
 	cmd.RunE = func(cmd *cobra.Command, references []string) error {
 		err := check()
 		for _, r := range references {
@@ -108,6 +110,9 @@ func (a *app) imagePullCommand() *cobra.Command {
 				continue
 			}
 			fmt.Fprintf(a.out, "%s pulled: %s, %s\n", m.Name, m.Digest, size(m.Size))
+			if use {
+				failed = multierror.Append(failed, a.useImage(cmd.Context(), r))
+			}
 		}
 		return failed.ErrorOrNil()
 	}
@@ -116,12 +121,14 @@ func (a *app) imagePullCommand() *cobra.Command {
 
 func (a *app) imageImportCommand() *cobra.Command {
 	var o image.Options
+	var use bool
 	cmd := &cobra.Command{
 		Use:   "import NAME DIR|FILE|-",
 		Short: "Make an image of a directory or an archive",
 		Args:  args(2, 2, "image import needs a name for the image, and a directory, a file, or - for an archive from stdin"),
 	}
 	check := imageOptions(cmd, &o)
+	useFlag(cmd, &use)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		err := check()
 		if err == nil {
@@ -143,6 +150,9 @@ func (a *app) imageImportCommand() *cobra.Command {
 			return err
 		}
 		fmt.Fprintf(a.out, "%s imported: %s, %s\n", m.Name, m.Digest, size(m.Size))
+		if use {
+			return a.useImage(cmd.Context(), args[0])
+		}
 		return nil
 	}
 	return cmd

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"stead/runtime/image"
 	"stead/spec"
+
+	"github.com/spf13/cobra"
 )
 
 // declaredImages returns the images that manifests name for this host. It fails if a manifest
@@ -54,4 +57,21 @@ func declare(declared image.Declared, doc *spec.Document) {
 			declared[name] = append(declared[name], "container "+one.Metadata.Name)
 		}
 	}
+}
+
+func useFlag(cmd *cobra.Command, use *bool) {
+	cmd.Flags().BoolVar(use, "use", false, "have the containers of that name move to the new image: they are restarted with a fresh root")
+}
+
+// useImage has the containers of a name move to the image that it stands for now: at once if a
+// daemon runs, else with the next apply.
+func (a *app) useImage(ctx context.Context, name string) error {
+	if err := a.images().Use(ctx, name); err != nil {
+		return imageError(err)
+	}
+	h, err := a.dial(ctx)
+	if h == nil || err != nil {
+		return err
+	}
+	return h.Reload(ctx)
 }

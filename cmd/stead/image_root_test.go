@@ -108,14 +108,31 @@ func TestImage(t *testing.T) {
 		t.Errorf("plan: %+v", c)
 	}
 
-	// Another name: a fresh root.
-	h.ok("image", "import", "other", h.imageRoot("two"))
-	h.write("web.yaml", ofImage("web", "other", ""))
-	if c := h.stead("plan"); c.code != exitDiffers || !strings.Contains(c.out, "spec.rootfs.image t → other") {
-		t.Errorf("plan: %+v", c)
-	}
+	// Unless somebody says that it shall move: a fresh root, and the old private files are kept.
+	h.ok("image", "import", "--use", "t", h.imageRoot("two"))
 	h.ok("apply")
 	if out := h.ok("exec", "web", "sh", "-c", "cat /data/which; test -e /data/mine || echo fresh"); out != "two\nfresh\n" {
+		t.Errorf("after --use: %q", out)
+	}
+	if kept, _ := filepath.Glob(h.dir + "/state/removed/web@*/upper/data/mine"); len(kept) != 1 {
+		t.Errorf("the private files of the first image are not kept: %v", kept)
+	}
+	h.ok("exec", "-u", "0", "web", "sh", "-c", "echo mine > /data/mine")
+	if c := h.stead("plan"); c.code != 0 {
+		t.Errorf("plan: %+v", c)
+	}
+	if events := h.ok("events", "web"); !strings.Contains(events, "restart web  spec.rootfs.image t@sha256:") {
+		t.Errorf("events: %s", events)
+	}
+
+	// Another name: a fresh root.
+	h.ok("image", "import", "other", h.imageRoot("three"))
+	h.write("web.yaml", ofImage("web", "other", ""))
+	h.ok("apply")
+	if events := h.ok("events", "web"); !strings.Contains(events, "spec.rootfs.image t → other") {
+		t.Errorf("events: %s", events)
+	}
+	if out := h.ok("exec", "web", "sh", "-c", "cat /data/which; test -e /data/mine || echo fresh"); out != "three\nfresh\n" {
 		t.Errorf("of another image: %q", out)
 	}
 	if out := h.ok("image", "list", "-o", "json"); !strings.Contains(out, "container web") {
@@ -128,7 +145,10 @@ func TestImage(t *testing.T) {
 	if c := h.stead("apply"); c.code != exitHeld || !strings.Contains(c.err+c.out, "onImageChange: refuse keeps its private files") {
 		t.Errorf("apply of a change that is refused: %+v", c)
 	}
-	if out := h.ok("exec", "web", "cat", "/data/which"); out != "two\n" {
+	if c := h.stead("status"); c.code != exitDiffers || !strings.Contains(c.out, "changes of images held:") {
+		t.Errorf("status of a change that is refused: %+v", c)
+	}
+	if out := h.ok("exec", "web", "cat", "/data/which"); out != "three\n" {
 		t.Errorf("after a change that is refused: %q", out)
 	}
 

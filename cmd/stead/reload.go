@@ -59,6 +59,7 @@ func (d *daemon) reload(ctx context.Context) error {
 			return err
 		}
 		d.rt.SetProtected(d.flags.config, s.manifests)
+		d.rt.Images.SetRegistries(s.registries)
 		d.rt.SetTrusted(s.trust.Owners)
 		d.log.Info("configuration changed", "manifests", s.manifests, "host", s.host, "settle", s.settle, "retention", s.retention)
 		d.settings = s

@@ -104,6 +104,7 @@ func (v *statusView) print(w io.Writer, now time.Time) {
 func (v *statusView) printWrong(w io.Writer) {
 	v.printHeld(w, "removals held", view.ReasonRemovalHeld)
 	v.printHeld(w, "on hold", view.ReasonOnHold)
+	v.printHeld(w, "changes of images held", view.ReasonImageRefused)
 	if len(v.Broken) > 0 {
 		fmt.Fprintln(w, "\nbroken manifests (the containers stay as they were applied last):")
 		for _, f := range v.Broken {

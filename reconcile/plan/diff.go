@@ -109,7 +109,7 @@ func (p *planner) notBefore(a Action) (until time.Time, why string) {
 // container plans for a container that exists and should.
 func (p *planner) container(st *status.Status, w *Want) {
 	if st.State == status.Running && same(st, w) && st.StoppedAt == nil && len(st.Unapplied)+len(st.Drift)+len(st.Lost) == 0 &&
-		!w.Spec.Spec.Suspend && st.From.Equal(w.From) && sameContents(st, w) {
+		!w.Spec.Spec.Suspend && st.From.Equal(w.From) && sameContents(st, w) && !p.isSuperseded(st) {
 		return // the common case
 	}
 	subject := ContainerNamed(st.Name)
@@ -126,9 +126,12 @@ func (p *planner) container(st *status.Status, w *Want) {
 	if !same(st, w) {
 		changes = Changes(st.Applied, w.Spec)
 	}
+	if p.isSuperseded(st) && st.StoppedAt == nil && !w.Spec.Spec.Suspend {
+		changes = append(changes, p.imageChange(st))
+	}
 	if p.refusesImage(st, w, changes) {
-		p.refuseImage(st, w, changes)
-		return
+		p.holdImage(st, w, changes)
+		w, changes = &Want{Spec: st.Applied, Fingerprint: st.Fingerprint, From: st.From}, nil
 	}
 	a := Action{Subject: subject, Changes: changes, Spec: w.Spec, From: w.From}
 	a.addContents(st, w)

@@ -167,11 +167,32 @@ func (p *planner) refusesImage(st *status.Status, w *Want, changes []Change) boo
 	return !there || now.Digest != st.Image.Digest
 }
 
-// refuseImage holds a change of the image, and keeps up what is applied.
-func (p *planner) refuseImage(st *status.Status, w *Want, changes []Change) {
+// holdImage holds a change of the image; what is applied stays in force.
+func (p *planner) holdImage(st *status.Status, w *Want, changes []Change) {
 	p.plan.Held = append(p.plan.Held, Action{
 		Verb: Hold, Waiting: Restart, Subject: ContainerNamed(st.Name), Changes: changes, From: w.From,
 		Cause: "rootfs.image changes, and onImageChange: refuse keeps its private files; write onImageChange: reset for a fresh root",
 	})
-	p.container(st, &Want{Spec: st.Applied, Fingerprint: st.Fingerprint, From: st.From})
+}
+
+// isSuperseded reports whether an admin has the containers of its image's name move to the image
+// that the name stands for now.
+func (p *planner) isSuperseded(st *status.Status) bool {
+	return st.Image != nil && p.Stored != nil && st.Image.Reference == st.Applied.Spec.Rootfs.Image &&
+		p.Stored.Superseded(st.Image.Reference, st.Image.Digest) && p.Holds.OfContainer(st.Applied) == nil
+}
+
+// imageChange is the change to the image that the same name stands for now.
+func (p *planner) imageChange(st *status.Status) Change {
+	name := st.Image.Reference
+	return Change{
+		Path: "spec.rootfs.image", Effect: spec.NeedsRestart,
+		Before: name + "@" + shortDigest(st.Image.Digest), After: name + "@" + shortDigest(p.Stored.ByName[name].Digest),
+	}
+}
+
+// shortDigest returns enough of a digest for people to tell two apart.
+func shortDigest(digest string) string {
+	const enough = len("sha256:") + 12
+	return digest[:min(len(digest), enough)]
 }

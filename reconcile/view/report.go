@@ -42,7 +42,7 @@ type Source struct {
 type HeldAction struct {
 	Name   string `json:"name"`
 	Why    string `json:"why"`
-	Reason string `json:"reason"` // RemovalHeld or OnHold
+	Reason string `json:"reason"` // RemovalHeld, OnHold or ImageRefused
 }
 
 // BrokenFile is a file with errors.

@@ -201,7 +201,11 @@ func (s *Store) commitImage(m *Image, r ref) error {
 		return err
 	}
 	fault.Point("image-recorded")
-	if err := writeJSON(s.refFile(r.Name), r); err != nil {
+	var old ref
+	if err := readJSON(s.refFile(r.Name), &old); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := writeJSON(s.refFile(r.Name), r.follows(old)); err != nil {
 		return err
 	}
 	m.Name, m.Index = r.Name, r.Index

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"stead/runtime/fault"
 	"stead/runtime/image/registry"
@@ -139,6 +141,10 @@ func toJob(err error) error {
 	if errors.As(err, &limit) {
 		return &codedError{err, "limit"}
 	}
+	var later *registry.LaterError
+	if errors.As(err, &later) {
+		return &codedError{err, laterCode + later.After.String()}
+	}
 	var denied *registry.DeniedError
 	if errors.As(err, &denied) {
 		return &codedError{err, "denied"}
@@ -159,8 +165,23 @@ type jobError struct {
 
 func (e *jobError) Unwrap() error { return e.sentinel }
 
+// laterCode begins the code of a registry.LaterError; the time follows.
+const laterCode = "later "
+
+// laterError is an error that came from a child, and that says when to try again.
+type laterError struct {
+	error
+	after time.Duration
+}
+
+func (e *laterError) RetryAfter() time.Duration { return e.after }
+
 func fromJob(err error) error {
 	var e *job.Error
+	if errors.As(err, &e) && strings.HasPrefix(e.Code, laterCode) {
+		after, _ := time.ParseDuration(strings.TrimPrefix(e.Code, laterCode))
+		return &laterError{e, after}
+	}
 	if errors.As(err, &e) && codes[e.Code] != nil {
 		return &jobError{e, codes[e.Code]}
 	}

@@ -25,6 +25,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -96,6 +97,28 @@ type ref struct {
 	Source    string    `json:"source,omitempty"`
 	Asked     string    `json:"asked,omitempty"`
 	UpdatedAt time.Time `json:"updatedAt"`
+	// Earlier are the last digests that the name stood for before, and Superseded those of them
+	// whose containers are to move to Digest.
+	Earlier    []string `json:"earlier,omitempty"`
+	Superseded []string `json:"superseded,omitempty"`
+}
+
+// maxEarlier is how many earlier digests of a name are known.
+const maxEarlier = 100
+
+// follows returns r as the record of a name that replaces an earlier one.
+func (r ref) follows(old ref) ref {
+	if old.Digest == "" {
+		return r
+	}
+	other := func(list []string) []string {
+		return slices.DeleteFunc(slices.Clone(list), func(digest string) bool { return digest == r.Digest })
+	}
+	r.Earlier, r.Superseded = other(append(slices.Clone(old.Earlier), old.Digest)), other(old.Superseded)
+	slices.Sort(r.Earlier)
+	r.Earlier = slices.Compact(r.Earlier)
+	r.Earlier = r.Earlier[max(0, len(r.Earlier)-maxEarlier):]
+	return r
 }
 
 // Lookup returns the image of a local name or a complete reference. A reference may end with

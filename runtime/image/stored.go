@@ -57,7 +57,7 @@ func (s *Store) Stored() (*status.Images, error) {
 	}
 	for _, r := range refs {
 		if list.Digests[r.Digest] {
-			list.ByName[r.Name] = status.Image{Name: r.Name, Digest: r.Digest, Index: r.Index, Source: r.Source, Asked: r.Asked}
+			list.ByName[r.Name] = status.Image{Name: r.Name, Digest: r.Digest, Index: r.Index, Source: r.Source, Asked: r.Asked, Superseded: r.Superseded}
 		}
 	}
 	c.stamps, c.last = now, list
@@ -93,4 +93,19 @@ func (s *Store) Name(ctx context.Context, m *Image, name, source, asked string) 
 		return err
 	}
 	return s.commitImage(m, ref{Name: name, Digest: m.Digest, Index: m.Index, Source: source, Asked: asked, UpdatedAt: time.Now().UTC()})
+}
+
+// Use has the containers of a name move to the image that it stands for now.
+func (s *Store) Use(ctx context.Context, name string) error {
+	release, err := s.Lease(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	var r ref
+	if err := readJSON(s.refFile(name), &r); err != nil {
+		return fmt.Errorf("image %s: %w", name, ErrNotFound)
+	}
+	r.Superseded = r.Earlier
+	return writeJSON(s.refFile(name), r)
 }

@@ -1,6 +1,9 @@
 package status
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // ImageUse is the image that the private files of a container belong to.
 type ImageUse struct {
@@ -17,6 +20,9 @@ type Image struct {
 	// Source and Asked are the texts of the source and of the digest that it was pulled or
 	// imported for.
 	Source, Asked string
+	// Superseded are digests that it stood for before, and that containers of that name are to
+	// leave.
+	Superseded []string
 }
 
 // Images are the images of this host. A value is never changed.
@@ -43,4 +49,9 @@ func (i *Images) Find(name string) (Image, bool) {
 		}
 	}
 	return Image{}, false
+}
+
+// Superseded reports whether the containers of a name are to leave the image of a digest.
+func (i *Images) Superseded(name, digest string) bool {
+	return slices.Contains(i.ByName[name].Superseded, digest)
 }

@@ -160,6 +160,18 @@ func (c *Client) do(e endpoint, q *http.Request) (*http.Response, error) {
 	return c.http.Do(q)
 }
 
+// LaterError is a refusal of a registry that asks to be asked again much later.
+type LaterError struct {
+	Refusal error
+	After   time.Duration
+}
+
+func (e *LaterError) Error() string {
+	return fmt.Sprintf("%v; it asks to try again in %s", e.Refusal, e.After)
+}
+
+func (e *LaterError) Unwrap() error { return e.Refusal }
+
 const (
 	maxTries = 6
 	maxWait  = 2 * time.Minute // of one Retry-After
@@ -234,7 +246,7 @@ func (c *Client) refused(ctx context.Context, e endpoint, a *http.Response, wait
 	case a.StatusCode == http.StatusTooManyRequests, a.StatusCode >= 500, a.StatusCode == http.StatusRequestTimeout:
 		err := statusError(a)
 		if after := retryAfter(a.Header.Get("Retry-After"), time.Now()); after > maxWait {
-			return 0, fmt.Errorf("%w; it asks to try again in %s", err, after.Round(time.Second))
+			return 0, &LaterError{err, after.Round(time.Second)}
 		} else if after > 0 {
 			wait = after + rand.N(after/10+time.Millisecond)
 		}
