@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 
+	"stead/runtime/launch"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -75,10 +77,13 @@ func tryIDMap(dir string) error {
 	return os.NewSyscallError("mount_setattr", unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr))
 }
 
+// firstID is the first host id of the user namespaces that are made to try something.
+const firstID = 1 << 20
+
 // newUserNamespace returns a new user namespace with id maps. The process that made it is gone
 // when this returns.
 func newUserNamespace() (*os.File, error) {
-	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 1 << 20, Size: 1 << 16}}
+	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: firstID, Size: 1 << 16}}
 	cmd := exec.Command("/bin/cat") // it stays until its input ends
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids}
 	in, err := cmd.StdinPipe()
@@ -108,11 +113,26 @@ func (h *host) hostRoot() []Check {
 	return single("host roots", OK, "/usr is merged", "")
 }
 
+// overlay checks that roots of images can be mounted: an overlay of the state directory's file
+// system, with mapped ids.
 func (h *host) overlay() []Check {
 	b, err := os.ReadFile(h.path("/proc/filesystems"))
-	there := err == nil && strings.Contains(string(b), "\toverlay\n")
-	return single("overlay", levelIf(there, Warning), map[bool]string{true: "available", false: "not available, or its module is not loaded"}[there],
-		"modprobe overlay; roots of kind host and path don't need it")
+	if err != nil || !strings.Contains(string(b), "\toverlay\n") {
+		return single("image roots", Warning, "overlay is not available, or its module is not loaded", "modprobe overlay; roots of kind host and path don't need it")
+	}
+	dir := nearestExisting(h.StateDir)
+	name, err := fsName(dir)
+	switch {
+	case err != nil:
+		return single("image roots", Warning, err.Error(), "name a directory that can be read with --state-dir")
+	case h.uid != 0:
+		return single("image roots", Warning, "not tried without root", "run stead doctor as root")
+	}
+	if err := launch.TryOverlay(dir, firstID); err != nil {
+		return single("image roots", Warning, fmt.Sprintf("an overlay is refused on %s: %v", name, err),
+			"install Linux 5.19 or later and put --state-dir on ext4, xfs or btrfs; roots of kind host and path don't need it")
+	}
+	return single("image roots", OK, "overlays with mapped ids work on "+name, "")
 }
 
 // watches checks the inotify limits: the daemon watches each manifest directory and its parents.

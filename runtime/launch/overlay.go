@@ -54,8 +54,11 @@ func (w *worker) mountRoot(o *Overlay) (Mounted, error) {
 	var parts [2]int
 	for i, dir := range []string{o.Dir, o.Layers} {
 		fd, err := copyMount(unix.AT_FDCWD, dir, 0, user)
+		if errors.Is(err, errNoIdmap) {
+			return Mounted{}, &Error{AtIDMap, "map ids of " + dir, unix.EINVAL, errNoIdmap.Error() + "; put the state directory on one that can, or write security.userns: host to run without id mapping"}
+		}
 		if err != nil {
-			return Mounted{}, fmt.Errorf("%s: %w", dir, err)
+			return Mounted{}, err
 		}
 		defer unix.Close(fd)
 		parts[i] = fd
@@ -249,6 +252,31 @@ func mountedOf(fd int) (Mounted, error) {
 }
 
 var errNotMounted = errors.New("nothing is mounted there")
+
+// TryOverlay tries whether containers can have merged roots in a directory's file system. It
+// leaves nothing behind.
+func TryOverlay(dir string, idBase uint32) (err error) {
+	tmp, err := os.MkdirTemp(dir, ".stead-try-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
+	o := &Overlay{Dir: tmp + "/own", Layers: tmp + "/layers", Lower: []int{1, 2}, IDBase: idBase, Fresh: true}
+	for _, d := range []string{"layers/1", "layers/2", "own/upper", "own/work", "own/" + mountPoint, "nursery"} {
+		if err := os.MkdirAll(filepath.Join(tmp, d), 0o755); err != nil {
+			return err
+		}
+	}
+	l, err := NewLauncher(tmp+"/nursery", 1)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	if _, err := l.MountRoot(o); err != nil {
+		return err
+	}
+	return UnmountRoot(filepath.Join(o.Dir, mountPoint))
+}
 
 // MountedAt returns the identity of what is mounted at a directory. ok is false if nothing is.
 func MountedAt(dir string) (m Mounted, ok bool) {

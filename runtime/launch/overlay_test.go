@@ -149,3 +149,33 @@ func TestMergedRootReplaced(t *testing.T) {
 		}
 	}
 }
+
+// A file system that can't map ids is refused with the reason, and nothing is left of an attempt.
+func TestMergedRootRefused(t *testing.T) {
+	b := newBench(t)
+	for _, d := range []string{"lower", "upper", "work", "disk"} {
+		os.Mkdir(filepath.Join(b.dir, d), 0o755)
+	}
+	disk := filepath.Join(b.dir, "disk")
+	if err := unix.Mount("t", disk, "overlay", 0, fmt.Sprintf("lowerdir=%[1]s/lower,upperdir=%[1]s/upper,workdir=%[1]s/work", b.dir)); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(disk, unix.MNT_DETACH)
+	var failed *Error
+	if err := TryOverlay(disk, 0x80000); !errors.As(err, &failed) || failed.Where != AtIDMap || !strings.Contains(err.Error(), "this file system can't map ids") {
+		t.Errorf("on an overlay: %v", err)
+	}
+	if err := TryOverlay(b.dir, 0x80000); err != nil {
+		t.Errorf("on the tests' own: %v", err)
+	}
+	for _, dir := range []string{disk, b.dir} {
+		if left, _ := filepath.Glob(dir + "/.stead*"); len(left) > 0 {
+			t.Errorf("left over: %q", left)
+		}
+	}
+	b.dir = disk
+	o := b.layered(1)
+	if _, err := b.MountRoot(o); !errors.As(err, &failed) || failed.Where != AtIDMap {
+		t.Errorf("mount on an overlay: %v", err)
+	}
+}
