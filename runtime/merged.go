@@ -40,9 +40,13 @@ func (r *Runtime) chooseImage(m *spec.Container, old *store.Facts) (*image.Image
 	}
 	img, err := r.lookUpImage(m, old)
 	if errors.Is(err, image.ErrNotFound) {
-		return nil, &specconv.Error{Where: specconv.AtImage, Message: fmt.Sprintf("image %s is not in the store of this host; pull or import it with stead image", name)}
+		return nil, missingImage(name)
 	}
 	return img, err
+}
+
+func missingImage(name string) error {
+	return &specconv.Error{Where: specconv.AtImage, Message: fmt.Sprintf("image %s is not in the store of this host; pull or import it with stead image", name)}
 }
 
 // lookUpImage finds the image that a container has, unless an admin had the containers of that
@@ -96,8 +100,7 @@ func (r *Runtime) filled(f *store.Facts) *spec.Container {
 // lease keeps the image that a container is about to use from being deleted, until its facts
 // say that it uses it.
 func (r *Runtime) lease(ctx context.Context, f *store.Facts) (release func(), err error) {
-	name := f.Manifest.Spec.Rootfs.Image
-	if name == "" || f.Image != nil && f.Image.Reference == name {
+	if f.Manifest.Spec.Rootfs.Image == "" {
 		return func() {}, nil
 	}
 	return r.images.Lease(ctx)
@@ -165,7 +168,11 @@ func (r *Runtime) prepareRoot(ctx context.Context, name string, f *store.Facts, 
 		}
 		return nil, nil, atomicfile.Symlink(link, r.root(f.Manifest))
 	}
-	img, err := r.chooseImage(f.Manifest, f)
+	// Not what the name stands for by now: upper was made to fit this one.
+	img, err := r.images.ByDigest(f.Image.Digest)
+	if errors.Is(err, image.ErrNotFound) {
+		err = missingImage(f.Image.Reference)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
