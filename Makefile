@@ -27,7 +27,7 @@ test:
 	$(ROOT) go test -race -short -parallel 4 -timeout 12m $(AS_ROOT) ./...
 	$(ROOT) CGO_ENABLED=0 go test -parallel 4 -timeout 12m $(AS_ROOT) ./runtime/...
 	$(ROOT) CGO_ENABLED=0 go test -tags weak -run TestCVE -timeout 8m $(AS_ROOT) ./runtime
-	$(ROOT) CGO_ENABLED=0 go test -tags fault -run 'TestCrash|TestTorture' -parallel 4 -timeout 12m $(AS_ROOT) ./cmd/stead
+	$(ROOT) CGO_ENABLED=0 go test -tags fault -run 'TestCrash|TestTorture|TestKilled' -parallel 4 -timeout 12m $(AS_ROOT) ./cmd/stead ./runtime/image
 
 # A random life of a host, in which daemon and keeper die at any moment. It prints
 # its seed; TORTURE_SEED=N has the same choices made again.

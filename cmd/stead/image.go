@@ -27,7 +27,7 @@ func (a *app) imageCommand() *cobra.Command {
 		Args:  unknownVerb,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.imagePullCommand(), a.imageImportCommand(), a.imageListCommand(), a.imageInspectCommand(), a.imageRemoveCommand(), a.imagePruneCommand())
+	cmd.AddCommand(a.imagePullCommand(), a.imageImportCommand(), a.imageListCommand(), a.imageInspectCommand(), a.imageExportCommand(), a.imageRemoveCommand(), a.imagePruneCommand())
 	return cmd
 }
 
@@ -229,6 +229,28 @@ func (a *app) imageInspectCommand() *cobra.Command {
 		},
 	}
 	outputFlag(cmd, &output, "yaml", "json")
+	return cmd
+}
+
+func (a *app) imageExportCommand() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use: "export NAME -o FILE|-", Short: "Write an image as a tar in the OCI layout",
+		Args: args(1, 1, "image export needs the name of one image; stead image list lists them"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if file == "" {
+				return usage(cmd, errors.New("image export needs a file: -o FILE, or -o - for stdout"))
+			}
+			if file != "-" {
+				return imageError(a.images().ExportFile(cmd.Context(), args[0], file))
+			}
+			if isTerminal(a.out) {
+				return usage(cmd, errors.New("an image is not for a terminal; use -o FILE, or a pipe"))
+			}
+			return imageError(a.images().Export(cmd.Context(), args[0], a.out))
+		},
+	}
+	cmd.Flags().StringVarP(&file, "output", "o", "", "the file to write; - for stdout")
 	return cmd
 }
 

@@ -16,6 +16,9 @@ var dir *os.Root
 // Any, instead of a point's name, selects a random point.
 const Any = "any"
 
+// Self, instead of a pid, is the process that reaches the point.
+const Self = "self"
+
 // Dir sets the directory of the file `fault`, which holds the name of a point and the pids to kill
 // there.
 func Dir(path string) { dir, _ = os.OpenRoot(path) }
@@ -36,7 +39,7 @@ func Point(name string) {
 	self := false
 	for _, w := range words[1:] {
 		pid, _ := strconv.Atoi(w)
-		if pid == os.Getpid() {
+		if pid == os.Getpid() || w == Self {
 			self = true
 		} else if pid > 1 {
 			syscall.Kill(pid, syscall.SIGKILL)

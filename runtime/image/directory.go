@@ -28,11 +28,7 @@ func packDirectory(ctx context.Context, dir string) (io.ReadCloser, error) {
 	go func() {
 		defer root.Close()
 		buffered := bufio.NewWriterSize(w, 256<<10)
-		p := &packer{ctx: ctx, w: tar.NewWriter(buffered), links: map[inode]string{}, buffer: make([]byte, 256<<10)}
-		err := p.root(root)
-		if err == nil {
-			err = p.w.Close()
-		}
+		err := newPacker(ctx, buffered).pack(root)
 		if err == nil {
 			err = buffered.Flush()
 		}
@@ -56,8 +52,12 @@ type packer struct {
 	whiteouts bool
 }
 
-// root writes the root directory and all below.
-func (p *packer) root(dir *os.File) error {
+func newPacker(ctx context.Context, w io.Writer) *packer {
+	return &packer{ctx: ctx, w: tar.NewWriter(w), links: map[inode]string{}, buffer: make([]byte, 256<<10)}
+}
+
+// pack writes the root directory and all below, and the end of the tar.
+func (p *packer) pack(dir *os.File) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
 		return err
@@ -67,7 +67,10 @@ func (p *packer) root(dir *os.File) error {
 	if err := p.header(h, int(dir.Fd())); err != nil {
 		return err
 	}
-	return p.content(dir, "")
+	if err := p.content(dir, ""); err != nil {
+		return err
+	}
+	return p.w.Close()
 }
 
 // content writes what is in a directory, by name.
@@ -94,8 +97,15 @@ func (p *packer) entry(dir int, base, name string) error {
 	if err := unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}
+	if p.whiteouts && strings.HasPrefix(base, ".wh.") {
+		return errors.New("its name means a deleted file in the layer of an image")
+	}
 	h := headerOf(name, &st)
 	kind := st.Mode & unix.S_IFMT
+	if p.whiteouts && kind == unix.S_IFCHR && st.Rdev == 0 { // a whiteout of overlay; they may be linked
+		h.Name, h.Typeflag = strings.TrimSuffix(name, base)+".wh."+base, tar.TypeReg
+		return p.w.WriteHeader(h)
+	}
 	if first, ok := p.links[inode{st.Dev, st.Ino}]; ok && kind != unix.S_IFDIR {
 		h.Typeflag, h.Linkname, h.Size = tar.TypeLink, first, 0
 		return p.w.WriteHeader(h)
@@ -116,10 +126,6 @@ func (p *packer) entry(dir int, base, name string) error {
 		}
 		h.Linkname = string(target[:n])
 	case unix.S_IFCHR, unix.S_IFBLK:
-		if p.whiteouts && kind == unix.S_IFCHR && st.Rdev == 0 {
-			h.Name, h.Typeflag = strings.TrimSuffix(name, base)+".wh."+base, tar.TypeReg
-			return p.w.WriteHeader(h)
-		}
 		h.Devmajor, h.Devminor = int64(unix.Major(st.Rdev)), int64(unix.Minor(st.Rdev))
 	case unix.S_IFIFO:
 	default:

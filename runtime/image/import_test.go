@@ -44,7 +44,7 @@ func makeRoot(t *testing.T, dir string) {
 // tree describes a directory: everything that must be equal in a copy.
 func tree(t *testing.T, dir string) string {
 	t.Helper()
-	script := `cd "$1" && find . -printf '%P %y %m %U:%G %n %l %T@ ' \( -type f -printf '%s ' -exec sha256sum {} \; -o -type f -o -type d -printf '\n' -o \( -type c -o -type b \) -exec stat -c '%t:%T' {} \; -o -printf '\n' \) | LC_ALL=C sort`
+	script := `cd "$1" && find . -printf '%P %y %m %U:%G %n %l %T@ ' \( -type f -printf '%s ' -exec sha256sum {} \; -o -type f -o -type d -printf '\n' -o \( -type c -o -type b \) -exec stat -c '%t:%T' {} \; -o -printf '\n' \) | sed -E 's/ (c [0-9]+ 0:0 1) .* 0:0$/ \1 whiteout/' | LC_ALL=C sort`
 	out, err := exec.Command("sh", "-c", script, "sh", dir).Output()
 	if err != nil {
 		t.Fatal(err)

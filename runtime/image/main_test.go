@@ -1,6 +1,9 @@
 package image
 
 import (
+	"context"
+	"encoding/json"
+	"maps"
 	"os"
 	"testing"
 
@@ -8,9 +11,20 @@ import (
 	"stead/runtime/roottest"
 )
 
+// removeKind is a job that deletes an image, so that a test can kill what deletes.
+const removeKind = "test-remove"
+
 func TestMain(m *testing.M) {
 	if os.Args[0] == job.Argv0 {
-		os.Exit(job.Main(os.Args, JobKinds()))
+		kinds := maps.Clone(JobKinds())
+		kinds[removeKind] = func(ctx context.Context, request json.RawMessage, report func(any)) (any, error) {
+			q, s, err := begin(request, report)
+			if err == nil {
+				err = s.Remove(ctx, q.Name, nil)
+			}
+			return jobResult{q.Name}, err
+		}
+		os.Exit(job.Main(os.Args, kinds))
 	}
 	os.Exit(roottest.Main(m))
 }

@@ -3,6 +3,7 @@ package registry
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -196,6 +198,9 @@ func (c *Client) get(ctx context.Context, e endpoint, path string, header http.H
 			return a, nil
 		}
 		wait := c.backoff(try)
+		if err != nil && !mayPass(err) {
+			return nil, err
+		}
 		if err == nil {
 			wait, err = c.refused(ctx, e, a, wait, &renewed)
 			a.Body.Close()
@@ -218,6 +223,16 @@ func (c *Client) get(ctx context.Context, e endpoint, path string, header http.H
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// mayPass reports whether a failure to reach a registry may pass within seconds.
+func mayPass(err error) bool {
+	var authority x509.UnknownAuthorityError
+	var invalid x509.CertificateInvalidError
+	var name x509.HostnameError
+	var dns *net.DNSError
+	return !errors.As(err, &authority) && !errors.As(err, &invalid) && !errors.As(err, &name) &&
+		!errors.Is(err, http.ErrSchemeMismatch) && !errors.Is(err, syscall.ECONNREFUSED) && !(errors.As(err, &dns) && dns.IsNotFound)
 }
 
 // refused deals with an answer other than 200. Without an error the request is to be sent again
