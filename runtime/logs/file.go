@@ -27,12 +27,13 @@ func (l *Log) append(data []byte) error {
 }
 
 func (l *Log) openFile() error {
-	if l.file != nil {
+	if l.file != nil && l.isInPlace() {
 		l.set.mu.Lock()
 		defer l.set.mu.Unlock()
 		l.set.open.MoveToFront(l.element)
 		return nil
 	}
+	l.close() // somebody removed it, or put another in its place: go on where readers look
 	path := filepath.Join(l.dir, File)
 	const flags = os.O_WRONLY | os.O_APPEND | os.O_CREATE | unix.O_NOFOLLOW
 	f, err := os.OpenFile(path, flags, 0o600)
@@ -51,6 +52,18 @@ func (l *Log) openFile() error {
 	}
 	l.noteOpen(f, st.Size())
 	return nil
+}
+
+// isInPlace reports whether the open file still is the one that readers find. It notes the size:
+// somebody may have emptied it.
+func (l *Log) isInPlace() bool {
+	var open, found unix.Stat_t
+	if err := unix.Fstat(int(l.file.Fd()), &open); err != nil {
+		return false
+	}
+	l.size = open.Size
+	err := unix.Lstat(filepath.Join(l.dir, File), &found)
+	return err == nil && open.Ino == found.Ino && open.Dev == found.Dev
 }
 
 // noteOpen adds a file to the open ones and closes the least recently used one if there are too

@@ -184,28 +184,42 @@ func TestFollowAcrossRotations(t *testing.T) {
 	}
 }
 
-// Somebody empties the file: who follows it sees what comes after.
-func TestFollowOfAnEmptiedFile(t *testing.T) {
-	dir := t.TempDir()
-	var s Set
-	l := s.Log(dir, 1<<20, 1)
-	l.Write(Stdout, []byte("a long line before\n"), noon)
-	ctx, cancel := context.WithTimeout(t.Context(), roottest.Patience)
-	defer cancel()
-	var got []string
-	done := errors.New("done")
-	err := Read(ctx, dir, Options{Tail: -1, Follow: true}, func(r Record) error {
-		if got = append(got, r.Text); r.Text == "b" {
-			return done
+// Somebody empties, removes or replaces the file: the log goes on in a file that readers find, and
+// who follows it sees what comes after.
+func TestFileThatIsTakenAway(t *testing.T) {
+	for what, take := range map[string]func(path string) error{
+		"emptied": func(path string) error { return os.Truncate(path, 0) },
+		"removed": os.Remove,
+		"renamed": func(path string) error { return os.Rename(path, path+".old") },
+		"replaced": func(path string) error {
+			return errors.Join(os.WriteFile(path+"~", nil, 0o600), os.Rename(path+"~", path))
+		},
+	} {
+		dir := t.TempDir()
+		var s Set
+		l := logOf(&s, dir, 1<<20, 1)
+		l.Write(Stdout, []byte("a long line before\n"), noon)
+		ctx, cancel := context.WithTimeout(t.Context(), roottest.Patience)
+		defer cancel()
+		var got []string
+		done := errors.New("done")
+		err := Read(ctx, dir, Options{Tail: -1, Follow: true}, func(r Record) error {
+			if got = append(got, r.Text); r.Text == "b" {
+				return done
+			}
+			if err := take(filepath.Join(dir, File)); err != nil {
+				return err
+			}
+			l.Write(Stdout, []byte("b\n"), noon)
+			return nil
+		})
+		if want := []string{"a long line before", "b"}; err != done || !slices.Equal(got, want) {
+			t.Errorf("%s: %q %v, want %q", what, got, err, want)
 		}
-		if err := os.Truncate(filepath.Join(dir, File), 0); err != nil {
-			return err
+		if now := all(t, dir, everything); !slices.Equal(now, []string{"stdout F b"}) {
+			t.Errorf("%s: afterwards %q", what, now)
 		}
-		l.Write(Stdout, []byte("b\n"), noon)
-		return nil
-	})
-	if want := []string{"a long line before", "b"}; err != done || !slices.Equal(got, want) {
-		t.Errorf("%q %v, want %q", got, err, want)
+		l.close()
 	}
 }
 
