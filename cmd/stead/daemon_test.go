@@ -202,6 +202,7 @@ func TestWithoutDaemon(t *testing.T) {
 // A command in a container: streams, environment, signals, and exit codes.
 func TestExec(t *testing.T) {
 	h := newHost(t)
+	h.env = []string{"STEAD_TEST_HERE=from here"}
 	h.write("a.yaml", manifest("a", "  env: {GREETING: hello}\n"))
 	h.ok("apply")
 	for _, test := range []struct {
@@ -215,6 +216,7 @@ func TestExec(t *testing.T) {
 		{"no stdin unless asked for", "lost", "a", "cat", call{}},
 		{"stdin", "kept", "-i a", "cat", call{0, "kept", ""}},
 		{"environment", "", "-e NAME=you a", `echo "$GREETING $NAME"`, call{0, "hello you\n", ""}},
+		{"environment of here", "", "-e STEAD_TEST_HERE a", `echo "$STEAD_TEST_HERE"`, call{0, "from here\n", ""}},
 		{"user and directory", "", "-u nobody -w /tmp a --", "id -un; pwd", call{0, "nobody\n/tmp\n", ""}},
 		{"a signal's code", "", "a", "kill -9 $$", call{137, "", ""}},
 		{"what it leaves running is not waited for", "", "a", "sleep 60 & echo done", call{0, "done\n", ""}},
@@ -227,6 +229,9 @@ func TestExec(t *testing.T) {
 				t.Errorf("got %d %.200q %q", got.code, got.out, got.err)
 			}
 		})
+	}
+	if c := h.stead("exec", "-e", "STEAD_TEST_NOWHERE", "a", "true"); c.code != exitExec || !strings.Contains(c.err, "STEAD_TEST_NOWHERE has no value here") {
+		t.Errorf("a variable that is not set: %+v", c)
 	}
 	if c := h.stead("exec", "a", "nonsuch"); c.code != 127 {
 		t.Errorf("a command that isn't there: %+v", c)

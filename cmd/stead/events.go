@@ -25,7 +25,7 @@ func (a *app) eventsCommand() *cobra.Command {
 		Short:             "Print what stead did on this host, and why",
 		ValidArgsFunction: a.completeNames,
 		RunE: func(cmd *cobra.Command, names []string) (err error) {
-			if q.Since, err = sinceTime(since, time.Now()); err != nil {
+			if q.Since, err = parseTime("--since", since, time.Now()); err != nil {
 				return err
 			}
 			if all, err := a.known(cmd.Context(), names); err == nil {
@@ -57,7 +57,7 @@ func (a *app) eventsCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.BoolVarP(&q.Follow, "follow", "f", false, "continue with new events")
 	f.IntVar(&q.Tail, "tail", -1, "only the last N events before now; -1 for all")
-	f.StringVar(&since, "since", "", sinceHelp)
+	f.StringVar(&since, "since", "", "only since"+timeHelp)
 	outputFlag(cmd, &output, "text", "json")
 	return cmd
 }

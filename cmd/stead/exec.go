@@ -37,10 +37,19 @@ func (a *app) execCommand() *cobra.Command {
 			if len(o.Argv) == 0 {
 				return usage(cmd, errors.New("exec needs a command after --"))
 			}
-			for _, e := range o.Env {
-				if key, _, ok := strings.Cut(e, "="); !ok || key == "" {
-					return usage(cmd, fmt.Errorf("--env %s: want NAME=VALUE", e))
+			for i, e := range o.Env {
+				key, _, ok := strings.Cut(e, "=")
+				if key == "" {
+					return usage(cmd, fmt.Errorf("--env %s: want NAME=VALUE, or NAME for the value that it has here", e))
 				}
+				if ok {
+					continue
+				}
+				value, set := os.LookupEnv(key)
+				if !set {
+					return usage(cmd, fmt.Errorf("--env %s: want NAME=VALUE; %[1]s has no value here", e))
+				}
+				o.Env[i] = key + "=" + value
 			}
 			code, err := a.exec(cmd.Context(), args[0], o, stdin, tty)
 			if err != nil {
@@ -53,7 +62,7 @@ func (a *app) execCommand() *cobra.Command {
 	f.SetInterspersed(false) // flags after the name belong to the command
 	f.BoolVarP(&stdin, "interactive", "i", false, "pass stdin to the command")
 	f.BoolVarP(&tty, "tty", "t", false, "give the command a terminal; stdin must be a terminal")
-	f.StringArrayVarP(&o.Env, "env", "e", nil, "additional variable NAME=VALUE; repeatable")
+	f.StringArrayVarP(&o.Env, "env", "e", nil, "additional variable NAME=VALUE, or NAME for the value that it has here; repeatable")
 	f.StringVarP(&o.User, "user", "u", "", "user name or id, optionally with :group (default: the container's)")
 	f.StringVarP(&o.WorkingDir, "workdir", "w", "", "working directory inside (default: the container's)")
 	return cmd
@@ -104,7 +113,16 @@ func (a *app) exec(ctx context.Context, name string, o runtime.ExecOptions, stdi
 	if kind := os.Getenv("TERM"); kind != "" {
 		o.Env = append([]string{"TERM=" + kind}, o.Env...) // first: -e wins
 	}
-	return a.execTerminal(start, t, stdin)
+	run := currentRun(a.runDir, name)
+	screen := &screen{out: a.out}
+	code, err = a.execTerminal(start, t, screen, stdin)
+	if err == nil && code == 128+int(syscall.SIGKILL) {
+		if why := runEnd(a.runDir, name, run); why != "" {
+			screen.leave()
+			fmt.Fprintf(a.err, "stead: %s %s, which ended this session\n", name, why)
+		}
+	}
+	return code, err
 }
 
 // explainExec says why a command cannot run in a container that is missing or not

@@ -14,11 +14,11 @@ import (
 	"github.com/spf13/cobra"
 )
 
-const sinceHelp = "only since a duration ago (10m, 2h, 1d) or a time (2026-11-23T04:15:00Z)"
+const timeHelp = " a duration ago (10m, 2h, 1d) or a time (19:46, yesterday, 2026-11-23T04:15:00Z)"
 
 func (a *app) logsCommand() *cobra.Command {
 	o := logs.Options{Tail: -1}
-	var since, selector string
+	var since, until, stream, selector string
 	var stamps, previous bool
 	cmd := &cobra.Command{
 		Use:               "logs NAME…",
@@ -29,8 +29,17 @@ func (a *app) logsCommand() *cobra.Command {
 			if previous && o.Follow {
 				return usage(cmd, errors.New("--previous shows a run that is over; leave out -f"))
 			}
-			if o.Since, err = sinceTime(since, time.Now()); err != nil {
+			if o.Since, err = parseTime("--since", since, time.Now()); err != nil {
 				return err
+			}
+			if o.Until, err = parseTime("--until", until, time.Now()); err != nil {
+				return err
+			}
+			if stream != "all" {
+				o.Stream = stream
+			}
+			if until != "" && (o.Follow || previous) {
+				return usage(cmd, errors.New("--until shows what is over; leave out -f and -p"))
 			}
 			if names, err = a.selectNames(cmd.Context(), names, selector); err != nil {
 				return err
@@ -49,28 +58,48 @@ func (a *app) logsCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.BoolVarP(&o.Follow, "follow", "f", false, "continue with new lines")
-	f.IntVar(&o.Tail, "tail", -1, "only the last N lines of each container; -1 for all")
-	f.StringVar(&since, "since", "", sinceHelp)
+	f.IntVarP(&o.Tail, "tail", "n", -1, "only the last N lines of each container; -1 for all")
+	f.StringVar(&since, "since", "", "only since"+timeHelp)
+	f.StringVar(&until, "until", "", "only before"+timeHelp)
+	choiceFlag(cmd, f, &stream, "stream", "", "only what was written to one: ", "all", "stdout", "stderr")
 	f.BoolVarP(&previous, "previous", "p", false, "output of the run before the current or last one")
 	f.BoolVarP(&stamps, "timestamps", "t", false, "print the time before each line")
 	selectorFlag(cmd, &selector)
 	return cmd
 }
 
-// sinceTime parses a duration before now, or a time.
-func sinceTime(s string, now time.Time) (time.Time, error) {
-	if s == "" {
+// parseTime parses a duration before now, or a time: of a clock (the last time that it showed
+// that), "today" or "yesterday" (their beginning), or with a date. "" is the zero time.
+func parseTime(flag, s string, now time.Time) (time.Time, error) {
+	midnight := time.Date(now.Year(), now.Month(), now.Day(), 0, 0, 0, 0, now.Location())
+	switch s {
+	case "":
 		return time.Time{}, nil
+	case "now":
+		return now, nil
+	case "today":
+		return midnight, nil
+	case "yesterday":
+		return midnight.AddDate(0, 0, -1), nil
 	}
 	if d, err := spec.ParseDuration(s); err == nil {
 		return now.Add(-time.Duration(d)), nil
 	}
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04:05", time.DateOnly} {
-		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
+	for _, layout := range []string{"15:04", "15:04:05"} {
+		if t, err := time.Parse(layout, s); err == nil {
+			at := time.Date(now.Year(), now.Month(), now.Day(), t.Hour(), t.Minute(), t.Second(), 0, now.Location())
+			if at.After(now) {
+				at = at.AddDate(0, 0, -1)
+			}
+			return at, nil
+		}
+	}
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02 15:04", time.DateOnly} {
+		if t, err := time.ParseInLocation(layout, s, now.Location()); err == nil {
 			return t, nil
 		}
 	}
-	return time.Time{}, exitWith(exitUsage, "--since %s: want a duration such as 10m or a time such as 2026-11-23T04:15:00Z", s)
+	return time.Time{}, exitWith(exitUsage, "%s %s: want a duration such as 10m, a time such as 19:46 or 2026-11-23T04:15:00Z, today or yesterday", flag, s)
 }
 
 // logs prints the logs of containers.

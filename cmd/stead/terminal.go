@@ -73,7 +73,7 @@ func (t *terminal) onPanic() {
 const hangUp = 128 + int(syscall.SIGHUP)
 
 // execTerminal connects the admin's terminal to a terminal inside.
-func (a *app) execTerminal(start starter, t *terminal, stdin bool) (code int, err error) {
+func (a *app) execTerminal(start starter, t *terminal, out io.Writer, stdin bool) (code int, err error) {
 	// There is no signal.Stop: a SIGHUP after the terminal is gone would end exec before it
 	// returns its exit code.
 	signals := make(chan os.Signal, 16)
@@ -95,7 +95,7 @@ func (a *app) execTerminal(start starter, t *terminal, stdin bool) (code int, er
 	go func() {
 		defer t.onPanic()
 		defer close(output)
-		drain(a.out, process.Terminal) // ends with EIO when all inside have closed theirs
+		drain(out, process.Terminal) // ends with EIO when all inside have closed theirs
 	}()
 	type end struct {
 		code int

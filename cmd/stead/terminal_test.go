@@ -156,6 +156,26 @@ func TestExecTerminal(t *testing.T) {
 		p.types("exit 7\n")
 		p.ends(7)
 	})
+	t.Run("UTF-8, and a prompt that shows where one is", func(t *testing.T) {
+		p := at(t, "-it", "-w", "/tmp", "a", "sh", "-c", "echo $LANG $PS1; exec sh")
+		p.sees("C.UTF-8 a:$PWD$\r\n")
+		p.sees("a:/tmp$ ")
+		p.types("exit\n")
+		p.ends(0)
+	})
+	t.Run("-e wins over the defaults of a terminal", func(t *testing.T) {
+		p := at(t, "-it", "-e", "LC_ALL=C", "-e", "PS1=x", "a", "sh", "-c", "echo l=$LANG $PS1")
+		p.sees("l= x\r\n")
+		p.ends(0)
+	})
+	t.Run("a restart from elsewhere", func(t *testing.T) {
+		p := at(t, "-it", "a", "sh", "-c", "printf '\\033[?1049hfull screen'; while :; do sleep 1; done")
+		p.sees("full screen")
+		h.ok("restart", "a")
+		p.ends(137)
+		p.sees("\x1b[?1049l")
+		p.sees("stead: a was stopped, restarted or removed, which ended this session")
+	})
 	t.Run("-e wins over the terminal's TERM", func(t *testing.T) {
 		p := at(t, "-it", "-e", "TERM=dumb", "a", "sh", "-c", "echo t=$TERM")
 		p.sees("t=dumb\r\n")

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"stead/runtime/cgroup"
@@ -66,6 +68,9 @@ func (s *server) runExec(c conn, id string, b *execBody, fds []int) error {
 	defer unix.Close(target)
 	var end chan unix.WaitStatus
 	child := 0
+	if b.TTY {
+		b.Process.Env = terminalEnv(b.Process.Env, id)
+	}
 	entry := &launch.Entry{Target: target, UserNS: b.UserNS, Cgroups: b.Cgroups, CgroupInto: b.Into, Process: b.Process, TTY: b.TTY, Size: b.Size}
 	copy(entry.Stdio[:], fds)
 	master, err := s.launcher.Exec(entry, func(pid int) {
@@ -89,6 +94,23 @@ func (s *server) runExec(c conn, id string, b *execBody, fds []int) error {
 	fds = nil
 	s.serveExec(c, child, end)
 	return nil
+}
+
+// terminalEnv returns the environment of a command with a terminal. Where env says nothing else,
+// text is UTF-8 and the prompt of a shell shows the container.
+func terminalEnv(env []string, id string) []string {
+	has := func(names ...string) bool {
+		return slices.ContainsFunc(env, func(e string) bool { name, _, _ := strings.Cut(e, "="); return slices.Contains(names, name) })
+	}
+	env = slices.Clip(env)
+	if !has("LANG", "LC_ALL", "LC_CTYPE") {
+		env = append(env, "LANG=C.UTF-8")
+	}
+	if !has("PS1") {
+		name, _, _ := strings.Cut(id, ".")
+		env = append(env, "PS1="+name+":$PWD$ ") // every shell expands $PWD there
+	}
+	return env
 }
 
 // targetPidfd returns a new pidfd of a container's first process. Its pid could be reused

@@ -28,6 +28,7 @@ type Options struct {
 	Tail   int       // the last N lines; negative: all
 	Since  time.Time // records at or after it; zero: all
 	Until  time.Time // records before it; zero: all
+	Stream string    // only "stdout" or "stderr"; "" for both
 	Follow bool      // also emit later records, across rotations, until ctx ends
 }
 
@@ -169,7 +170,7 @@ func (r *reader) scan(f *os.File, current bool, emit func(Record) error) error {
 			r.rest = nil
 		}
 		x, ok := parse(b[:len(b)-1])
-		if !ok || x.Time.Before(r.o.Since) || (!r.o.Until.IsZero() && !x.Time.Before(r.o.Until)) {
+		if !ok || r.o.Stream != "" && x.Stream != r.o.Stream || x.Time.Before(r.o.Since) || (!r.o.Until.IsZero() && !x.Time.Before(r.o.Until)) {
 			continue
 		}
 		if err := emit(x); err != nil {
