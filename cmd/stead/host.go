@@ -42,9 +42,18 @@ func (a *app) source(rt *runtime.Runtime, log *slog.Logger) *source.Source {
 	if rt != nil {
 		s.Writable, s.Key = rt.Writable.List, rt.FilesKey()
 		s.Contents = source.AllContents
-		rt.SetTrusted(a.trust.Owners)
+		rt.SetTrusted(ownersOf(a.trust))
 	}
 	return s
+}
+
+// ownersOf returns the trusted owners of manifests besides root; t is nil if every owner is
+// trusted (--allow-writable-manifests).
+func ownersOf(t *source.Trust) []uint32 {
+	if t == nil {
+		return nil
+	}
+	return t.Owners
 }
 
 // protected returns the files and directories that no container may write.

@@ -60,7 +60,7 @@ func (d *daemon) reload(ctx context.Context) error {
 		}
 		d.rt.SetProtected(d.flags.config, s.manifests)
 		d.rt.Images.SetRegistries(s.registries)
-		d.rt.SetTrusted(s.trust.Owners)
+		d.rt.SetTrusted(ownersOf(s.trust))
 		d.log.Info("configuration changed", "manifests", s.manifests, "host", s.host, "settle", s.settle, "retention", s.retention)
 		d.settings = s
 		d.engine.Configure(s.settle, s.retention)
