@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -622,5 +623,70 @@ func TestImageVolumes(t *testing.T) {
 	w.image("bare")
 	if err := w.Restart(ctx, manifest("bare"), origin, false); err == nil || !strings.Contains(err.Error(), "neither the manifest nor the image names a command") {
 		t.Errorf("no command anywhere: %v", err)
+	}
+}
+
+// On most hosts all mounts are shared: what is mounted there shows in other namespaces, and what
+// is unmounted goes there as well.
+func TestImageOnSharedMounts(t *testing.T) {
+	roottest.Need(t)
+	cmd := exec.Command("unshare", "--mount", "--propagation", "unchanged", "sh", "-c", `mount --make-rshared / && exec "$0" "$@"`,
+		os.Args[0], "-test.run=^(TestImageRoot|TestImageHeld|TestImageMounts|TestImageAndOtherRoots)$", "-test.timeout=5m")
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "PASS") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// Every file of an image has inside the owner, mode and attributes that it has in its layer, and
+// means there what it means anywhere: set-user-ID, file capabilities, FIFOs, hard links. A device
+// node means nothing.
+func TestImageFiles(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	img := w.image("shop", map[string]string{"srv/a": "a", "srv/deep/b": "b", "srv/link": "-> deep/b", "srv/caps/": "", "srv/suid/": ""})
+	layer := filepath.Join(w.images.LayersDir(), fmt.Sprint(img.Layers[1].Number), "srv")
+	for i, id := range []int{0, 1, 1000, 65534, 65535} {
+		file := fmt.Sprintf("%s/of-%d", layer, i)
+		w.must(os.WriteFile(file, []byte("x"), 0o640))
+		w.must(os.Chown(file, id, 65535-id))
+		w.must(unix.Chmod(file, uint32(0o4711+i)))
+	}
+	w.must(os.Link(layer+"/a", layer+"/same"))
+	w.must(unix.Mkfifo(layer+"/fifo", 0o622))
+	w.must(unix.Mknod(layer+"/node", unix.S_IFCHR|0o666, int(unix.Mkdev(1, 5))))
+	for name, program := range map[string]string{"caps/cat": "/usr/bin/cat", "suid/id": "/usr/bin/id"} {
+		b, err := os.ReadFile(program)
+		w.must(err)
+		w.must(os.WriteFile(layer+"/"+name, b, 0o755))
+	}
+	w.must(unix.Chmod(layer+"/suid/id", 0o4755))
+	netRaw := []byte{1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0} // version 2, effective, CAP_NET_RAW permitted
+	w.must(unix.Setxattr(layer+"/caps/cat", "security.capability", netRaw, 0))
+	w.must(unix.Setxattr(layer+"/a", "user.note", []byte("kept"), 0))
+
+	const look = "find /srv | sort | xargs stat -c '%n %u:%g %a %h %F %s'"
+	const body = "command: [sh, -c, \"" + look + "; /srv/suid/id -u; /srv/caps/cat /proc/self/status | grep CapEff; head -c1 /srv/node; echo end\"]\nuser: app\nrestart: {policy: never}\nsecurity: {noNewPrivileges: false}"
+	w.createOn("web", "shop", body)
+	w.await("web", status.Exited)
+	outside, err := exec.Command("sh", "-c", "cd "+layer+"; "+strings.ReplaceAll(look, "/srv", ".")).Output()
+	w.must(err)
+	want := strings.ReplaceAll("\n"+string(outside), "\n.", "\n/srv")[1:]
+	out := w.output("web")
+	// The size of a directory is that of one layer or of several.
+	if size := regexp.MustCompile("(directory) [0-9]+"); size.ReplaceAllString(out[:min(len(out), len(want))], "$1") != size.ReplaceAllString(want, "$1") {
+		t.Errorf("inside:\n%s\nin the layer:\n%s", out, want)
+	}
+	for _, line := range []string{"\n0\n", "CapEff:\t0000000000002000\n", "head: cannot open '/srv/node' for reading: Permission denied\n"} {
+		if !strings.Contains(out, line) {
+			t.Errorf("%q is missing:\n%s", line, out)
+		}
+	}
+	// Ten containers take the space of what they write.
+	for i := range 3 {
+		w.createOn(fmt.Sprint("more-", i), "shop", forImage)
+		w.awaitText(w.dir(fmt.Sprint("more-", i))+"/root/srv/private", "mine")
+		if used, err := exec.Command("du", "-sk", w.dir(fmt.Sprint("more-", i))+"/upper").Output(); err != nil || len(used) > len("99\t")+len(w.dir("more-0"))+len("/upper\n") {
+			t.Errorf("upper takes %s kB, %v", used, err)
+		}
 	}
 }

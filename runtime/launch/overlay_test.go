@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -177,5 +179,115 @@ func TestMergedRootRefused(t *testing.T) {
 	o := b.layered(1)
 	if _, err := b.MountRoot(o); !errors.As(err, &failed) || failed.Where != AtIDMap {
 		t.Errorf("mount on an overlay: %v", err)
+	}
+}
+
+// A thousand merged roots slow neither the host's look at its mounts nor a start: what a start
+// copies is the nursery, in which none of them is.
+func TestMergedRootsMany(t *testing.T) {
+	if testing.Short() {
+		t.Skip("mounts a thousand roots")
+	}
+	b := newBench(t)
+	inside := func() string {
+		c := b.config("wc -l </proc/self/mountinfo")
+		_, out, errOut, err := b.run(c)
+		if err != nil {
+			t.Fatal(err, errOut)
+		}
+		return strings.TrimSpace(out)
+	}
+	nursery := func() (n int) {
+		b.do(func(w *worker) {
+			w.enter(w.nursery)
+			defer w.enter(w.host)
+			text, err := os.ReadFile("/proc/thread-self/mountinfo")
+			if err != nil {
+				t.Error(err)
+			}
+			n = strings.Count(string(text), "\n")
+		})
+		return n
+	}
+	before, mounts := inside(), nursery()
+	o := b.layered(1)
+	for i := range 1000 {
+		one := *o
+		one.Dir, one.IDBase = fmt.Sprintf("%s-%d", o.Dir, i), uint32(0x80000+i<<16)
+		for _, d := range []string{"upper", "work", "root"} {
+			os.MkdirAll(filepath.Join(one.Dir, d), 0o755)
+		}
+		b.mounted(&one)
+	}
+	defer func() {
+		all, _ := filepath.Glob(o.Dir + "-*")
+		for _, dir := range all {
+			if err := UnmountRoot(dir + "/root"); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	if after, now := inside(), nursery(); after != before || now != mounts {
+		t.Errorf("a container has %s mounts, the nursery %d; before %s and %d", after, now, before, mounts)
+	}
+	if _, err := exec.LookPath("findmnt"); err != nil {
+		t.Skip(err)
+	}
+	began := time.Now()
+	out, err := exec.Command("findmnt", "--noheadings", "--list", "--types", "overlay", "--output", "SOURCE").CombinedOutput()
+	if n := strings.Count(string(out), o.Dir+"-"); err != nil || n != 1000 {
+		t.Errorf("findmnt lists %d of the roots: %v", n, err)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("findmnt took %v", took)
+	} else {
+		t.Logf("findmnt took %v", took)
+	}
+}
+
+// The kernel's own defaults change nothing. They are the host's: this runs on the emulated machine
+// only.
+func TestMergedRootDefaults(t *testing.T) {
+	if os.Getenv("STEAD_TEST_VM") == "" {
+		t.Skip("it changes parameters of the kernel")
+	}
+	b := newBench(t)
+	for _, name := range []string{"index", "metacopy", "redirect_dir", "xino_auto", "nfs_export"} {
+		file := "/sys/module/overlay/parameters/" + name
+		was, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		flipped := map[string]string{"N\n": "Y\n", "Y\n": "N\n"}[string(was)]
+		if err := os.WriteFile(file, []byte(flipped), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		o := b.layered(2)
+		o.IDBase = 0
+		b.mounted(o)
+		root := o.Dir + "/root"
+		if err := os.Chmod(root+"/etc/layer1", 0o600); err != nil {
+			t.Error(name, err)
+		}
+		if err := os.Rename(root+"/var", root+"/var2"); !errors.Is(err, unix.EXDEV) {
+			t.Errorf("%s: rename a directory of a layer: %v", name, err)
+		}
+		if err := UnmountRoot(root); err != nil {
+			t.Fatal(err)
+		}
+		for _, attribute := range []string{"trusted.overlay.metacopy", "trusted.overlay.redirect"} {
+			if _, err := unix.Getxattr(o.Dir+"/upper/etc/layer1", attribute, nil); err == nil {
+				t.Errorf("%s: upper has %s", name, attribute)
+			}
+		}
+		// The layers are unpacked anew, as after a restore: other inodes, the same content.
+		if out, err := exec.Command("sh", "-c", "cp -a "+o.Layers+" "+o.Layers+"-new && rm -r "+o.Layers+" && mv "+o.Layers+"-new "+o.Layers).CombinedOutput(); err != nil {
+			t.Fatal(err, string(out))
+		}
+		o.Fresh = false
+		b.mounted(o)
+		if err := os.WriteFile(file, was, 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
