@@ -61,6 +61,9 @@ func (r *Runtime) execResolved(ctx context.Context, name string, o ExecOptions, 
 	if o.User != "" {
 		m.Spec.User, m.Spec.Groups = spec.Text(o.User), nil
 	}
+	if err := r.mayUse(ctx, &m); err != nil {
+		return nil, fmt.Errorf("exec in %s: %w", name, err)
+	}
 	p, err := specconv.Process(&m, r.root(&m))
 	if err != nil {
 		return nil, fmt.Errorf("exec in %s: %w", name, err)

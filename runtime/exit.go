@@ -54,15 +54,16 @@ func oomMessage(limit int64) string {
 
 // failedReasons are the reasons of starts that failed, by the place of the failure.
 var failedReasons = map[launch.Where]string{
-	launch.AtRoot:     status.ReasonRootfsMissing,
-	launch.AtSource:   status.ReasonMountSourceMissing,
-	launch.AtTarget:   status.ReasonMountTarget,
-	launch.AtIDMap:    status.ReasonIdmapUnsupported,
-	launch.AtCommand:  status.ReasonCommandNotFound,
-	specconv.AtImage:  status.ReasonImageMissing,
-	specconv.AtFile:   status.ReasonFileSource,
-	specconv.AtUser:   status.ReasonUserNotFound,
-	specconv.AtDevice: status.ReasonDeviceNotFound,
+	launch.AtRoot:         status.ReasonRootfsMissing,
+	launch.AtSource:       status.ReasonMountSourceMissing,
+	launch.AtTarget:       status.ReasonMountTarget,
+	launch.AtIDMap:        status.ReasonIdmapUnsupported,
+	launch.AtCommand:      status.ReasonCommandNotFound,
+	specconv.AtImage:      status.ReasonImageMissing,
+	specconv.AtFile:       status.ReasonFileSource,
+	specconv.AtUser:       status.ReasonUserNotFound,
+	specconv.AtFileSystem: status.ReasonFileSystemHangs,
+	specconv.AtDevice:     status.ReasonDeviceNotFound,
 }
 
 // signalName returns the name of a signal without SIG: "KILL", or "RTMIN+3".

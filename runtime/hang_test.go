@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -131,5 +132,103 @@ func TestStalledLogDisk(t *testing.T) {
 	soon("its own stop", func() { w.must(w.Stop(ctx, "web", status.StopOptions{})) })
 	if s := w.await("web", status.Exited); s.Exit.Reason != status.ReasonStopped {
 		t.Errorf("%+v", s.Exit)
+	}
+}
+
+// A start whose root, source or file is on a file system that does not answer fails in time, with
+// the path; the next one is refused at once; and others start and stop as always. A running
+// container is not stopped for such a manifest.
+func TestHungFileSystem(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	hung := filepath.Join(w.o.RunDir, "hung")
+	w.must(os.Mkdir(hung, 0o755))
+	w.create("steady", script(forever))
+	steady, _ := w.Get("steady")
+	roottest.HungFUSE(t, hung)
+	bodies := map[string]string{
+		"root":   "command: [sh]\nrootfs: {path: " + hung + "/root}\nsecurity: {userns: host}",
+		"source": script(forever) + "\nmounts: {/data: {source: " + hung + "/data}}",
+		"create": script(forever) + "\nmounts: {/data: {source: " + hung + "/data, create: true}}",
+		"link":   script(forever) + "\nmounts: {/data: {source: " + w.o.RunDir + "/link}}",
+	}
+	w.must(os.Symlink(hung+"/there", w.o.RunDir+"/link"))
+	failed := make(chan error)
+	began := time.Now()
+	for name, body := range bodies {
+		go func() {
+			_, err := w.Create(ctx, parse(t, name, body), origin)
+			failed <- err
+		}()
+	}
+	go func() {
+		failed <- w.Restart(ctx, parse(t, "steady", bodies["source"]), origin, false)
+	}()
+	others := 0
+	for left := len(bodies) + 1; left > 0; {
+		select {
+		case err := <-failed:
+			if left--; err == nil || !strings.Contains(err.Error(), "does not answer since") || !strings.Contains(err.Error(), "the file system at "+hung+" (fuse of hung)") {
+				t.Errorf("error %v", err)
+			}
+		default:
+			w.create("other", script("exec sleep 1000")+"\nstop: {signal: KILL}")
+			w.must(w.Remove(ctx, "other"))
+			others++
+		}
+	}
+	took := time.Since(began)
+	if t.Logf("%.0f starts and removals of others per second while file systems hang, for %s", float64(others)/took.Seconds(), took); took > 25*time.Second || others < 20 {
+		t.Errorf("%d starts of others in %s", others, took)
+	}
+	for name := range bodies {
+		if s, _ := w.Get(name); s.Exit == nil || s.Exit.Reason != status.ReasonFileSystemHangs {
+			t.Errorf("%s: %+v", name, s.Exit)
+		}
+	}
+	if s, _ := w.Get("steady"); s.Pid != steady.Pid || s.State != status.Running {
+		t.Errorf("steady: %+v", s)
+	}
+	began = time.Now()
+	if err := w.Start(ctx, "root", status.StartOptions{}); err == nil || time.Since(began) > 5*time.Second {
+		t.Errorf("the next start: %v after %s", err, time.Since(began))
+	}
+}
+
+// A command that can't be read from a file system that hangs keeps no other container from
+// starting, and its start fails in time.
+func TestHungCommand(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	point := roottest.TempDir(t, "/var/tmp") + "/hung"
+	w.must(os.Mkdir(point, 0o755))
+	fuse := roottest.MountFUSE(t, point, map[string]string{"run": "#!/bin/sh\nexec sleep 1000\n"})
+	w.create("steady", script(forever))
+	fuse.HangReads()
+	failed := make(chan error)
+	const hung = 4 // more than the keeper has threads
+	began := time.Now()
+	for i := range hung {
+		go func() {
+			_, err := w.Create(ctx, parse(t, fmt.Sprint("hung-", i), "command: [/data/run]\nmounts: {/data: {source: "+point+"}}\nsecurity: {userns: host}"), origin)
+			failed <- err
+		}()
+	}
+	others := 0
+	for left := hung; left > 0; {
+		select {
+		case err := <-failed:
+			if left--; err == nil || !strings.Contains(err.Error(), "a file system that it needs hangs") {
+				t.Errorf("error %v", err)
+			}
+		default:
+			w.create("other", script("exec sleep 1000")+"\nstop: {signal: KILL}")
+			w.must(w.Remove(ctx, "other"))
+			others++
+		}
+	}
+	took := time.Since(began)
+	if t.Logf("%.0f starts and removals of others per second while commands hang, for %s", float64(others)/took.Seconds(), took); took > 70*time.Second || others < 20 {
+		t.Errorf("%d starts of others in %s", others, took)
 	}
 }

@@ -143,7 +143,7 @@ func (r *Runtime) restart(ctx context.Context, c *container, m *spec.Container, 
 	down := m.Spec.Suspend || s.StoppedAt != nil
 	if s.State == status.Running && !down {
 		f, _ := r.snapshot(c)
-		if err := r.preflight(c.name, m, f); err != nil {
+		if err := r.preflight(ctx, c.name, m, f); err != nil {
 			return fmt.Errorf("start %s: %w", c.name, err)
 		}
 	}
@@ -273,7 +273,7 @@ func (r *Runtime) Rename(ctx context.Context, old string, m *spec.Container, fro
 	s, _ := r.Get(old)
 	if s.State == status.Running && !m.Spec.Suspend {
 		f, _ := r.snapshot(c)
-		if err := r.preflight(old, m, f); err != nil {
+		if err := r.preflight(ctx, old, m, f); err != nil {
 			return fmt.Errorf("rename %s: %w", old, err)
 		}
 	}

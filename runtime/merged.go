@@ -329,13 +329,16 @@ func (r *Runtime) isUsed(name string) bool {
 // preflight checks whether a running container can start with m, without stopping it. If the
 // image of its root changes, it looks at the layers of the new one. name is the container's
 // name now.
-func (r *Runtime) preflight(name string, m *spec.Container, f *store.Facts) error {
+func (r *Runtime) preflight(ctx context.Context, name string, m *spec.Container, f *store.Facts) error {
 	img, err := r.chooseImage(m, f)
 	if err != nil {
 		return err
 	}
 	if img != nil {
 		m = img.Config.Fill(m)
+	}
+	if err := r.mayUse(ctx, m); err != nil {
+		return err
 	}
 	if want, any := privateOf(m, img); img == nil || any || want.Same(f.Image) && r.mergedRoot(name) != nil {
 		return specconv.Preflight(m, specconv.Root(m, r.dir(name)), &r.paths)

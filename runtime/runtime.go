@@ -22,6 +22,7 @@ import (
 	"stead/runtime/specconv"
 	"stead/runtime/status"
 	"stead/runtime/store"
+	"stead/runtime/touch"
 	"stead/runtime/weak"
 	"stead/spec"
 
@@ -67,6 +68,7 @@ type Runtime struct {
 	Images   *Images
 
 	ids    *store.IDRanges
+	guard  touch.Guard // of file systems that may hang
 	host   *cgroup.Host
 	keeper *supervisor
 	wake   chan struct{}

@@ -184,6 +184,9 @@ func (r *Runtime) launch(ctx context.Context, c *container, rec *record.Record, 
 		return err
 	}
 	m := r.filled(f)
+	if err := r.mayUse(ctx, m); err != nil {
+		return err
+	}
 	config, writable, err := specconv.Build(m, r.root(m), &r.paths)
 	if err != nil {
 		return err

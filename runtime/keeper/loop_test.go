@@ -27,6 +27,7 @@ func newTestLoop(t *testing.T) (*loop, *entry) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { l.logs.Settle(roottest.Patience) }) // before the directory is removed
 	r := &record.Record{Name: "web", Nonce: "1", BootID: record.BootID(), State: record.Running, Pid: os.Getpid(), LogDir: filepath.Join(run, "log"), LogSize: 1 << 20, LogKeep: 1}
 	for _, p := range []string{record.StdoutPath(run, r.ID()), record.StderrPath(run, r.ID())} {
 		if err := unix.Mkfifo(p, 0o600); err != nil {

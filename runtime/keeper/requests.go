@@ -16,10 +16,17 @@ import (
 // start launches a container, and answers when nothing of the launch is left: whoever has the
 // answer may stop the container and ask the keeper to quit at once.
 func (s *server) start(c conn, fd int) error {
-	if err := s.launch(fd); err != nil {
-		return err
+	launched := make(chan error, 1)
+	go func() { launched <- s.launch(fd) }()
+	select {
+	case err := <-launched:
+		if err != nil {
+			return err
+		}
+		return c.send(reply{})
+	case <-time.After(launch.StartTimeout + 10*time.Second): // its thread is in a system call that hangs
+		return &launch.Error{Where: launch.AtStep, Step: "start", Errno: unix.ETIMEDOUT, Hint: "a file system that it needs hangs"}
 	}
-	return c.send(reply{})
 }
 
 // launch launches a container. The runtime has written its record; from the clone on the

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +29,8 @@ type Launcher struct {
 	reserved      []window    // all reserved windows
 	windows       chan window // the windows that no child uses
 	wait          sync.WaitGroup
+	jobs          atomic.Int64  // that have ended
+	extra         atomic.Int64  // threads besides those that serve always
 	overlays      atomic.Uint64 // how many were mounted; names them in the nursery
 
 	memMu sync.Mutex
@@ -132,8 +135,83 @@ func (l *Launcher) serve(first bool, dir string, ready chan<- error) {
 // do runs f on one of the threads and waits for it.
 func (l *Launcher) do(f func(*worker)) {
 	done := make(chan struct{})
-	l.work <- func(w *worker) { f(w); close(done) }
+	l.give(func(w *worker) {
+		f(w)
+		l.jobs.Add(1)
+		close(done)
+	})
 	<-done
+}
+
+// stuckAfter is how long all threads may take for their jobs until one more is started: a file
+// system that hangs may hold them for ever.
+const stuckAfter = 250 * time.Millisecond
+
+// maxExtra is the highest number of threads besides those that serve always.
+const maxExtra = 64
+
+// give gives a job to the next free thread. If none has ended a job for some time, it starts
+// another thread for this job.
+func (l *Launcher) give(job func(*worker)) {
+	select {
+	case l.work <- job:
+		return
+	default:
+	}
+	for {
+		before := l.jobs.Load()
+		select {
+		case l.work <- job:
+			return
+		case <-time.After(stuckAfter):
+		}
+		if l.jobs.Load() != before {
+			continue
+		}
+		if l.extra.Add(1) <= maxExtra {
+			l.wait.Add(1)
+			go l.serveExtra(job)
+			return
+		}
+		l.extra.Add(-1)
+	}
+}
+
+// extraIdle is how long an extra thread waits for another job.
+const extraIdle = 2 * time.Second
+
+// serveExtra is serve of an extra thread, which ends when there is nothing to do.
+func (l *Launcher) serveExtra(job func(*worker)) {
+	defer l.wait.Done()
+	defer l.extra.Add(-1)
+	runtime.LockOSThread()
+	leaveLoginSession()
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		go l.give(job) // when another is free
+		return
+	}
+	w := &worker{Launcher: l}
+	defer w.freeMemory()
+	for ok := true; ok; {
+		_ = ResetThread()
+		job(w)
+		select {
+		case job, ok = <-l.work:
+		case <-time.After(extraIdle):
+			return
+		}
+	}
+}
+
+// freeMemory gives the memory of a thread that ends back.
+func (w *worker) freeMemory() {
+	w.memMu.Lock()
+	defer w.memMu.Unlock()
+	if w.mem != nil {
+		delete(w.mems, w)
+		_ = unix.Munmap(w.mem)
+		w.mem = nil
+	}
 }
 
 // enter moves the thread, its working directory and its root to a mount namespace.

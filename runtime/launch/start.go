@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"stead/runtime/fault"
 
@@ -50,6 +52,35 @@ func (l *Launcher) Start(c *Config, cloned func(pid int) error) error {
 	return err
 }
 
+// StartTimeout is how long a child may take from its clone to its execve. It only takes longer
+// if a file system hangs, or a disk is extremely slow.
+const StartTimeout = 30 * time.Second
+
+// limit ends the wait for the child after StartTimeout: it kills the child, and wakes whoever
+// reads from the gate, as a child in a system call that hangs does not die. stop ends the
+// limit, and returns whether the time was up before.
+func (b *startJob) limit() (stop func() (late bool)) {
+	var mu sync.Mutex
+	over, late := false, false
+	timer := time.AfterFunc(StartTimeout, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if over {
+			return // the descriptors may be others by now
+		}
+		late = true
+		_ = unix.PidfdSendSignal(int(b.program.pidfd), unix.SIGKILL, nil, 0)
+		_ = unix.Shutdown(b.gate, unix.SHUT_RDWR)
+	})
+	return func() bool {
+		timer.Stop()
+		mu.Lock()
+		defer mu.Unlock()
+		over = true
+		return late
+	}
+}
+
 func (b *startJob) start(cloned func(int) error) (err error) {
 	defer func() {
 		if err != nil && b.pid > 0 {
@@ -73,6 +104,8 @@ func (b *startJob) start(cloned func(int) error) (err error) {
 	if err := cloned(b.pid); err != nil {
 		return err
 	}
+	stop := b.limit()
+	defer stop()
 	for i, step := range []func() error{
 		b.writeIDMaps,
 		b.mount,
@@ -82,11 +115,19 @@ func (b *startJob) start(cloned func(int) error) (err error) {
 	} {
 		fault.Point("launch-" + strconv.Itoa(i))
 		if err := step(); err != nil {
+			if stop() {
+				return timedOut
+			}
 			return launchError(err)
 		}
 	}
+	if stop() { // end of file was not that of a command that runs
+		return timedOut
+	}
 	return nil
 }
+
+var timedOut = &Error{AtStep, "start", unix.ETIMEDOUT, "the command did not run within " + StartTimeout.String() + "; a file system that it needs hangs"}
 
 // prepare opens the child's descriptors in the host's namespace.
 func (b *startJob) prepare() (child fds, tasks []int, err error) {

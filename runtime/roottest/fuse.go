@@ -15,7 +15,8 @@ import (
 type FUSE struct {
 	fd    int
 	hung  atomic.Bool
-	names []string // of files; the node of names[i] is i+2
+	reads atomic.Bool // hang too
+	names []string    // of files; the node of names[i] is i+2
 	texts []string
 }
 
@@ -54,8 +55,8 @@ func MountFUSE(t testing.TB, point string, files map[string]string) *FUSE {
 // Hang makes the file system answer nothing more.
 func (f *FUSE) Hang() { f.hung.Store(true) }
 
-// Resume makes it answer again; requests that came meanwhile are never answered.
-func (f *FUSE) Resume() { f.hung.Store(false) }
+// HangReads makes it answer no read of a file.
+func (f *FUSE) HangReads() { f.reads.Store(true) }
 
 // The protocol is that of include/uapi/linux/fuse.h, version 7.31.
 const (
@@ -79,7 +80,7 @@ func (f *FUSE) serve() {
 			return
 		}
 		op, unique, node := order.Uint32(in[4:]), order.Uint64(in[8:]), order.Uint64(in[16:])
-		if op == opForget || op == opBatchForget || op == opInterrupt || f.hung.Load() && op != opInit {
+		if op == opForget || op == opBatchForget || op == opInterrupt || f.hung.Load() && op != opInit || f.reads.Load() && op == opRead {
 			continue
 		}
 		body, errno := f.answer(op, node, in[inHeader:n])
@@ -147,7 +148,7 @@ func (f *FUSE) attributes(node uint64) []byte {
 		return a
 	}
 	order.PutUint64(a[8:], uint64(len(f.texts[node-2])))
-	order.PutUint32(a[60:], unix.S_IFREG|0o644)
+	order.PutUint32(a[60:], unix.S_IFREG|0o755)
 	order.PutUint32(a[64:], 1)
 	return a
 }

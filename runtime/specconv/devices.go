@@ -20,6 +20,9 @@ import (
 // AtDevice is the place of a failure in spec.devices. Package launch has the other places.
 const AtDevice launch.Where = "device"
 
+// AtFileSystem is the place of a failure of a file system that does not answer.
+const AtFileSystem launch.Where = "file system"
+
 // maxDevices is the highest number of devices in one directory.
 const maxDevices = 256
 

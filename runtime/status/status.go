@@ -119,6 +119,7 @@ const (
 	ReasonUserNotFound       = "UserNotFound"         // user or group is not in the root's passwd or group
 	ReasonDeviceNotFound     = "DeviceNotFound"       // a source of devices is no device of the host
 	ReasonMountSourceMissing = "MountSourceMissing"   // a bind's source is not there
+	ReasonFileSystemHangs    = "FileSystemHangs"      // the file system of the root or of a source does not answer; the message says where
 	ReasonMountTarget        = "MountTargetInvalid"   // a target leaves the root, or is no file or directory as its source
 	ReasonFileSource         = "FileSourceUnreadable" // a source of files can't be read; the message says why
 	ReasonIdmapUnsupported   = "IdmapUnsupported"     // the file system can't map ids; the message says what to do
