@@ -154,8 +154,13 @@ func absolute(dir *string) error {
 // log returns a logger to stderr.
 func (a *app) log(level slog.Level) *slog.Logger {
 	o := &slog.HandlerOptions{Level: level}
-	if a.logFormat == "json" {
-		return slog.New(slog.NewJSONHandler(a.err, o))
+	out := a.err
+	if f, ok := out.(*os.File); ok && isJournal(f, os.Getenv("JOURNAL_STREAM")) {
+		out = &journalWriter{out: out}
+		o.ReplaceAttr = forJournal
 	}
-	return slog.New(slog.NewTextHandler(a.err, o))
+	if a.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(out, o))
+	}
+	return slog.New(slog.NewTextHandler(out, o))
 }

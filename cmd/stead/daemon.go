@@ -250,10 +250,13 @@ func (d *daemon) stopAll(ctx context.Context, ended error) error {
 
 // summary describes the host in one line.
 func summary(r view.Report) string {
-	running, removals := 0, 0
+	running, all, removals := 0, 0, 0
 	for _, c := range r.Containers {
 		if c.State == view.Running {
 			running++
+		}
+		if c.State != view.Invalid { // a manifest, and no container
+			all++
 		}
 	}
 	for _, h := range r.Held {
@@ -261,7 +264,7 @@ func summary(r view.Report) string {
 			removals++
 		}
 	}
-	s := fmt.Sprintf("%d of %d containers running", running, len(r.Containers))
+	s := fmt.Sprintf("%d of %d containers running", running, all)
 	for _, f := range r.Faults {
 		s += ", " + f.Subject + " faulty (" + f.Reason + ")"
 	}

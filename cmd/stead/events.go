@@ -88,10 +88,13 @@ func (a *app) known(ctx context.Context, names []string) ([]string, error) {
 // eventLine formats an event as text.
 func eventLine(e events.Event) string {
 	subject := cmp.Or(e.Container, e.File)
+	if e.Container == "" && strings.HasPrefix(e.Message, e.File+":") {
+		subject = "" // the message begins with the file
+	}
 	if e.Image != "" {
 		subject = "image " + e.Image
 	}
-	if subject == "" && (e.Type == events.Held || e.Type == events.Released) {
+	if e.Container+e.File == "" && (e.Type == events.Held || e.Type == events.Released) {
 		subject = "this host"
 	}
 	what := string(e.Type)

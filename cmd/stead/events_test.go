@@ -19,6 +19,7 @@ func TestEventLines(t *testing.T) {
 			"update web  a (absent) → 1, b 2 → (absent)  (live)",
 		},
 		{events.Event{Type: events.Failed, Container: "web", Action: "start", Cause: "c", Message: "m"}, "start failed web  (c): m"},
+		{events.Event{Type: events.Invalid, File: "/etc/a.yaml", Message: "/etc/a.yaml:11:3: spec.x: unknown field"}, "invalid: /etc/a.yaml:11:3: spec.x: unknown field"},
 		{events.Event{Type: events.Exited, Container: "web", Cause: "exit code 3", ExitCode: &code, Message: "exit code 3"}, "exited web  (exit code 3)"},
 		{events.Event{Type: events.Invalid, File: "/m/a.yaml", Message: "bad\a"}, `invalid /m/a.yaml: bad\x07`},
 		{events.Event{Type: events.Held, Cause: "put on hold by admin", Message: "why"}, "held this host  (put on hold by admin): why"},

@@ -44,7 +44,7 @@ func Run(o Options, uid int) []Check {
 	var all []Check
 	for _, check := range []func() []Check{
 		h.user, h.kernel, h.calls, h.cgroups, h.userNamespaces, h.seccomp, h.visible,
-		h.fileSystem, h.hostRoot, h.overlay, h.files, h.hardLimits, h.processes, h.watches,
+		h.rootMount, h.devices, h.fileSystem, h.hostRoot, h.overlay, h.files, h.hardLimits, h.processes, h.watches,
 	} {
 		all = append(all, check()...)
 	}
