@@ -338,6 +338,9 @@ func TestImageAndOtherRoots(t *testing.T) {
 		if _, err := os.Stat(w.dir("web") + "/root/srv"); err != nil {
 			t.Errorf("step %d, %s: the host does not see its root: %v", i, step.kind, err)
 		}
+		if passwd := w.read(w.dir("web") + "/root/etc/passwd"); step.kind == "host" && !strings.Contains(passwd, "nobody:") {
+			t.Errorf("step %d: a host root has the passwd %q", i, passwd)
+		}
 	}
 }
 

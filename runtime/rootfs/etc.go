@@ -106,14 +106,20 @@ type etcRecord struct {
 	Files  map[string][]string `json:"files"`  // by name, fingerprints of what stead wrote; several if it was interrupted
 }
 
+const etcFile, namesFile = "etc.json", "names.json"
+
+// EtcRecords are the files beside a host root that remember what stead wrote into its /etc. They
+// belong to that one root: with another they would say that the container deleted its files.
+var EtcRecords = []string{etcFile, namesFile}
+
 // Update makes the /etc of the host root at dir follow the host and names, except for what the
-// container changed or deleted itself. The files etc.json and names.json beside the root
-// remember what stead wrote. Without a host name, names stay as they are.
+// container changed or deleted itself. EtcRecords beside the root remember what stead wrote.
+// Without a host name, names stay as they are.
 func (h *HostEtc) Update(dir string, names Names) error {
 	beside := filepath.Dir(dir)
-	err := updateEtc(dir, beside+"/etc.json", h.from("/etc"))
+	err := updateEtc(dir, filepath.Join(beside, etcFile), h.from("/etc"))
 	if err == nil && names.Hostname != "" {
-		err = updateEtc(dir, beside+"/names.json", map[string]string{"hosts": names.Hosts(), "hostname": names.Hostname + "\n"})
+		err = updateEtc(dir, filepath.Join(beside, namesFile), map[string]string{"hosts": names.Hosts(), "hostname": names.Hostname + "\n"})
 	}
 	return err
 }

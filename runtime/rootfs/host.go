@@ -38,6 +38,11 @@ func MakeHost(dir string) error {
 	if err := syncDirs(tmp); err != nil { // else a power cut could leave a part of it, for good
 		return fmt.Errorf("make host root: %w", err)
 	}
+	for _, name := range EtcRecords { // of a root that is gone
+		if err := ignoreMissing(os.Remove(filepath.Join(filepath.Dir(dir), name))); err != nil {
+			return fmt.Errorf("make host root: %w", err)
+		}
+	}
 	if err := os.Rename(tmp, dir); err != nil {
 		return fmt.Errorf("make host root: %w", err)
 	}

@@ -48,3 +48,24 @@ func TestHostRootUnderAStrictUmask(t *testing.T) {
 		t.Errorf("a mode that the container chose: %v %v", st, err)
 	}
 }
+
+// Whoever deletes the private files of a host root gets a new root, with its /etc.
+func TestHostRootMadeAgain(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "upper")
+	for range 2 {
+		if err := MakeHost(dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := new(HostEtc).Update(dir, Names{Hostname: "web"}); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"etc/passwd", "etc/hostname"} {
+			if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -158,3 +158,47 @@ func TestExpire(t *testing.T) {
 		}
 	})
 }
+
+// Private files move with all that describes them, wherever a move was interrupted.
+func TestPutAwayUpper(t *testing.T) {
+	for _, interrupted := range []string{"", "reset~/upper", "reset~/work"} { // what had moved by then
+		r := shed(t, "db@20260101T000000Z")
+		dir := filepath.Join(t.TempDir(), "web")
+		for _, name := range []string{"upper", "work"} {
+			if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, name := range []string{"etc.json", "names.json", "container.json"} {
+			if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if interrupted != "" {
+			if err := os.Mkdir(filepath.Join(dir, resetDir), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Rename(filepath.Join(dir, filepath.Base(interrupted)), filepath.Join(dir, interrupted)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := r.PutAwayUpper("web", dir, &Facts{}); err != nil {
+			t.Fatal(err)
+		}
+		names := func(pattern string) (all []string) {
+			found, _ := filepath.Glob(pattern)
+			for _, f := range found {
+				all = append(all, filepath.Base(f))
+			}
+			return all
+		}
+		if left := names(dir + "/*"); !slices.Equal(left, []string{"container.json"}) {
+			t.Errorf("interrupted at %q: %q stay", interrupted, left)
+		}
+		for _, name := range []string{"upper", "etc.json", "names.json"} {
+			if moved := names(r.dir + "/web@*.reset/" + name); len(moved) != 1 {
+				t.Errorf("interrupted at %q: %s did not move: %q", interrupted, name, r.shelf(t))
+			}
+		}
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"stead/runtime/fault"
+	"stead/runtime/rootfs"
 )
 
 // When the image of a container changes, its private files are of no use any more: they are
@@ -24,9 +25,9 @@ func isReset(entry string) bool { return strings.Contains(entry, resetMark) }
 // resetDir holds, in the directory of the container, what is about to move to removed/.
 const resetDir = "reset~"
 
-// privateDirs are the directories of a container that belong to one image. upper is the last:
-// without it nothing is left to move.
-var privateDirs = []string{"work", "upper"}
+// beside are the files and directories of a container that belong to its upper directory. They
+// move after it: where upper is, the rest has to go too.
+var beside = append([]string{"work"}, rootfs.EtcRecords...)
 
 // PutAwayUpper moves a container's private files, which f describes, to removed/. If it is
 // interrupted, FinishReset or the next call continues it.
@@ -42,10 +43,8 @@ func (r *Removed) PutAwayUpper(name, dir string, f *Facts) error {
 		return err
 	}
 	fault.Point("reset-begun")
-	for _, d := range privateDirs {
-		if err := os.Rename(filepath.Join(dir, d), filepath.Join(tmp, d)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
+	if err := os.Rename(filepath.Join(dir, "upper"), filepath.Join(tmp, "upper")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
 	}
 	fault.Point("reset-moved")
 	return r.FinishReset(name, dir)
@@ -58,6 +57,11 @@ func (r *Removed) FinishReset(name, dir string) error {
 		return nil
 	}
 	if _, err := os.Lstat(filepath.Join(tmp, "upper")); err == nil {
+		for _, name := range beside {
+			if err := os.Rename(filepath.Join(dir, name), filepath.Join(tmp, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+		}
 		return r.move(tmp, func(n int) string {
 			entry := name + "@" + time.Now().UTC().Format(entryTime) + resetMark
 			if n > 1 {
@@ -66,8 +70,7 @@ func (r *Removed) FinishReset(name, dir string) error {
 			return entry
 		})
 	}
-	// Nothing was moved but the work directory, which the kernel makes again.
-	return os.RemoveAll(tmp)
+	return os.RemoveAll(tmp) // at most the facts, and a work directory that an older version of stead moved first
 }
 
 // move moves a directory to the first free entry.
