@@ -70,6 +70,13 @@ fi
 		[ -n "${limit:-}" ] && case "$userns" in host) against="$limit (want ≤ 1.5 ×)" ;; *) against="$launch (want ≤ 1.5 ×)" ;; esac
 		row "stead, security.userns: $userns: ms, create to removed" "$figure" "$against"
 	done
+(cd runtime && "$dir/runtime.test" -test.run xxx -test.bench '^BenchmarkRoots$' -test.benchtime "${n}x" 2>/dev/null) |
+	awk '/image\/path/ { sub(/.*Roots\//, "", $1); sub(/-[0-9]+$/, "", $1); for (i = 2; i < NF; i++) v[$(i+1)] = $i; print $1, v["image-ms"], v["path-ms"], v["image/path"] }' |
+	while read -r what image path ratio; do
+		want=1.3
+		[ "$what" = restart ] && want=1.1
+		row "stead, image root: ms, ${what//-/ }" "$image" "$path of a path root: $ratio × (want ≤ $want ×)"
+	done
 for peer in crun runc; do
 	if command -v "$peer" >/dev/null; then
 		row "$peer run: ms" "$(oci "$peer" 2>&1 | tail -1)" ""
