@@ -64,7 +64,11 @@ func (r *Runtime) execResolved(ctx context.Context, name string, o ExecOptions, 
 	if err := r.mayUse(ctx, &m); err != nil {
 		return nil, fmt.Errorf("exec in %s: %w", name, err)
 	}
-	p, err := specconv.Process(&m, r.root(&m))
+	root := r.root(&m)
+	if m.Spec.Rootfs.Image != "" && r.mergedRoot(name) == nil { // unmounted by hand; the container has its own mount
+		root = fmt.Sprintf("/proc/%d/root", rec.Pid)
+	}
+	p, err := specconv.Process(&m, root)
 	if err != nil {
 		return nil, fmt.Errorf("exec in %s: %w", name, err)
 	}

@@ -442,6 +442,9 @@ func TestImageMounts(t *testing.T) {
 			for range 2 {
 				w.must(w.Check(ctx, true))
 			}
+			if code, out, _, err := w.exec("web", "", ExecOptions{Argv: []string{"id", "-un"}, User: "app"}); code != 0 || out != "app\n" {
+				t.Errorf("exec: %d %q %v", code, out, err)
+			}
 			if warned := strings.Count(log.String(), "its next start mounts it again"); warned > 1 || (warned == 1) != tt.warns {
 				t.Errorf("warned %d times, want %v:\n%s", warned, tt.warns, log.String())
 			}

@@ -16,8 +16,8 @@ import (
 )
 
 // A keeper may live and not answer: somebody stopped it, or it waits for a disk. Requests that
-// wait for nothing have a deadline, answerTimeout. Requests that wait for a container (start,
-// wait, upgrade) take as long as that takes; they are given up when the keeper has stopped
+// wait for nothing have a deadline, answerTimeout. Requests that wait for a container or its disk
+// (start, wait, upgrade, mount-root) take as long as that takes; they are given up when the keeper has stopped
 // answering pings.
 
 const (
@@ -169,7 +169,11 @@ func (h *Health) wait(ctx context.Context) (context.Context, context.CancelFunc)
 // waits reports whether the keeper answers a request only when something about a container
 // happens.
 func (q *request) waits() bool {
-	return q.Op == "start" || q.Op == "wait" || q.Op == "upgrade" || q.Op == "signal" && q.Signal == 0
+	switch q.Op {
+	case "start", "wait", "upgrade", "mount-root", "unmount-root":
+		return true
+	}
+	return q.Op == "signal" && q.Signal == 0
 }
 
 // limit returns the context in which the reply to a request must come.
