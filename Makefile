@@ -42,6 +42,13 @@ test-clients:
 	.ci/clients
 	$(ROOT) go test -tags clients -run 'TestGit|TestEditors|TestAnsible|TestBusy' -timeout 8m $(AS_ROOT) ./cmd/stead
 
+# Images that other tools make, and what they make of ours, as root: apt has the tools. It
+# downloads a Debian with nginx, PostgreSQL and Redis.
+.PHONY: test-images
+test-images:
+	.ci/images
+	$(ROOT) CGO_ENABLED=0 go test -tags images -run 'TestTools' -v -timeout 20m $(AS_ROOT) ./runtime/image
+
 # The root tests on a kernel with nothing but cgroup v2: the share that CI has time for,
 # and all of them (hours).
 test-vm:

@@ -50,6 +50,8 @@ type packer struct {
 	// whiteouts is set for the layer of an image, in which overlay's whiteouts become those of the
 	// image specification.
 	whiteouts bool
+	// noRoot leaves out the entry of the root directory.
+	noRoot bool
 }
 
 func newPacker(ctx context.Context, w io.Writer) *packer {
@@ -63,9 +65,10 @@ func (p *packer) pack(dir *os.File) error {
 		return err
 	}
 	p.dev = st.Dev
-	h := headerOf("./", &st)
-	if err := p.header(h, int(dir.Fd())); err != nil {
-		return err
+	if !p.noRoot {
+		if err := p.header(headerOf("./", &st), int(dir.Fd())); err != nil {
+			return err
+		}
 	}
 	if err := p.content(dir, ""); err != nil {
 		return err

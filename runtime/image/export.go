@@ -164,7 +164,7 @@ func (e *exporter) layer(l Layer) (d descriptor, diffID string, err error) {
 	defer dir.Close()
 	buffered := bufio.NewWriterSize(io.MultiWriter(compressed, inner), 256<<10)
 	p := newPacker(e.ctx, buffered)
-	p.whiteouts = !r.Plain
+	p.whiteouts, p.noRoot = !r.Plain, !r.HasRoot && !r.OpaqueRoot
 	if err := p.pack(dir); err != nil {
 		return d, "", err
 	}

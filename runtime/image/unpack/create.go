@@ -20,7 +20,10 @@ func (l *Layer) openDir(name string, flags int) (int, error) {
 	if name == "" {
 		name = "."
 	}
-	fd, err := unix.Openat2(l.root, name, &unix.OpenHow{Flags: uint64(unix.O_DIRECTORY | unix.O_CLOEXEC | flags), Resolve: beneath})
+	fd, err := -1, error(unix.EAGAIN) // a rename elsewhere on the host may have it look up .. in a link again
+	for tries := 0; err == unix.EAGAIN && tries < 1000; tries++ {
+		fd, err = unix.Openat2(l.root, name, &unix.OpenHow{Flags: uint64(unix.O_DIRECTORY | unix.O_CLOEXEC | flags), Resolve: beneath})
+	}
 	switch err {
 	case unix.EXDEV, unix.ELOOP:
 		return -1, fmt.Errorf("%s leaves the root through a link", name)
