@@ -61,6 +61,7 @@ var failedReasons = map[launch.Where]string{
 	launch.AtCommand:      status.ReasonCommandNotFound,
 	specconv.AtImage:      status.ReasonImageMissing,
 	specconv.AtFile:       status.ReasonFileSource,
+	specconv.AtVolume:     status.ReasonVolumeInUse,
 	specconv.AtUser:       status.ReasonUserNotFound,
 	specconv.AtFileSystem: status.ReasonFileSystemHangs,
 	specconv.AtDevice:     status.ReasonDeviceNotFound,

@@ -46,6 +46,9 @@ func (r *Runtime) recover(ctx context.Context) error {
 		r.Log.Error("cannot clean up what belongs to no container", "error", err)
 	}
 	r.sweepFileContent(known)
+	if err := Volumes(r.StateDir).Recover(ctx); err != nil {
+		r.Log.Error("cannot delete what is left of volumes", "error", err)
+	}
 	return nil
 }
 

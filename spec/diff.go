@@ -114,6 +114,8 @@ func (w *differ) compareMaps(old, new reflect.Value, path string, effect Effect)
 		before, after := old.MapIndex(key), new.MapIndex(key)
 		at := joinPath(path, key.String())
 		switch {
+		case t == mountType && before.IsValid() && after.IsValid():
+			w.compareMounts(before, after, at, effect)
 		case t == fileType:
 			w.compareFiles(before, after, at, effect)
 		case t.Kind() == reflect.Struct && t != ulimitType:
@@ -160,6 +162,19 @@ func (w *differ) compareEntries(before, after reflect.Value, t reflect.Type, pat
 		w.addChange(path, "{}", "", effect)
 	default:
 		w.addChange(path, "", "{}", effect)
+	}
+}
+
+// compareMounts adds the changes between two mounts. A volume that is there keeps its owner and
+// mode.
+func (w *differ) compareMounts(before, after reflect.Value, path string, effect Effect) {
+	n := len(w.changes)
+	w.compareStructs(before, after, path, effect)
+	old, new := before.Interface().(Mount), after.Interface().(Mount)
+	for i := range w.changes[n:] {
+		if c := &w.changes[n+i]; new.Volume != "" && new.Volume == old.Volume && (c.Path == path+".owner" || c.Path == path+".mode") {
+			c.Effect, c.After = Live, cmp.Or(c.After, "(absent)")+" (of a new volume; this one stays as it is)"
+		}
 	}
 }
 

@@ -31,6 +31,7 @@ spec:
   mounts:
     /data: {source: /srv/data, readOnly: true, mountPoint: true, recursive: false, propagation: private, idmap: false}
     /tmp: {tmpfs: {size: 16Mi}, owner: app, mode: "0755"}
+    /vol: {volume: data}
     /cache: {source: /srv/cache, create: true, owner: app, mode: "0750"}
   files:
     /etc/app.conf: {source: /srv/app.conf, mode: "0400", owner: app, onChange: none}
@@ -83,6 +84,9 @@ func TestDiff(t *testing.T) {
 		{"ulimits", base + "  ulimits: {nofile: 5, core: 0}\n", base + "  ulimits: {nofile: {soft: 5, hard: unlimited}}\n",
 			"spec.ulimits.core 0 → (absent) (restart)|spec.ulimits.nofile 5 → {soft: 5, hard: unlimited} (restart)"},
 		{"memoryLow", base, base + "  resources: {memoryLow: 1Mi}\n", "spec.resources.memoryLow (absent) → 1Mi (live)"},
+		{"a volume that is there keeps its owner", base + "  mounts: {/d: {volume: d, mode: \"0700\"}}\n", base + "  mounts: {/d: {volume: d, owner: app, shared: true}}\n",
+			"spec.mounts[/d].mode 0700 → (absent) (of a new volume; this one stays as it is) (live)|spec.mounts[/d].owner (absent) → app (of a new volume; this one stays as it is) (live)|spec.mounts[/d].shared false → true (restart)"},
+		{"another volume", base + "  mounts: {/d: {volume: d}}\n", base + "  mounts: {/d: {volume: e, owner: app}}\n", "spec.mounts[/d].owner (absent) → app (restart)|spec.mounts[/d].volume d → e (restart)"},
 		{"a secret that comes", base, base + "  envSecrets: {A: {source: /a}}\n", "spec.envSecrets.A.source (absent) → /a (restart)"},
 		{"content is not shown", base + "  files: {/a: {content: x}, /b: {content: x, onChange: none}, /c: {content: x}}\n", base + "  files: {/a: {content: y}, /b: {content: y, onChange: none}, /c: {content: x}}\n",
 			"spec.files[/a] (changed) (restart)|spec.files[/b] (changed) (live)"},
@@ -147,7 +151,7 @@ func TestDiffKnowsEveryField(t *testing.T) {
 				t.Fatalf("got %v, want one change", changes)
 			}
 			got := changes[0].Path
-			for _, key := range []string{"[/data]", "[/tmp]", "[/dev/data]", "[/etc/app.conf]", "[/etc/motd]", ".DB"} {
+			for _, key := range []string{"[/vol]", "[/data]", "[/tmp]", "[/dev/data]", "[/etc/app.conf]", "[/etc/motd]", ".DB"} {
 				got = strings.Replace(got, key, ".*", 1)
 			}
 			isContent := changes[0].After == Changed && got+".content" == f.Path
@@ -209,6 +213,8 @@ func alterEntries(m reflect.Value, path []string) bool {
 		key = "/tmp"
 	}
 	switch {
+	case path[0] == "volume" || path[0] == "shared":
+		key = "/vol"
 	case m.Type().Elem() == reflect.TypeFor[Device]():
 		key = "/dev/data"
 	case m.Type().Elem() == reflect.TypeFor[EnvSource]():

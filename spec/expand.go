@@ -72,6 +72,7 @@ func (e expander) expandMounts(s *Spec) {
 		path := joinPath("spec.mounts", target)
 		m := s.Mounts[target]
 		m.Source = e.expandText(path+".source", m.Source)
+		m.Volume = e.expandText(path+".volume", m.Volume)
 		expanded := e.expandText(path, target)
 		if expanded != target {
 			e.d.pathBeforeExpansion[joinPath("spec.mounts", expanded)] = path

@@ -80,7 +80,6 @@ var shapeRows = []fieldRow{
 	{"a device as its access", "devices: {/dev/fuse: r}", `spec.devices[/dev/fuse]: found "r", want a map of fields (source, owner, mode, access, optional); write {access: r}`},
 	{"mounts as a list", "mounts: [/a]", `spec.mounts: found a list, want a map by name; write mounts by target: mounts: {/data: {source: /srv/data}}`},
 	{"a mount as a path", "mounts: {/a: /b}", `spec.mounts[/a]: found "/b", want a map of fields; write {source: /b}`},
-	{"a volume", "mounts: {/a: {volume: x}}", `spec.mounts[/a].volume: not supported yet; until then: source: /srv/DIRECTORY, which create: true makes`},
 }
 
 // valueRows are faults that only the values show, or the way they are written.
@@ -125,7 +124,7 @@ var valueRows = []fieldRow{
 	{"a mount below /dev", "mounts: {/dev/x: {tmpfs: {}}}", `spec.mounts[/dev/x]: stead mounts /dev itself; nothing else can be mounted there or below`},
 	{"a relative mount", "mounts: {data: {source: /a}}", `spec.mounts.data: found "data", want an absolute path`},
 	{"a mount's trailing slash", "mounts: {/data/: {source: /a}}", `spec.mounts[/data/]: found "/data/", want it written as "/data"`},
-	{"a mount of nothing", "mounts: {/a: {}}", `spec.mounts[/a]: found neither source nor tmpfs, want exactly one of them`},
+	{"a mount of nothing", "mounts: {/a: {}}", `spec.mounts[/a]: found none of source, tmpfs and volume, want exactly one of them`},
 	{"a mount of both", "mounts: {/a: {source: /b, tmpfs: {}}}", `spec.mounts[/a]: found source and tmpfs, want exactly one of them`},
 	{"a relative source", "mounts: {/a: {source: ./b}}", `spec.mounts[/a].source: found "./b", want an absolute path: a mount keeps the directory that the path led to when the container was started`},
 	{"a tmpfs of nothing", "mounts: {/a: {tmpfs: {size: 0}}}", `spec.mounts[/a].tmpfs.size: found 0, want more than 0`},

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"errors"
 	"maps"
 	"path"
 	"slices"
@@ -11,13 +12,22 @@ func (d *decoder) checkMounts(s *Spec) {
 	for _, target := range slices.Sorted(maps.Keys(s.Mounts)) {
 		at, m := joinPath("spec.mounts", target), s.Mounts[target]
 		d.checkTarget(at, target, m)
+		var given []string
+		for name, is := range map[string]bool{"source": m.Source != "", "tmpfs": m.Tmpfs != nil, "volume": m.Volume != ""} {
+			if is {
+				given = append(given, name)
+			}
+		}
+		slices.Sort(given)
 		switch {
-		case m.Source != "" && m.Tmpfs != nil:
-			d.errorFor(at, "found source and tmpfs, want exactly one of them")
-		case m.Source == "" && m.Tmpfs == nil:
-			d.errorFor(at, "found neither source nor tmpfs, want exactly one of them")
+		case len(given) > 1:
+			d.errorFor(at, "found %s, want exactly one of them", strings.Join(given, " and "))
+		case len(given) == 0:
+			d.errorFor(at, "found none of source, tmpfs and volume, want exactly one of them")
 		case m.Source != "":
 			d.checkSource(at, m, s.Security.Userns)
+		case m.Volume != "":
+			d.checkVolume(at, m)
 		case *m.Tmpfs.Size <= 0:
 			d.errorFor(at+".tmpfs.size", "found 0, want more than 0")
 		}
@@ -63,6 +73,30 @@ func (d *decoder) checkSource(at string, m Mount, userns string) {
 	}
 }
 
+// CheckVolumeName returns an error if a name is no name of a volume.
+func CheckVolumeName(name string) error {
+	if !isLabelWord(name) {
+		return errors.New("want at most 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends")
+	}
+	return nil
+}
+
+// VolumeTaken says why a container can't have a volume that another one writes.
+func VolumeTaken(volume, by string) string {
+	return "volume " + volume + " is written by " + by + "; several containers may write it if all of them mount it with shared: true"
+}
+
+func (d *decoder) checkVolume(at string, m Mount) {
+	switch err := CheckVolumeName(m.Volume); {
+	case path.IsAbs(m.Volume):
+		d.errorFor(at+".volume", "found %s, want a name; a directory of the host is a source", quote(m.Volume))
+	case err != nil:
+		d.errorFor(at+".volume", "found %s: %s", quote(m.Volume), err)
+	case m.Shared && m.ReadOnly:
+		d.errorFor(at+".shared", "has no meaning with readOnly: true: whoever only reads a volume shares it")
+	}
+}
+
 // checkOwner reports an invalid owner. The owner may be absent.
 func (d *decoder) checkOwner(at string, owner Text) {
 	if owner == "" {
@@ -100,9 +134,9 @@ func (d *decoder) checkTarget(at, target string, m Mount) {
 		d.errorFor(at, "a mount can't replace the root; use rootfs")
 	case target == "/dev/shm" && (m.Owner != "" || m.Mode != "" || m.ReadOnly):
 		d.errorFor(at, "shared memory takes tmpfs only, without owner, mode and readOnly: every user inside may write it")
-	case target == "/dev/shm" && m.Source == "":
+	case target == "/dev/shm" && m.Source == "" && m.Volume == "":
 	case target == "/dev/shm":
-		d.errorFor(at, "found a source, want tmpfs: shared memory is private to the container")
+		d.errorFor(at, "found a source or volume, want tmpfs: shared memory is private to the container")
 	case path.IsAbs(target) && (top == "proc" || top == "sys" || top == "dev"):
 		d.errorFor(at, "stead mounts /%s itself; nothing else can be mounted there or below", top)
 	default:

@@ -93,6 +93,11 @@ func (d *decoder) checkShared(a, b *Spec) {
 	if r := a.Rootfs; r.Path != "" && r.Path == b.Rootfs.Path && !r.ReadOnly {
 		d.errorFor("spec.rootfs.path", "is the same directory for all replicas; write ${stead.index} where they differ, as in %s-${stead.index}, or readOnly: true", escape(r.Path, 60))
 	}
+	for target, m := range a.Mounts {
+		if m.Volume != "" && m.Volume == b.Mounts[target].Volume && !m.ReadOnly && !m.Shared {
+			d.errorFor(joinPath("spec.mounts", target)+".volume", "is the same volume for all replicas; write ${stead.index} where they differ, as in %s-${stead.index}, shared: true or readOnly: true", m.Volume)
+		}
+	}
 }
 
 // clone returns a deep copy of a container.

@@ -38,6 +38,7 @@ var (
 	limitType    = reflect.TypeFor[Limit]()
 	ulimitType   = reflect.TypeFor[Ulimit]()
 	fileType     = reflect.TypeFor[File]()
+	mountType    = reflect.TypeFor[Mount]()
 )
 
 // shapes returns the shape of every struct below Container and Config. They are built at

@@ -94,7 +94,7 @@ type Spec struct {
 	Resources Resources `yaml:"resources,omitempty" json:"resources,omitempty" effect:"live"`
 	// Kernel settings of the namespaces of the container, by name: `net.*` (not with `network.mode: host`), `kernel.shm*`, `kernel.msg*`, `kernel.sem`, `fs.mqueue.*`.
 	Sysctls map[string]Text `yaml:"sysctls,omitempty" json:"sysctls,omitempty" effect:"restart"`
-	// Mounts by their target inside the root. Each mount has exactly one of `source` and `tmpfs`. A tmpfs at `/dev/shm` changes the size of shared memory, which is 64Mi by default.
+	// Mounts by their target inside the root. Each mount has exactly one of `source`, `tmpfs` and `volume`. A tmpfs at `/dev/shm` changes the size of shared memory, which is 64Mi by default.
 	Mounts map[string]Mount `yaml:"mounts,omitempty" json:"mounts,omitempty" effect:"restart"`
 	// Files that stead puts into the container, by their path inside: configuration and secrets. They lie in memory, are read-only inside, and follow their source. A file is a symbolic link inside, to a file below /run/stead/files.
 	Files map[string]File `yaml:"files,omitempty" json:"files,omitempty" effect:"restart"`
@@ -180,9 +180,11 @@ type Mount struct {
 	// The absolute path of the file or directory of the host to mount. It must exist. Symbolic links are followed as in `rootfs.path`.
 	Source string `yaml:"source,omitempty" json:"source,omitempty" oneof:"mount"`
 	// Mount an empty file system in memory.
-	Tmpfs  *Tmpfs `yaml:"tmpfs,omitempty" json:"tmpfs,omitempty" oneof:"mount"`
-	Volume Later  `yaml:"volume,omitempty" json:"-" oneof:"mount"`
-	Shared Later  `yaml:"shared,omitempty" json:"-"`
+	Tmpfs *Tmpfs `yaml:"tmpfs,omitempty" json:"tmpfs,omitempty" oneof:"mount"`
+	// Mount a volume: a directory that stead keeps when its containers go. It is made when it is first mounted, with what the root has at the target. The name has letters, digits, `_`, `-` and dots.
+	Volume string `yaml:"volume,omitempty" json:"volume,omitempty" oneof:"mount"`
+	// Several containers write the volume. All that mount it for writing must say so; otherwise one writes it and others wait.
+	Shared bool `yaml:"shared,omitempty" json:"shared,omitempty" with:"volume"`
 	// Create the source as a directory if it does not exist. Its parent directory must exist.
 	Create bool `yaml:"create,omitempty" json:"create,omitempty" with:"source"`
 	// Require that the source is a mount point of the host. This is checked before each start.
@@ -193,9 +195,9 @@ type Mount struct {
 	Propagation string `yaml:"propagation,omitempty" json:"propagation,omitempty" enum:"private|slave" default:"private" with:"source"`
 	// Map ids, so that the owner of a file has the same number inside as on the host. `false` is for file systems that do not support it (NFS, CIFS). The container then has only the permissions of "others" there.
 	IDMap *bool `yaml:"idmap,omitempty" json:"idmap,omitempty" default:"true" with:"source"`
-	// The owner of the tmpfs (root if absent) or of the directory that `create` makes (`user` if absent): a name or id, optionally with `:group`.
+	// The owner of the tmpfs (root if absent), of the directory that `create` makes (`user` if absent), or of a new volume (that of what it begins with, or `user`): a name or id, optionally with `:group`.
 	Owner Text `yaml:"owner,omitempty" json:"owner,omitempty"`
-	// The mode of the tmpfs (`"1777"` if absent) or of the directory that `create` makes (`"0755"` if absent), as text.
+	// The mode of the tmpfs (`"1777"` if absent), of the directory that `create` makes (`"0755"` if absent), or of a new volume (that of what it begins with, or `"0755"`), as text.
 	Mode string `yaml:"mode,omitempty" json:"mode,omitempty"`
 	// Make the mount read-only inside the container.
 	ReadOnly bool `yaml:"readOnly,omitempty" json:"readOnly,omitempty"`

@@ -37,6 +37,7 @@ func Diff(d *Desired, observed []*status.Status, m Memory, now time.Time) Plan {
 	p.creations(observed)
 	p.images()
 	slices.SortFunc(p.plan.Actions, byName)
+	p.volumes()
 	slices.SortFunc(p.plan.Held, byName)
 	slices.SortFunc(p.plan.Waits, func(a, b Wait) int { return cmp.Compare(a.Name, b.Name) })
 	return p.plan

@@ -145,6 +145,8 @@ type Wait struct {
 	Until time.Time `json:"until,omitzero"` // zero if nobody knows
 	Why   string    `json:"why"`
 	Image string    `json:"image,omitempty"` // for which a container waits
+
+	Volume string `json:"volume,omitempty"` // for which a container waits
 }
 
 // String prints a plan: a line for each action, then one for each that is held.

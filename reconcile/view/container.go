@@ -117,8 +117,8 @@ func (v *viewer) sync(c *Container, st *status.Status) {
 		c.Message = c.Why
 	case isWaiting && wait.Verb == plan.Remove:
 		c.Sync, c.Reason, c.Why = OutOfSync, ReasonRemovalPending, wait.Why+", removed "+v.when(wait.Until)
-	case isWaiting && wait.Image != "":
-		v.awaitsImage(c, wait)
+	case isWaiting && (wait.Image != "" || wait.Volume != ""):
+		v.awaits(c, wait)
 	case busy:
 		c.Sync, c.Why = OutOfSync, cmp.Or(c.Why, planned.Cause)
 	case isPlanned:
@@ -144,8 +144,12 @@ func (v *viewer) sync(c *Container, st *status.Status) {
 	}
 }
 
-// awaitsImage fills in that a container waits for the image of its root.
-func (v *viewer) awaitsImage(c *Container, w plan.Wait) {
+// awaits fills in that a container waits for the image of its root or for a volume.
+func (v *viewer) awaits(c *Container, w plan.Wait) {
+	if w.Volume != "" {
+		c.Sync, c.Reason, c.Why, c.Message = OutOfSync, ReasonWaitingForVolume, w.Why, w.Why
+		return
+	}
 	if w.Image == "" {
 		return
 	}

@@ -50,6 +50,7 @@ const (
 	ReasonActionFailed     = "ActionFailed"     // what was to be done failed and will be tried again
 	ReasonChangedByHand    = "ChangedByHand"    // only a restart puts it right, and it may not run twice
 	ReasonWaitingForImage  = "WaitingForImage"  // the image of its root is being pulled or imported, or is not here
+	ReasonWaitingForVolume = "WaitingForVolume" // another container writes a volume of it
 	ReasonImageFailed      = "ImageFailed"      // the image of its root could not be pulled or imported, and will be tried again
 	ReasonImageRefused     = "ImageRefused"     // its image changes, and onImageChange is refuse
 	ReasonSourceReplaced   = "SourceReplaced"   // it runs with a mount or a root that the host has replaced since
@@ -120,7 +121,7 @@ func Containers(d *plan.Desired, observed []*status.Status, m plan.Memory, now t
 		if w.Verb == plan.Create {
 			want := d.Lookup(w.Name)
 			c := v.coming(w.Name, want.Spec, want.From)
-			v.awaitsImage(&c, w)
+			v.awaits(&c, w)
 			views = append(views, c)
 		}
 	}

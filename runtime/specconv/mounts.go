@@ -23,7 +23,7 @@ const devShm = "/dev/shm"
 func Mounts(m *spec.Container, root string) ([]launch.Mount, error) {
 	var all []launch.Mount
 	for target, w := range m.Spec.Mounts {
-		if target == devShm {
+		if target == devShm || w.Volume != "" { // a volume may have to be made first
 			continue
 		}
 		l := launch.Mount{

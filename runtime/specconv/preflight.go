@@ -33,6 +33,11 @@ func Preflight(m *spec.Container, root string, p *Paths) error {
 		return err
 	}
 	c.Process = WithEnv(c.Process, m.Spec.Env, vars)
+	for target, w := range m.Spec.Mounts { // what a volume has is not looked at
+		if w.Volume != "" {
+			c.Mounts = append(c.Mounts, launch.Mount{Target: target})
+		}
+	}
 	for _, e := range entries { // what is in them is in memory by then
 		c.Mounts = append(c.Mounts, launch.Mount{Target: e.Path})
 	}

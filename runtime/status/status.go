@@ -122,6 +122,7 @@ const (
 	ReasonFileSystemHangs    = "FileSystemHangs"      // the file system of the root or of a source does not answer; the message says where
 	ReasonMountTarget        = "MountTargetInvalid"   // a target leaves the root, or is no file or directory as its source
 	ReasonFileSource         = "FileSourceUnreadable" // a source of files can't be read; the message says why
+	ReasonVolumeInUse        = "VolumeInUse"          // another container writes the volume
 	ReasonIdmapUnsupported   = "IdmapUnsupported"     // the file system can't map ids; the message says what to do
 )
 

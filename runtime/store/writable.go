@@ -30,7 +30,7 @@ type Writable struct {
 // disk that is not mounted yet. If the file can't be read, the list has only the private roots.
 func OpenWritable(stateDir string) (*Writable, error) {
 	w := &Writable{state: Resolved(stateDir), file: filepath.Join(stateDir, "shared"), all: map[string]bool{}}
-	w.list = []string{w.state + "/containers", w.state + "/removed"} // private roots
+	w.list = []string{w.state + "/containers", w.state + "/removed", w.state + "/volumes"} // private roots
 	b, err := os.ReadFile(w.file)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return w, fmt.Errorf("read shared directories: %w", err)
@@ -101,7 +101,7 @@ func (w *Writable) Contains(dir string) bool {
 			return true
 		}
 	}
-	return strings.HasPrefix(dir, w.state+"/removed/") || w.Has(dir)
+	return strings.HasPrefix(dir, w.state+"/removed/") || strings.HasPrefix(dir, w.state+"/volumes/") || w.Has(dir)
 }
 
 // CheckConfig returns an error if a container can or once could write to the
