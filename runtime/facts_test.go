@@ -2,6 +2,8 @@ package runtime
 
 import (
 	"context"
+	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -113,4 +115,49 @@ func TestStartGivenUp(t *testing.T) {
 			t.Fatalf("attempt %d (%v): it is %s, and the keeper holds %d (%v)", i, err, s.State, live, e)
 		}
 	}
+}
+
+// TestFactsUnread: what runs goes on while its container.json can't be read, nothing of the
+// container is changed, and it is managed again once the file can be read.
+func TestFactsUnread(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.image("shop", map[string]string{"srv/site": "v1\n"})
+	before := w.createOn("web", "shop", forImage)
+	w.awaitText(w.dir("web")+"/root/srv/private", "mine")
+	mount, facts := w.mergedRoot("web"), w.dir("web")+"/container.json"
+	was := w.read(facts)
+	w.must(os.WriteFile(facts, []byte("{"), 0o600))
+	w.reopen()
+	if !alive(before.Pid) {
+		t.Fatal("the container was killed")
+	}
+	if _, err := w.Create(ctx, onImage(t, "web", "shop", forImage), origin); err == nil || !strings.Contains(err.Error(), "container.json can't be read") {
+		t.Errorf("create: %v", err)
+	}
+	host := parse(t, "web", script("sleep 100"))
+	if _, err := w.Create(ctx, host, origin); err == nil || len(w.removedEntries()) > 0 {
+		t.Errorf("create on a host root: %v, removed %q", err, w.removedEntries())
+	}
+	w.create("other", script("sleep 100"))
+	if err := w.Rename(ctx, "other", host, origin); err == nil || !strings.Contains(err.Error(), "there is a container web") {
+		t.Errorf("rename: %v", err)
+	}
+	w.must(os.WriteFile(facts, []byte(was), 0o600))
+	if note, err := w.Create(ctx, host, origin); err != nil || !strings.Contains(note, "can be read again") {
+		t.Errorf("create, when it can be read again: %q %v", note, err)
+	}
+	s, _ := w.Get("web")
+	if s.State != status.Running || s.Pid != before.Pid || s.Applied.Spec.Rootfs.Image != "shop" {
+		t.Errorf("managed again: %+v", s)
+	}
+	if now := w.mergedRoot("web"); now == nil || *now != *mount {
+		t.Errorf("its root: %v, was %v", now, mount)
+	}
+	a, _ := w.Inspect("web")
+	if b, _ := w.Inspect("other"); a.IDBase == 0 || a.IDBase == b.IDBase {
+		t.Errorf("ids from %d, those of other from %d", a.IDBase, b.IDBase)
+	}
+	w.must(w.Stop(ctx, "web", status.StopOptions{}))
+	w.await("web", status.Exited)
 }

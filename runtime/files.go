@@ -53,15 +53,20 @@ func (r *Runtime) sources() (paths []string) {
 // loadFiles reads what was written for the runs of an earlier process.
 func (r *Runtime) loadFiles() {
 	for _, c := range r.running() {
-		if !hasFiles(c.facts.Manifest) {
-			continue
-		}
-		states, err := r.files.States(c.rec.ID())
-		if err != nil {
-			r.Log.Error("cannot read which files the container has; they are written again", "container", c.name, "error", err)
-		}
-		r.setFiles(c, c.rec.ID(), states)
+		r.loadFilesOf(c)
 	}
+}
+
+func (r *Runtime) loadFilesOf(c *container) {
+	f, rec := r.snapshot(c)
+	if !hasFiles(f.Manifest) {
+		return
+	}
+	states, err := r.files.States(rec.ID())
+	if err != nil {
+		r.Log.Error("cannot read which files the container has; they are written again", "container", c.name, "error", err)
+	}
+	r.setFiles(c, rec.ID(), states)
 }
 
 func (r *Runtime) setFiles(c *container, id string, states files.States) {

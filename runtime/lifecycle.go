@@ -44,6 +44,11 @@ func (r *Runtime) Create(ctx context.Context, m *spec.Container, from status.Ori
 	name := m.Metadata.Name
 	c, err := r.find(name)
 	if err != nil {
+		if err := r.loadFacts(name); err == nil {
+			return r.manageAgain(ctx, name)
+		} else if !errors.Is(err, os.ErrNotExist) {
+			return "", fmt.Errorf("create %s: there is a container whose container.json can't be read; nothing of it is changed: %w", name, err)
+		}
 		f := &store.Facts{Manifest: m, From: from, CreatedAt: time.Now().UTC()}
 		if broughtBack, err = r.makeFacts(ctx, f); err != nil {
 			return "", fmt.Errorf("create %s: %w", name, err)
@@ -56,6 +61,24 @@ func (r *Runtime) Create(ctx context.Context, m *spec.Container, from status.Ori
 		return broughtBack, nil
 	}
 	return broughtBack, r.start(ctx, c, 0, 0)
+}
+
+// manageAgain brings a container that exists already under management: its container.json could
+// not be read until now. The next pass makes it what its manifest says.
+func (r *Runtime) manageAgain(ctx context.Context, name string) (note string, err error) {
+	r.loadRecords(name)
+	c, err := r.find(name)
+	if err != nil {
+		return "", err
+	}
+	if _, rec := r.snapshot(c); rec != nil {
+		if _, err := r.recoverOne(ctx, rec); err != nil {
+			return "", fmt.Errorf("recover %s: %w", name, err)
+		}
+		r.loadFilesOf(c)
+	}
+	r.changed()
+	return "it exists already, and its container.json can be read again", store.ForgetBroughtBack(r.dir(name))
 }
 
 // makeFacts makes the directory of a new container and writes its facts.
@@ -267,7 +290,7 @@ func (r *Runtime) Rename(ctx context.Context, old string, m *spec.Container, fro
 	if err != nil {
 		return err
 	}
-	if _, err := r.find(name); err == nil {
+	if _, err := r.find(name); err == nil || r.isUnread(name) {
 		return fmt.Errorf("rename %s: there is a container %s", old, name)
 	}
 	s, _ := r.Get(old)

@@ -306,7 +306,7 @@ func (r *Runtime) sweepRoots(ctx context.Context) error {
 	}
 	names, err := record.RootNames(r.RunDir)
 	for _, name := range names {
-		if _, known := r.byName[name]; !known {
+		if _, known := r.byName[name]; !known && !r.isUnread(name) {
 			err = errors.Join(err, record.ForgetRoot(r.RunDir, name))
 		}
 	}
@@ -314,8 +314,11 @@ func (r *Runtime) sweepRoots(ctx context.Context) error {
 }
 
 // isUsed reports whether a mount at the root of a container is of use: it is recorded, or the
-// container runs.
+// container runs, or may run.
 func (r *Runtime) isUsed(name string) bool {
+	if r.isUnread(name) {
+		return true
+	}
 	r.mu.Lock()
 	c := r.byName[name]
 	r.mu.Unlock()

@@ -65,6 +65,8 @@ func (r *Runtime) recoverOne(ctx context.Context, rec *record.Record) (keep bool
 	switch {
 	case now.BootID != record.BootID():
 		return false, nil
+	case r.isUnread(rec.Name):
+		return true, nil
 	case !mine && now.State == record.Running && now.Alive():
 		// A later start superseded it, or its container is gone: it must not run.
 		return false, r.endStray(ctx, now)

@@ -17,6 +17,9 @@ type registry struct {
 	byName     map[string]*container
 	ordered    []*container // all of byName, by name
 	foundDrift bool         // an inspection found something new
+	// unread are containers whose container.json can't be read, with the host ids of their run, 0
+	// if unknown. They may run, and nothing of them is changed.
+	unread map[string]uint32
 }
 
 // put adds a container.
@@ -51,6 +54,14 @@ func (r *registry) find(name string) (*container, error) {
 		return nil, fmt.Errorf("container %s: %w", name, status.ErrMissing)
 	}
 	return c, nil
+}
+
+// isUnread reports whether there is a container whose facts could not be read.
+func (r *registry) isUnread(name string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, unread := r.unread[name]
+	return unread
 }
 
 // snapshot returns a container's current facts and record; neither is ever changed in place.

@@ -103,7 +103,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	r := &Runtime{
 		Options: o, host: host, ids: ids,
 		images: image.Open(filepath.Join(o.StateDir, "images")),
-		wake:   make(chan struct{}, 1), registry: registry{byName: map[string]*container{}},
+		wake:   make(chan struct{}, 1), registry: registry{byName: map[string]*container{}, unread: map[string]uint32{}},
 	}
 	r.Images = r.newImages()
 	r.SetProtected(o.Config, o.Manifests)
@@ -251,34 +251,63 @@ func (r *Runtime) load() error {
 		return err
 	}
 	for _, name := range names {
-		f, err := store.ReadFacts(r.dir(name))
-		if errors.Is(err, os.ErrNotExist) {
-			continue // of a Create that was interrupted; the next one continues it
-		}
-		if err != nil {
-			r.Log.Error("cannot read container.json; container not managed", "container", name, "error", err)
-			continue
-		}
-		f.Manifest.Metadata.Name = name // differs if a rename was interrupted
-		r.put(&container{name: name, facts: f})
-		if f.IDBase != 0 && !r.ids.Take(f.IDBase) {
-			r.Log.Error("ids overlap those of another container; new ids will be assigned at the next start", "container", name)
-			f.IDBase = 0
+		err := r.loadFacts(name)
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // not there: of a Create that was interrupted; the next one continues it
+			r.unread[name] = 0
+			r.Log.Error("cannot read container.json; container not managed, and what runs of it goes on", "container", name, "error", err)
 		}
 	}
-	records, err := record.ReadAll(r.RunDir, r.Only...)
+	r.loadRecords()
+	return nil
+}
+
+// loadFacts reads the facts of a container into memory.
+func (r *Runtime) loadFacts(name string) error {
+	f, err := store.ReadFacts(r.dir(name))
+	if err != nil {
+		return err
+	}
+	f.Manifest.Metadata.Name = name // differs if a rename was interrupted
+	r.mu.Lock()
+	reserved := r.unread[name]
+	delete(r.unread, name)
+	r.mu.Unlock()
+	if reserved != f.IDBase {
+		r.ids.Release(reserved)
+	}
+	if f.IDBase != 0 && reserved != f.IDBase && !r.ids.Take(f.IDBase) {
+		r.Log.Error("ids overlap those of another container; new ids will be assigned at the next start", "container", name)
+		f.IDBase = 0
+	}
+	r.put(&container{name: name, facts: f})
+	return nil
+}
+
+// loadRecords reads the boot records of containers into memory: of those with these names, or of
+// all.
+func (r *Runtime) loadRecords(names ...string) {
+	if names == nil {
+		names = r.Only
+	}
+	records, err := record.ReadAll(r.RunDir, names...)
 	if err != nil {
 		r.Log.Error("cannot read boot records", "error", err)
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, rec := range records {
 		if r.ReadOnly && rec.State == record.Running && !rec.Alive() { // no keeper was there to see it
 			rec.State, rec.Ending = record.Exited, &record.Ending{Code: -1, Unknown: true}
 		}
-		if c := r.byName[rec.Name]; c != nil && rec.BootID == record.BootID() && (c.rec == nil || rec.CreatedAt.After(c.rec.CreatedAt)) {
+		if rec.BootID != record.BootID() {
+			continue
+		}
+		if c := r.byName[rec.Name]; c != nil && (c.rec == nil || rec.CreatedAt.After(c.rec.CreatedAt)) {
 			c.rec = rec
+		} else if _, unread := r.unread[rec.Name]; unread && r.ids.Take(rec.IDBase) { // no other container gets them
+			r.unread[rec.Name] = rec.IDBase
 		}
 	}
-	return nil
 }
 
 // names returns the names of the containers to read.
@@ -350,7 +379,10 @@ func (r *Runtime) QuitKeeper(ctx context.Context) error {
 	if len(r.running()) > 0 {
 		return nil
 	}
-	return errors.Join(r.keeper.quit(ctx), r.files.Unmount())
+	if err := r.keeper.quit(ctx); err != nil {
+		return err
+	}
+	return r.files.Unmount()
 }
 
 // root returns a container's root directory on the host.
