@@ -9,6 +9,7 @@ import (
 	"stead/reconcile/plan"
 	"stead/reconcile/view"
 	"stead/runtime/status"
+	"stead/spec"
 )
 
 const nginx = "docker.io/library/nginx:1.27"
@@ -48,6 +49,14 @@ func superseding(i *status.Images, name, digest string) *status.Images {
 	return i
 }
 
+// configured has an image that says what it runs.
+func configured(i *status.Images, name string) *status.Images {
+	m := i.ByName[name]
+	m.Config = &spec.ImageConfig{Entrypoint: []string{"/entry"}, Cmd: []string{"serve"}, User: "app"}
+	i.ByName[name] = m
+	return i
+}
+
 // refusing has onImageChange: refuse applied.
 func refusing(st *status.Status) *status.Status {
 	c := *st.Applied
@@ -73,6 +82,11 @@ func TestPlanImages(t *testing.T) {
 		{
 			summary: "an image that is here", files: map[string]string{"web.yaml": imageYAML("web", nginx)}, memory: plan.Memory{Stored: storeOf(nginx)},
 			want: "create web  (manifest web.yaml)\n",
+		},
+		{
+			summary: "without a command: what the image runs is said", files: map[string]string{"web.yaml": strings.Replace(imageYAML("web", nginx), "  command: [sleep, infinity]", "  args: [-x]", 1)},
+			memory: plan.Memory{Stored: configured(storeOf(nginx), nginx)},
+			want:   "create web  (manifest web.yaml, which runs /entry -x as user app)\n",
 		},
 		{
 			summary: "one that is not: pulled once for all, who need it wait",

@@ -97,9 +97,10 @@ func (r *Runtime) execResolved(ctx context.Context, name string, o ExecOptions, 
 // Details are a container's status and what `inspect` shows besides.
 type Details struct {
 	Status  status.Status
-	Root    string   // directory of the host
-	Cgroups []string // directories of the running container; nil if it does not run
-	IDBase  uint32   // host id of its root; 0 without a user namespace
+	Filled  *spec.Container // the applied manifest with what the image of its root says
+	Root    string          // directory of the host
+	Cgroups []string        // directories of the running container; nil if it does not run
+	IDBase  uint32          // host id of its root; 0 without a user namespace
 	LogDir  string
 	Nonce   string
 	Usage   *cgroup.Usage // nil if it does not run
@@ -113,7 +114,7 @@ func (r *Runtime) Inspect(name string) (Details, error) {
 	}
 	f, rec := r.snapshot(c)
 	s, _ := r.Get(name)
-	d := Details{Status: s, Root: r.root(f.Manifest), IDBase: f.IDBase, LogDir: r.LogDir(name)}
+	d := Details{Status: s, Filled: r.filled(f), Root: r.root(f.Manifest), IDBase: f.IDBase, LogDir: r.LogDir(name)}
 	if rec != nil {
 		d.Nonce, d.IDBase = rec.Nonce, rec.IDBase
 		if rec.State == record.Running {

@@ -98,6 +98,13 @@ func TestImage(t *testing.T) {
 		t.Error("it was not restarted")
 	}
 
+	inspected := h.ok("inspect", "web")
+	for _, want := range []string{`"reference": "t"`, `"digest": "sha256:`, `"user": "app"`, `"workingDir": "/"`, `"stopSignal": "KILL"`} {
+		if !strings.Contains(inspected, want) {
+			t.Errorf("inspect does not show %s: %s", want, inspected)
+		}
+	}
+
 	// The image that its name stands for changes: it keeps the one that it has.
 	h.ok("image", "import", "t", h.imageRoot("two"))
 	h.ok("restart", "web")

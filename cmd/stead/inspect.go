@@ -58,13 +58,28 @@ func (a *app) inspectCommand() *cobra.Command {
 type inspectView struct {
 	APIVersion string             `json:"apiVersion"`
 	Status     view.Container     `json:"status"`
-	Manifest   *spec.Container    `json:"manifest"` // as applied; null before the first time
+	Manifest   *spec.Container    `json:"manifest"`        // as applied; null before the first time
+	Image      *imageView         `json:"image,omitempty"` // of its root
 	Unapplied  []status.Unapplied `json:"unapplied,omitempty"`
 	Drift      status.Differences `json:"drift,omitempty"`
 	Paths      *pathsView         `json:"paths,omitempty"`
 	Cgroups    []string           `json:"cgroups"`
 	Usage      *cgroup.Usage      `json:"usage,omitempty"` // of a running container; sizes in bytes, times in seconds
 	IDs        *idsView           `json:"ids,omitempty"`
+}
+
+// imageView is the image of a container, and what comes of the manifest with what the image says.
+type imageView struct {
+	*status.ImageUse
+	Runs runsView `json:"runs"`
+}
+
+type runsView struct {
+	Command    []string             `json:"command"` // with its arguments
+	Env        map[string]spec.Text `json:"env,omitempty"`
+	User       spec.Text            `json:"user"`
+	WorkingDir string               `json:"workingDir"`
+	StopSignal string               `json:"stopSignal"`
 }
 
 type pathsView struct {
@@ -80,13 +95,25 @@ type idsView struct {
 	Nonce string `json:"nonce,omitempty"` // of the current or last start
 }
 
+// hidden returns env without its values.
+func hidden(env map[string]spec.Text) map[string]spec.Text {
+	env = maps.Clone(env)
+	for key := range env {
+		env[key] = "(hidden)"
+	}
+	return env
+}
+
 // fill adds the details of a container.
 func (v *inspectView) fill(a *app, d runtime.Details, showEnv bool) {
 	m := *d.Status.Applied
+	if s := d.Filled.Spec; d.Status.Image != nil && s.Rootfs.Image != "" {
+		v.Image = &imageView{d.Status.Image, runsView{append(slices.Clone(s.Command), s.Args...), s.Env, s.User, s.WorkingDir, s.Stop.Signal}}
+	}
 	if !showEnv {
-		m.Spec.Env = maps.Clone(m.Spec.Env)
-		for key := range m.Spec.Env {
-			m.Spec.Env[key] = "(hidden)"
+		m.Spec.Env = hidden(m.Spec.Env)
+		if v.Image != nil {
+			v.Image.Runs.Env = hidden(v.Image.Runs.Env)
 		}
 		m.Spec.Files = maps.Clone(m.Spec.Files)
 		for path, f := range m.Spec.Files {

@@ -66,6 +66,7 @@ func (p *planner) do(a Action) {
 	if _, busy := p.Busy[ContainerNamed(a.Old)]; busy && a.Old != "" {
 		return
 	}
+	a.Cause += p.commandOf(a)
 	if until, why := p.notBefore(a); p.now.Before(until) {
 		p.plan.wait(Wait{Subject: a.Subject, Verb: a.Verb, Until: until, Why: why})
 		return

@@ -51,6 +51,19 @@ func (p *planner) awaitsImage(a Action) bool {
 	return true
 }
 
+// commandOf says what a container will run if its image says so, and not its manifest.
+func (p *planner) commandOf(a Action) string {
+	if a.Verb != Create || a.Spec.Spec.Rootfs.Image == "" || len(a.Spec.Spec.Command) > 0 || a.Spec.Spec.Suspend || p.Stored == nil {
+		return ""
+	}
+	m, there := p.Stored.Find(a.Spec.Spec.Rootfs.Image)
+	if !there || m.Config == nil {
+		return ""
+	}
+	s := m.Config.Fill(a.Spec).Spec
+	return fmt.Sprintf(", which runs %s as user %s", strings.Join(append(slices.Clone(s.Command), s.Args...), " "), s.User)
+}
+
 // images plans for the images that are declared or needed, and says what waits for them.
 func (p *planner) images() {
 	if p.Stored == nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"stead/runtime/status"
+	"stead/spec"
 
 	"golang.org/x/sys/unix"
 )
@@ -52,12 +53,13 @@ func (s *Store) Stored() (*status.Images, error) {
 		return nil, err
 	}
 	list := &status.Images{ByName: make(map[string]status.Image, len(refs)), Digests: make(map[string]bool, len(images))}
+	configs := make(map[string]*spec.ImageConfig, len(images))
 	for _, m := range images {
-		list.Digests[m.Digest] = true
+		list.Digests[m.Digest], configs[m.Digest] = true, &m.Config
 	}
 	for _, r := range refs {
 		if list.Digests[r.Digest] {
-			list.ByName[r.Name] = status.Image{Name: r.Name, Digest: r.Digest, Index: r.Index, Source: r.Source, Asked: r.Asked, Superseded: r.Superseded}
+			list.ByName[r.Name] = status.Image{Config: configs[r.Digest], Name: r.Name, Digest: r.Digest, Index: r.Index, Source: r.Source, Asked: r.Asked, Superseded: r.Superseded}
 		}
 	}
 	c.stamps, c.last = now, list

@@ -3,6 +3,8 @@ package status
 import (
 	"slices"
 	"strings"
+
+	"stead/spec"
 )
 
 // ImageUse is the image that the private files of a container belong to.
@@ -23,6 +25,8 @@ type Image struct {
 	// Superseded are digests that it stood for before, and that containers of that name are to
 	// leave.
 	Superseded []string
+	// Config is what the image says about its program. Never changed.
+	Config *spec.ImageConfig
 }
 
 // Images are the images of this host. A value is never changed.
