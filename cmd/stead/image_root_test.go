@@ -213,3 +213,28 @@ func TestImageWaits(t *testing.T) {
 		t.Errorf("image list: %+v, %v", all, err)
 	}
 }
+
+// The example of replicas and an image runs, and a replica that comes back has its files.
+func TestWorkersExample(t *testing.T) {
+	h := newHost(t)
+	h.ok("image", "import", "worker", h.imageRoot("worker"))
+	text, err := os.ReadFile("../../examples/workers.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.write("workers.yaml", string(text))
+	h.startDaemon()
+	h.ok("apply")
+	h.untilLogged("workers-2", "I am workers-2, and this is run I\n")
+	for _, n := range []string{"2", "3"} {
+		h.write("workers.yaml", strings.Replace(string(text), "replicas: 3", "replicas: "+n, 1))
+		h.ok("apply")
+	}
+	h.untilLogged("workers-2", "I am workers-2, and this is run II\n")
+	if out := h.ok("exec", "workers-1", "/bin/sh", "-c", "echo $SHARD"); out != "1\n" {
+		t.Errorf("exec: %q", out)
+	}
+	if out := h.ok("logs", "workers"); strings.Contains(out, "workers-0, and this is run II") {
+		t.Errorf("a replica that stayed was restarted:\n%s", out)
+	}
+}
