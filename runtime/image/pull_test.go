@@ -396,6 +396,35 @@ func TestPullLogin(t *testing.T) {
 	}
 }
 
+// An identity token is sent in the body of a request, which Go repeats to where it is redirected.
+func TestPullTokenRedirected(t *testing.T) {
+	roottest.Need(t)
+	var leaked atomic.Bool
+	other := newRegistry(t, httptest.NewServer)
+	other.misbehave(func(w http.ResponseWriter, q *http.Request) {
+		body, _ := io.ReadAll(q.Body)
+		leaked.Store(leaked.Load() || strings.Contains(string(body), "identity"))
+		fmt.Fprint(w, `{"token":"t"}`)
+	})
+	r := newRegistry(t, httptest.NewServer)
+	r.misbehave(func(w http.ResponseWriter, q *http.Request) {
+		if q.URL.Path == "/token" {
+			http.Redirect(w, q, strings.Replace(other.URL, "127.0.0.1", "localhost", 1)+"/token", http.StatusTemporaryRedirect)
+			return
+		}
+		w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="%s/token",service="test"`, r.URL))
+		w.WriteHeader(http.StatusUnauthorized)
+	})
+	auth := filepath.Join(t.TempDir(), "auth.json")
+	put(t, auth, map[string]any{"auths": map[string]any{r.host: map[string]string{"identitytoken": "identity"}}})
+	c := client(t, r.host)
+	t.Setenv("REGISTRY_AUTH_FILE", auth)
+	_, err := newStore(t).Pull(t.Context(), r.host+"/private/app:1", c, Options{})
+	if leaked.Load() || err == nil || !strings.Contains(err.Error(), "a login is not sent to another host") {
+		t.Errorf("leaked: %v, %v", leaked.Load(), err)
+	}
+}
+
 // client2 returns a client without the tokens of another.
 func client2(c *registry.Client) *registry.Client { return &registry.Client{Registries: c.Registries} }
 

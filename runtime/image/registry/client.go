@@ -151,6 +151,8 @@ func (c *Client) do(e endpoint, q *http.Request) (*http.Response, error) {
 					return errors.New("more than 10 redirects")
 				case q.URL.Scheme != "https" && !(first.Scheme == "http" && isLoopback(q.URL.Host)):
 					return fmt.Errorf("redirect to %s://%s, which is not encrypted", q.URL.Scheme, q.URL.Host)
+				case q.URL.Host != first.Host && q.Method != http.MethodGet:
+					return fmt.Errorf("the request of a token is redirected to %s; a login is not sent to another host", q.URL.Host)
 				case q.URL.Host != first.Host:
 					q.Header.Del("Authorization")
 				}
