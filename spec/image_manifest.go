@@ -54,6 +54,8 @@ func (d *decoder) checkImageManifest(m *Image) {
 	if digest := m.Spec.Digest; digest != "" {
 		if err := checkDigest(digest); err != nil {
 			d.errorFor("spec.digest", "found %s: %s", quote(digest), err)
+		} else if m.Spec.Source.Directory != "" {
+			d.errorFor("spec.digest", "a directory has no digest; leave it out, or make an archive of the directory")
 		}
 	}
 }

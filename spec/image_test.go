@@ -148,6 +148,7 @@ spec:
 		{"docker.io/library/debian:12", "debian", `debian.yaml:6:22: spec.source.registry: found "debian": want a complete reference such as docker.io/library/debian:12`},
 		{"registry: docker.io/library/debian:12", "archive: x.tar", `debian.yaml:6:21: spec.source.archive: found "x.tar", want an absolute path`},
 		{"  hosts:", "  digest: sha256:1\n  hosts:", `debian.yaml:5:11: spec.digest: found "sha256:1": want sha256: and 64 hexadecimal digits`},
+		{"  source: {registry: docker.io/library/debian:12}\n", "  source: {directory: /srv/debian}\n  digest: sha256:" + strings.Repeat("0", 64) + "\n", `debian.yaml:7:11: spec.digest: a directory has no digest; leave it out, or make an archive of the directory`},
 		{"  hosts:", "  command: [x]\n  hosts:", `debian.yaml:5:3: spec.command: unknown field; known here: hosts, source, digest`},
 		{"  source: {registry: docker.io/library/debian:12}\n", "", `debian.yaml:4:1: spec.source: missing; want a map of fields (registry, directory, archive, layout)`},
 	} {

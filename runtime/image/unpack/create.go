@@ -322,6 +322,7 @@ func (l *Layer) hardLink(parent int, base, name, to string) error {
 func (l *Layer) remove(parent int, base, name string) error {
 	err := unix.Unlinkat(parent, base, 0)
 	if err != unix.EISDIR {
+		l.forgetBelow(name) // a link to the directory that the last entries were made in, say
 		return err
 	}
 	// Whatever is in it was made here, and no link in it is followed.

@@ -176,6 +176,7 @@ func TestWhiteouts(t *testing.T) {
 		{"a hard link to a lower layer", [][]string{base[5:6], {"dir/c => b"}}, []string{"b=b 0644", "dir/ 0755", "dir/c=b 0644"}},
 		{"a hard link whose parent has no entry", [][]string{{"x/y", "z/w => x/y"}}, []string{"x/ 0755", "x/y=x/y 0644", "z/ 0755", "z/w=x/y 0644"}},
 		{"twice the same", [][]string{{"f 0600", "d/", "d/x", "f", "d", "e -> f", "e/"}}, []string{"d=d 0644", "e/ 0755", "f=f 0644"}},
+		{"a directory in place of a link that was gone through", [][]string{{"e/", "d -> e", "d/x", "d/", "d/y"}}, []string{"d/ 0755", "d/y=d/y 0644", "e/ 0755", "e/x=d/x 0644"}},
 		{"what AUFS kept", [][]string{{".wh..wh.plnk/", ".wh..wh.plnk/1.2", ".wh..wh.aufs", "f"}}, []string{"f=f 0644"}},
 		{"an absolute name and dots", [][]string{{"./", "/ko/app", "./b//c"}}, []string{"b/ 0755", "b/c=./b//c 0644", "ko/ 0755", "ko/app=/ko/app 0644"}},
 		{"through a link that stays inside", [][]string{{"usr/", "usr/lib/", "lib -> usr/lib", "lib/x"}}, []string{"lib -> usr/lib", "usr/ 0755", "usr/lib/ 0755", "usr/lib/x=lib/x 0644"}},
