@@ -17,8 +17,20 @@ import (
 	"github.com/klauspost/compress/gzip"
 )
 
-// ExportFile writes an image to a file, which appears when it is complete.
+// ExportFile writes an image to a file of mode 0600, which appears when it is complete: layers
+// hold files that other users of the host must not read. To a device or pipe it just writes.
 func (s *Store) ExportFile(ctx context.Context, name, file string) error {
+	if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() {
+		out, err := os.OpenFile(file, os.O_WRONLY, 0)
+		if err != nil {
+			return fmt.Errorf("export %s: %w", name, err)
+		}
+		defer out.Close()
+		if err := s.Export(ctx, name, out); err != nil {
+			return err
+		}
+		return out.Close()
+	}
 	out, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+"~")
 	if err != nil {
 		return fmt.Errorf("export %s: %w", name, err)
@@ -28,10 +40,7 @@ func (s *Store) ExportFile(ctx context.Context, name, file string) error {
 	if err := s.Export(ctx, name, out); err != nil {
 		return err
 	}
-	if err = out.Chmod(0o644); err == nil {
-		err = out.Sync()
-	}
-	if err == nil {
+	if err = out.Sync(); err == nil {
 		err = os.Rename(out.Name(), file)
 	}
 	if err != nil {

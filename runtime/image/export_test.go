@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
+	"golang.org/x/sys/unix"
 )
 
 // An exported image is a valid layout, and comes back as it was: files, whiteouts, configuration.
@@ -46,6 +47,9 @@ func TestExport(t *testing.T) {
 			if err := s.Export(t.Context(), name, &piped); err != nil {
 				t.Fatal(err)
 			}
+			if info, err := os.Stat(file); err != nil || info.Mode() != 0o600 {
+				t.Errorf("mode %v, %v", info.Mode(), err)
+			}
 			if b, err := os.ReadFile(file); err != nil || !bytes.Equal(b, piped.Bytes()) {
 				t.Errorf("the same again differs: %d and %d bytes, %v", len(b), piped.Len(), err)
 			}
@@ -75,6 +79,16 @@ func TestExport(t *testing.T) {
 				}
 			}
 		})
+	}
+	null := filepath.Join(t.TempDir(), "null")
+	if err := unix.Mknod(null, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.ExportFile(t.Context(), "root", null); err != nil {
+		t.Error(err)
+	}
+	if info, err := os.Lstat(null); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		t.Errorf("the device was replaced: %v, %v", info.Mode(), err)
 	}
 	if err := s.ExportFile(t.Context(), "none", filepath.Join(t.TempDir(), "x")); !errors.Is(err, ErrNotFound) {
 		t.Errorf("export nothing: %v", err)
