@@ -260,12 +260,20 @@ func (a *adding) finish() error {
 
 // add finishes a layer and adds it to the store.
 func (a *adding) add(i int, lowers []string) error {
+	below := ""
+	if a.unpacked[i].NeedsLowers() { // on other layers, marks that Finish leaves out here would count
+		below = chain(a.below(i))
+	}
 	if err := a.unpacked[i].Finish(lowers); err != nil {
 		return fmt.Errorf("layer %d of %d: %w", i+1, len(a.blobs), err)
 	}
 	a.commit.Lock()
 	defer a.commit.Unlock()
-	r, err := a.commitLayer(a.dir(i), a.unpacked[i], a.below(i), a.blobs[i].plain)
+	if r, err := a.findLayer(a.unpacked[i].diffID, a.below(i), a.blobs[i].plain); r != nil || err != nil {
+		a.records[i] = r
+		return err
+	}
+	r, err := a.commitLayer(a.dir(i), a.unpacked[i], below, a.blobs[i].plain)
 	a.records[i] = r
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"stead/runtime/atomicfile"
 	"stead/runtime/fault"
@@ -86,18 +87,11 @@ func (s *Store) findLayer(diffID string, below []string, plain bool) (*layerReco
 	return nil, err
 }
 
-// commitLayer makes a finished layer in dir part of the store, or returns the one that is there
-// already. The caller holds a lease.
-func (s *Store) commitLayer(dir string, l *unpackedLayer, below []string, plain bool) (*layerRecord, error) {
-	if r, err := s.findLayer(l.diffID, below, plain); r != nil || err != nil {
-		return r, err
-	}
+// commitLayer makes a finished layer in dir part of the store. The caller holds a lease.
+func (s *Store) commitLayer(dir string, l *unpackedLayer, below string, plain bool) (*layerRecord, error) {
 	r := &layerRecord{
-		Layer: Layer{Digest: l.digest, DiffID: l.diffID, Size: l.Size}, Plain: plain,
+		Layer: Layer{Digest: l.digest, DiffID: l.diffID, Size: l.Size}, Below: below, Plain: plain,
 		HighestID: max(l.HighestID, 0), HighestIDPath: l.HighestIDPath, HasRoot: l.HasRoot, OpaqueRoot: l.OpaqueRoot(),
-	}
-	if l.NeedsLowers() {
-		r.Below = chain(below)
 	}
 	if err := syncFS(dir); err != nil {
 		return nil, err
@@ -245,13 +239,25 @@ func (s *Store) Recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer release()
-	return s.recover()
+	err = s.putAside()
+	release()
+	return errors.Join(err, s.deleteAside())
 }
 
-// recover is Recover with the lock held.
-func (s *Store) recover() error {
-	failed := os.RemoveAll(filepath.Join(s.dir, "tmp"))
+// aside marks the names of files that are to be deleted. They belong to nobody.
+const aside = ".deleted-"
+
+// putAside renames unfinished layers and those without a record, with the exclusive lock held. It
+// needs no space on the disk, and the number of a layer can be used again at once.
+func (s *Store) putAside() error {
+	suffix := aside + strconv.FormatInt(time.Now().UnixNano(), 36)
+	rename := func(name string) error {
+		if err := os.Rename(name, name+suffix); !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	failed := rename(filepath.Join(s.dir, "tmp"))
 	files, err := os.ReadDir(s.LayersDir())
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return errors.Join(failed, err)
@@ -262,7 +268,24 @@ func (s *Store) recover() error {
 			continue
 		}
 		if _, err := os.Lstat(s.layerFile(number)); errors.Is(err, os.ErrNotExist) {
-			failed = errors.Join(failed, os.RemoveAll(s.layerDir(number)))
+			failed = errors.Join(failed, rename(s.layerDir(number)))
+		}
+	}
+	return failed
+}
+
+// deleteAside deletes what was put aside, now or before a crash.
+func (s *Store) deleteAside() (failed error) {
+	for _, dir := range []string{s.dir, s.LayersDir()} {
+		files, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			failed = errors.Join(failed, err)
+		}
+		for _, f := range files {
+			if strings.Contains(f.Name(), aside) {
+				fault.Point("image-layer-deleting")
+				failed = errors.Join(failed, os.RemoveAll(filepath.Join(dir, f.Name())))
+			}
 		}
 	}
 	return failed

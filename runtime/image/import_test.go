@@ -214,6 +214,44 @@ func TestUse(t *testing.T) {
 }
 
 // A deletion waits for leases and then gives up.
+// What is deleted is renamed first: a number can be used again while the files of its last layer
+// are being deleted, and a deletion that was interrupted is finished by the next.
+func TestNumberIsUsedAgain(t *testing.T) {
+	roottest.Need(t)
+	s := newStore(t)
+	dir := filepath.Join(roottest.TempDir(t, "/var/tmp"), "root")
+	makeRoot(t, dir)
+	for range 2 {
+		m, err := s.Import(t.Context(), "a", dir, nil, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := m.Layers[0].Number; n != 1 || !s.isComplete(m) {
+			t.Fatalf("layer %d: %v", n, s.contents(t))
+		}
+		release, err := s.lock(t.Context(), unix.LOCK_EX, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		images, refs, err := s.read()
+		if err == nil {
+			err = s.forget(images, refs, false, m.Digest)
+		}
+		if err == nil {
+			err = s.putAside()
+		}
+		if release(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Lstat(s.layerDir(1)); !os.IsNotExist(err) {
+			t.Errorf("the layer keeps its name until it is deleted: %v", err)
+		}
+	}
+	if err := s.Recover(t.Context()); err != nil || len(s.contents(t)) > 0 {
+		t.Errorf("left: %v, %v", s.contents(t), err)
+	}
+}
+
 func TestLease(t *testing.T) {
 	s := newStore(t)
 	if _, err := s.Import(t.Context(), "a", t.TempDir(), nil, Options{}); err != nil {

@@ -33,18 +33,18 @@ const patience = 2 * time.Second
 // last name. It fails with an InUseError if somebody uses the image. It needs no space on the
 // disk.
 func (s *Store) Remove(ctx context.Context, name string, declared Declared) error {
-	return s.deleting(ctx, func() ([]int, error) {
+	return s.deleting(ctx, func() error {
 		m, err := s.Lookup(name)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		images, refs, err := s.read()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		uses, err := s.uses(images, refs, declared)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		var names []string
 		for _, r := range refs {
@@ -54,12 +54,12 @@ func (s *Store) Remove(ctx context.Context, name string, declared Declared) erro
 		}
 		if i := slices.Index(names, name); i >= 0 && len(names) > 1 {
 			if len(declared[name]) > 0 {
-				return nil, &InUseError{name, declared[name]}
+				return &InUseError{name, declared[name]}
 			}
-			return nil, s.unlink(s.refFile(name))
+			return s.unlink(s.refFile(name))
 		}
 		if len(uses[m.Digest]) > 0 {
-			return nil, &InUseError{name, uses[m.Digest]}
+			return &InUseError{name, uses[m.Digest]}
 		}
 		return s.forget(images, refs, false, m.Digest)
 	})
@@ -74,13 +74,13 @@ func (s *Store) Unused(declared Declared) ([]Entry, error) {
 // Prune deletes all images that nobody uses or declares, and the layers of interrupted pulls,
 // and returns what it deleted.
 func (s *Store) Prune(ctx context.Context, declared Declared) (gone []Entry, err error) {
-	err = s.deleting(ctx, func() ([]int, error) {
+	err = s.deleting(ctx, func() error {
 		if gone, err = s.Unused(declared); err != nil {
-			return nil, err
+			return err
 		}
 		images, refs, err := s.read()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		var digests []string
 		for _, e := range gone {
@@ -91,37 +91,31 @@ func (s *Store) Prune(ctx context.Context, declared Declared) (gone []Entry, err
 	return gone, err
 }
 
-// deleting holds the lock while records are deleted, and deletes the files of the layers
-// afterwards: without their records they are rubbish for everybody.
-func (s *Store) deleting(ctx context.Context, records func() ([]int, error)) error {
+// deleting holds the lock while records are deleted and the files of layers without one are
+// renamed. It deletes these afterwards: that may take long, and starts wait for the lock.
+func (s *Store) deleting(ctx context.Context, records func() error) error {
 	if _, err := os.Lstat(s.dir); errors.Is(err, os.ErrNotExist) {
-		_, err := records() // nothing is there
-		return err
+		return records() // nothing is there
 	}
 	release, err := s.lock(ctx, unix.LOCK_EX, patience)
 	if err != nil {
 		return err
 	}
-	numbers, err := records()
+	err = records()
 	if err == nil {
-		err = s.recover()
+		err = s.putAside()
 	}
 	release()
-	for _, n := range numbers {
-		fault.Point("image-layer-deleting")
-		err = errors.Join(err, os.RemoveAll(s.layerDir(n)))
-	}
-	return err
+	return errors.Join(err, s.deleteAside())
 }
 
 // forget deletes the records of images, of their names, and of the layers that no other image
-// has; with all also those of layers that no image has, which a pull may still need. It returns
-// the numbers of the layers.
-func (s *Store) forget(images []*Image, refs []ref, all bool, digests ...string) (layers []int, err error) {
+// has; with all also those of layers that no image has, which a pull may still need.
+func (s *Store) forget(images []*Image, refs []ref, all bool, digests ...string) error {
 	for _, r := range refs {
 		if slices.Contains(digests, r.Digest) {
 			if err := s.unlink(s.refFile(r.Name)); err != nil {
-				return nil, err
+				return err
 			}
 		}
 	}
@@ -134,7 +128,7 @@ func (s *Store) forget(images []*Image, refs []ref, all bool, digests ...string)
 				err = s.unlink(file)
 			}
 			if err != nil {
-				return nil, err
+				return err
 			}
 		}
 		for _, l := range m.Layers {
@@ -148,18 +142,17 @@ func (s *Store) forget(images []*Image, refs []ref, all bool, digests ...string)
 	fault.Point("image-record-deleted")
 	records, err := s.layers()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, l := range records {
 		if needed[l.Number] || !all && !theirs[l.Number] {
 			continue
 		}
 		if err := s.unlink(s.layerFile(l.Number)); err != nil {
-			return nil, err
+			return err
 		}
-		layers = append(layers, l.Number)
 	}
-	return layers, nil
+	return nil
 }
 
 // unlink deletes a record for good: after a loss of power it must not name what is deleted
