@@ -202,7 +202,7 @@ func (r *Runtime) mountRoot(ctx context.Context, name string, img *image.Image, 
 		return nil, err
 	}
 	layers := r.images.LayersDir()
-	fresh, err := rootfs.MakeUpper(ctx, dir, filepath.Join(layers, fmt.Sprint(want.Layers[len(want.Layers)-1])))
+	fresh, err := rootfs.MakeUpper(ctx, dir, img.Root.Mode, img.Root.UID, img.Root.GID)
 	if err == nil {
 		err = makeMountPoint(dir + "/root")
 	}

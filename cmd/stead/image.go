@@ -110,9 +110,7 @@ func (a *app) imagePullCommand() *cobra.Command {
 				continue
 			}
 			fmt.Fprintf(a.out, "%s pulled: %s, %s\n", m.Name, m.Digest, size(m.Size))
-			if use {
-				failed = multierror.Append(failed, a.useImage(cmd.Context(), r))
-			}
+			failed = multierror.Append(failed, a.imageAdded(cmd.Context(), r, use))
 		}
 		return failed.ErrorOrNil()
 	}
@@ -150,10 +148,7 @@ func (a *app) imageImportCommand() *cobra.Command {
 			return err
 		}
 		fmt.Fprintf(a.out, "%s imported: %s, %s\n", m.Name, m.Digest, size(m.Size))
-		if use {
-			return a.useImage(cmd.Context(), args[0])
-		}
-		return nil
+		return a.imageAdded(cmd.Context(), args[0], use)
 	}
 	return cmd
 }
@@ -163,7 +158,10 @@ func (a *app) imageListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "List images and who uses them", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			declared, _ := a.declaredImages() // what containers use is listed all the same
+			declared, err := a.declaredImages()
+			if err != nil { // what containers use is listed all the same
+				fmt.Fprintf(a.err, "stead: declarations are not listed as uses: %v\n", err)
+			}
 			all, err := a.images().List(declared)
 			if err != nil {
 				return err

@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
+	"stead/reconcile/source"
 	"stead/runtime/image"
 	"stead/spec"
 
@@ -15,6 +18,9 @@ import (
 func (a *app) declaredImages() (image.Declared, error) {
 	declared := image.Declared{}
 	r := a.source(nil, nil).Read()
+	if len(r.Dirs) > 1 && !slices.ContainsFunc(r.Dirs, func(d source.Dir) bool { return !d.Missing() }) {
+		return nil, fmt.Errorf("find out which images are declared: none of the manifest directories is there: %s", strings.Join(a.manifests, ", "))
+	}
 	for _, d := range r.Dirs {
 		if d.Err != nil && !(d.Missing() && len(r.Dirs) > 1) {
 			return nil, fmt.Errorf("find out which images are declared: %s: %w", d.Path, d.Err)
@@ -63,15 +69,20 @@ func useFlag(cmd *cobra.Command, use *bool) {
 	cmd.Flags().BoolVar(use, "use", false, "have the containers of that name move to the new image: they are restarted with a fresh root")
 }
 
-// useImage has the containers of a name move to the image that it stands for now: at once if a
-// daemon runs, else with the next apply.
-func (a *app) useImage(ctx context.Context, name string) error {
-	if err := a.images().Use(ctx, name); err != nil {
-		return imageError(err)
+// imageAdded wakes the daemon, if one runs: containers may wait for the image. With use, the
+// containers of the name move to it, at once or with the next apply.
+func (a *app) imageAdded(ctx context.Context, name string, use bool) error {
+	if use {
+		if err := a.images().Use(ctx, name); err != nil {
+			return imageError(err)
+		}
 	}
 	h, err := a.dial(ctx)
-	if h == nil || err != nil {
-		return err
+	if h != nil && err == nil {
+		err = h.Reload(ctx)
 	}
-	return h.Reload(ctx)
+	if !use {
+		return nil // a daemon that could not be woken sees the image a little later
+	}
+	return err
 }

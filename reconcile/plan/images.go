@@ -10,8 +10,9 @@ import (
 	"stead/spec"
 )
 
-// lookAgain is how often a pass looks for a local image that nothing declares.
-const lookAgain = 2 * time.Second
+// lookAgain is how often a pass looks for a local image that nothing declares. The verbs that
+// make images wake the daemon.
+const lookAgain = 10 * time.Second
 
 // imageWait is an action that waits for an image.
 type imageWait struct {
