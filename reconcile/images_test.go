@@ -265,7 +265,7 @@ func TestLocalImageStory(t *testing.T) {
 			t.Errorf("got %+v", v)
 		}
 		rt.images.put(status.Image{Name: "debian", Digest: "sha256:1"})
-		time.Sleep(3 * time.Second)
+		time.Sleep(11 * time.Second)
 		pass()
 		wantActed(t, rt, "create web")
 	})

@@ -41,7 +41,7 @@ func (w *world) image(name string, layers ...map[string]string) *image.Image {
 		"etc/passwd": "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/:/bin/sh\n", "etc/group": "root:x:0:\napp:x:1000:\n",
 	}
 	store := filepath.Join(w.o.StateDir, "images")
-	img := image.Image{}
+	img := image.Image{Root: image.RootDir{Mode: 0o755}}
 	sum := sha256.Sum256([]byte(fmt.Sprint(name, layers)))
 	img.Digest = "sha256:" + hex.EncodeToString(sum[:])
 	for i, files := range append([]map[string]string{base}, layers...) {
