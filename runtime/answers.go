@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"path/filepath"
 
 	"stead/runtime/specconv"
 	"stead/runtime/touch"
@@ -25,12 +24,10 @@ func (r *Runtime) mayUse(ctx context.Context, m *spec.Container) error {
 			p.Outside = append(p.Outside, w.Source)
 		}
 	}
-	for target, f := range m.Spec.Files {
+	for target := range m.Spec.Files {
 		p.Inside = append(p.Inside, target)
-		if filepath.IsAbs(f.Source) {
-			p.Outside = append(p.Outside, f.Source)
-		}
 	}
+	p.Outside = append(p.Outside, m.SourcePaths()...)
 	if len(m.Spec.Command) > 0 {
 		if command := m.Spec.Command[0]; path.IsAbs(command) {
 			p.Inside = append(p.Inside, command)
