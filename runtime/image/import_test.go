@@ -253,6 +253,7 @@ func TestNumberIsUsedAgain(t *testing.T) {
 }
 
 func TestLease(t *testing.T) {
+	roottest.Need(t)
 	s := newStore(t)
 	if _, err := s.Import(t.Context(), "a", t.TempDir(), nil, Options{}); err != nil {
 		t.Fatal(err)

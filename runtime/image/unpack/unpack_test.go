@@ -345,6 +345,7 @@ func TestAttributeNotSupported(t *testing.T) {
 
 // What claims or holds too much is refused before it is written.
 func TestBudget(t *testing.T) {
+	roottest.Need(t)
 	for _, c := range []struct {
 		summary        string
 		bytes, entries int64
@@ -379,6 +380,7 @@ func TestBudget(t *testing.T) {
 
 // Zeros become holes, wherever they stand, and every byte arrives.
 func TestSparse(t *testing.T) {
+	roottest.Need(t)
 	content := make([]byte, 5<<20+7)
 	for _, at := range []int{0, 100000, 1<<20 - 1, 3 << 20, 5<<20 + 5} {
 		content[at] = byte(at) | 1
@@ -408,6 +410,7 @@ func TestSparse(t *testing.T) {
 
 // A stream that ends early is no layer.
 func TestTruncated(t *testing.T) {
+	roottest.Need(t)
 	whole := pack(t, "a/", "a/one", "b")
 	for _, n := range []int{100, 512, 1024, 1024 + 3, 1536 + 300} {
 		if l, err := Unpack(t.Context(), t.TempDir(), bytes.NewReader(whole[:n]), true, plenty()); err == nil && n%512 != 0 {
