@@ -107,10 +107,13 @@ func (r *Runtime) undoStart(ctx context.Context, c *container, rec *record.Recor
 	return r.endGroup(rec.ID())
 }
 
-// thawInterrupted thaws a container that a change of its limits froze, if the process that
-// changed them died. A container that was frozen by hand is drift.
+// thawInterrupted thaws a container that a change of its limits froze, and lets it have its memory
+// again, if the process that changed them died. A container that was frozen by hand is drift.
 func (r *Runtime) thawInterrupted(rec *record.Record) error {
 	g := r.host.Group(rec.ID())
+	if err := g.RestoreHigh(); err != nil {
+		return err
+	}
 	if !g.FrozenByUs() {
 		return nil
 	}

@@ -3,6 +3,7 @@ package cgroup
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,10 +23,18 @@ type control struct{ field, file, want string }
 // group.
 func (g *Group) Drift(l Limits) []Drift {
 	var all []Drift
-	for _, c := range g.controls(l) {
+	unlimited := g.controls(NoLimits())
+	for i, c := range g.controls(l) {
 		have, err := read(c.file)
+		if controller, _, _ := strings.Cut(filepath.Base(c.file), "."); err != nil && g.host.Mode == V2 && c.want != unlimited[i].want &&
+			g.Exists() && g.controllerOff(controller) {
+			all = append(all, Drift{c.field, c.want, "off: the parent cgroup does not have the controller " + controller})
+		}
 		if err != nil {
 			continue // the group does not exist, or the kernel has no such file
+		}
+		if c.field == "io.weight" { // lines of single devices follow
+			have, _, _ = strings.Cut(have, "\n")
 		}
 		if have == c.want || c.want == "" {
 			continue
@@ -63,7 +72,12 @@ func (g *Group) controls(l Limits) []control {
 		weight = l.CPUWeight
 	}
 	if g.host.Mode == V2 {
+		ioWeight := ""
+		if l.IOWeight != None {
+			ioWeight = "default " + strconv.FormatInt(l.IOWeight, 10)
+		}
 		return []control{
+			{"io.weight", g.unifiedFile("io.weight"), ioWeight},
 			{"memory", g.unifiedFile("memory.max"), bytes(l.Memory)},
 			{"memoryLow", g.unifiedFile("memory.low"), low("0")},
 			{"swap", g.unifiedFile("memory.swap.max"), bytes(l.Swap)},

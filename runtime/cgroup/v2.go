@@ -119,12 +119,28 @@ func (g *Group) setFile(name, value string) error {
 	}
 	controller, _, _ := strings.Cut(name, ".")
 	g.host.mu.Lock()
+	if g.controllerOff(controller) { // somebody took it away
+		if err := g.host.makeParent(); err == nil {
+			err = write(g.unifiedFile(name), value)
+			g.host.mu.Unlock()
+			return err
+		}
+	}
 	why := g.host.unavailable[controller]
 	g.host.mu.Unlock()
 	if why != nil {
 		return fmt.Errorf("%v: %w", why, errors.ErrUnsupported)
 	}
 	return fmt.Errorf("this host's cgroups have no %s: %w", name, errors.ErrUnsupported)
+}
+
+// controllerOff reports whether the parent group could enable a controller for its groups, and
+// does not.
+func (g *Group) controllerOff(controller string) bool {
+	parent := filepath.Dir(g.unifiedFile(""))
+	have, err := read(filepath.Join(parent, "cgroup.controllers"))
+	on, e := read(filepath.Join(parent, "cgroup.subtree_control"))
+	return err == nil && e == nil && slices.Contains(strings.Fields(have), controller) && !slices.Contains(strings.Fields(on), controller)
 }
 
 // cpusetV2 sets the CPUs. The kernel can't unset those of a group with processes (ENOSPC), so
@@ -194,10 +210,6 @@ func (g *Group) shrinkV2(limit int64) error {
 	if !errors.Is(err, unix.EBUSY) {
 		return err
 	}
-	high, err := read(g.unifiedFile("memory.high"))
-	if err != nil {
-		return err
-	}
 	used, err := g.memoryUsed()
 	if err != nil {
 		return err
@@ -205,12 +217,50 @@ func (g *Group) shrinkV2(limit int64) error {
 	// memory.high reclaims what can be had and holds the group back from growing
 	// meanwhile; memory.reclaim (Linux 5.19) asks for some more at once, to leave
 	// room, and says EAGAIN if it got less: what counts is what is used then.
-	if err := g.setFile("memory.high", strconv.FormatInt(limit, 10)); err != nil {
+	if err := g.lowerHigh(limit); err != nil {
 		return err
 	}
-	defer write(g.unifiedFile("memory.high"), high)
+	defer g.RestoreHigh()
 	write(g.unifiedFile("memory.reclaim"), strconv.FormatInt(max(0, used-limit)+limit/16, 10))
 	return g.setIfFits(limit)
+}
+
+// highAttr marks a group whose memory.high stead has lowered for a moment; its value is what it was
+// before. If the process dies meanwhile, recovery puts that back.
+const highAttr = "trusted.stead.high"
+
+// lowerHigh lowers memory.high after it has marked the group.
+func (g *Group) lowerHigh(limit int64) error {
+	if err := g.RestoreHigh(); err != nil { // of a process that died: its low value is not the one from before
+		return err
+	}
+	high, err := read(g.unifiedFile("memory.high"))
+	if err != nil {
+		return err
+	}
+	dir := g.unifiedFile("")
+	if err := unix.Setxattr(dir, highAttr, []byte(high), 0); err != nil {
+		return &os.PathError{Op: "setxattr", Path: dir, Err: err}
+	}
+	return g.setFile("memory.high", strconv.FormatInt(limit, 10))
+}
+
+// RestoreHigh puts a lowered memory.high back. It may be repeated. It is no error if the group
+// does not exist, or if nothing was lowered.
+func (g *Group) RestoreHigh() error {
+	if g.host.unified == "" {
+		return nil
+	}
+	high := make([]byte, 64)
+	n, err := unix.Getxattr(g.unifiedFile(""), highAttr, high)
+	if err != nil {
+		return nil
+	}
+	if err := write(g.unifiedFile("memory.high"), string(high[:n])); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("restore memory.high: %w", err)
+	}
+	_ = unix.Removexattr(g.unifiedFile(""), highAttr) // last
+	return nil
 }
 
 // setIfFits writes memory.max if less than that is in use, else it returns EBUSY. The use must
