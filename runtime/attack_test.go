@@ -64,6 +64,7 @@ func attack() int {
 	if os.Getenv("ATTACK") == "keyring" {
 		return attackKeyring()
 	}
+	goruntime.LockOSThread() // it gets a mount namespace of its own on the way
 	bad := 0
 	try := func(want bool, what string, err error) {
 		word := map[bool]string{true: "works  ", false: "refused"}[err == nil]
