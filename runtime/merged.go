@@ -329,9 +329,9 @@ func (r *Runtime) isUsed(name string) bool {
 	return r.mergedRoot(name) != nil || rec != nil && rec.State == record.Running
 }
 
-// preflight checks whether a running container can start with m, without stopping it. If the
-// image of its root changes, it looks at the layers of the new one. name is the container's
-// name now.
+// preflight checks whether a running container can start with m, without stopping it. If its
+// root changes, it looks at the layers of the new image, or at a new host root. name is the
+// container's name now.
 func (r *Runtime) preflight(ctx context.Context, name string, m *spec.Container, f *store.Facts) error {
 	img, err := r.chooseImage(m, f)
 	if err != nil {
@@ -343,12 +343,28 @@ func (r *Runtime) preflight(ctx context.Context, name string, m *spec.Container,
 	if err := r.mayUse(ctx, m); err != nil {
 		return err
 	}
-	if want, any := privateOf(m, img); img == nil || any || want.Same(f.Image) && r.mergedRoot(name) != nil {
-		return specconv.Preflight(m, specconv.Root(m, r.dir(name)), &r.paths)
+	root := specconv.Root(m, r.dir(name))
+	switch want, any := privateOf(m, img); {
+	case any, img != nil && want.Same(f.Image) && r.mergedRoot(name) != nil:
+		return specconv.Preflight(m, root, &r.paths)
+	case img != nil:
+		view, err := rootfs.OpenView(r.images.LayersDir(), layersOf(img))
+		return r.preflightOf(m, view, err, "image "+m.Spec.Rootfs.Image)
 	}
-	view, err := rootfs.OpenView(r.images.LayersDir(), layersOf(img))
+	if _, err := os.Lstat(root); err != nil || f.Image != nil { // it is made by the start, and what is there is of another kind
+		view, err := r.paths.HostView(r.RunDir)
+		return r.preflightOf(m, view, err, "a host root")
+	}
+	if err := r.paths.FollowHost(root, rootfs.Names{}); err != nil { // the container that runs keeps its names
+		return err
+	}
+	return specconv.Preflight(m, root, &r.paths)
+}
+
+// preflightOf checks whether m can start on what a view shows.
+func (r *Runtime) preflightOf(m *spec.Container, view *rootfs.View, err error, what string) error {
 	if err != nil {
-		return fmt.Errorf("look into image %s: %w", m.Spec.Rootfs.Image, err)
+		return fmt.Errorf("look into %s: %w", what, err)
 	}
 	defer view.Close()
 	return specconv.Preflight(m, view.Path, &r.paths)

@@ -11,12 +11,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// View is a read-only look at layers as one tree, before a container uses them. It is mounted
+// View is a look at a root before a container uses it, such as a read-only one at layers. It is mounted
 // nowhere: only this process reaches it, by Path.
 type View struct {
 	Path string // /proc/self/fd/N
 	file *os.File
 }
+
+const viewPath = "/proc/self/fd/"
+
+// IsView reports whether a path is that of a view. It is a link whose text means nothing: only the
+// kernel can follow it.
+func IsView(path string) bool { return strings.HasPrefix(path, viewPath) }
 
 // OpenView opens a view of layers, the names of directories in dir, bottom first.
 func OpenView(dir string, layers []int) (*View, error) {
@@ -24,8 +30,46 @@ func OpenView(dir string, layers []int) (*View, error) {
 	if err := onOwnThread(func() error { return v.open(dir, layers) }); err != nil {
 		return nil, err
 	}
-	v.Path = "/proc/self/fd/" + strconv.Itoa(int(v.file.Fd()))
+	v.Path = viewPath + strconv.Itoa(int(v.file.Fd()))
 	return v, nil
+}
+
+// OpenHostView opens a view of a new host root. It is made in memory; at is any directory of the
+// host, and nothing is changed there.
+func OpenHostView(at string, etc *HostEtc) (*View, error) {
+	v := &View{}
+	err := onOwnThread(func() error {
+		if err := ownMounts(); err != nil {
+			return err
+		}
+		const flags = unix.MS_NOSUID | unix.MS_NODEV
+		if err := unix.Mount("view", at, "tmpfs", flags, "mode=0700"); err != nil {
+			return os.NewSyscallError("mount tmpfs", err)
+		}
+		if err := MakeHost(at + "/upper"); err != nil {
+			return err
+		}
+		if err := etc.Update(at+"/upper", Names{}); err != nil {
+			return err
+		}
+		return v.openDir(at + "/upper")
+	})
+	if err != nil {
+		return nil, err
+	}
+	v.Path = viewPath + strconv.Itoa(int(v.file.Fd()))
+	return v, nil
+}
+
+// ownMounts gives this thread a mount namespace of its own.
+func ownMounts() error {
+	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
+		return os.NewSyscallError("unshare", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return os.NewSyscallError("make mounts private", err)
+	}
+	return nil
 }
 
 // onOwnThread calls f on a thread that ends with it, so that f may give it a mount namespace of
@@ -56,11 +100,8 @@ func (v *View) open(dir string, layers []int) error {
 	if len(names) == 1 { // an overlay needs two
 		return v.openDir(filepath.Join(dir, names[0]))
 	}
-	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
-		return os.NewSyscallError("unshare", err)
-	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return os.NewSyscallError("make mounts private", err)
+	if err := ownMounts(); err != nil {
+		return err
 	}
 	if err := unix.Chdir(dir); err != nil {
 		return &os.PathError{Op: "chdir", Path: dir, Err: err}

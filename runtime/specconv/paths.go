@@ -161,9 +161,11 @@ func (p *Paths) Resolve(root *launch.Root, private bool, mounts []launch.Mount) 
 		}
 		return at, nil
 	}
-	at, err := lookAt(&root.Path, root.ReadOnly)
-	if err == nil && !at.dir {
-		err = unix.ENOTDIR
+	if !private || !rootfs.IsView(root.Path) {
+		var at place
+		if at, err = lookAt(&root.Path, root.ReadOnly); err == nil && !at.dir {
+			err = unix.ENOTDIR
+		}
 	}
 	if err != nil {
 		return nil, &Error{Where: launch.AtRoot, Message: fmt.Sprintf("rootfs.path %s: %v", root.Path, Reason(err))}

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"stead/runtime/launch"
-	"stead/runtime/rootfs"
 	"stead/spec"
 
 	"golang.org/x/sys/unix"
@@ -17,10 +16,10 @@ import (
 
 // Preflight checks whether m can start, as far as possible without starting it: root, user,
 // groups, mounts and command. It runs before the old container is stopped for m, so that a
-// mistake in a manifest stops nothing. The launch trusts none of it: names in a root may
+// mistake in a manifest stops nothing, and changes nothing of the root. The launch trusts none of it: names in a root may
 // change at any time.
 func Preflight(m *spec.Container, root string, p *Paths) error {
-	c, _, err := build(m, root, p, rootfs.Names{}) // the container that runs keeps its names
+	c, _, err := build(m, root, p)
 	if err != nil {
 		return err
 	}
