@@ -22,19 +22,32 @@ import (
 func (r *Runtime) save(c *container, change func(*store.Facts)) error {
 	c.settling.Lock()
 	defer c.settling.Unlock()
+	next, err := r.changeFacts(c, change)
+	if err == nil {
+		r.setFacts(c, next)
+	}
+	return err
+}
+
+// changeFacts writes changed facts to the disk, and returns them with any error of that. The
+// caller holds c.settling.
+func (r *Runtime) changeFacts(c *container, change func(*store.Facts)) (*store.Facts, error) {
 	if now, err := r.find(c.name); err != nil || now != c {
-		return fmt.Errorf("container %s: %w", c.name, status.ErrMissing)
+		return nil, fmt.Errorf("container %s: %w", c.name, status.ErrMissing)
 	}
 	f, _ := r.snapshot(c)
 	next := *f
 	change(&next)
 	if err := next.Write(r.dir(c.name)); err != nil {
-		return fmt.Errorf("container %s: %w", c.name, err)
+		return &next, fmt.Errorf("container %s: %w", c.name, err)
 	}
+	return &next, nil
+}
+
+func (r *Runtime) setFacts(c *container, f *store.Facts) {
 	r.mu.Lock()
-	c.facts = &next
-	r.mu.Unlock()
-	return nil
+	defer r.mu.Unlock()
+	c.facts = f
 }
 
 // Create makes the container's directory and starts it unless it is suspended. If a

@@ -97,17 +97,16 @@ func (r *Runtime) writePending(log bool) {
 // could otherwise not be stopped. Then the change is in memory only and is written as soon as
 // there is space. The error says so; it is for the admin alone.
 func (r *Runtime) saveOrKeep(c *container, change func(*store.Facts)) (unwritten, err error) {
-	err = r.save(c, change)
-	if !isDiskFull(err) {
+	c.settling.Lock()
+	defer c.settling.Unlock()
+	next, err := r.changeFacts(c, change)
+	if err != nil && !isDiskFull(err) {
 		return nil, err
 	}
-	f, _ := r.snapshot(c)
-	next := *f
-	change(&next)
-	r.mu.Lock()
-	c.facts = &next
-	r.mu.Unlock()
-	r.writeLater(c)
+	r.setFacts(c, next)
+	if err != nil {
+		r.writeLater(c)
+	}
 	return err, nil
 }
 
