@@ -238,3 +238,18 @@ func TestWorkersExample(t *testing.T) {
 		t.Errorf("a replica that stayed was restarted:\n%s", out)
 	}
 }
+
+// validate counts replicas and images, and holds the names of both apart.
+func TestValidateReplicasAndImages(t *testing.T) {
+	image := "apiVersion: stead/v1\nkind: Image\nmetadata: {name: web}\nspec: {source: {directory: /srv/web}}\n"
+	text := replicated(3, "") + "---\n" + image
+	if c := run(t, text, "validate", "-"); c.code != 0 || c.out != "1 file, 3 containers, 1 image: no errors\n" {
+		t.Errorf("got %+v", c)
+	}
+	if c := run(t, text+"---\n"+manifest("web-2", ""), "validate", "-"); c.code != exitInvalid || !strings.Contains(c.err, `"web-2" is taken by `) {
+		t.Errorf("got %+v", c)
+	}
+	if c := run(t, image+"---\n"+image, "validate", "-"); c.code != exitInvalid || !strings.Contains(c.err, `"web" is taken by `) {
+		t.Errorf("got %+v", c)
+	}
+}
