@@ -358,11 +358,14 @@ func (r *Runtime) Check(ctx context.Context, all bool) error {
 // Faults returns what is wrong with stead itself on this host: a keeper that does not answer,
 // logs that lose lines, a full disk.
 func (r *Runtime) Faults() (all []status.Fault) {
-	silent, all := r.keeper.Health.Silent(), slices.Clone(r.keeper.Health.Faults())
+	silent, told := r.keeper.Health.Silent(), r.keeper.Health.Faults()
 	if r.ReadOnly && len(r.running()) > 0 { // nobody monitors the keeper
 		var err error
-		all, err = r.keeper.Faults(r.ctx)
+		told, err = r.keeper.Faults(r.ctx)
 		errors.As(err, &silent)
+	}
+	for _, f := range told {
+		all = append(all, status.Fault(f))
 	}
 	if silent != nil {
 		all = append(all, status.Fault{Subject: "keeper", Reason: status.ReasonKeeperSilent, Message: silent.Error(), Since: silent.Since})

@@ -16,7 +16,6 @@ import (
 	"stead/runtime/launch"
 	"stead/runtime/record"
 	"stead/runtime/sealed"
-	"stead/runtime/status"
 
 	"golang.org/x/sys/unix"
 )
@@ -161,7 +160,7 @@ func (k Client) Features(ctx context.Context) ([]string, error) {
 }
 
 // Faults returns which logs lose lines.
-func (k Client) Faults(ctx context.Context) ([]status.Fault, error) {
+func (k Client) Faults(ctx context.Context) ([]Fault, error) {
 	r, err := k.call(ctx, request{Op: "list"})
 	return r.Faults, err
 }

@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"stead/runtime/status"
-
 	"golang.org/x/sys/unix"
 )
 
@@ -104,9 +102,9 @@ func (c conn) peerPid() (pid int) {
 // Health is what is known about whether a keeper answers. Clients that share one fail at once
 // while it does not. The zero value is a keeper that answers.
 type Health struct {
-	mu      sync.Mutex     // guards what follows
-	silent  *SilentError   // nil while the keeper answers
-	faults  []status.Fault // of the last reply to a ping
+	mu      sync.Mutex   // guards what follows
+	silent  *SilentError // nil while the keeper answers
+	faults  []Fault      // of the last reply to a ping
 	waiting map[*context.CancelCauseFunc]struct{}
 }
 
@@ -121,7 +119,7 @@ func (h *Health) Silent() *SilentError {
 }
 
 // Faults returns what the keeper said last about its logs.
-func (h *Health) Faults() []status.Fault {
+func (h *Health) Faults() []Fault {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.faults

@@ -15,7 +15,6 @@ import (
 	"stead/runtime/launch"
 	"stead/runtime/logs"
 	"stead/runtime/record"
-	"stead/runtime/status"
 	"stead/runtime/trim"
 
 	"golang.org/x/sys/unix"
@@ -251,22 +250,34 @@ func (l *loop) drainRest(e *entry, s logs.Stream, now time.Time) {
 }
 
 // logFaults returns a fault for each log that has lost lines and could not note that yet.
-func (l *loop) logFaults() (all []status.Fault) {
+func (l *loop) logFaults() (all []Fault) {
 	for _, e := range l.byID {
 		if lost := e.log.Lost(); lost.Records > 0 {
-			all = append(all, status.Fault{
-				Subject: "container " + e.rec.Name, Reason: status.ReasonLogLoses, Since: lost.Since.Truncate(time.Second),
+			all = append(all, Fault{
+				Subject: "container " + e.rec.Name, Reason: logLosesLines, Since: lost.Since.Truncate(time.Second),
 				Message: fmt.Sprintf("the log of %s has lost %d lines since %s: %s; look at the disk of %s",
 					e.rec.Name, lost.Records, lost.Since.Format(time.TimeOnly), lost.Reason, e.rec.LogDir),
 			})
 		}
 	}
-	slices.SortFunc(all, func(a, b status.Fault) int { return strings.Compare(a.Subject, b.Subject) })
+	slices.SortFunc(all, func(a, b Fault) int { return strings.Compare(a.Subject, b.Subject) })
 	if n := len(all) - maxLogFaults; n > 0 {
-		all = append(all[:maxLogFaults], status.Fault{Subject: "logs", Reason: status.ReasonLogLoses, Message: fmt.Sprintf("so do the logs of %d other containers", n)})
+		all = append(all[:maxLogFaults], Fault{Subject: "logs", Reason: logLosesLines, Message: fmt.Sprintf("so do the logs of %d other containers", n)})
 	}
 	return all
 }
+
+// Fault is something that is wrong with the keeper, for status. It has the fields of status.Fault:
+// this package must not know what that package imports, manifests.
+type Fault struct {
+	Subject string    `json:"subject"`
+	Reason  string    `json:"reason"`
+	Message string    `json:"message"`
+	Since   time.Time `json:"since,omitzero"`
+}
+
+// logLosesLines is status.ReasonLogLoses.
+const logLosesLines = "LogLosesLines"
 
 // maxLogFaults limits the size of a reply.
 const maxLogFaults = 20

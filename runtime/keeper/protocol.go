@@ -12,7 +12,6 @@ import (
 
 	"stead/runtime/launch"
 	"stead/runtime/record"
-	"stead/runtime/status"
 
 	"golang.org/x/sys/unix"
 )
@@ -63,7 +62,7 @@ type reply struct {
 	Features []string `json:"features,omitempty"` // in the reply to list
 	Notes    []string `json:"notes,omitempty"`    // in the reply to list: what an admin should know about this keeper
 
-	Faults []status.Fault `json:"faults,omitempty"` // in the reply to list: logs that lose lines
+	Faults []Fault `json:"faults,omitempty"` // in the reply to list: logs that lose lines
 
 	Mounted *launch.Mounted `json:"mounted,omitempty"` // in the reply to mount-root
 	Held    bool            `json:"held,omitempty"`    // the error is launch.ErrHeld

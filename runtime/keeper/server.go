@@ -14,7 +14,6 @@ import (
 
 	"stead/runtime/fault"
 	"stead/runtime/launch"
-	"stead/runtime/status"
 	"stead/runtime/weak"
 
 	"golang.org/x/sys/unix"
@@ -243,7 +242,7 @@ func (s *server) dispatch(c conn, q *request, fds []int) error {
 		return s.limitLog(c, q)
 	case "list":
 		var live int
-		var faults []status.Fault
+		var faults []Fault
 		s.do(func() { live, faults = len(s.byID), s.logFaults() })
 		return c.send(reply{Live: live, Pid: os.Getpid(), Build: Build(), Features: features, Notes: s.notes, Faults: faults})
 	case "watch":
