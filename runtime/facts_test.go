@@ -161,3 +161,50 @@ func TestFactsUnread(t *testing.T) {
 	w.must(w.Stop(ctx, "web", status.StopOptions{}))
 	w.await("web", status.Exited)
 }
+
+// TestFactsUnwritten: a disk that takes no facts leaves a container that is brought back in
+// removed/, and one that is renamed under its new name.
+func TestFactsUnwritten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	one := w.image("shop", map[string]string{"srv/site": "v1\n"})
+	w.image("shop:2")
+	w.createOn("web", "shop", forImage)
+	w.awaitText(w.dir("web")+"/root/srv/private", "mine")
+	w.must(w.Remove(ctx, "web"))
+	obstacle := func(dir string) string { return dir + "/container.json~" }
+	w.must(os.Mkdir(obstacle(w.o.StateDir+"/removed/"+w.removedEntries()[0]), 0o700))
+	if _, err := w.Create(ctx, onImage(t, "web", "shop", forImage), origin); err == nil {
+		t.Fatal("create: no error")
+	}
+	entries := w.removedEntries()
+	if left, _ := os.ReadDir(w.dir("")); len(left) > 0 || len(entries) != 1 {
+		t.Fatalf("left: %v, removed: %q", left, entries)
+	}
+	w.must(os.Remove(obstacle(w.o.StateDir + "/removed/" + entries[0])))
+	if _, err := w.makeDir("web"); err != nil { // a Create that is killed now
+		t.Fatal(err)
+	}
+	w.reopen()
+	entries = w.removedEntries()
+	if len(entries) != 1 {
+		t.Fatalf("removed after an interrupted create: %q", entries)
+	}
+	if f, err := store.ReadFacts(w.o.StateDir + "/removed/" + entries[0]); err != nil || f.Image == nil || f.Image.Digest != one.Digest {
+		t.Errorf("its facts: %+v %v", f, err)
+	}
+	if note, err := w.Create(ctx, onImage(t, "web", "shop:2", "command: [sleep, '1000']\nstop: {signal: KILL}"), origin); err != nil || !strings.Contains(note, "stays in removed/") {
+		t.Errorf("create on another image: %q %v", note, err)
+	}
+
+	w.must(os.Mkdir(obstacle(w.dir("web")), 0o700))
+	w.must(w.Rename(ctx, "web", onImage(t, "web-0", "shop:2", "command: [sleep, '2000']\nstop: {signal: KILL}"), origin))
+	w.await("web-0", status.Running)
+	w.must(os.Remove(obstacle(w.dir("web-0"))))
+	c, err := w.find("web-0")
+	w.must(err)
+	w.writeNow(c)
+	if f, err := store.ReadFacts(w.dir("web-0")); err != nil || f.Manifest.Spec.Command[1] != "2000" {
+		t.Errorf("facts after the rename: %+v %v", f, err)
+	}
+}

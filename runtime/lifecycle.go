@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"stead/runtime/atomicfile"
@@ -114,16 +115,26 @@ func (r *Runtime) makeFacts(ctx context.Context, f *store.Facts) (broughtBack st
 	if before := store.BroughtBack(r.dir(name)); before != nil {
 		f.Image = before.Image
 	}
+	had := isThere(r.dir(name) + "/upper")
 	if !m.Spec.Suspend {
 		err = r.prepareRun(ctx, f)
 	}
 	if err == nil {
 		err = f.Write(r.dir(name))
 	}
-	if err == nil {
-		err = store.ForgetBroughtBack(r.dir(name))
+	if err != nil { // what nobody declares any more must not stay there
+		r.ids.Release(f.IDBase)
+		return "", errors.Join(err, r.Removed.UndoBringBack(name, r.dir(name)))
 	}
-	return broughtBack, err
+	if had && !isThere(r.dir(name)+"/upper") {
+		broughtBack = strings.Replace(broughtBack, "brought back", "stays in removed/, as it is of another image", 1)
+	}
+	return broughtBack, store.ForgetBroughtBack(r.dir(name))
+}
+
+func isThere(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // makeDir makes a container's directory, from its newest removed one if there is any.
@@ -330,9 +341,9 @@ func (r *Runtime) Rename(ctx context.Context, old string, m *spec.Container, fro
 	return r.start(ctx, renamed, 0, 0)
 }
 
-// move gives a stopped container the name of m. If the process dies after the directory has its
-// new name, the container still has its old manifest, and is changed to the new one as after any
-// edit.
+// move gives a stopped container the name of m. Once the directory has its new name, nothing that
+// fails takes that back: what can't be written is written later. If the process dies then, the
+// container still has its old manifest, and is changed to the new one as after any edit.
 func (r *Runtime) move(c *container, m *spec.Container, from status.Origin) error {
 	name := m.Metadata.Name
 	_, rec := r.snapshot(c)
@@ -346,15 +357,17 @@ func (r *Runtime) move(c *container, m *spec.Container, from status.Origin) erro
 	if err := os.Rename(r.dir(c.name), r.dir(name)); err != nil {
 		return err
 	}
-	if err := atomicfile.SyncDir(r.dir("")); err != nil {
-		return err
-	}
-	fault.Point("rename-moved")
 	f, _ := r.snapshot(c)
 	next := *f
 	next.Manifest, next.From, next.Unapplied, next.LastRun = m, from, nil, nil
-	if err := next.Write(r.dir(name)); err != nil {
-		return err
+	renamed := &container{name: name, facts: &next}
+	r.drop(c.name)
+	r.put(renamed)
+	err := atomicfile.SyncDir(r.dir(""))
+	fault.Point("rename-moved")
+	if err = errors.Join(err, next.Write(r.dir(name))); err != nil {
+		r.Log.Error("cannot write container.json after a rename; will be retried", "container", name, "error", err)
+		r.writeLater(renamed)
 	}
 	fault.Point("rename-facts-written")
 	if rec != nil {
@@ -362,7 +375,5 @@ func (r *Runtime) move(c *container, m *spec.Container, from status.Origin) erro
 			r.Log.Error("cannot clean up", "container", c.name, "error", err)
 		}
 	}
-	r.drop(c.name)
-	r.put(&container{name: name, facts: &next})
 	return nil
 }

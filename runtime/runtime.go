@@ -143,6 +143,9 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		return nil, err
 	}
 	r.tasks.Go(func() { r.Removed.FinishDeletions(r.ctx, r.Log) })
+	if err := r.undoCreates(); err != nil {
+		r.Log.Error("cannot move a container back to removed/", "error", err)
+	}
 	r.inspector = drift.New(driftView{r}, host, o.RunDir, o.Watch, o.Log)
 	roots := func(yield func(string, *spec.Container) bool) {
 		for _, c := range r.ordered {
@@ -259,6 +262,18 @@ func (r *Runtime) load() error {
 	}
 	r.loadRecords()
 	return nil
+}
+
+// undoCreates moves what an interrupted Create brought back to removed/ again. If its manifest is
+// still there, the next Create brings it back.
+func (r *Runtime) undoCreates() error {
+	names, failed := r.names()
+	for _, name := range names {
+		if _, err := r.find(name); err != nil && !r.isUnread(name) {
+			failed = errors.Join(failed, r.Removed.UndoBringBack(name, r.dir(name)))
+		}
+	}
+	return failed
 }
 
 // loadFacts reads the facts of a container into memory.

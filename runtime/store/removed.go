@@ -131,6 +131,26 @@ func (r *Removed) BringBack(name, dir string) (note string, err error) {
 	return "root of " + at.Format(time.DateOnly) + " brought back", nil
 }
 
+// UndoBringBack moves a container that was brought back to dir to removed/ again, unless its new
+// facts are written.
+func (r *Removed) UndoBringBack(name, dir string) error {
+	facts, old := filepath.Join(dir, factsFile), filepath.Join(dir, broughtBackFile)
+	if _, err := os.Lstat(old); err != nil {
+		return nil
+	}
+	if _, err := os.Lstat(facts); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	// The facts last: a removed container may have them under either name.
+	if err := r.PutAway(name, dir); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	entry := filepath.Join(r.dir, r.newest[name])
+	r.mu.Unlock()
+	return os.Rename(filepath.Join(entry, broughtBackFile), filepath.Join(entry, factsFile))
+}
+
 // BroughtBack returns the old facts of a container that was brought back to dir, and nil if there
 // are none. ForgetBroughtBack removes them once the new facts are written.
 func BroughtBack(dir string) *Facts {
