@@ -141,4 +141,5 @@ func TestOnceWritableIsNotRead(t *testing.T) {
 	h.until("late", "refused", func(v view.Container) bool {
 		return strings.Contains(v.Message, "spec.mounts[/data].source: found "+data+"/sub: it lies in the manifest directory "+data)
 	})
+	writeFile(t, h.dir+"/config.yaml", "apiVersion: stead/v1\nkind: Config\nmanifests: ["+h.manifests+"]\n") // what is left can be removed
 }
