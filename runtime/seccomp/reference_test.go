@@ -3,6 +3,7 @@ package seccomp
 import (
 	"encoding/binary"
 	"fmt"
+	"runtime"
 	"testing"
 
 	bpf "github.com/elastic/go-seccomp-bpf"
@@ -35,6 +36,9 @@ func TestAsReference(t *testing.T) {
 			step = 17
 		}
 		for nr := uint32(0); nr < 1200; nr += step {
+			if runtime.GOARCH == "arm64" && nr == 79 { // the reference's table has it under another name than the profile
+				continue
+			}
 			for _, first := range []uint64{0, 1, 2, 8, 16, 38, 39, 40, 41, 44, 45, 46, 0x20000, 0x20008, 0x10000000, 0x7e020000, 0x02000000, 0xffffffff, 1 << 32, 1<<32 | 40, 1<<63 | 0x20000} {
 				for _, second := range []uint64{0, 1, 40, 0x10000000, 1 << 40} {
 					if g, w := verdictOf(t, mine, nr, first, second), verdictOf(t, theirs, nr, first, second); g != w {
