@@ -77,6 +77,9 @@ func (s *supervisor) find(ctx context.Context) error {
 	}
 	if started {
 		s.log.Info("keeper started", "pid", pid)
+		if err := s.host.ReleaseAll(); err != nil { // held by the keeper before it
+			s.log.Error("cannot thaw containers", "error", err)
+		}
 		s.place(pid)
 	} else if s.upgrade {
 		if err := keeper.RaiseLimit(pid); err != nil { // before the upgrade, as the new binary may need more

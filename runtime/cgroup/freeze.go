@@ -52,7 +52,7 @@ func hasFreezeMark(dir string) bool {
 
 // FrozenByHand reports whether somebody else has frozen the group with this directory below the
 // cgroup2 mount.
-func FrozenByHand(dir string) bool { return isFrozen(dir) && !hasFreezeMark(dir) }
+func FrozenByHand(dir string) bool { return isFrozen(dir) && !hasFreezeMark(dir) && !IsHeld(dir) }
 
 // Thaw thaws the group. It may be repeated. It is no error if the group does not exist or if
 // this host can't freeze groups.
@@ -62,7 +62,8 @@ func (g *Group) Thaw() error {
 			return fmt.Errorf("thaw cgroup: %w", err)
 		}
 	}
-	unix.Removexattr(g.unifiedFile(""), freezeAttr) // last; mostly it is not set
+	unix.Removexattr(g.unifiedFile(""), freezeAttr) // last; mostly they are not set
+	unix.Removexattr(g.unifiedFile(""), holdAttr)
 	return nil
 }
 
@@ -77,8 +78,8 @@ func (g *Group) whileFrozen(do func() error) (err error) {
 	if err := write(g.unifiedFile("cgroup.freeze"), "1"); err != nil {
 		return err
 	}
-	if err := g.awaitFrozen(freezeTimeout); err != nil {
-		return err
+	if err := awaitFrozen(dir, freezeTimeout); err != nil {
+		return fmt.Errorf("can't freeze the container for the change: %w", err)
 	}
 	fault.Point("limits-frozen")
 	return do()
@@ -86,8 +87,8 @@ func (g *Group) whileFrozen(do func() error) (err error) {
 
 // awaitFrozen waits until the kernel reports the group as frozen. A write to cgroup.freeze, which
 // is all that the library's Freeze does, only requests it.
-func (g *Group) awaitFrozen(patience time.Duration) error {
-	file := g.unifiedFile("cgroup.events")
+func awaitFrozen(dir string, patience time.Duration) error {
+	file := dir + "/cgroup.events"
 	fd, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: file, Err: err}
@@ -105,7 +106,7 @@ func (g *Group) awaitFrozen(patience time.Duration) error {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("can't freeze the container for the change: not all processes stopped within %v", patience)
+			return fmt.Errorf("not all processes stopped within %v", patience)
 		}
 		// The kernel reports a change up to 10 ms late if another one came shortly before,
 		// so the wait is short: the container stands still meanwhile.

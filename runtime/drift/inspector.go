@@ -219,7 +219,7 @@ func (i *Inspector) driftOf(r Run) (drift status.Differences) {
 	if !group.Holds(r.Record.Pid) {
 		drift = append(drift, cgroupLeft)
 	}
-	if group.Frozen() {
+	if group.Frozen() && !group.Held() {
 		drift = append(drift, frozen)
 	}
 	want := specconv.Limits(r.Facts.Manifest)

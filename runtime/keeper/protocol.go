@@ -35,7 +35,7 @@ const Strict = "strict"
 // request is one message to the keeper. The body of start and exec is in a memfd, the first
 // descriptor of the message.
 type request struct {
-	Op       string   `json:"op"` // start, exec, exec-prepared, signal, wait, limit, list, watch, mount-root, unmount-root, upgrade, quit
+	Op       string   `json:"op"` // start, exec, exec-prepared, signal, wait, limit, list, watch, mount-root, unmount-root, freeze, thaw, upgrade, quit
 	ID       string   `json:"id,omitempty"`
 	Signal   int      `json:"signal,omitempty"`
 	Stopping bool     `json:"stopping,omitempty"`
@@ -44,7 +44,8 @@ type request struct {
 	Command  *Command `json:"command,omitempty"` // of exec-prepared
 
 	Overlay *launch.Overlay `json:"overlay,omitempty"` // of mount-root
-	Dir     string          `json:"dir,omitempty"`     // of unmount-root
+	Dir     string          `json:"dir,omitempty"`     // of unmount-root and freeze
+	Millis  int64           `json:"millis,omitempty"`  // of freeze: how long at most
 }
 
 // reply is one message from the keeper.

@@ -251,6 +251,10 @@ func (s *server) dispatch(c conn, q *request, fds []int) error {
 		return s.mountRoot(c, q)
 	case "unmount-root":
 		return s.unmountRoot(c, q)
+	case "freeze":
+		return s.freeze(c, q)
+	case "thaw":
+		return errors.New("its time was over")
 	case "quit":
 		return s.quit(c)
 	}

@@ -135,7 +135,25 @@ func (l *Layer) attributes(fd int, h *tar.Header) error {
 	if err := unix.Fchmod(fd, uint32(h.Mode)&0o7777); err != nil {
 		return fmt.Errorf("chmod: %w", err)
 	}
+	if err := l.dropACLs(func(name string) error { return unix.Fremovexattr(fd, name) }); err != nil {
+		return err
+	}
 	return l.xattrs(h, func(name string, value []byte) error { return unix.Fsetxattr(fd, name, value, 0) })
+}
+
+const accessACL, defaultACL = "system.posix_acl_access", "system.posix_acl_default"
+
+// dropACLs removes the access control lists that a new file got from its directory.
+func (l *Layer) dropACLs(remove func(string) error) error {
+	if !l.inheritsACLs { // as in nearly all layers
+		return nil
+	}
+	for _, name := range []string{accessACL, defaultACL} {
+		if err := remove(name); err != nil && err != unix.ENODATA && err != unix.ENOTSUP {
+			return fmt.Errorf("remove inherited %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // xattrPrefix begins the records of extended attributes in a tar.
@@ -153,6 +171,7 @@ func (l *Layer) xattrs(h *tar.Header, set func(string, []byte) error) error {
 			l.Dropped++
 			continue
 		}
+		l.inheritsACLs = l.inheritsACLs || name == defaultACL
 		if err := set(name, []byte(value)); err != nil {
 			return fmt.Errorf("set extended attribute %.100q: %w", name, err)
 		}
@@ -212,6 +231,11 @@ func (l *Layer) special(parent int, base string, h *tar.Header) error {
 		}
 	}
 	byPath := fmt.Sprintf("/proc/self/fd/%d/%s", parent, base)
+	if h.Typeflag != tar.TypeSymlink { // which has none
+		if err := l.dropACLs(func(name string) error { return unix.Lremovexattr(byPath, name) }); err != nil {
+			return err
+		}
+	}
 	if err := l.xattrs(h, func(name string, value []byte) error { return unix.Lsetxattr(byPath, name, value, 0) }); err != nil {
 		return err
 	}
@@ -243,14 +267,16 @@ func (l *Layer) regular(parent int, base string, h *tar.Header, content io.Reade
 	return setTimes(parent, base, timesOf(h))
 }
 
-// hole is the size of blocks of zeros that are left out of a file.
-const hole = 64 << 10
+// largeHole is the size of blocks of zeros that are left out of the files of a layer.
+const largeHole = 64 << 10
 
-var zeros [hole]byte
+var zeros [largeHole]byte
 
 // write writes a file's content. Blocks of zeros become holes: a tar has them of a sparse file.
 func (l *Layer) write(f *os.File, content io.Reader, size int64) error {
 	at, end := int64(0), int64(0) // end: of what was written
+	hole := l.hole
+	isHole := func(b []byte) bool { return hole > 0 && len(b) >= hole && string(b[:hole]) == string(zeros[:hole]) }
 	for at < size {
 		buffer := l.buffer[:min(int64(len(l.buffer)), size-at)]
 		if _, err := io.ReadFull(content, buffer); err != nil {
@@ -262,7 +288,9 @@ func (l *Layer) write(f *os.File, content io.Reader, size int64) error {
 		for len(buffer) > 0 {
 			data, zero := 0, 0 // blocks of data, and of zeros after them
 			for data < len(buffer) && !isHole(buffer[data:]) {
-				data = min(data+hole, len(buffer))
+				if data = min(data+hole, len(buffer)); hole == 0 {
+					data = len(buffer)
+				}
 			}
 			if data > 0 {
 				if _, err := f.WriteAt(buffer[:data], at); err != nil {
@@ -281,9 +309,6 @@ func (l *Layer) write(f *os.File, content io.Reader, size int64) error {
 	}
 	return nil
 }
-
-// isHole reports whether a buffer begins with a block of zeros.
-func isHole(b []byte) bool { return len(b) >= hole && string(b[:hole]) == string(zeros[:]) }
 
 // hardLink links an entry to another of this layer, or has Finish do it.
 func (l *Layer) hardLink(parent int, base, name, to string) error {

@@ -87,6 +87,7 @@ type Layer struct {
 	entries int64 // what it has spent
 	bytes   int64
 	buffer  []byte
+	hole    int             // blocks of so many zeros are left out of files; 0 for none
 	memory  int             // bytes of names that are remembered
 	times   map[string]when // of directories, which change while files are made in them
 	implied map[string]bool // directories without an entry
@@ -94,6 +95,8 @@ type Layer struct {
 	deleted map[string]bool // whiteouts of the stream
 	hidden  map[string]bool // whiteouts that were made
 	links   []link          // hard links to files of lower layers
+
+	inheritsACLs bool // new files may get access control lists from their directory
 }
 
 type when struct{ atime, mtime unix.Timespec }
@@ -111,15 +114,11 @@ type cachedDir struct {
 // end. Whiteouts are interpreted if the stream is a layer of an image; in an archive of a root
 // they are ordinary files. The caller must call Close.
 func Unpack(ctx context.Context, dir string, stream io.Reader, whiteouts bool, budget *Budget) (*Layer, error) {
-	root, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	l, err := newLayer(dir, budget)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", dir, err)
+		return nil, err
 	}
-	l := &Layer{
-		root: root, parent: cachedDir{fd: -1}, budget: budget, buffer: make([]byte, 1<<20), HighestID: -1,
-		times: map[string]when{}, implied: map[string]bool{}, opaque: map[string]bool{}, deleted: map[string]bool{}, hidden: map[string]bool{},
-	}
-	if err := unix.Fchmod(root, 0o755); err != nil {
+	if err := unix.Fchmod(l.root, 0o755); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("chmod %s: %w", dir, err)
 	}

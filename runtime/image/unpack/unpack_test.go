@@ -385,7 +385,7 @@ func TestSparse(t *testing.T) {
 	for _, at := range []int{0, 100000, 1<<20 - 1, 3 << 20, 5<<20 + 5} {
 		content[at] = byte(at) | 1
 	}
-	for _, size := range []int{0, 1, hole, hole + 1, 1<<20 + 5, 4 << 20, len(content)} {
+	for _, size := range []int{0, 1, largeHole, largeHole + 1, 1<<20 + 5, 4 << 20, len(content)} {
 		var b bytes.Buffer
 		w := tar.NewWriter(&b)
 		w.WriteHeader(&tar.Header{Name: "f", Typeflag: tar.TypeReg, Size: int64(size), Mode: 0o600})

@@ -1,0 +1,216 @@
+package backup
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"stead/runtime/roottest"
+
+	"golang.org/x/sys/unix"
+)
+
+// everything makes a tree with a file of every kind. overlay adds what an upper directory has.
+func everything(t testing.TB, overlay bool) string {
+	t.Helper()
+	dir := t.TempDir() + "/tree"
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(os.Mkdir(dir, 0o755))
+	at := func(name string) string { return dir + "/" + name }
+	must(os.Mkdir(at("etc"), 0o750))
+	must(os.WriteFile(at("etc/passwd"), []byte("root:x:0:0::/:\n"), 0o644))
+	must(os.WriteFile(at("etc/shadow"), []byte("root:*::\n"), 0o600))
+	must(os.WriteFile(at("empty"), nil, 0o644))
+	must(os.WriteFile(at("large"), bytes.Repeat([]byte("0123456789abcdef"), 200_000), 0o644))
+	must(os.WriteFile(at("suid"), []byte("#!"), 0o755))
+	must(os.Chown(at("suid"), 1000, 65534))
+	must(unix.Chmod(at("suid"), 0o6755))
+	must(unix.Setxattr(at("suid"), "security.capability", []byte("\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"), 0))
+	must(unix.Setxattr(at("etc"), "user.note", []byte("a\x00b=c\n"), 0))
+	must(unix.Setxattr(at("etc/passwd"), "user.empty", nil, 0))
+	acl := "\x02\x00\x00\x00" + "\x01\x00\x06\x00\xff\xff\xff\xff" + "\x02\x00\x04\x00\x39\x30\x00\x00" + "\x04\x00\x04\x00\xff\xff\xff\xff" + "\x10\x00\x06\x00\xff\xff\xff\xff" + "\x20\x00\x00\x00\xff\xff\xff\xff"
+	must(unix.Setxattr(at("etc/shadow"), "system.posix_acl_access", []byte(acl), 0))
+	must(unix.Setxattr(at("etc"), "system.posix_acl_default", []byte(acl), 0))
+	must(os.WriteFile(at("etc/plain"), nil, 0o644))
+	must(unix.Removexattr(at("etc/plain"), "system.posix_acl_access")) // its directory gave it one
+	must(os.Chmod(at("etc/plain"), 0o644))
+	must(os.Symlink("/etc/passwd", at("link")))
+	must(os.Lchown(at("link"), 5, 6))
+	must(os.Symlink("nowhere", at("etc/dangling")))
+	must(os.Link(at("etc/passwd"), at("z-hard")))
+	must(os.Link(at("etc/passwd"), at("a-hard")))
+	must(unix.Mkfifo(at("fifo"), 0o622))
+	must(unix.Mknod(at("char"), unix.S_IFCHR|0o660, int(unix.Mkdev(1, 5))))
+	must(unix.Mknod(at("block"), unix.S_IFBLK|0o660, int(unix.Mkdev(7, 300))))
+	must(os.Mkdir(at("sticky"), 0o700))
+	must(unix.Chmod(at("sticky"), 0o1777))
+	odd := "odd \n\t\xff\xfe" + strings.Repeat("n", 200)
+	must(os.MkdirAll(at("sub/"+odd+"/"+odd), 0o755))
+	must(os.WriteFile(at("sub/"+odd+"/"+odd+"/x"), []byte("deep"), 0o400))
+	must(os.WriteFile(at(".wh.file"), []byte("an ordinary file"), 0o644))
+	must(os.WriteFile(at("sub-dir"), []byte("sorts between sub and what is in it"), 0o644))
+	f, err := os.Create(at("sparse"))
+	must(err)
+	f.WriteAt([]byte("begin"), 0)
+	f.WriteAt([]byte("middle"), 40<<20)
+	must(f.Truncate(100 << 20))
+	f.Close()
+	f, err = os.Create(at("hole"))
+	must(err)
+	must(f.Truncate(10 << 20))
+	f.Close()
+	must(os.Chtimes(at("etc/shadow"), time.Now(), time.Unix(1234567890, 123456789)))
+	if overlay {
+		must(unix.Mknod(at("etc/deleted"), unix.S_IFCHR, 0))
+		must(unix.Setxattr(at("sticky"), opaqueXattr, []byte("y"), 0))
+		must(unix.Setxattr(at("etc"), "trusted.overlay.origin", []byte("x"), 0))
+	}
+	return dir
+}
+
+// inventory describes all that is in a tree, a line for each file.
+func inventory(t testing.TB, dir string) map[string]string {
+	t.Helper()
+	all, groups := map[string]string{}, map[uint64]string{}
+	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		var st unix.Stat_t
+		if err := unix.Lstat(p, &st); err != nil {
+			return err
+		}
+		name, _ := filepath.Rel(dir, p)
+		text := fmt.Sprintf("%o %d:%d %d:%d mtime %d", st.Mode, st.Uid, st.Gid, unix.Major(st.Rdev), unix.Minor(st.Rdev), st.Mtim.Nano())
+		if isWhiteout(&st) {
+			all[name] = "whiteout"
+			return nil
+		}
+		switch st.Mode & unix.S_IFMT {
+		case unix.S_IFREG:
+			b, err := os.ReadFile(p)
+			if err != nil {
+				return err
+			}
+			blocks := st.Blocks
+			text += fmt.Sprintf(" %d bytes in %d blocks, %x", st.Size, blocks, sum(b))
+			if st.Nlink > 1 && groups[st.Ino] == "" {
+				groups[st.Ino] = name
+			}
+			text += " with " + groups[st.Ino]
+		case unix.S_IFLNK:
+			to, _ := os.Readlink(p)
+			text += " -> " + to
+		}
+		names := make([]byte, 4096)
+		n, _ := unix.Llistxattr(p, names)
+		for _, key := range slices.Sorted(slices.Values(strings.Split(strings.TrimRight(string(names[:n]), "\x00"), "\x00"))) {
+			if key == "" || strings.HasPrefix(key, "trusted.overlay.") && key != opaqueXattr {
+				continue
+			}
+			value := make([]byte, 4096)
+			n, err := unix.Lgetxattr(p, key, value)
+			if err != nil {
+				return err
+			}
+			text += fmt.Sprintf(" %s=%q", key, value[:n])
+		}
+		all[name] = text
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func sum(b []byte) uint32 { return crc32.ChecksumIEEE(b) }
+
+// sameTree compares two trees.
+func sameTree(t testing.TB, got, want string) {
+	t.Helper()
+	a, b := inventory(t, got), inventory(t, want)
+	for name := range b {
+		if a[name] != b[name] {
+			t.Errorf("%q:\n\t got %s\n\twant %s", name, a[name], b[name])
+		}
+	}
+	for name := range a {
+		if b[name] == "" {
+			t.Errorf("%q was not there: %s", name, a[name])
+		}
+	}
+}
+
+// request asks for a backup of a container that does not run, and whose root is dir.
+func request(dir string, overlay bool) *Request {
+	return &Request{
+		Index:   Index{Name: "web", Program: "test", CreatedAt: time.Now().UTC(), Root: "path", Trees: []Tree{{Name: RootTree, Overlay: overlay}}},
+		Applied: "{}\n", Manifest: "kind: Container\n", Dirs: []string{dir}, MaxFreeze: 5 * time.Second, Scratch: os.TempDir(),
+	}
+}
+
+// archive makes an archive of a tree.
+func archive(t testing.TB, dir string, overlay bool) string {
+	t.Helper()
+	q := request(dir, overlay)
+	q.Output = t.TempDir() + "/web.tar.zst"
+	if _, err := Write(t.Context(), q, nil); err != nil {
+		t.Fatal(err)
+	}
+	return q.Output
+}
+
+// unpackFile unpacks an archive and returns the directory of its root.
+func unpackFile(t testing.TB, file string) (string, *Info, error) {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	dir := t.TempDir()
+	info, err := Unpack(t.Context(), f, dir, Limits{}, func(*Index) error { return nil })
+	return dir + "/" + RootTree, info, err
+}
+
+// A tree with a file of every kind comes back as it was.
+func TestRoundTrip(t *testing.T) {
+	roottest.Need(t)
+	for _, overlay := range []bool{false, true} {
+		dir := everything(t, overlay)
+		file := archive(t, dir, overlay)
+		got, info, err := unpackFile(t, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sameTree(t, got, dir)
+		if info.Index.Name != "web" || info.Index.Manifest != "kind: Container\n" || len(info.Notes) > 0 {
+			t.Errorf("index %+v, notes %v", info.Index, info.Notes)
+		}
+		if st, err := os.Stat(file); err != nil || st.Mode() != 0o600 {
+			t.Errorf("mode %v, %v", st.Mode(), err)
+		}
+	}
+}
+
+var _ = context.Background
+var _ = errors.Is
+var _ = exec.Command
+var _ = maps.Keys[map[int]int]

@@ -1,0 +1,235 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"stead/runtime/cgroup"
+	"stead/runtime/fault"
+	"stead/runtime/keeper"
+
+	"golang.org/x/sys/unix"
+)
+
+// Request is what to back up.
+type Request struct {
+	Index Index
+	// Manifest, Applied and DropIns are those of the index.
+	Manifest, Applied string
+	DropIns           []string
+
+	Dirs   []string // the directory of each tree of the index
+	Run    *Run     // nil if the container does not run
+	Record string   // the directory of the container; if its facts change meanwhile, the backup fails
+	// MaxFreeze is how long the container may stand still.
+	MaxFreeze time.Duration
+	// Output is the file to make, which must not exist; "" writes to stdout.
+	Output  string
+	Scratch string // a directory for files without a name
+}
+
+// Run is a run of a container that is to be frozen.
+type Run struct {
+	RunDir string // of the keeper
+	ID     string
+	Cgroup string // directory in the cgroup2 hierarchy
+}
+
+// Result is what a backup came to.
+type Result struct {
+	File   string        `json:"file,omitempty"`
+	Size   int64         `json:"size"`   // of the archive
+	Bytes  int64         `json:"bytes"`  // that were copied
+	Frozen time.Duration `json:"frozen"` // how long the container stood still
+	Notes  []Note        `json:"notes,omitempty"`
+}
+
+// TooLongError is returned for a container that would have to stand still for too long.
+type TooLongError struct {
+	Changed int64         // bytes that changed since they were copied
+	Needs   time.Duration // 0 if it was tried
+	Limit   time.Duration
+}
+
+func (e *TooLongError) Error() string {
+	if e.Needs == 0 {
+		return fmt.Sprintf("copying what had changed took longer than --max-freeze %v; the container goes on, and there is no backup; allow more, or back up when it writes less", e.Limit)
+	}
+	return fmt.Sprintf("%d MiB changed since they were copied: the container would have to stand still for about %v, more than --max-freeze %v; it was not frozen, and there is no backup; allow more, or back up when it writes less",
+		e.Changed>>20, e.Needs.Round(100*time.Millisecond), e.Limit)
+}
+
+// Write makes an archive. Nothing of it is visible before it is complete, on disk and verified.
+func Write(ctx context.Context, q *Request, progress func(bytes int64)) (*Result, error) {
+	q.Index.Format, q.Index.Version = Format, Version
+	q.Index.Manifest, q.Index.Applied, q.Index.DropIns = q.Manifest, q.Applied, q.DropIns
+	q.Index.Frozen = q.Run != nil
+	if q.Output == "" {
+		return writeTo(ctx, q, os.Stdout, inode{}, progress)
+	}
+	out, err := newOutput(q.Output)
+	if err != nil {
+		return nil, err
+	}
+	defer out.close()
+	r, err := writeTo(ctx, q, out.file, out.inode, progress)
+	if err != nil {
+		return nil, err
+	}
+	fault.Point("backup-written")
+	if err := out.file.Sync(); err != nil {
+		return nil, fmt.Errorf("write %s: %w", q.Output, err)
+	}
+	if _, err := out.file.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	if _, err := Verify(ctx, out.file); err != nil {
+		return nil, fmt.Errorf("read the new archive again: %w", err)
+	}
+	fault.Point("backup-verified")
+	if err := out.commit(); err != nil {
+		return nil, err
+	}
+	fault.Point("backup-linked")
+	r.File = q.Output
+	return r, nil
+}
+
+// counted counts the bytes of an archive.
+type counted struct {
+	io.Writer
+	n int64
+}
+
+func (c *counted) Write(b []byte) (int, error) {
+	n, err := c.Writer.Write(b)
+	c.n += int64(n)
+	return n, err
+}
+
+func writeTo(ctx context.Context, q *Request, to io.Writer, target inode, progress func(int64)) (*Result, error) {
+	out := &counted{Writer: to}
+	w, err := newWriter(out)
+	if err != nil {
+		return nil, err
+	}
+	defer w.close()
+	c := &copier{writer: w, ctx: ctx, buffer: make([]byte, 1<<20), target: target, progress: progress}
+	r := &Result{}
+	err = w.index(&q.Index)
+	if err == nil {
+		err = c.copyAll(q, r)
+	}
+	if err == nil {
+		err = w.finish()
+	}
+	r.Size, r.Bytes, r.Notes = out.n, w.bytes, w.notes
+	return r, err
+}
+
+// copyAll copies all trees, and freezes the container for the last of it.
+func (c *copier) copyAll(q *Request, r *Result) error {
+	before, err := factsOf(q.Record)
+	if err != nil {
+		return err
+	}
+	catalogs := make([]*catalog, len(q.Dirs))
+	began := time.Now()
+	for i, dir := range q.Dirs {
+		if catalogs[i], err = newCatalog(q.Scratch); err != nil {
+			return err
+		}
+		defer catalogs[i].close()
+		if err := c.copyLive(q.Index.Trees[i], dir, catalogs[i]); err != nil {
+			return fmt.Errorf("copy: %w", err)
+		}
+	}
+	if err := c.tar.Flush(); err != nil {
+		return err
+	}
+	speed := float64(c.bytes+8<<20) / (time.Since(began).Seconds() + 0.1) // bytes a second; of little data, a guess
+	fault.Point("backup-live-copied")
+	if q.Run != nil {
+		if err := c.predict(q, catalogs, speed); err != nil {
+			return err
+		}
+	}
+	if err := c.copyStill(q, catalogs, r); err != nil {
+		return err
+	}
+	if now, err := factsOf(q.Record); err != nil || now != before {
+		return errors.New("the container was changed, stopped or started meanwhile; run the backup again")
+	}
+	return nil
+}
+
+// predict returns an error if the container would have to stand still for too long.
+func (c *copier) predict(q *Request, catalogs []*catalog, speed float64) error {
+	began, changed := time.Now(), int64(0)
+	for i, dir := range q.Dirs {
+		n, err := c.estimate(q.Index.Trees[i], dir, catalogs[i])
+		if err != nil {
+			return fmt.Errorf("look for changes: %w", err)
+		}
+		changed += n
+	}
+	needs := time.Since(began) + time.Duration(float64(changed)/speed*float64(time.Second))
+	if needs > q.MaxFreeze {
+		return &TooLongError{Changed: changed, Needs: needs, Limit: q.MaxFreeze}
+	}
+	return nil
+}
+
+// copyStill copies what has changed, while the container stands still.
+func (c *copier) copyStill(q *Request, catalogs []*catalog, r *Result) (err error) {
+	if q.Run != nil {
+		began := time.Now()
+		held, err := keeper.Client{Run: q.Run.RunDir}.Freeze(c.ctx, q.Run.ID, q.Run.Cgroup, q.MaxFreeze)
+		if err != nil {
+			return err
+		}
+		fault.Point("backup-frozen")
+		c.deadline = began.Add(q.MaxFreeze)
+		defer func() {
+			thawed := held.Thaw()
+			r.Frozen = time.Since(began)
+			c.deadline = time.Time{}
+			switch {
+			case errors.Is(err, errDeadline), err == nil && errors.Is(thawed, cgroup.ErrThawed) && r.Frozen >= q.MaxFreeze:
+				err = &TooLongError{Limit: q.MaxFreeze}
+			case err == nil:
+				err = thawed
+			}
+			fault.Point("backup-thawed")
+		}()
+		return c.copyAllFrozen(q, catalogs)
+	}
+	return c.copyAllFrozen(q, catalogs)
+}
+
+func (c *copier) copyAllFrozen(q *Request, catalogs []*catalog) error {
+	for i, dir := range q.Dirs {
+		if err := c.copyFrozen(q.Index.Trees[i], dir, catalogs[i]); err != nil {
+			return fmt.Errorf("copy what has changed: %w", err)
+		}
+	}
+	fault.Point("backup-frozen-copied")
+	return nil
+}
+
+// factsOf identifies the facts of a container: a start, stop or change replaces their file.
+func factsOf(dir string) (inode, error) {
+	var st unix.Stat_t
+	if dir == "" {
+		return inode{}, nil
+	}
+	err := unix.Stat(dir+"/container.json", &st)
+	if err != nil {
+		return inode{}, &os.PathError{Op: "stat", Path: dir + "/container.json", Err: err}
+	}
+	return inode{st.Dev, st.Ino}, nil
+}
