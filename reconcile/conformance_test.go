@@ -15,6 +15,7 @@ import (
 
 	"stead/reconcile/plan"
 	"stead/runtime"
+	"stead/runtime/backup"
 	"stead/runtime/roottest"
 	"stead/runtime/status"
 	"stead/spec"
@@ -29,11 +30,12 @@ type hostUnderTest struct {
 	Removed
 	Reloader
 	Images
+	Restorer
 }
 
 func fakeHost() hostUnderTest {
 	f := newFake()
-	return hostUnderTest{f, f, f.holds, f.removed, f, f.images}
+	return hostUnderTest{f, f, f.holds, f.removed, f, f.images, f}
 }
 
 // realHost is a runtime with directories and a cgroup parent of its own.
@@ -59,7 +61,7 @@ func realHost(t *testing.T) hostUnderTest {
 			t.Errorf("take down: %v", err)
 		}
 	})
-	return hostUnderTest{r, r, r.Holds, r.Removed, r, r.Images}
+	return hostUnderTest{r, r, r.Holds, r.Removed, r, r.Images, r}
 }
 
 // TestHostsConform has the host in memory and a real one do the same, and wants them to say
@@ -129,6 +131,16 @@ func TestHostsConform(t *testing.T) {
 			}
 			return nil
 		}}, "exited Stopped /m/web.yaml"},
+		{"restored while it runs: refused", []call{create, func(h hostUnderTest, ctx context.Context) error {
+			if err := restore(t, h, ctx); err == nil || !strings.Contains(err.Error(), "it runs") {
+				return fmt.Errorf("error %v, want that it runs", err)
+			}
+			return nil
+		}}, "running /m/web.yaml"},
+		{"restored while it does not run", []call{create, stop(status.StopOptions{ByAdmin: true}), func(h hostUnderTest, ctx context.Context) error {
+			return restore(t, h, ctx)
+		}}, "exited Stopped by admin /m/web.yaml"},
+		{"restored before it is there", []call{func(h hostUnderTest, ctx context.Context) error { return restore(t, h, ctx) }}, "not there"},
 		{"held", []call{func(h hostUnderTest, _ context.Context) error { return h.Hold([]string{"web"}, "why") }}, "not there, on hold: why"},
 		{"held and released", []call{
 			func(h hostUnderTest, _ context.Context) error { return h.Hold(nil, "why") },
@@ -155,6 +167,26 @@ func TestHostsConform(t *testing.T) {
 			}
 		})
 	}
+}
+
+// restore restores web from a directory as a job leaves it.
+func restore(t *testing.T, h hostUnderTest, ctx context.Context) error {
+	state := t.TempDir()
+	if r, ok := h.Containers.(*runtime.Runtime); ok {
+		state = r.StateDir
+	}
+	s, err := backup.NewStaging(state)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(s.Trees()+"/root", 0o755); err != nil {
+		return err
+	}
+	if err := s.SetStaged(&backup.Staged{Index: backup.Index{Name: "web", Root: "host", Trees: []backup.Tree{{Name: backup.RootTree}}}, Applied: "{}"}); err != nil {
+		return err
+	}
+	_, err = h.Restore(ctx, "web", s.Dir)
+	return errors.Join(err, s.Discard(ctx))
 }
 
 // says prints what is known about a container, without what two hosts can't have in common.

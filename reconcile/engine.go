@@ -44,6 +44,7 @@ type Engine struct {
 	Observer   Observer
 	Containers Containers
 	Reloader   Reloader
+	Restorer   Restorer
 	Images     Images // nil: no image is looked for before a start
 	Holds      Holds  // nil: nothing is on hold
 	Removed    Removed
@@ -114,7 +115,7 @@ func (e *Engine) init() {
 		e.Retention = orDefault(e.Retention, DefaultRetention)
 		e.reported, e.poke, e.answers = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{})
 		e.exec = newExecutor(e.Containers, e.Images, e.Workers, e.report, func() { signal(e.reported) })
-		e.exec.reloader = e.Reloader
+		e.exec.reloader, e.exec.restorer = e.Reloader, e.Restorer
 		e.journal = &journal{log: e.Log, write: e.Record}
 		e.notices = newNotices(e.Log, e.journal, e.Exits)
 		e.plan.Found.MassHeld = maps.Clone(e.holds().Removals)

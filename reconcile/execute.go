@@ -29,6 +29,7 @@ const (
 type executor struct {
 	containers Containers
 	reloader   Reloader
+	restorer   Restorer
 	images     Images
 	quick      chan struct{} // slots of short actions
 	slow       chan struct{} // slots of actions that turned out to take longer
@@ -200,6 +201,8 @@ func (e *executor) perform(ctx context.Context, j *job) (note string, err error)
 		return "", c.Rename(ctx, a.Old, a.Spec, a.From)
 	case plan.Reload:
 		return "", e.reloader.Reload(ctx, a.Name)
+	case plan.Restore:
+		return e.restorer.Restore(ctx, a.Name, a.Data)
 	case plan.Adopt:
 		return "", c.Adopt(ctx, a.Name, a.From)
 	case plan.Stop:

@@ -72,7 +72,7 @@ func newFake(list ...*status.Status) *fakeRuntime {
 
 // newEngine is an engine of manifests on a host in memory.
 func newEngine(m Manifests, rt *fakeRuntime) *Engine {
-	return &Engine{Source: m, Observer: rt, Containers: rt, Reloader: rt, Images: rt.images, Holds: rt.holds, Removed: rt.removed}
+	return &Engine{Source: m, Observer: rt, Containers: rt, Reloader: rt, Restorer: rt, Images: rt.images, Holds: rt.holds, Removed: rt.removed}
 }
 
 // call notes a call, waits as told and says whether it fails.
@@ -249,6 +249,18 @@ func (f *fakeRuntime) Reload(ctx context.Context, name string) error {
 		return errors.New("it does not run")
 	}
 	return nil
+}
+
+func (f *fakeRuntime) Restore(ctx context.Context, name, _ string) (string, error) {
+	if err := f.call(ctx, "restore "+name); err != nil {
+		return "", err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if st := f.by[name]; st != nil && st.State == status.Running {
+		return "", errors.New("it runs")
+	}
+	return "", nil
 }
 
 func (f *fakeRuntime) Rename(ctx context.Context, old string, c *spec.Container, from status.Origin) error {

@@ -75,6 +75,14 @@ type Images interface {
 	Import(ctx context.Context, m *spec.Image, progress func(done, total int64)) error
 }
 
+// Restorer puts data of a backup in place.
+type Restorer interface {
+	// Restore puts the data in a staging directory in the place of that of a container, which must
+	// not run, or keeps it for a container of that name that is created later. The note says where
+	// the data from before is.
+	Restore(ctx context.Context, name, staging string) (note string, err error)
+}
+
 // Holds are what an admin has put on hold, durably.
 type Holds interface {
 	// Holds returns what is on hold; the value is never changed in place.

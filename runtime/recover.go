@@ -41,7 +41,7 @@ func (r *Runtime) recover(ctx context.Context) error {
 		}
 	}
 	job.Sweep(r.host)
-	if err := errors.Join(r.sweepGroups(known), r.sweepFiles(known), r.sweepRoots(ctx), image.Open(filepath.Join(r.StateDir, "images")).Recover(ctx)); err != nil {
+	if err := errors.Join(r.sweepGroups(known), r.sweepFiles(known), r.sweepRoots(ctx), r.sweepRestores(ctx), image.Open(filepath.Join(r.StateDir, "images")).Recover(ctx)); err != nil {
 		r.Log.Error("cannot clean up what belongs to no container", "error", err)
 	}
 	r.sweepFileContent(known)

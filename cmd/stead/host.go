@@ -244,7 +244,7 @@ func (a *app) statusWith(ctx context.Context, first func(*reconcile.Engine)) (r 
 // engine returns the engine of this host.
 func (a *app) engine(rt *runtime.Runtime) *reconcile.Engine {
 	return &reconcile.Engine{
-		Source: a.source(rt, nil), Observer: rt, Containers: rt, Images: rt.Images, Reloader: rt, Holds: rt.Holds, Removed: rt.Removed,
+		Source: a.source(rt, nil), Observer: rt, Containers: rt, Images: rt.Images, Reloader: rt, Restorer: rt, Holds: rt.Holds, Removed: rt.Removed,
 		Settle: a.settle, Warnings: specconv.Exposed, HostNotes: rt.Notes,
 	}
 }

@@ -6,10 +6,12 @@ package main
 
 import (
 	"context"
+	"maps"
 	"os"
 	"os/signal"
 	"syscall"
 
+	"stead/runtime"
 	"stead/runtime/image"
 	"stead/runtime/job"
 	"stead/runtime/keeper"
@@ -25,7 +27,9 @@ func main() {
 		os.Exit(keeper.Main(os.Args))
 	}
 	if os.Args[0] == job.Argv0 {
-		os.Exit(job.Main(os.Args, image.JobKinds()))
+		kinds := image.JobKinds()
+		maps.Copy(kinds, runtime.BackupJobKinds())
+		os.Exit(job.Main(os.Args, kinds))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once

@@ -83,6 +83,12 @@ func (c *Client) Release(ctx context.Context, names []string) error {
 	return c.post(ctx, "release", options{Names: names}, nil, &struct{}{})
 }
 
+// Restore puts the data of a backup in place.
+func (c *Client) Restore(ctx context.Context, o reconcile.RestoreOptions) (note string, err error) {
+	err = c.post(ctx, "restore", options{Names: []string{o.Name}, Data: o.Data}, nil, &note)
+	return note, err
+}
+
 // Purge deletes the data of removed containers of a name and returns the deleted entries.
 func (c *Client) Purge(ctx context.Context, name string) (gone []string, err error) {
 	err = c.post(ctx, "purge", options{Names: []string{name}}, nil, &gone)

@@ -30,6 +30,8 @@ type Controller interface {
 	// Hold pauses reconciliation of containers or of the whole host; Release resumes it.
 	Hold(ctx context.Context, o reconcile.HoldOptions) error
 	Release(ctx context.Context, names []string) error
+	// Restore puts the data of a backup, which was unpacked in a staging directory, in place.
+	Restore(ctx context.Context, o reconcile.RestoreOptions) (note string, err error)
 	// Purge deletes the data of removed containers of a name.
 	Purge(ctx context.Context, name string) ([]string, error)
 	// Reload makes the engine read and reconcile everything at once.
@@ -54,6 +56,7 @@ type options struct {
 	Names   []string `json:"names,omitempty"`
 	Confirm []string `json:"confirm,omitempty"`
 	Reason  string   `json:"reason,omitempty"`
+	Data    string   `json:"data,omitempty"`
 }
 
 // answer is the body of a failed request, and each line of a streamed one. The last line of

@@ -77,6 +77,10 @@ func (f *fake) Purge(_ context.Context, name string) ([]string, error) {
 	return []string{name + "@1", name + "@2"}, errors.New("one is left")
 }
 
+func (f *fake) Restore(_ context.Context, o reconcile.RestoreOptions) (string, error) {
+	return o.Name + " from " + o.Data, nil
+}
+
 func (f *fake) Reload(context.Context) error { return nil }
 
 // serving starts a daemon's end and returns the socket's path.
@@ -139,6 +143,9 @@ func TestClientSaysWhatTheLoopSays(t *testing.T) {
 	}
 	if gone, err := client.Purge(ctx, "web"); err == nil || err.Error() != "one is left" || strings.Join(gone, " ") != "web@1 web@2" {
 		t.Errorf("purge: %q, %v", gone, err)
+	}
+	if note, err := client.Restore(ctx, reconcile.RestoreOptions{Name: "web", Data: "/x"}); err != nil || note != "web from /x" {
+		t.Errorf("restore: %q, %v", note, err)
 	}
 	if err := client.Reload(ctx); err != nil {
 		t.Errorf("reload: %v", err)

@@ -72,6 +72,15 @@ var Routes = []route{
 			return struct{}{}, c.Release(ctx, o.Names)
 		},
 	},
+	{
+		Pattern: "POST /v1/restore", Does: "puts data that `stead restore` has unpacked and verified in the place of that of a container that does not run", Takes: options{Names: []string{"web"}, Data: "/var/lib/stead/restore/abc"},
+		answer: func(ctx context.Context, c Controller, o options) (any, error) {
+			if len(o.Names) != 1 {
+				return nil, badRequest(fmt.Sprintf("restore: want one name, got %d", len(o.Names)))
+			}
+			return c.Restore(ctx, reconcile.RestoreOptions{Name: o.Names[0], Data: o.Data})
+		},
+	},
 	{Pattern: "POST /v1/purge", Does: "deletes the data of removed containers of one name", Takes: names, answer: purge},
 	{Pattern: "POST /v1/reload", Does: "has containers read their configuration again; without names, reads stead's own configuration and all manifests again", Takes: names, answer: reload},
 }

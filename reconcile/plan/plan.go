@@ -29,6 +29,7 @@ const (
 	Stop    Verb = "stop"    // suspended, or by an admin
 	Rename  Verb = "rename"  // the manifest has replicas now, or no more: its first container gets another name
 	Reload  Verb = "reload"  // it reads its configuration again; by an admin
+	Restore Verb = "restore" // the data of a backup takes the place of its own; by an admin
 	Adopt   Verb = "adopt"   // the same manifest stands in another place; no change
 	Remove  Verb = "remove"  // its manifest is gone
 	Pull    Verb = "pull"    // an image is missing, and a registry has it
@@ -95,6 +96,7 @@ type Action struct {
 	Verb Verb `json:"action"`
 	Subject
 	Old     string          `json:"old,omitempty"`     // of a rename: the name until now
+	Data    string          `json:"-"`                 // of a restore: the directory that has the data
 	Cause   string          `json:"cause"`             // one clause
 	Changes []Change        `json:"changes,omitempty"` // fields that differ from the applied manifest
 	Spec    *spec.Container `json:"-"`                 // to be applied; nil if nothing is

@@ -2,12 +2,10 @@ package backup
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io/fs"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -186,7 +184,7 @@ func unpackFile(t testing.TB, file string) (string, *Info, error) {
 	}
 	defer f.Close()
 	dir := t.TempDir()
-	info, err := Unpack(t.Context(), f, dir, Limits{}, func(*Index) error { return nil })
+	info, err := Unpack(t.Context(), f, dir, Limits{}, func(*Index) error { return nil }, nil)
 	return dir + "/" + RootTree, info, err
 }
 
@@ -210,7 +208,134 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-var _ = context.Background
-var _ = errors.Is
-var _ = exec.Command
-var _ = maps.Keys[map[int]int]
+// commands returns the commands of the documentation that rebuild a root.
+func commands(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile("../../cmd/stead/docs/backup.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, ok := strings.Cut(string(text), "To rebuild a root in an empty directory:\n\n")
+	block, _, _ := strings.Cut(after, "\n\n")
+	if !ok || strings.Count(block, "\n") != 2 {
+		t.Fatalf("the documentation has these commands: %q", block)
+	}
+	return strings.ReplaceAll(block, "web.tar.zst", file)
+}
+
+// The commands of the documentation rebuild a root without stead.
+func TestStandardTools(t *testing.T) {
+	roottest.Need(t)
+	dir := everything(t, false)
+	os.Remove(dir + "/.wh.file") // tar can't tell it from a whiteout
+	file, _ := archiveChanged(t, dir, false, func() {
+		for _, err := range []error{
+			os.Remove(dir + "/empty"), os.Remove(dir + "/etc/shadow"), os.RemoveAll(dir + "/sub"), os.WriteFile(dir+"/sub", []byte("was a directory"), 0o644),
+			os.WriteFile(dir+"/etc/new", []byte("new"), 0o600), os.Remove(dir + "/suid"), os.Mkdir(dir+"/suid", 0o711),
+		} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	got := t.TempDir() + "/root"
+	if err := os.Mkdir(got, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	script := exec.Command("sh", "-ec", commands(t, file))
+	script.Dir = got
+	if out, err := script.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	want := inventory(t, dir)
+	have := inventory(t, got)
+	for name := range want {
+		a, b := have[name], want[name]
+		if name == "." || strings.Contains(b, "bytes in") || strings.Contains(b, "mtime") { // times of directories and blocks differ
+			cut := func(s string) string {
+				before, after, _ := strings.Cut(s, " mtime ")
+				_, after, _ = strings.Cut(after, " ")
+				if b, rest, ok := strings.Cut(after, " bytes in "); ok {
+					_, rest, _ = strings.Cut(rest, " blocks")
+					after = b + rest
+				}
+				return before + after
+			}
+			a, b = cut(a), cut(b)
+		}
+		if name != "." && a != b {
+			t.Errorf("%q:\n\t got %s\n\twant %s", name, a, b)
+		}
+	}
+	for name := range have {
+		if want[name] == "" {
+			t.Errorf("%q was not there: %s", name, have[name])
+		}
+	}
+	list, err := exec.Command("tar", "--zstd", "-tf", file).CombinedOutput()
+	if err != nil || !strings.HasPrefix(string(list), "stead/index.json\nstead/manifest.yaml\n") || !strings.HasSuffix(string(list), "stead/trailer.json\n") {
+		t.Errorf("%v\n%.2000s", err, list)
+	}
+}
+
+// archiveChanged makes an archive of a tree that change changes after it was copied for the first
+// time.
+func archiveChanged(t testing.TB, dir string, overlay bool, change func()) (string, *Info) {
+	t.Helper()
+	q := request(dir, overlay)
+	q.between = change
+	q.Output = t.TempDir() + "/web.tar.zst"
+	if _, err := Write(t.Context(), q, nil); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(q.Output)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	info, err := Verify(t.Context(), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q.Output, info
+}
+
+// What changes between the first copy and the second is in the archive as it was at the second.
+func TestChangesAfterTheFirstCopy(t *testing.T) {
+	roottest.Need(t)
+	for _, overlay := range []bool{false, true} {
+		dir := everything(t, overlay)
+		at := func(name string) string { return dir + "/" + name }
+		file, _ := archiveChanged(t, dir, overlay, func() {
+			changes := []error{
+				os.Remove(at("empty")),
+				os.WriteFile(at("etc/passwd"), []byte("all three names of it\n"), 0o644), // in place
+				os.Remove(at("link")), os.Symlink("elsewhere", at("link")),
+				os.RemoveAll(at("sub")), os.WriteFile(at("sub"), []byte("was a directory"), 0o644),
+				os.Remove(at("suid")), os.Mkdir(at("suid"), 0o711), os.WriteFile(at("suid/in"), nil, 0o600),
+				unix.Removexattr(at("etc"), "user.note"), unix.Removexattr(at("etc"), "system.posix_acl_default"),
+				os.Chmod(at("sticky"), 0o700), os.Chown(at("large"), 7, 8),
+				os.Link(at("large"), at("etc/large")),
+				os.Rename(at("sparse"), at("sparse2")),
+				os.Remove(at("fifo")), unix.Mkfifo(at("fifo"), 0o600),
+				os.MkdirAll(at("new/deep/er"), 0o750), os.WriteFile(at("new/deep/er/file"), []byte("x"), 0o644),
+				os.Remove(at("char")), os.Remove(at("a-hard")),
+			}
+			if overlay {
+				changes = append(changes,
+					os.Remove(at("etc/deleted")), os.WriteFile(at("etc/deleted"), []byte("is back"), 0o644),
+					unix.Mknod(at("etc/large2"), unix.S_IFCHR, 0),
+					os.Remove(at("hole")), unix.Mknod(at("hole"), unix.S_IFCHR, 0),
+					unix.Removexattr(at("sticky"), opaqueXattr), unix.Setxattr(at("new"), opaqueXattr, []byte("y"), 0))
+			}
+			if err := errors.Join(changes...); err != nil {
+				t.Fatal(err)
+			}
+		})
+		got, _, err := unpackFile(t, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sameTree(t, got, dir)
+	}
+}

@@ -127,11 +127,16 @@ func (c *copier) changes(t Tree, dir string, cat *catalog, changed func(*entry) 
 		}
 		before := was
 		was, err = next()
-		if before.same(&e.st) {
+		if before.same(&e.st) && e.path != "" { // the top always comes: a tree with nothing but it is easier to unpack than none
 			return nil
 		}
-		if before.isDir() && e.st.Mode&unix.S_IFMT != unix.S_IFDIR {
-			covered = e.path
+		if is := e.st.Mode&unix.S_IFMT == unix.S_IFDIR; is != before.isDir() { // not all programs that unpack replace one by the other
+			if before.isDir() {
+				covered = e.path
+			}
+			if err := gone(e.path); err != nil {
+				return err
+			}
 		}
 		return changed(e)
 	})

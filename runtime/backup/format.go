@@ -41,14 +41,17 @@ type Index struct {
 	Program   string    `json:"program"` // version of stead
 	Host      string    `json:"host"`
 	CreatedAt time.Time `json:"createdAt"`
-	Name      string    `json:"name"` // of the container
-	Root      string    `json:"root"` // the kind of its root: host, image or path
+	Name      string    `json:"name"`               // of the container
+	Root      string    `json:"root"`               // the kind of its root: host, image or path
+	RootPath  string    `json:"rootPath,omitempty"` // of a path root
 	Image     *Image    `json:"image,omitempty"`
 	Origin    string    `json:"origin,omitempty"` // the file of the manifest
 	Document  int       `json:"document,omitempty"`
-	Frozen    bool      `json:"frozen"` // false if the container did not run
-	Trees     []Tree    `json:"trees"`
-	Mounts    []Mount   `json:"mounts,omitempty"`
+	// Records are the files beside a host root that remember what stead wrote into its /etc.
+	Records map[string]string `json:"records,omitempty"`
+	Frozen  bool              `json:"frozen"` // false if the container did not run
+	Trees   []Tree            `json:"trees"`
+	Mounts  []Mount           `json:"mounts,omitempty"`
 
 	// Manifest is the file of the manifest as written, "" if it could not be read.
 	Manifest string `json:"-"`

@@ -69,6 +69,7 @@ type reader struct {
 	tree  int
 	last  string // the last entry of the tree, as in comparePaths
 	begun bool   // the tree has had an entry
+	gone  bool   // the last entry says that a file is gone
 }
 
 func newReader(ctx context.Context, from io.Reader, limit int64, to sink) (*reader, error) {
@@ -210,13 +211,14 @@ func (r *reader) entry(h *tar.Header) error {
 			return r.refuse(h, "it is no whiteout")
 		}
 	}
-	if r.begun && comparePaths(r.last, key) >= 0 {
+	after := comparePaths(r.last, key)
+	if r.begun && (after > 0 || after == 0 && (!r.gone || marked)) { // what is gone may have something else in its place
 		return r.refuse(h, "it is not in order, or comes twice")
 	}
 	if !r.begun && layer == live && (p != "" || h.Typeflag != tar.TypeDir) {
 		return r.refuse(h, "the tree does not begin with its top")
 	}
-	r.last, r.begun = key, true
+	r.last, r.begun, r.gone = key, true, marked && kind == whiteoutGone
 	switch {
 	case r.sink == nil:
 		return r.check(h, p)

@@ -28,8 +28,9 @@ const maxContent = 64 << 40
 
 // Unpack verifies an archive while it unpacks the trees into directories of dir, which exists and
 // is empty, each under the name of its tree. If it fails, what is there is worth nothing. accept is
-// called with the index before anything is unpacked.
-func Unpack(ctx context.Context, from io.Reader, dir string, limits Limits, accept func(*Index) error) (*Info, error) {
+// called with the index before anything is unpacked; after that root, unless it is nil or returns
+// "", says where else the root is unpacked.
+func Unpack(ctx context.Context, from io.Reader, dir string, limits Limits, accept func(*Index) error, root func() string) (*Info, error) {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err != nil {
 		return nil, &os.PathError{Op: "statfs", Path: dir, Err: err}
@@ -40,7 +41,7 @@ func Unpack(ctx context.Context, from io.Reader, dir string, limits Limits, acce
 	if limits.Entries == 0 {
 		limits.Entries = DefaultMaxEntries
 	}
-	u := &unpacker{dir: dir, accept: accept, budget: &unpack.Budget{Bytes: maxContent, Entries: limits.Entries}}
+	u := &unpacker{dir: dir, accept: accept, root: root, budget: &unpack.Budget{Bytes: maxContent, Entries: limits.Entries}}
 	defer u.close()
 	info, err := read(ctx, from, limits.Bytes, u)
 	if err != nil {
@@ -58,6 +59,7 @@ func Unpack(ctx context.Context, from io.Reader, dir string, limits Limits, acce
 type unpacker struct {
 	dir    string
 	accept func(*Index) error
+	root   func() string
 	budget *unpack.Budget
 	trees  []*unpack.Tree
 }
@@ -74,6 +76,9 @@ func (u *unpacker) index(x *Index) error {
 	}
 	for _, t := range x.Trees {
 		dir := filepath.Join(u.dir, t.Name)
+		if t.Name == RootTree && u.root != nil && u.root() != "" {
+			dir = u.root()
+		}
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			return err
 		}

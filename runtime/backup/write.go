@@ -30,6 +30,8 @@ type Request struct {
 	// Output is the file to make, which must not exist; "" writes to stdout.
 	Output  string
 	Scratch string // a directory for files without a name
+
+	between func() // of tests: called after the first copy
 }
 
 // Run is a run of a container that is to be frozen.
@@ -153,6 +155,9 @@ func (c *copier) copyAll(q *Request, r *Result) error {
 	}
 	speed := float64(c.bytes+8<<20) / (time.Since(began).Seconds() + 0.1) // bytes a second; of little data, a guess
 	fault.Point("backup-live-copied")
+	if q.between != nil {
+		q.between()
+	}
 	if q.Run != nil {
 		if err := c.predict(q, catalogs, speed); err != nil {
 			return err

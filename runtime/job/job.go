@@ -57,6 +57,8 @@ type Coder interface{ JobCode() string }
 type Runner struct {
 	// Host has the cgroups; nil leaves jobs in the cgroup of their parent.
 	Host *cgroup.Host
+	// Stdout is what the job writes to stdout; nil for nothing.
+	Stdout *os.File
 }
 
 // groupPrefix begins the names of the cgroups of jobs: _job-PID-N, of the parent. No container's
@@ -73,7 +75,7 @@ func (r Runner) Run(ctx context.Context, kind string, request any, stdin *os.Fil
 	if err != nil {
 		return nil, fmt.Errorf("encode job: %w", err)
 	}
-	p, err := start(kind, stdin)
+	p, err := start(kind, stdin, r.Stdout)
 	if err != nil {
 		return nil, fmt.Errorf("start job: %w", err)
 	}
@@ -110,7 +112,7 @@ type process struct {
 }
 
 // start starts the child, which waits for its request.
-func start(kind string, stdin *os.File) (*process, error) {
+func start(kind string, stdin, stdout *os.File) (*process, error) {
 	binary, err := sealed.Self(Argv0)
 	if err != nil {
 		return nil, err
@@ -136,6 +138,9 @@ func start(kind string, stdin *os.File) (*process, error) {
 	}
 	if stdin != nil {
 		p.cmd.Stdin = stdin
+	}
+	if stdout != nil {
+		p.cmd.Stdout = stdout
 	}
 	if err := p.cmd.Start(); err != nil {
 		request.Close()

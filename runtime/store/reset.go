@@ -62,15 +62,23 @@ func (r *Removed) FinishReset(name, dir string) error {
 				return err
 			}
 		}
-		return r.move(tmp, func(n int) string {
-			entry := name + "@" + time.Now().UTC().Format(entryTime) + resetMark
-			if n > 1 {
-				entry += fmt.Sprintf(".%d", n)
-			}
-			return entry
-		})
+		_, err := r.PutAwayReplaced(name, tmp)
+		return err
 	}
 	return os.RemoveAll(tmp) // at most the facts, and a work directory that an older version of stead moved first
+}
+
+// PutAwayReplaced moves data of a container that other data has replaced to removed/, and returns
+// its entry. No container gets it back.
+func (r *Removed) PutAwayReplaced(name, dir string) (entry string, err error) {
+	err = r.move(dir, func(n int) string {
+		entry = name + "@" + time.Now().UTC().Format(entryTime) + resetMark
+		if n > 1 {
+			entry += fmt.Sprintf(".%d", n)
+		}
+		return entry
+	})
+	return entry, err
 }
 
 // move moves a directory to the first free entry.

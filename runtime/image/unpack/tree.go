@@ -99,7 +99,14 @@ func (t *Tree) Whiteout(name string) error {
 }
 
 // Opaque makes a directory opaque.
-func (t *Tree) Opaque(name string) error { return wrap(name, t.layer.hideContent(name)) }
+func (t *Tree) Opaque(name string) error {
+	fd, err := t.layer.openDir(name, unix.O_RDONLY|unix.O_NOFOLLOW)
+	if err == nil {
+		defer unix.Close(fd)
+		err = unix.Fsetxattr(fd, opaqueXattr, []byte("y"), 0)
+	}
+	return wrap(name, err)
+}
 
 // Finish sets the times of directories, and writes all to disk.
 func (t *Tree) Finish() error {

@@ -1,0 +1,290 @@
+package runtime
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"stead/runtime/backup"
+	"stead/runtime/fault"
+	"stead/runtime/hostpath"
+	"stead/runtime/image"
+	"stead/runtime/job"
+	"stead/runtime/store"
+	"stead/spec"
+
+	"golang.org/x/sys/unix"
+)
+
+// Backups and restores run in child processes (package job): they take long, use memory, and read
+// what is hostile. They take no lock of the state directory.
+
+const (
+	backupKind  = "backup"
+	restoreKind = "restore"
+)
+
+// BackupJobKinds are the kinds of jobs for job.Main.
+func BackupJobKinds() map[string]job.Func {
+	return map[string]job.Func{backupKind: runBackup, restoreKind: runUnpack}
+}
+
+// jobFaultDir is where a child built with the tag fault looks for the point at which it dies.
+var jobFaultDir = os.Getenv("STEAD_TEST_FAULT_DIR")
+
+// BackupJobs runs them.
+type BackupJobs struct{ Runner job.Runner }
+
+// BackupProgress is what a job reports.
+type BackupProgress struct {
+	Bytes int64 `json:"bytes"`
+}
+
+type backupJob struct {
+	Request  *backup.Request
+	FaultDir string
+}
+
+// Backup makes an archive in a child process. stdout is written if the request has no output.
+func (j BackupJobs) Backup(ctx context.Context, q *backup.Request, stdout *os.File, progress func(BackupProgress)) (*backup.Result, error) {
+	runner := j.Runner
+	if q.Output == "" {
+		runner.Stdout = stdout
+	}
+	b, err := runner.Run(ctx, backupKind, backupJob{q, jobFaultDir}, nil, progressOf(progress))
+	if err != nil {
+		return nil, fromBackupJob(err)
+	}
+	r := &backup.Result{}
+	return r, json.Unmarshal(b, r)
+}
+
+func progressOf(progress func(BackupProgress)) func(json.RawMessage) {
+	return func(raw json.RawMessage) {
+		var p BackupProgress
+		if progress != nil && json.Unmarshal(raw, &p) == nil {
+			progress(p)
+		}
+	}
+}
+
+// reporter reports every so many bytes.
+func reporter(report func(any)) func(int64) {
+	last := int64(0)
+	return func(n int64) {
+		if n-last >= 4<<20 {
+			last = n
+			report(BackupProgress{n})
+		}
+	}
+}
+
+func runBackup(ctx context.Context, request json.RawMessage, report func(any)) (any, error) {
+	var q backupJob
+	if err := json.Unmarshal(request, &q); err != nil {
+		return nil, err
+	}
+	fault.Dir(q.FaultDir)
+	return backup.Write(ctx, q.Request, reporter(report))
+}
+
+// UnpackRequest is what to restore.
+type UnpackRequest struct {
+	StateDir string
+	Staging  string // directory of the Staging
+	File     string // "" for stdin
+	As       string // "" for the name in the archive
+	Replace  bool
+	Limits   backup.Limits
+	FaultDir string
+}
+
+// Unpack verifies an archive and unpacks it in a staging directory, in a child process.
+func (j BackupJobs) Unpack(ctx context.Context, q UnpackRequest, stdin *os.File, progress func(BackupProgress)) error {
+	if q.File != "" {
+		stdin = nil
+	}
+	q.FaultDir = jobFaultDir
+	_, err := j.Runner.Run(ctx, restoreKind, q, stdin, progressOf(progress))
+	return fromBackupJob(err)
+}
+
+func runUnpack(ctx context.Context, request json.RawMessage, report func(any)) (any, error) {
+	var q UnpackRequest
+	if err := json.Unmarshal(request, &q); err != nil {
+		return nil, err
+	}
+	fault.Dir(q.FaultDir)
+	s, err := backup.OpenStaging(q.Staging)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	in := os.Stdin
+	if q.File != "" {
+		if in, err = os.Open(q.File); err != nil {
+			return nil, err
+		}
+		defer in.Close()
+	}
+	return struct{}{}, codedBackup(q.unpack(ctx, s, &reading{in, reporter(report), 0}))
+}
+
+// reading reports how much was read.
+type reading struct {
+	io.Reader
+	report func(int64)
+	n      int64
+}
+
+func (r *reading) Read(b []byte) (int, error) {
+	n, err := r.Reader.Read(b)
+	r.n += int64(n)
+	r.report(r.n)
+	return n, err
+}
+
+func (q *UnpackRequest) unpack(ctx context.Context, s *backup.Staging, in io.Reader) error {
+	trees := s.Trees()
+	if err := os.Mkdir(trees, 0o700); err != nil {
+		return err
+	}
+	v := &backup.Staged{Root: filepath.Join(trees, backup.RootTree)}
+	info, err := backup.Unpack(ctx, in, trees, q.Limits, func(x *backup.Index) error {
+		beside, err := q.accept(x, v)
+		if err == nil && beside != "" {
+			err = s.SetBeside(beside)
+		}
+		return err
+	}, func() string { return s.Beside() })
+	if err != nil {
+		return err
+	}
+	fault.Point("restore-verified")
+	if beside := s.Beside(); beside != "" {
+		v.Root = beside
+	}
+	v.Index, v.Notes, v.Manifest, v.Applied, v.DropIns = info.Index, info.Notes, info.Index.Manifest, info.Index.Applied, info.Index.DropIns
+	return s.SetStaged(v)
+}
+
+// accept checks what can be checked before anything is unpacked. Of a path root it returns the
+// directory beside its place in which to unpack it: the place may be on another file system.
+func (q *UnpackRequest) accept(x *backup.Index, v *backup.Staged) (beside string, err error) {
+	name := x.Name
+	if q.As != "" {
+		name = q.As
+	}
+	if err := spec.CheckName(name); err != nil {
+		return "", fmt.Errorf("name of the container in the archive: %w", err)
+	}
+	f, err := store.ReadFacts(filepath.Join(q.StateDir, "containers", name))
+	if errors.Is(err, os.ErrNotExist) {
+		f, err = nil, nil
+	}
+	if err != nil {
+		return "", err
+	}
+	if f != nil && !q.Replace {
+		return "", &KnownError{name}
+	}
+	if err := CheckRestore(x, name, f, image.Open(filepath.Join(q.StateDir, "images"))); err != nil {
+		return "", err
+	}
+	m, err := ParseApplied(x.Applied, name)
+	if err != nil {
+		return "", err
+	}
+	if f == nil && name != x.Name {
+		for _, mount := range mountsOf(m) {
+			if mount.Kind != "tmpfs" && mount.Writable {
+				return "", fmt.Errorf("%s has a writable mount (%s %s) at %s; two containers would write there, so it is restored under its own name only", x.Name, mount.Kind, mount.Source, mount.Target)
+			}
+		}
+	}
+	if x.Root != "path" {
+		return "", nil
+	}
+	at := x.RootPath
+	if f != nil {
+		at = f.Manifest.Spec.Rootfs.Path
+	} else if q.As != "" && q.As != x.Name {
+		return "", fmt.Errorf("the root of %s is the directory %s, which can't be that of %s as well; a container with rootfs.path is restored under its own name only", x.Name, at, name)
+	}
+	return besideOf(q.StateDir, at, filepath.Base(q.Staging), v)
+}
+
+// besideOf returns a free name beside a directory of the host, following no link that a container
+// may have made.
+func besideOf(stateDir, at, nonce string, v *backup.Staged) (string, error) {
+	if !filepath.IsAbs(at) || filepath.Clean(at) != at || at == "/" {
+		return "", fmt.Errorf("rootfs.path %.200q of the archive is no path of a directory", at)
+	}
+	w, err := store.OpenWritable(stateDir)
+	if err != nil {
+		return "", err
+	}
+	fd, real, err := hostpath.Open(at, w.Contains)
+	if errors.Is(err, os.ErrNotExist) { // it is made
+		if fd, real, err = hostpath.Open(filepath.Dir(at), w.Contains); err == nil {
+			real = filepath.Join(real, filepath.Base(at))
+		}
+	}
+	if err != nil {
+		return "", fmt.Errorf("open the place of the root, %s: %w", at, err)
+	}
+	unix.Close(fd)
+	v.Path = real
+	return fmt.Sprintf("%s.restore-%s", strings.TrimSuffix(real, "/"), nonce), nil
+}
+
+// KnownError is returned for a container that is there and whose data is not to be replaced.
+type KnownError struct{ Name string }
+
+func (e *KnownError) Error() string {
+	return fmt.Sprintf("there is a container %s; --replace puts the data of the backup in place of its own, which goes to removed/, and --as NAME makes another container", e.Name)
+}
+
+// backupCodes are the errors that keep their identity on the way from a job.
+var backupCodes = map[string]error{
+	"damaged": backup.ErrDamaged, "foreign": backup.ErrForeign, "newer": backup.ErrNewer, "no-space": unix.ENOSPC, "missing": os.ErrNotExist,
+}
+
+// codedBackupError is an error in the child with its code.
+type codedBackupError struct {
+	error
+	code string
+}
+
+func (e *codedBackupError) JobCode() string { return e.code }
+func (e *codedBackupError) Unwrap() error   { return e.error }
+
+func codedBackup(err error) error {
+	for code, sentinel := range backupCodes {
+		if errors.Is(err, sentinel) {
+			return &codedBackupError{err, code}
+		}
+	}
+	return err
+}
+
+// backupError is an error that came from a child, with the sentinel that it wraps.
+type backupError struct {
+	error
+	sentinel error
+}
+
+func (e *backupError) Unwrap() error { return e.sentinel }
+
+func fromBackupJob(err error) error {
+	var e *job.Error
+	if errors.As(err, &e) && backupCodes[e.Code] != nil {
+		return &backupError{e, backupCodes[e.Code]}
+	}
+	return err
+}
