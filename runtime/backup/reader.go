@@ -99,11 +99,11 @@ func read(ctx context.Context, from io.Reader, limit int64, to sink) (*Info, err
 		}
 	}
 	r.layer, r.tree = live, 0
-	for ; h.Name != trailerMember; h, err = r.next() {
-		if err == nil {
-			err = r.entry(h)
+	for h.Name != trailerMember {
+		if err := r.entry(h); err != nil {
+			return nil, err
 		}
-		if err != nil {
+		if h, err = r.next(); err != nil {
 			return nil, err
 		}
 	}
