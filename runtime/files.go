@@ -65,6 +65,7 @@ func (r *Runtime) loadFilesOf(c *container) {
 	states, err := r.files.States(rec.ID())
 	if err != nil {
 		r.Log.Error("cannot read which files the container has; they are written again", "container", c.name, "error", err)
+		states = files.States{}
 	}
 	r.setFiles(c, rec.ID(), states)
 }

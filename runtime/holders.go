@@ -42,24 +42,25 @@ func holds(process, dir string) string {
 		return ""
 	}
 	defer f.Close()
-	mounts, err := mountinfo.GetMountsFromReader(f, mountinfo.FSTypeFilter("overlay"))
+	mounts, err := mountinfo.GetMountsFromReader(f, nil)
 	if err != nil {
 		return ""
 	}
 	for _, m := range mounts {
-		if m.Source == dir {
+		if m.FSType == "overlay" && m.Source == dir {
 			return "in whose mount namespace it is mounted at " + m.Mountpoint
 		}
 	}
 	open, _ := filepath.Glob(process + "/fd/*")
 	for _, file := range append([]string{process + "/cwd", process + "/root"}, open...) {
-		var fs unix.Statfs_t
-		var st unix.Stat_t
-		if unix.Statfs(file, &fs) != nil || fs.Type != unix.OVERLAYFS_SUPER_MAGIC || unix.Stat(file, &st) != nil {
+		// Nothing that asks a server, which may never answer, of a file system that is mounted.
+		var st unix.Statx_t
+		if unix.Statx(unix.AT_FDCWD, file, unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st) != nil || st.Mask&unix.STATX_MNT_ID == 0 {
 			continue
 		}
-		mounted := func(m *mountinfo.Info) bool { return unix.Mkdev(uint32(m.Major), uint32(m.Minor)) == st.Dev }
-		if !slices.ContainsFunc(mounts, mounted) {
+		mounted := func(m *mountinfo.Info) bool { return m.ID == int(st.Mnt_id) }
+		var fs unix.Statfs_t
+		if !slices.ContainsFunc(mounts, mounted) && unix.Statfs(file, &fs) == nil && fs.Type == unix.OVERLAYFS_SUPER_MAGIC {
 			return "which has " + strings.TrimPrefix(file, process+"/") + " in an overlay that is unmounted"
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"stead/runtime/image"
 	"stead/runtime/launch"
 	"stead/runtime/rootfs"
+	"stead/spec"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,9 +24,9 @@ import (
 // A directory that an image declares as a volume is a directory of the container beside upper:
 // volumes/<path>. It begins with what the image has there, and stays when the image changes.
 
-// addImageVolumes mounts the volumes that an image declares, except where the manifest mounts
-// something at the same place or above.
-func (r *Runtime) addImageVolumes(ctx context.Context, config *launch.Config, name string, img *image.Image) error {
+// addImageVolumes mounts the volumes that an image declares, except where the manifest m mounts
+// something or puts files at the same place or above.
+func (r *Runtime) addImageVolumes(ctx context.Context, config *launch.Config, m *spec.Container, img *image.Image) error {
 	if img == nil {
 		return nil
 	}
@@ -33,10 +34,10 @@ func (r *Runtime) addImageVolumes(ctx context.Context, config *launch.Config, na
 	for _, volume := range img.Config.Volumes {
 		target := path.Clean("/" + volume)
 		covers := func(m launch.Mount) bool { return hostpath.Within(target, path.Clean(m.Target)) }
-		if slices.ContainsFunc(config.Mounts, covers) || !canBeVolume(target) {
+		if slices.ContainsFunc(config.Mounts, covers) || hasFilesAbove(m, target) || !canBeVolume(target) {
 			continue
 		}
-		dir := filepath.Join(r.dir(name), "volumes", url.PathEscape(target[1:]))
+		dir := filepath.Join(r.dir(m.Metadata.Name), "volumes", url.PathEscape(target[1:]))
 		if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
 			if err := r.seedVolume(ctx, img, target, dir); err != nil {
 				return fmt.Errorf("make volume %s of the image: %w", target, err)
@@ -46,6 +47,17 @@ func (r *Runtime) addImageVolumes(ctx context.Context, config *launch.Config, na
 	}
 	addMounts(config, more)
 	return nil
+}
+
+// hasFilesAbove reports whether a path lies in one of a manifest's files, or where stead keeps them:
+// a directory there is read-only, and its content is replaced as a whole.
+func hasFilesAbove(m *spec.Container, target string) bool {
+	for at := range m.Spec.Files {
+		if hostpath.Within(target, path.Clean(at)) {
+			return true
+		}
+	}
+	return hostpath.Within(target, spec.FilesDir) || hostpath.Within(spec.FilesDir, target)
 }
 
 // canBeVolume reports whether a volume of an image can be mounted at a path: not over the root and

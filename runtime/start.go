@@ -195,7 +195,7 @@ func (r *Runtime) launch(ctx context.Context, c *container, rec *record.Record, 
 	if err := r.addVolumes(ctx, c, rec, m, config, img); err != nil {
 		return err
 	}
-	if err := r.addImageVolumes(ctx, config, c.name, img); err != nil {
+	if err := r.addImageVolumes(ctx, config, m, img); err != nil {
 		return err
 	}
 	if err := r.writeFiles(c, rec, f, m, config); err != nil {

@@ -106,8 +106,11 @@ func stopAll(ctx context.Context, rt *runtime.Runtime, log *slog.Logger, cause s
 			stops.Go(func() error {
 				defer func() { <-slots }()
 				began := time.Now()
-				o := status.StopOptions{}
+				o, ctx := status.StopOptions{}, ctx
 				if !end.IsZero() {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithDeadline(ctx, end) // a process that can't be killed must not hold up the host
+					defer cancel()
 					o.AtMost = max(time.Until(end)-killReserve, time.Millisecond)
 				}
 				err := rt.Stop(ctx, s.Name, o)

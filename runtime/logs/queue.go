@@ -2,6 +2,7 @@ package logs
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -216,13 +217,21 @@ func (l *Log) endTurn(t *turn) {
 		}
 	}
 	l.unnoted = t.lost
-	l.noteLost(t.failed-t.noted, "the disk was full")
+	l.noteLost(t.failed-t.noted, t.reason)
 	if len(l.queue) > 0 || l.dropped > 0 || l.ended && !t.end {
 		l.makeReady()
 	}
 	if s.Changed != nil {
 		s.Changed()
 	}
+}
+
+// whyLost says why lines could not be written.
+func whyLost(err error) string {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return "the disk was full"
+	}
+	return "they could not be written: " + err.Error()
 }
 
 func (t *turn) run() {
@@ -250,7 +259,7 @@ func (t *turn) record(records []byte) {
 	if err := t.append(data); err != nil {
 		n := int64(bytes.Count(records, []byte{'\n'}))
 		if t.lost == 0 {
-			t.reason = "the disk was full"
+			t.reason = whyLost(err)
 		}
 		t.failed += n
 		t.lost += n
