@@ -85,7 +85,7 @@ func TestActionsUnderWayAreBounded(t *testing.T) {
 		const n = 2*maxSlow + 2
 		for i := range n {
 			name := fmt.Sprintf("stuck-%d", i)
-			rt.block["create "+name] = gate
+			rt.set(func() { rt.block["create "+name] = gate })
 			e.start(t.Context(), plan.Action{Verb: plan.Create, Subject: plan.ContainerNamed(name), Spec: running(t, name).Applied})
 		}
 		time.Sleep(n * patience)

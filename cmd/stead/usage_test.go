@@ -38,7 +38,7 @@ func TestExitCodes(t *testing.T) {
 		{"a name too few", "restart", 2, "restart needs the names of containers, or -l with a selector"},
 		{"a selector that says nothing", "ps -l app=web,", 2, "--selector"},
 		{"a goal that isn't there", "wait web --for=lunch", 2, "--for lunch: want ready, running, completed or removed"},
-		{"a time that is none", "logs web --since yesterday", 2, "--since yesterday: want a duration"},
+		{"a time that is none", "logs web --since nonsense", 2, "--since nonsense: want a duration"},
 		{"exec keeps low codes for the command", "exec web", 125, "exec needs a container and a command: stead exec NAME COMMAND; see stead exec --help"},
 		{"a variable without a value", "exec -e NAME web true", 125, "--env NAME: want NAME=VALUE"},
 		{"no daemon to reload", "reload", 1, "no daemon is running"},
