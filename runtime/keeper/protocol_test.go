@@ -67,7 +67,7 @@ func TestKeeperRefusesWhatItDoesNotKnow(t *testing.T) {
 		summary, request, body, names string
 	}{
 		{"a request", `{"op": "list", "since": 1}`, "", "since"},
-		{"an operation", `{"op": "freeze", "id": "web.1"}`, "", "freeze"},
+		{"an operation", `{"op": "checkpoint", "id": "web.1"}`, "", "checkpoint"},
 		{"the body of a start", `{"op": "start"}`, `{"Record": {"name": "web", "nonce": "1"}, "Config": {"Name": "web", "Ports": [80]}}`, "Ports"},
 		{"the record in it", `{"op": "start"}`, `{"Record": {"name": "web", "nonce": "1", "lease": 5}}`, "lease"},
 		{"the body of an exec", `{"op": "exec", "id": "web.1"}`, `{"Process": {"Argv": ["true"], "Landlock": {}}}`, "Landlock"},

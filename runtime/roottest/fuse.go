@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -13,6 +14,8 @@ import (
 // FUSE is a mounted file system that this process serves: a directory with a few files. It can
 // stop answering, as a file system on a network does.
 type FUSE struct {
+	End func() // unmounts it; requests that wait fail
+
 	fd    int
 	hung  atomic.Bool
 	reads atomic.Bool // hang too
@@ -32,6 +35,12 @@ func MountFUSE(t testing.TB, point string, files map[string]string) *FUSE {
 		t.Skipf("no FUSE: %v", err)
 	}
 	f := &FUSE{fd: fd}
+	f.End = sync.OnceFunc(func() {
+		f.hung.Store(true)
+		if err := unix.Unmount(point, unix.MNT_FORCE|unix.MNT_DETACH); err != nil { // ends what waits
+			t.Errorf("unmount FUSE: %v", err)
+		}
+	})
 	for name, text := range files {
 		f.names, f.texts = append(f.names, name), append(f.texts, text)
 	}
@@ -42,10 +51,7 @@ func MountFUSE(t testing.TB, point string, files map[string]string) *FUSE {
 	served := make(chan struct{})
 	go func() { defer close(served); f.serve() }()
 	t.Cleanup(func() {
-		f.hung.Store(true)
-		if err := unix.Unmount(point, unix.MNT_FORCE|unix.MNT_DETACH); err != nil { // ends what waits
-			t.Errorf("unmount FUSE: %v", err)
-		}
+		f.End()
 		<-served
 		unix.Close(fd)
 	})
