@@ -6,6 +6,7 @@ package sealed
 import (
 	"io"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,8 +24,7 @@ func Self(name string) (*os.File, error) {
 	}
 	f := os.NewFile(uintptr(fd), name)
 	if _, err = io.Copy(f, self); err == nil {
-		const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
-		_, err = unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, seals)
+		err = seal(f)
 	}
 	if err != nil {
 		f.Close()
@@ -32,3 +32,18 @@ func Self(name string) (*os.File, error) {
 	}
 	return f, nil
 }
+
+// seal makes a memfd immutable. The kernel refuses with EBUSY while something still holds a page
+// of it for a moment, as a busy machine does (memfd_wait_for_pins in mm/memfd.c): no event tells
+// when it lets go.
+func seal(f *os.File) error {
+	const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
+	for end := time.Now().Add(sealTimeout); ; time.Sleep(20 * time.Millisecond) {
+		_, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, seals)
+		if err == nil || err != unix.EBUSY || time.Now().After(end) {
+			return os.NewSyscallError("seal copy of the program", err)
+		}
+	}
+}
+
+const sealTimeout = 10 * time.Second
