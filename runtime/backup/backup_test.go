@@ -228,10 +228,13 @@ func TestStandardTools(t *testing.T) {
 	roottest.Need(t)
 	dir := everything(t, false)
 	os.Remove(dir + "/.wh.file") // tar can't tell it from a whiteout
+	if err := unix.Removexattr(dir+"/etc", "system.posix_acl_default"); err != nil { // tar gives it to files that have none
+		t.Fatal(err)
+	}
 	file, _ := archiveChanged(t, dir, false, func() {
 		for _, err := range []error{
 			os.Remove(dir + "/empty"), os.Remove(dir + "/etc/shadow"), os.RemoveAll(dir + "/sub"), os.WriteFile(dir+"/sub", []byte("was a directory"), 0o644),
-			os.WriteFile(dir+"/etc/new", []byte("new"), 0o600), os.Remove(dir + "/suid"), os.Mkdir(dir+"/suid", 0o711),
+			os.WriteFile(dir+"/etc/new", []byte("new"), 0o600), os.WriteFile(dir+"/etc/plain", []byte("changed"), 0o644), os.Remove(dir + "/suid"), os.Mkdir(dir+"/suid", 0o711),
 		} {
 			if err != nil {
 				t.Fatal(err)
