@@ -95,7 +95,7 @@ trap 'exit 130' INT TERM
 
 say "A private copy of the examples"
 mkdir -p "$manifests"
-cp examples/*.yaml "$manifests"
+cp -r examples/*.yaml examples/*.files "$manifests"
 port=18080
 while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((port + 1)); done
 sed -i "s/18080/$port/" "$manifests/web.yaml"

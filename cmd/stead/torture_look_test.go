@@ -215,7 +215,11 @@ func (l *life) checkKernel(running []string, say func(string, ...any)) {
 	}
 	mounts := 0
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/mountinfo", holder))
+	host, _ := os.Readlink("/proc/self/ns/mnt")
 	for _, task := range tasks {
+		if at, _ := os.Readlink(filepath.Dir(task) + "/ns/mnt"); at == host {
+			continue // what is mounted there is not ours alone
+		}
 		b, _ := os.ReadFile(task)
 		if n := strings.Count(string(b), "\n"); strings.Contains(string(b), "root-") {
 			say("mounts in the nursery:\n%s", b)
