@@ -257,7 +257,7 @@ func (l *life) checkDescriptors(whose string, pid, pipes int, say func(string, .
 		say("%s: %d pipes too few: %v", whose, pipes, fds)
 	}
 	slices.Sort(rest)
-	if sockets > 2 { // what it listens on, and what the keeper tells of ends on
+	if sockets > 3 { // what it listens on, what the keeper tells of ends on, and pings
 		say("%s: %d sockets", whose, sockets)
 	}
 	if first, known := l.normal[whose]; !known {
