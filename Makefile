@@ -24,10 +24,10 @@ build:
 # keeper between any two steps: in a build of its own, as it is released. Some
 # seconds of `make torture` go with it.
 test:
-	$(ROOT) go test -race -short -parallel 4 -timeout 12m $(AS_ROOT) ./...
-	$(ROOT) CGO_ENABLED=0 go test -parallel 4 -timeout 12m $(AS_ROOT) ./runtime/...
+	$(ROOT) go test -race -short -parallel 4 -timeout 15m $(AS_ROOT) ./...
+	$(ROOT) CGO_ENABLED=0 go test -parallel 4 -timeout 15m $(AS_ROOT) ./runtime/...
 	$(ROOT) CGO_ENABLED=0 go test -tags weak -run TestCVE -timeout 8m $(AS_ROOT) ./runtime
-	$(ROOT) CGO_ENABLED=0 go test -tags fault -run 'TestCrash|TestTorture|TestKilled' -parallel 4 -timeout 12m $(AS_ROOT) ./cmd/stead ./runtime/image
+	$(ROOT) CGO_ENABLED=0 go test -tags fault -run 'TestCrash|TestTorture|TestKilled' -parallel 4 -timeout 15m $(AS_ROOT) ./cmd/stead ./runtime/image
 
 # A random life of a host, in which daemon and keeper die at any moment. It prints
 # its seed; TORTURE_SEED=N has the same choices made again.
@@ -40,7 +40,7 @@ torture:
 # has them.
 test-clients:
 	.ci/clients
-	$(ROOT) go test -tags clients -run 'TestGit|TestEditors|TestAnsible|TestBusy' -timeout 8m $(AS_ROOT) ./cmd/stead
+	$(ROOT) go test -tags clients -run 'TestGit|TestEditors|TestAnsible|TestBusy' -timeout 15m $(AS_ROOT) ./cmd/stead
 
 # Images that other tools make, and what they make of ours, as root: apt has the tools. It
 # downloads a Debian with nginx, PostgreSQL and Redis.

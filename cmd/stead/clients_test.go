@@ -54,7 +54,7 @@ func (d *deeds) want(what string, want ...string) {
 	d.h.t.Helper()
 	slices.Sort(want)
 	var got []string
-	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if got = d.all()[d.seen:]; len(got) >= len(want) {
 			break
 		}
