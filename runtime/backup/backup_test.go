@@ -227,7 +227,7 @@ func commands(t *testing.T, file string) string {
 func TestStandardTools(t *testing.T) {
 	roottest.Need(t)
 	dir := everything(t, false)
-	os.Remove(dir + "/.wh.file") // tar can't tell it from a whiteout
+	os.Remove(dir + "/.wh.file")                                                     // tar can't tell it from a whiteout
 	if err := unix.Removexattr(dir+"/etc", "system.posix_acl_default"); err != nil { // tar gives it to files that have none
 		t.Fatal(err)
 	}
