@@ -80,17 +80,7 @@ func (r *Runtime) seedVolume(ctx context.Context, img *image.Image, target, dir 
 	if err := errors.Join(os.Mkdir(tmp, 0o755), os.Chmod(tmp, 0o755)); err != nil {
 		return err
 	}
-	view, err := rootfs.OpenView(r.images.LayersDir(), layersOf(img))
-	if err != nil {
-		return err
-	}
-	defer view.Close()
-	from, err := view.Open(target)
-	if err == nil {
-		defer from.Close()
-		err = image.CopyDirectory(ctx, fmt.Sprintf("/proc/self/fd/%d", from.Fd()), tmp)
-	}
-	if err != nil && !errors.Is(err, os.ErrNotExist) { // the image need not have the directory
+	if _, err := r.copyFromImage(ctx, img, target, tmp); err != nil { // the image need not have the directory
 		return err
 	}
 	fault.Point("volume-seeded")
@@ -103,4 +93,23 @@ func (r *Runtime) seedVolume(ctx context.Context, img *image.Image, target, dir 
 		return os.NewSyscallError("syncfs", err)
 	}
 	return os.Rename(tmp, dir)
+}
+
+// copyFromImage copies what an image has at a path into a directory, and reports whether there is
+// something.
+func (r *Runtime) copyFromImage(ctx context.Context, img *image.Image, target, dir string) (bool, error) {
+	view, err := rootfs.OpenView(r.images.LayersDir(), layersOf(img))
+	if err != nil {
+		return false, err
+	}
+	defer view.Close()
+	from, err := view.Open(target)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer from.Close()
+	return true, image.CopyDirectory(ctx, fmt.Sprintf("/proc/self/fd/%d", from.Fd()), dir)
 }

@@ -12,7 +12,6 @@ import (
 	"stead/runtime/image"
 	"stead/runtime/launch"
 	"stead/runtime/record"
-	"stead/runtime/rootfs"
 	"stead/runtime/specconv"
 	"stead/runtime/store"
 	"stead/runtime/volume"
@@ -80,16 +79,11 @@ func (r *Runtime) volumeIsFree(c *container, rec *record.Record, w spec.Mount) e
 // seedFromRoot copies what a root has at a path into the directory of a new volume, and reports
 // whether there is something. Of an image it is what the image has there.
 func (r *Runtime) seedFromRoot(ctx context.Context, m *spec.Container, config *launch.Config, img *image.Image, target, dir string) (bool, error) {
+	if img != nil {
+		return r.copyFromImage(ctx, img, target, dir)
+	}
 	root := config.Root.Path
-	switch {
-	case img != nil:
-		view, err := rootfs.OpenView(r.images.LayersDir(), layersOf(img))
-		if err != nil {
-			return false, err
-		}
-		defer view.Close()
-		root = view.Path
-	case m.Spec.Rootfs.Host != nil && strings.HasPrefix(target, "/usr/"):
+	if m.Spec.Rootfs.Host != nil && strings.HasPrefix(target, "/usr/") {
 		root = "/" // whose /usr it shows
 	}
 	top, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"stead/runtime/image/unpack"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -134,7 +136,7 @@ func (p *packer) entry(dir int, base, name string) error {
 	default:
 		return nil
 	}
-	attributes, err := listXattrs(fmt.Sprintf("/proc/self/fd/%d/%s", dir, base), unix.Llistxattr, unix.Lgetxattr)
+	attributes, err := unpack.ListXattrs(fmt.Sprintf("/proc/self/fd/%d/%s", dir, base), unix.Llistxattr, unix.Lgetxattr)
 	if err != nil {
 		return err
 	}
@@ -218,7 +220,7 @@ func (p *packer) directory(dir int, base, name string, h *tar.Header) error {
 
 // header writes the header of an open file or directory.
 func (p *packer) header(h *tar.Header, fd int) error {
-	attributes, err := listXattrs(fd, unix.Flistxattr, unix.Fgetxattr)
+	attributes, err := unpack.ListXattrs(fd, unix.Flistxattr, unix.Fgetxattr)
 	if err != nil {
 		return err
 	}
@@ -241,32 +243,4 @@ func (p *packer) write(h *tar.Header, attributes map[string][]byte) error {
 		h.PAXRecords["SCHILY.xattr."+name] = string(value)
 	}
 	return p.w.WriteHeader(h)
-}
-
-// listXattrs returns the extended attributes of a file, by descriptor or path.
-func listXattrs[F any](file F, list func(F, []byte) (int, error), get func(F, string, []byte) (int, error)) (map[string][]byte, error) {
-	n, err := list(file, nil)
-	if err == unix.ENOTSUP || n == 0 && err == nil {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, os.NewSyscallError("listxattr", err)
-	}
-	names := make([]byte, n+4096)
-	if n, err = list(file, names); err != nil {
-		return nil, os.NewSyscallError("listxattr", err)
-	}
-	all := map[string][]byte{}
-	for name := range strings.SplitSeq(strings.Trim(string(names[:n]), "\x00"), "\x00") {
-		value := make([]byte, 64<<10) // XATTR_SIZE_MAX
-		n, err := get(file, name, value)
-		if err == unix.ENODATA || err == unix.ENOTSUP {
-			continue
-		}
-		if err != nil {
-			return nil, os.NewSyscallError("getxattr "+name, err)
-		}
-		all[name] = slices.Clone(value[:n])
-	}
-	return all, nil
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"stead/runtime/image/unpack"
 	"stead/runtime/job"
 	"stead/runtime/roottest"
 
@@ -54,7 +55,7 @@ func tree(t *testing.T, dir string) string {
 		if err != nil {
 			return err
 		}
-		all, err := listXattrs(path, unix.Llistxattr, unix.Lgetxattr)
+		all, err := unpack.ListXattrs(path, unix.Llistxattr, unix.Lgetxattr)
 		for _, name := range slices.Sorted(maps.Keys(all)) {
 			if !strings.HasPrefix(name, "trusted.") {
 				text += fmt.Sprintf("%s %s=%q\n", strings.TrimPrefix(path, dir), name, all[name])

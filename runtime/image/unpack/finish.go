@@ -177,7 +177,7 @@ func copyAttributes(from *os.File, fd int) (when, error) {
 	if err != nil {
 		return when{}, err
 	}
-	attributes, err := readXattrs(source)
+	attributes, err := ListXattrs(source, unix.Flistxattr, unix.Fgetxattr)
 	for name, value := range attributes {
 		if keepsXattr(name) && err == nil {
 			err = unix.Fsetxattr(fd, name, value, 0)
@@ -186,25 +186,28 @@ func copyAttributes(from *os.File, fd int) (when, error) {
 	return when{st.Atim, st.Mtim}, err
 }
 
-// readXattrs returns the extended attributes of an open file.
-func readXattrs(fd int) (map[string][]byte, error) {
-	names := make([]byte, 64<<10) // XATTR_LIST_MAX
-	n, err := unix.Flistxattr(fd, names)
-	if err == unix.ENOTSUP {
+// ListXattrs returns the extended attributes of a file, by descriptor or path.
+func ListXattrs[F any](file F, list func(F, []byte) (int, error), get func(F, string, []byte) (int, error)) (map[string][]byte, error) {
+	n, err := list(file, nil)
+	if err == unix.ENOTSUP || n == 0 && err == nil {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, os.NewSyscallError("flistxattr", err)
+		return nil, os.NewSyscallError("listxattr", err)
+	}
+	names := make([]byte, n+4096)
+	if n, err = list(file, names); err != nil {
+		return nil, os.NewSyscallError("listxattr", err)
 	}
 	all := map[string][]byte{}
-	value := make([]byte, 64<<10) // XATTR_SIZE_MAX
 	for name := range strings.SplitSeq(strings.Trim(string(names[:n]), "\x00"), "\x00") {
-		if name == "" {
+		value := make([]byte, 64<<10) // XATTR_SIZE_MAX
+		n, err := get(file, name, value)
+		if err == unix.ENODATA || err == unix.ENOTSUP {
 			continue
 		}
-		n, err := unix.Fgetxattr(fd, name, value)
 		if err != nil {
-			return nil, os.NewSyscallError("fgetxattr", err)
+			return nil, os.NewSyscallError("getxattr "+name, err)
 		}
 		all[name] = slices.Clone(value[:n])
 	}

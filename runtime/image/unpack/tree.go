@@ -68,7 +68,7 @@ func (t *Tree) clearXattrs(name string) error {
 		return nil // it is made, or replaced
 	}
 	defer unix.Close(fd)
-	attributes, err := readXattrs(fd)
+	attributes, err := ListXattrs(fd, unix.Flistxattr, unix.Fgetxattr)
 	for key := range attributes {
 		if key != "security.selinux" { // every file has it where there is SELinux
 			err = errors.Join(err, unix.Fremovexattr(fd, key))
