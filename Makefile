@@ -1,5 +1,5 @@
 # What a developer types. `make build` and everything else needs Go 1.26 and
-# nothing more; `make test` needs a C compiler besides, for the race detector.
+# nothing more; `make test-race` needs a C compiler besides.
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
@@ -12,22 +12,28 @@ ROOT := STEAD_TEST_ROOT=1
 AS_ROOT := -exec 'sudo -n --preserve-env=STEAD_TEST_ROOT,TORTURE_TIME,TORTURE_SEED'
 endif
 
-.PHONY: build test test-clients lint demo generate test-vm test-vm-all test-arm64 bench bench-compare
+.PHONY: build test test-race test-crash test-long test-clients lint demo generate test-vm test-vm-all test-arm64 bench bench-compare
 
 build:
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/stead ./cmd/stead
 
-# The first run looks for races, and takes fewer rounds where chance decides
-# (-short). The second does the kernel side at length and without the race detector,
-# which takes another clone path than what is released. The third takes single
-# defences away and wants the attacks to succeed then. The fourth kills daemon and
-# keeper between any two steps: in a build of its own, as it is released. Some
-# seconds of `make torture` go with it.
+# Everything once, as it is released: the race detector's build takes another clone path. The
+# second takes single defences away and wants the attacks to succeed then. -short takes fewer
+# rounds where chance decides; test-long takes all of them.
 test:
-	$(ROOT) go test -race -short -parallel 4 -timeout 15m $(AS_ROOT) ./...
-	$(ROOT) CGO_ENABLED=0 go test -parallel 4 -timeout 15m $(AS_ROOT) ./runtime/...
+	$(ROOT) CGO_ENABLED=0 go test -short -parallel 4 -timeout 15m $(AS_ROOT) ./...
 	$(ROOT) CGO_ENABLED=0 go test -tags weak -run TestCVE -timeout 8m $(AS_ROOT) ./runtime
-	$(ROOT) CGO_ENABLED=0 go test -tags fault -run 'TestCrash|TestTorture|TestKilled' -parallel 4 -timeout 15m $(AS_ROOT) ./cmd/stead ./runtime/image
+
+test-race:
+	$(ROOT) go test -race -short -parallel 4 -timeout 15m $(AS_ROOT) ./...
+
+# Daemon and keeper are killed between any two steps, in a build of its own. Some seconds of
+# `make torture` go with it.
+test-crash:
+	$(ROOT) CGO_ENABLED=0 go test -tags fault -run 'TestCrash|TestTorture|TestKilled' -parallel 8 -timeout 15m $(AS_ROOT) ./cmd/stead ./runtime/image
+
+test-long:
+	$(ROOT) CGO_ENABLED=0 go test -count=1 -parallel 4 -timeout 30m $(AS_ROOT) ./...
 
 # A random life of a host, in which daemon and keeper die at any moment. It prints
 # its seed; TORTURE_SEED=N has the same choices made again.

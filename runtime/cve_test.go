@@ -69,11 +69,11 @@ func TestCVE(t *testing.T) {
 	}
 }
 
-// rounds is how often a race is run: seldom with -short, which is for the race
-// detector; the run without it takes the clone path that is released.
+// rounds is how often a race is run: all of them by make test-long only, and hardly any where
+// the race detector makes each slow and takes another clone path than what is released.
 func rounds() int {
 	switch {
-	case slow():
+	case slow(), raceDetector:
 		return 6
 	case testing.Short():
 		return 30

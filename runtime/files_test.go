@@ -185,7 +185,7 @@ files:
 	w.create("web", body)
 	w.awaitOutput("web", "reads")
 	m := parse(t, "web", body)
-	for n := range 1000 {
+	for n := range races(1000) {
 		fill(n + 1)
 		w.must(w.Update(ctx, m, origin))
 	}

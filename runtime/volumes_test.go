@@ -58,7 +58,7 @@ func TestVolumes(t *testing.T) {
 		{"of its own owner and mode", script(`stat -c '%a %u:%g' /data`) + "\nmounts: {/data: {volume: own, owner: 'nobody:9', mode: '1770'}}", "1770 65534:9\n"},
 		{"with nothing to begin with", script(`stat -c '%a %u:%g' /data`) + "\nuser: nobody\nmounts: {/data: {volume: new}}", "755 65534:65534\n"},
 		{"a host root's own /var", script(`stat -c '%a %u:%g' /var/tmp`) + "\nmounts: {/var/tmp: {volume: tmp}}", "1777 0:0\n"},
-		{"of a host root's /usr", script(`test -e /usr/share/doc/hello || ls -d /usr/bin/env`) + "\nmounts: {/usr/local: {volume: local}}", "/usr/bin/env\n"},
+		{"of a host root's /usr", script(`test -e /usr/share/doc/hello || ls -d /usr/bin/env`) + "\nmounts: {/usr/share/misc: {volume: local}}", "/usr/bin/env\n"},
 	} {
 		if got := w.run(row.body); got != row.want {
 			t.Errorf("%s: got %q, want %q", row.summary, got, row.want)
@@ -106,7 +106,7 @@ func TestVolumesRefused(t *testing.T) {
 // One container writes a volume at a time, whoever starts it, and it can't be deleted meanwhile.
 func TestVolumeWriters(t *testing.T) {
 	w := newWorld(t)
-	mount := func(more string) string { return script("sleep 1000") + "\nmounts: {/data: {volume: app" + more + "}}" }
+	mount := func(more string) string { return script(forever) + "\nmounts: {/data: {volume: app" + more + "}}" }
 	w.create("a", mount(""))
 	for more, want := range map[string]string{
 		"":                 "volume app is written by a; several containers may write it if all of them mount it with shared: true",

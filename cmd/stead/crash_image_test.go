@@ -7,6 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
+
+	"stead/runtime/roottest"
 )
 
 // mounting are the points between the steps that mount a merged root.
@@ -88,7 +91,10 @@ func importImages(h *testHost) {
 		}
 		record["config"] = map[string]any{"volumes": []string{"/data"}}
 		b, _ = json.Marshal(record)
-		writeFile(h.t, file, string(b))
+		writeFile(h.t, file+"~", string(b)) // the daemon reads it meanwhile
+		if err := os.Rename(file+"~", file); err != nil {
+			h.t.Fatal(err)
+		}
 	}
 }
 
@@ -103,9 +109,12 @@ func (h *testHost) checkPrivate(entries int) {
 		}
 		return strings.Count(string(b), "\n")
 	}
-	h.untilLogged("job", "up")
 	dir := h.dir + "/state/containers/job"
 	runs := lines(h.dir + "/count/job")
+	// What a run writes last.
+	for end := time.Now().Add(roottest.Patience); lines(dir+"/volumes/data/volume") < runs && time.Now().Before(end); {
+		time.Sleep(5 * time.Millisecond)
+	}
 	resets, _ := filepath.Glob(h.dir + "/state/removed/job@*.reset*")
 	if len(resets) != entries {
 		h.t.Errorf("%d entries of private files that were replaced: %q, want %d", len(resets), resets, entries)
