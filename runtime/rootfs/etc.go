@@ -115,13 +115,33 @@ var EtcRecords = []string{etcFile, namesFile}
 // Update makes the /etc of the host root at dir follow the host and names, except for what the
 // container changed or deleted itself. EtcRecords beside the root remember what stead wrote.
 // Without a host name, names stay as they are.
-func (h *HostEtc) Update(dir string, names Names) error {
+func (h *HostEtc) Update(dir string, names Names) error { return h.update(dir, names, updateEtc) }
+
+func (h *HostEtc) update(dir string, names Names, update func(dir, record string, want map[string]string) error) error {
 	beside := filepath.Dir(dir)
-	err := updateEtc(dir, filepath.Join(beside, etcFile), h.from("/etc"))
+	err := update(dir, filepath.Join(beside, etcFile), h.from("/etc"))
 	if err == nil && names.Hostname != "" {
-		err = updateEtc(dir, filepath.Join(beside, namesFile), map[string]string{"hosts": names.Hosts(), "hostname": names.Hostname + "\n"})
+		err = update(dir, filepath.Join(beside, namesFile), map[string]string{"hosts": names.Hosts(), "hostname": names.Hostname + "\n"})
 	}
 	return err
+}
+
+// fillEtc fills the /etc of a new host root, which nobody else sees yet, and records it. It
+// leaves writing the files to the disk to its caller.
+func fillEtc(dir, record string, want map[string]string) error {
+	etc, err := os.OpenRoot(filepath.Join(dir, "etc"))
+	if err != nil {
+		return err
+	}
+	defer etc.Close()
+	r := etcRecord{Wanted: fingerprintAll(want), Files: map[string][]string{}}
+	for name, text := range want {
+		if err := replaceIn(etc, name, text); err != nil {
+			return fmt.Errorf("write etc/%s of host root: %w", name, err)
+		}
+		r.Files[name] = []string{fingerprint(text)}
+	}
+	return writeEtcRecord(record, r)
 }
 
 func updateEtc(dir, record string, want map[string]string) error {

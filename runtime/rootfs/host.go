@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -18,15 +19,18 @@ import (
 // host with lower ids, and nobody and nogroup.
 const systemIDs = 1000
 
-// MakeHost creates the private part of a host root at dir unless it exists: the links into
-// /usr, empty /var, /tmp, /run, /root and /home, and an /etc that HostEtc.Update fills. The
-// root appears completely or not at all. Its files belong to root on disk.
-func MakeHost(dir string) error {
+// Prepare creates the private part of a host root at dir unless it exists: the links into
+// /usr, empty /var, /tmp, /run, /root and /home, and an /etc. The root appears completely or
+// not at all. Its files belong to root on disk. The /etc of one that exists follows the host, see
+// Update.
+func (h *HostEtc) Prepare(dir string, names Names) error {
 	if st, err := os.Lstat(dir); err == nil {
 		if st.Mode().Perm() == 0o700 { // nearly never
-			return repairModes(dir)
+			if err := repairModes(dir); err != nil {
+				return err
+			}
 		}
-		return nil
+		return h.Update(dir, names)
 	}
 	tmp := dir + "~"
 	if err := os.RemoveAll(tmp); err != nil {
@@ -35,13 +39,16 @@ func MakeHost(dir string) error {
 	if err := fillHost(tmp); err != nil {
 		return fmt.Errorf("make host root: %w", errors.Join(err, os.RemoveAll(tmp)))
 	}
-	if err := syncDirs(tmp); err != nil { // else a power cut could leave a part of it, for good
-		return fmt.Errorf("make host root: %w", err)
-	}
 	for _, name := range EtcRecords { // of a root that is gone
 		if err := ignoreMissing(os.Remove(filepath.Join(filepath.Dir(dir), name))); err != nil {
 			return fmt.Errorf("make host root: %w", err)
 		}
+	}
+	if err := h.update(tmp, names, fillEtc); err != nil {
+		return fmt.Errorf("make host root: %w", err)
+	}
+	if err := syncDirs(tmp); err != nil { // else a power cut could leave a part of it, for good
+		return fmt.Errorf("make host root: %w", err)
 	}
 	if err := os.Rename(tmp, dir); err != nil {
 		return fmt.Errorf("make host root: %w", err)
@@ -49,13 +56,21 @@ func MakeHost(dir string) error {
 	return nil
 }
 
-// syncDirs writes the directories of a new host root to the disk.
+// syncDirs writes the directories of a new host root, and the files of its /etc, to the disk.
 func syncDirs(dir string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
+	etc, err := root.OpenRoot("etc")
+	if err != nil {
+		return err
+	}
+	defer etc.Close()
+	if err := syncIn(etc, slices.Concat(madeFiles, copiedFiles, []string{"localtime"})); err != nil {
+		return err
+	}
 	for _, name := range []string{"var", "."} { // the others are empty
 		f, err := root.Open(name)
 		if err != nil {

@@ -24,10 +24,7 @@ func TestHostRootUnderAStrictUmask(t *testing.T) {
 	}
 	make := func() {
 		t.Helper()
-		if err := MakeHost(dir); err != nil {
-			t.Fatal(err)
-		}
-		if err := new(HostEtc).Update(dir, Names{Hostname: "web"}); err != nil {
+		if err := new(HostEtc).Prepare(dir, Names{Hostname: "web"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -53,10 +50,7 @@ func TestHostRootUnderAStrictUmask(t *testing.T) {
 func TestHostRootMadeAgain(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "upper")
 	for range 2 {
-		if err := MakeHost(dir); err != nil {
-			t.Fatal(err)
-		}
-		if err := new(HostEtc).Update(dir, Names{Hostname: "web"}); err != nil {
+		if err := new(HostEtc).Prepare(dir, Names{Hostname: "web"}); err != nil {
 			t.Fatal(err)
 		}
 		for _, name := range []string{"etc/passwd", "etc/hostname"} {

@@ -46,10 +46,7 @@ func OpenHostView(at string, etc *HostEtc) (*View, error) {
 		if err := unix.Mount("view", at, "tmpfs", flags, "mode=0700"); err != nil {
 			return os.NewSyscallError("mount tmpfs", err)
 		}
-		if err := MakeHost(at + "/upper"); err != nil {
-			return err
-		}
-		if err := etc.Update(at+"/upper", Names{}); err != nil {
+		if err := etc.Prepare(at+"/upper", Names{}); err != nil {
 			return err
 		}
 		return v.openDir(at + "/upper")

@@ -23,10 +23,7 @@ func Root(m *spec.Container, dir string) string {
 // are the directories of the host that the container will be able to write.
 func Build(m *spec.Container, root string, p *Paths) (c *launch.Config, writable []string, err error) {
 	if m.Spec.Rootfs.Host != nil {
-		if err := rootfs.MakeHost(root); err != nil {
-			return nil, nil, err
-		}
-		if err := p.FollowHost(root, NamesOf(m)); err != nil {
+		if err := p.etc.Prepare(root, NamesOf(m)); err != nil {
 			return nil, nil, err
 		}
 	}
