@@ -106,19 +106,13 @@ func (d *decoder) decodeUlimit(n *yaml.Node, v reflect.Value, path string) {
 	d.reportMismatch(n, v.Type(), path)
 }
 
-// checkPlain refuses aliases, anchors and tags and reports whether a node has none. With
-// them a small file could mean something huge, or something else than it seems to say.
+// checkPlain refuses tags and reports whether a node has none. With them a value could mean
+// something else than it seems to say.
 func (d *decoder) checkPlain(n *yaml.Node, path string) bool {
-	switch {
-	case n.Kind == yaml.AliasNode:
-		d.errorAt(n, path, "an alias (*%s) is not supported; write the value instead", escape(n.Value, 40))
-	case n.Anchor != "":
-		d.errorAt(n, path, "an anchor (&%s) is not supported; write the value wherever it is needed", escape(n.Anchor, 40))
-	case n.Style&yaml.TaggedStyle != 0:
-		d.errorAt(n, path, "a tag (%s) is not supported; quote a value to make it text", escape(n.Tag, 40))
-	default:
+	if n.Style&yaml.TaggedStyle == 0 {
 		return true
 	}
+	d.errorAt(n, path, "a tag (%s) is not supported; quote a value to make it text", escape(n.Tag, 40))
 	return false
 }
 

@@ -140,10 +140,16 @@ func (p Parser) ParseWith(file string, data []byte, fragments func(name string) 
 
 // parseDocument reads one manifest.
 func (p Parser) parseDocument(file string, root *yaml.Node, fragments func(name string) []*Fragment) Document {
+	aliasError := expandAliases(root)
 	doc := Document{Line: root.Line, Name: readName(root), Foreign: isForeign(root)}
 	if doc.Name != "" {
 		n := lookup(lookup(root, "metadata"), "name")
 		doc.NameLine, doc.NameColumn = n.Line, n.Column
+	}
+	if aliasError != nil {
+		aliasError.File = file
+		doc.Errors = []*Error{aliasError}
+		return doc
 	}
 	if kind := lookup(root, "kind"); kind != nil && kind.Value == ImageKind && !doc.Foreign {
 		p.parseImage(file, root, &doc)

@@ -90,7 +90,7 @@ var valueRows = []fieldRow{
 	{"a whole number that is too large", "resources: {pids: 9223372036854775808}", `spec.resources.pids: found 9223372036854775808: too large`},
 	{"a size that is too large", "resources: {memory: 8388608Ti}", `spec.resources.memory: found "8388608Ti": too large`},
 	{"a duration that is too large", "stop: {timeout: 106752d}", `spec.stop.timeout: found "106752d": too large`},
-	{"an alias", "args: [&a x, *a]", `spec.args[0]: an anchor (&a) is not supported; write the value wherever it is needed|spec.args[1]: an alias (*a) is not supported; write the value instead`},
+	{"a wrong value with an anchor", "env: &e {A: [1]}", `spec.env.A: found a list, want text or a number`},
 	{"a merge key", "stop: {<<: {}}", `spec.stop: a merge key (<<) is not supported; what several manifests have in common goes into the folder's container.d/`},
 	{"a tag", "hostname: !!str 5", `spec.hostname: a tag (!!str) is not supported; quote a value to make it text`},
 	{"a field given twice", "hostname: a\n  hostname: b", `spec.hostname: given twice; the first is on line 8`},

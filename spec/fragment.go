@@ -56,6 +56,9 @@ func (d *decoder) decodeOneDocument(data []byte) *yaml.Node {
 		case errors.Is(err, io.EOF) && only == nil:
 			return fail(&Error{Line: 1, Message: "is empty or has only comments; delete it if it is not needed"})
 		case errors.Is(err, io.EOF):
+			if e := expandAliases(only); e != nil {
+				return fail(e)
+			}
 			return only
 		case err != nil:
 			return fail(syntaxError(data, err))

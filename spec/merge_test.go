@@ -105,7 +105,7 @@ func TestErrorsNameTheirFragment(t *testing.T) {
 		{"two documents", base, []string{"{}\n---\nspec: {}\n"}, "1.yaml:3: a second document; this file has exactly one\n"},
 		{"a list", base, []string{"- spec\n"}, "1.yaml:1:1: found a list, want a map: a drop-in holds parts of metadata and spec\n"},
 		{"no YAML, and an error of the manifest beside it", base + "  usr: x\n", []string{"spec: {"}, "web.yaml:8:3: spec.usr: unknown field; did you mean user?\n1.yaml:1: not valid YAML: did not find expected node content\n"},
-		{"an anchor", base, []string{"spec: &a {user: app}\n"}, "1.yaml:1:7: spec: an anchor (&a) is not supported; write the value wherever it is needed\n"},
+		{"an anchor that contains itself", base, []string{"spec: &a {env: *a}\n"}, "1.yaml:1:16: the anchor (&a) contains itself\n"},
 	} {
 		t.Run(test.summary, func(t *testing.T) {
 			doc := parseOver(t, test.base, test.fragments...)

@@ -61,8 +61,6 @@ func describeNode(n *yaml.Node) string {
 		return "a map"
 	case yaml.SequenceNode:
 		return "a list"
-	case yaml.AliasNode:
-		return "an alias"
 	}
 	switch n.ShortTag() {
 	case "!!null":

@@ -113,8 +113,9 @@ func TestWholeFiles(t *testing.T) {
 		{"a byte order mark and Windows line ends", "\ufeff" + strings.ReplaceAll(sound, "\n", "\r\n"), []string{"web"}, ""},
 		{"JSON", `{"apiVersion": "stead/v1", "kind": "Container", "metadata": {"name": "web"},` +
 			"\n\t" + `"spec": {"rootfs": {"host": {}}, "command": ["sh"], "network": {"mode": "none"}}}`, []string{"web"}, ""},
-		{"an anchor of the whole", "--- &base\n" + sound, []string{"web"},
-			"web.yaml:1:5: an anchor (&base) is not supported; write the value wherever it is needed\n"},
+		{"an anchor of the whole", "--- &base\n" + sound, []string{"web"}, ""},
+		{"an anchor of an earlier document", "--- &base\n" + sound + "---\nspec: *base\n", []string{"web", ""},
+			"web.yaml:10:7: unknown anchor (&base): an anchor is known in its own document only\n"},
 		{"a key that would drive a terminal", sound + "  \"a\\e[2Jb\": x\n", []string{"web"},
 			"web.yaml:8:3: spec[a\\x1b[2Jb]: unknown field\n"},
 		{"a list", "- kind: Container\n", []string{""},
