@@ -3,6 +3,7 @@ package reconcile
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -242,4 +243,28 @@ func TestStartWithoutTheDirectoryOfADropIn(t *testing.T) {
 			t.Errorf("%s: db: %s", step.what, got)
 		}
 	}
+}
+
+// A file that is not read for its name, and probably meant, is noted while it is there.
+func TestNamesThatAreNotRead(t *testing.T) {
+	s := newStage(t, map[string]string{
+		"m/web.yaml": yaml("web"), "m/shop/DB.YAML": yaml("db"), "m/notes.txt": "x", "m/.x.YAML": "x",
+		"m/web.container.d/1.conf": "x", "m/web.files/a.YAML": "x", "m/nginx.conf": "x",
+	})
+	want := []string{s.dir + "/shop/DB.YAML: not read", s.dir + "/web.container.d/1.conf: not read"}
+	check := func(want []string) {
+		t.Helper()
+		s.settle()
+		r, err := s.e.Status(t.Context())
+		s.must(err)
+		if !slices.EqualFunc(r.Notes, want, strings.HasPrefix) || len(r.Broken)+len(r.Differs) != 0 {
+			t.Errorf("notes %q, broken %v, differs %v", r.Notes, r.Broken, r.Differs)
+		}
+	}
+	check(want)
+	s.must(os.Remove(s.dir + "/shop/DB.YAML"))
+	check(want[1:])
+	s.put("m/OTHER.yml", "x")
+	s.must(os.Rename(s.dir+"/OTHER.yml", s.dir+"/OTHER.JSON"))
+	check([]string{s.dir + "/OTHER.JSON: not read", want[1]})
 }

@@ -50,6 +50,9 @@ func (d *Declared) Notes() []string { return d.notesBeside(nil) }
 // notesBeside leaves out the files of claims that are errors.
 func (d *Declared) notesBeside(errors []claim) []string {
 	notes := slices.Clone(d.notes)
+	for _, path := range d.Reading.Unread {
+		notes = append(notes, path+": not read: the name of a manifest or drop-in ends in .yaml, .yml or .json, in small letters")
+	}
 	for _, f := range d.foreign {
 		if slices.ContainsFunc(errors, func(c claim) bool { return c.file == f }) {
 			continue

@@ -17,6 +17,7 @@ type folder struct {
 	racy    bool
 	listed  bool
 	entries []*entry // sorted by name
+	unread  []string // names of files that are not read though they seem to be meant
 	err     error    // why the folder could not be read completely
 }
 
@@ -107,7 +108,7 @@ func (s *scan) refreshListing(f *folder, fd int, rel, real string) error {
 		s.watch.watchFolder(real, now) // watch, then read
 	}
 	if !f.listed || f.racy || f.stamp != now {
-		lost, err := f.readNames(fd)
+		lost, err := f.readNames(fd, s.inDropIn)
 		if err != nil {
 			return err
 		}
@@ -140,9 +141,9 @@ func (s *scan) failFolder(f *folder, rel string, err error) {
 	s.errs = append(s.errs, err)
 }
 
-// readNames reads the names in a folder, keeps the cache of known entries, and reports
-// whether an entry is gone.
-func (f *folder) readNames(fd int) (lost bool, err error) {
+// readNames reads the names in a folder, which may be a drop-in folder. It keeps the cache of
+// known entries, and reports whether one is gone or another file is not read.
+func (f *folder) readNames(fd int, dropIn bool) (lost bool, err error) {
 	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return false, err
@@ -159,11 +160,15 @@ func (f *folder) readNames(fd int) (lost bool, err error) {
 	}
 	kept := 0
 	entries := make([]*entry, 0, len(found))
+	var unread []string
 	for _, d := range found {
 		name, kind := d.Name(), d.Type()
 		link := kind&os.ModeSymlink != 0
 		maybeFolder := kind.IsDir() || link || kind&os.ModeIrregular != 0
 		if ignored(name) || !manifestName(name) && !isDropIn(name) && !maybeFolder {
+			if seemsMeant(name, dropIn) {
+				unread = append(unread, name)
+			}
 			continue
 		}
 		if e := known[name]; e != nil && e.link == link {
@@ -174,7 +179,8 @@ func (f *folder) readNames(fd int) (lost bool, err error) {
 		}
 	}
 	slices.SortFunc(entries, func(a, b *entry) int { return cmp.Compare(a.name, b.name) })
-	lost = kept < len(f.entries)
-	f.entries = entries
+	slices.Sort(unread)
+	lost = kept < len(f.entries) || !slices.Equal(unread, f.unread)
+	f.entries, f.unread = entries, unread
 	return lost, nil
 }

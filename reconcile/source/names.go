@@ -26,6 +26,12 @@ func manifestName(name string) bool {
 	return strings.HasSuffix(name, ".yaml") || strings.HasSuffix(name, ".yml") || strings.HasSuffix(name, ".json")
 }
 
+// seemsMeant reports whether a file that is not read was probably meant to be, as a manifest or
+// in a drop-in folder.
+func seemsMeant(name string, dropIn bool) bool {
+	return !ignored(name) && (manifestName(strings.ToLower(name)) || dropIn && strings.HasSuffix(name, ".conf"))
+}
+
 // Reads reports whether a file of that name is read as a manifest or as a drop-in.
 func Reads(name string) bool { return manifestName(name) && !ignored(name) }
 

@@ -80,6 +80,9 @@ func (s *Source) walk(changed bool) *Reading {
 		changed = true
 		r = Reading{Host: s.Host, Dirs: dirs, Fragments: s.overlays.files, Unwatched: unwatched}
 		r.collectFiles(s.roots)
+		for i, t := range s.roots {
+			r.Unread = t.appendUnread(r.Unread, dirs[i].Path)
+		}
 	} else {
 		r = *s.last
 	}
@@ -212,6 +215,20 @@ func (r *Reading) collectFiles(trees []*folder) {
 		}
 		r.Files = files
 	}
+}
+
+// appendUnread appends the paths of the files in f, which is at dir, and below it that are not
+// read and seem to be meant.
+func (f *folder) appendUnread(paths []string, dir string) []string {
+	for _, name := range f.unread {
+		paths = append(paths, path.Join(dir, name))
+	}
+	for _, e := range f.entries {
+		if e.folder != nil {
+			paths = e.folder.appendUnread(paths, path.Join(dir, e.name))
+		}
+	}
+	return paths
 }
 
 // eachFile calls visit for every file below f, in the order of names.

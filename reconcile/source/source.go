@@ -69,6 +69,8 @@ type Reading struct {
 	Files []*File
 	// Fragments are the drop-in files in effect, in the order of their paths.
 	Fragments []*File
+	// Unread are the paths of files that are not read, for their names, and probably meant.
+	Unread []string
 	// Replaced maps the path of each file that is not in effect to the file that replaces
 	// it, or to nil if it is masked.
 	Replaced map[string]*File
