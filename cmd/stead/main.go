@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"stead/runtime"
+	"stead/runtime/filecopy"
 	"stead/runtime/image"
 	"stead/runtime/job"
 	"stead/runtime/keeper"
@@ -29,6 +30,7 @@ func main() {
 	if os.Args[0] == job.Argv0 {
 		kinds := image.JobKinds()
 		maps.Copy(kinds, runtime.BackupJobKinds())
+		maps.Copy(kinds, filecopy.JobKinds())
 		os.Exit(job.Main(os.Args, kinds))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -59,7 +59,15 @@ type Runner struct {
 	Host *cgroup.Host
 	// Stdout is what the job writes to stdout; nil for nothing.
 	Stdout *os.File
+	// Files are further descriptors of the job, FirstFile and so on.
+	Files []*os.File
+	// IDBase is the host id of the job's id 0, of as many as a container has; 0 leaves the job in
+	// the user namespace of its parent.
+	IDBase uint32
 }
+
+// FirstFile is the number of the first of Runner.Files in the job.
+const FirstFile = 5
 
 // groupPrefix begins the names of the cgroups of jobs: _job-PID-N, of the parent. No container's
 // name has a '_'.
@@ -75,7 +83,7 @@ func (r Runner) Run(ctx context.Context, kind string, request any, stdin *os.Fil
 	if err != nil {
 		return nil, fmt.Errorf("encode job: %w", err)
 	}
-	p, err := start(kind, stdin, r.Stdout)
+	p, err := r.start(kind, stdin)
 	if err != nil {
 		return nil, fmt.Errorf("start job: %w", err)
 	}
@@ -112,7 +120,7 @@ type process struct {
 }
 
 // start starts the child, which waits for its request.
-func start(kind string, stdin, stdout *os.File) (*process, error) {
+func (r Runner) start(kind string, stdin *os.File) (*process, error) {
 	binary, err := sealed.Self(Argv0)
 	if err != nil {
 		return nil, err
@@ -132,15 +140,21 @@ func start(kind string, stdin, stdout *os.File) (*process, error) {
 	p := &process{request: request, reports: reports, exited: make(chan struct{})}
 	p.cmd = &exec.Cmd{
 		Path: fmt.Sprintf("/proc/self/fd/%d", binary.Fd()), Args: []string{Argv0, kind}, Dir: "/",
-		ExtraFiles: []*os.File{in, out}, Stderr: &limitedWriter{&p.stderr, 16 << 10},
+		ExtraFiles: append([]*os.File{in, out}, r.Files...), Stderr: &limitedWriter{&p.stderr, 16 << 10},
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true}, // the signals of a terminal are for the parent
 		WaitDelay:   time.Second,
 	}
 	if stdin != nil {
 		p.cmd.Stdin = stdin
 	}
-	if stdout != nil {
-		p.cmd.Stdout = stdout
+	if r.Stdout != nil {
+		p.cmd.Stdout = r.Stdout
+	}
+	if r.IDBase != 0 {
+		ids := []syscall.SysProcIDMap{{HostID: int(r.IDBase), Size: 65536}}
+		a := p.cmd.SysProcAttr
+		a.Cloneflags, a.UidMappings, a.GidMappings = syscall.CLONE_NEWUSER, ids, ids
+		a.GidMappingsEnableSetgroups, a.Credential = true, &syscall.Credential{}
 	}
 	if err := p.cmd.Start(); err != nil {
 		request.Close()
