@@ -9,7 +9,7 @@ ifeq ($(shell id -u),0)
 ROOT := STEAD_TEST_ROOT=1
 else ifeq ($(shell sudo -n true 2>/dev/null && echo yes),yes)
 ROOT := STEAD_TEST_ROOT=1
-AS_ROOT := -exec 'sudo -n --preserve-env=STEAD_TEST_ROOT,TORTURE_TIME,TORTURE_SEED'
+AS_ROOT := -exec 'sudo -n --preserve-env=STEAD_TEST_ROOT,STEAD_TEST_DEBIAN,TORTURE_TIME,TORTURE_SEED'
 endif
 
 .PHONY: build test test-race test-crash test-long test-clients lint demo generate test-vm test-vm-all test-arm64 bench bench-compare
@@ -48,12 +48,12 @@ test-clients:
 	.ci/clients
 	$(ROOT) go test -tags clients -run 'TestGit|TestEditors|TestAnsible|TestBusy' -timeout 15m $(AS_ROOT) ./cmd/stead
 
-# Images that other tools make, and what they make of ours, as root: apt has the tools. It
-# downloads a Debian with nginx, PostgreSQL and Redis.
+# Images that other tools make, what they make of ours, and the servers of a Debian as containers,
+# as root: apt has the tools and the Debian, which is downloaded (STEAD_TEST_DEBIAN=FILE for one
+# that is there).
 .PHONY: test-images
 test-images:
-	.ci/images
-	$(ROOT) CGO_ENABLED=0 go test -tags images -run 'TestTools' -v -timeout 20m $(AS_ROOT) ./runtime/image
+	$(ROOT) CGO_ENABLED=0 .ci/images go test -tags images -run 'TestTools' -v -timeout 20m $(AS_ROOT) ./runtime/image ./cmd/stead
 
 # The root tests on a kernel with nothing but cgroup v2: the share that CI has time for,
 # and all of them (hours).

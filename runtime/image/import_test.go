@@ -2,8 +2,10 @@ package image
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"os/exec"
@@ -42,23 +44,50 @@ func makeRoot(t *testing.T, dir string) {
 	}
 }
 
-// tree describes a directory: everything that must be equal in a copy.
+// tree describes a directory, a line for each file and each extended attribute: everything that
+// must be equal in a copy.
 func tree(t *testing.T, dir string) string {
 	t.Helper()
-	script := `cd "$1" && find . -printf '%P %y %m %U:%G %n %l %T@ ' \( -type f -printf '%s ' -exec sha256sum {} \; -o -type f -o -type d -printf '\n' -o \( -type c -o -type b \) -exec stat -c '%t:%T' {} \; -o -printf '\n' \) | sed -E 's/ (c [0-9]+ 0:0 1) .* 0:0$/ \1 whiteout/' | LC_ALL=C sort`
-	out, err := exec.Command("sh", "-c", script, "sh", dir).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := string(out)
-	err = filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+	var text strings.Builder
+	err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+		var st unix.Stat_t
+		if err == nil {
+			err = unix.Lstat(path, &st)
+		}
+		if err != nil {
+			return err
+		}
+		name := strings.TrimPrefix(path, dir)
+		if st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0 { // its attributes mean nothing
+			fmt.Fprintf(&text, "%q whiteout\n", name)
+			return nil
+		}
+		fmt.Fprintf(&text, "%q %06o %d:%d %d links %d.%09d", name, st.Mode, st.Uid, st.Gid, st.Nlink, st.Mtim.Sec, st.Mtim.Nsec)
+		switch st.Mode & unix.S_IFMT {
+		case unix.S_IFREG:
+			var f *os.File
+			if f, err = os.Open(path); err != nil {
+				return err
+			}
+			sum := sha256.New()
+			_, err = io.Copy(sum, f)
+			f.Close()
+			fmt.Fprintf(&text, " %d %x", st.Size, sum.Sum(nil))
+		case unix.S_IFLNK:
+			var to string
+			to, err = os.Readlink(path)
+			fmt.Fprintf(&text, " %q", to)
+		case unix.S_IFCHR, unix.S_IFBLK:
+			fmt.Fprintf(&text, " %d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev))
+		}
+		text.WriteByte('\n')
 		if err != nil {
 			return err
 		}
 		all, err := unpack.ListXattrs(path, unix.Llistxattr, unix.Lgetxattr)
-		for _, name := range slices.Sorted(maps.Keys(all)) {
-			if !strings.HasPrefix(name, "trusted.") {
-				text += fmt.Sprintf("%s %s=%q\n", strings.TrimPrefix(path, dir), name, all[name])
+		for _, attribute := range slices.Sorted(maps.Keys(all)) {
+			if !strings.HasPrefix(attribute, "trusted.") {
+				fmt.Fprintf(&text, "%q %s=%q\n", name, attribute, all[attribute])
 			}
 		}
 		return err
@@ -66,7 +95,7 @@ func tree(t *testing.T, dir string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return text
+	return text.String()
 }
 
 // newStore returns an empty store below a state directory of its own.

@@ -199,6 +199,9 @@ func ListXattrs[F any](file F, list func(F, []byte) (int, error), get func(F, st
 	if n, err = list(file, names); err != nil {
 		return nil, os.NewSyscallError("listxattr", err)
 	}
+	if n == 0 { // overlay counts attributes of its own, and then does not list them
+		return nil, nil
+	}
 	all := map[string][]byte{}
 	for name := range strings.SplitSeq(strings.Trim(string(names[:n]), "\x00"), "\x00") {
 		value := make([]byte, 64<<10) // XATTR_SIZE_MAX
