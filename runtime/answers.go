@@ -3,7 +3,6 @@ package runtime
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path"
 
 	"stead/runtime/specconv"
@@ -40,7 +39,7 @@ func (r *Runtime) mayUse(ctx context.Context, m *spec.Container) error {
 	err := r.guard.Touch(ctx, p)
 	var hung *touch.HungError
 	if errors.As(err, &hung) {
-		return &specconv.Error{Where: specconv.AtFileSystem, Message: fmt.Sprintf("%v; look at its server, or unmount it: umount -f -l %s", hung, hung.Mount.Point)}
+		return &specconv.Error{Where: specconv.AtFileSystem, Message: hung.Error()}
 	}
 	return err
 }

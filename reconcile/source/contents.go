@@ -3,11 +3,13 @@ package source
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
+	"stead/reconcile/source/disk"
 	"stead/runtime/files"
 	"stead/runtime/hostpath"
 	"stead/spec"
@@ -40,13 +42,14 @@ type contentKey struct {
 
 // content is the cache of one source.
 type content struct {
-	seen  []seenPath // the source, and what is in it if it is a directory
-	racy  bool       // a later write may leave the same stamps
-	moved bool       // it changed while it was read
-	round int        // it was last compared with the disk
-	used  bool       // a document names it
-	real  string     // without links
-	links []string
+	seen   []seenPath // the source, and what is in it if it is a directory
+	remote bool       // it lies on a file system that may hang
+	racy   bool       // a later write may leave the same stamps
+	moved  bool       // it changed while it was read
+	round  int        // it was last compared with the disk
+	used   bool       // a document names it
+	real   string     // without links
+	links  []string
 
 	writtenPaths *writtenPaths // the paths below which it did not lie when it was read
 
@@ -132,7 +135,7 @@ func (s *Source) content(key contentKey) *content {
 func (s *Source) refreshContents(renew bool) (changed bool) {
 	before := s.contents.version
 	for key, c := range s.contents.by {
-		if renew && s.watch != nil {
+		if renew && s.watch != nil && !c.remote && !s.disk.LeadsBelow(key.path) {
 			s.watchContent(key.path, c)
 		}
 		if c.round != s.contents.round {
@@ -182,20 +185,25 @@ func (all *contents) markUsed(f *folder) {
 // file.
 func (s *Source) refresh(key contentKey, c *content) {
 	path := key.path
-	if !c.racy && !c.moved && c.writtenPaths == s.guard.writtenPaths && c.isCurrent() {
+	known := !c.racy && !c.moved && c.writtenPaths == s.guard.writtenPaths
+	remote := s.disk.LeadsBelow(path)
+	if known && !remote && !c.remote && c.isCurrent() {
 		return
 	}
-	now := content{round: c.round, waiting: c.waiting, writtenPaths: s.guard.writtenPaths}
-	now.real, now.links = hostpath.Resolve(path)
+	now := content{round: c.round, waiting: c.waiting, writtenPaths: s.guard.writtenPaths, remote: remote}
+	err := now.look(&s.disk, path)
 	if now.real != c.real || !slices.Equal(now.links, c.links) {
 		s.contents.changed = true
+	} else if known && err == nil && slices.Equal(now.seen, c.seen) {
+		return
 	}
-	now.look(path)
-	if s.watch != nil {
+	if s.watch != nil && !remote {
 		s.watchContent(path, &now) // watch, then read
 	}
-	err := s.readContent(key, &now)
-	if errors.Is(err, files.ErrWriting) {
+	if err == nil {
+		err = s.readContent(key, &now)
+	}
+	if errors.Is(err, files.ErrWriting) || errors.Is(err, disk.ErrWriting) {
 		if now.waiting.IsZero() {
 			now.waiting = time.Now()
 		}
@@ -212,7 +220,7 @@ func (s *Source) refresh(key contentKey, c *content) {
 	if now.dir != c.dir || now.sum != c.sum || now.modesSum != c.modesSum || now.err != c.err {
 		s.contents.version++
 	}
-	now.moved = now.err == "" && !now.isCurrent()
+	now.moved = now.err == "" && !now.remote && !now.isCurrent()
 	*c = now
 }
 
@@ -235,61 +243,35 @@ func (c *content) isCurrent() bool {
 }
 
 // look notes what is there before it is read.
-func (c *content) look(path string) {
-	now := time.Now()
-	var st unix.Stat_t
-	note := func(name string) {
-		at := stampOf(&st)
-		c.seen = append(c.seen, seenPath{name, st.Mode&unix.S_IFMT == unix.S_IFDIR, at})
-		c.racy = c.racy || at.isRacy(now)
+func (c *content) look(d *disk.Disk, path string) error {
+	at := time.Now()
+	found, err := d.Look(path)
+	c.real, c.links = found.Real, found.Links
+	for _, f := range found.Seen {
+		stamp := stampOf(&f.Stat)
+		c.seen = append(c.seen, seenPath{f.Path, f.Stat.Mode&unix.S_IFMT == unix.S_IFDIR, stamp})
+		c.racy = c.racy || stamp.isRacy(at)
 	}
-	if unix.Stat(path, &st) != nil {
-		return
-	}
-	note(path)
-	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return
-	}
-	var walk func(dir string)
-	walk = func(dir string) {
-		entries, _ := os.ReadDir(dir)
-		for _, e := range entries {
-			name := filepath.Join(dir, e.Name())
-			if len(c.seen) > maxSeen || unix.Lstat(name, &st) != nil {
-				return // reading it fails too
-			}
-			note(name)
-			if e.IsDir() {
-				walk(name)
-			}
-		}
-	}
-	walk(c.real) // by which the directories are watched
+	return err
 }
-
-// maxSeen is more than a source may hold.
-const maxSeen = 5000
 
 // readContent reads a source to sum it up.
 func (s *Source) readContent(key contentKey, c *content) error {
 	if why := s.guard.writtenPaths.refusalFor(append(c.links, c.real)...); why != "" {
 		return errors.New(why)
 	}
-	shared := func(dir string) bool { return s.guard.writtenPaths.paths[dir] }
-	trusts := func(uid uint32) bool { return s.Trust != nil && slices.Contains(s.Trust.Owners, uid) }
-	fd, _, err := hostpath.OpenFor(key.path, shared, trusts)
+	var owners []uint32
+	if s.Trust != nil {
+		owners = s.Trust.Owners
+	}
+	read, inode, identity, err := s.disk.Content(key.path, slices.Collect(maps.Keys(s.guard.writtenPaths.paths)), owners)
+	if s.guard.inodes[inode] && s.guard.ids[identity] {
+		return errors.New(writtenReason(c.real))
+	}
 	if err != nil {
 		if p := new(os.PathError); errors.As(err, &p) {
 			err = p.Err
 		}
-		return err
-	}
-	defer unix.Close(fd)
-	if ino := inodeOf(fd); s.guard.inodes[ino] && s.guard.ids[hostpath.Identity(fd)] {
-		return errors.New(writtenReason(c.real))
-	}
-	read, err := files.Read(fd)
-	if err != nil {
 		return err
 	}
 	switch key.kind {
@@ -304,14 +286,6 @@ func (s *Source) readContent(key contentKey, c *content) error {
 	}
 	c.dir, c.sum, c.modesSum = read.Dir, read.Sum(s.Key, false), read.Sum(s.Key, true)
 	return nil
-}
-
-func inodeOf(fd int) uint64 {
-	var st unix.Stat_t
-	if unix.Fstat(fd, &st) != nil {
-		return 0
-	}
-	return st.Ino
 }
 
 // watchContent requests the events of a source: of each name on its path that may come to lead

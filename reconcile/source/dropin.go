@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"stead/reconcile/source/disk"
 	"stead/spec"
 )
 
@@ -80,18 +81,22 @@ func (l *layer) add(f *File) {
 func (s *scan) readDropIns(f *folder) {
 	if why := s.guard.writtenPaths.refusalFor(s.links...); why != "" {
 		s.failFolder(f, "", &Refused{why})
-		s.fd = -1
 		return
 	}
-	s.refuseFolder(s.trust.parentsFault(s.root))
-	s.fd = s.openFolder(f, unix.AT_FDCWD, s.root, "", s.real)
-	if s.fd < 0 {
+	if s.unreadable != nil {
+		s.failFolder(f, "", s.unreadable)
 		return
 	}
+	s.refuseFolder(s.parentsFault(s.root))
+	dir, err := s.disk.OpenRoot(s.root, s.real, f.names())
+	if !s.openFolder(f, dir, err, "") {
+		return
+	}
+	s.open = dir
 	for _, e := range f.entries {
 		if of, ok := DropInFor(e.name); ok {
 			s.inDropIn, s.container = true, of
-			s.visitDropInFolder(f, s.fd, e, e.name, s.real)
+			s.visitDropInFolder(f, s.open, e, e.name)
 		}
 	}
 	s.inDropIn, s.container = false, ""
@@ -99,17 +104,15 @@ func (s *scan) readDropIns(f *folder) {
 
 // visitDropInFolder reads a drop-in folder. If the folder as a whole has an error, it
 // becomes a broken fragment, since the manifests can't be completed without it.
-func (s *scan) visitDropInFolder(in *folder, dirfd int, e *entry, rel, above string) {
+func (s *scan) visitDropInFolder(in *folder, dir *disk.Dir, e *entry, rel string) {
 	var st unix.Stat_t
-	err := unix.Fstatat(dirfd, e.name, &st, 0)
-	if err == nil && s.isFolderUnchanged(dirfd, e, &st) {
+	err := dir.StatName(e.name, e.link, &st)
+	if err == nil && s.isFolderUnchanged(dir, e, &st) {
 		return
 	}
-	if e.link && s.watch != nil {
-		s.watch.watchPath(s.path(rel))
-	}
+	s.watchLink(dir, e, rel)
 	switch {
-	case s.wasDeleted(in, dirfd, e, err):
+	case s.wasDeleted(in, dir, e, err):
 		return
 	case err != nil:
 		e.folder = nil
@@ -129,9 +132,9 @@ func (s *scan) visitDropInFolder(in *folder, dirfd int, e *entry, rel, above str
 	}
 	before := s.refusal
 	if e.link {
-		s.refuseFolder(cmp.Or(s.linkTarget(e, rel), s.trust.parentsFault(s.path(rel))))
+		s.refuseFolder(cmp.Or(s.linkTarget(e, rel), s.parentsFault(s.path(rel))))
 	}
-	s.walk(e.folder, dirfd, e.name, rel, e.realPath(above))
+	s.walk(e.folder, dir, e, rel, e.realPath(dir))
 	refused := s.refusal
 	s.refusal = before
 	if err := e.folder.err; err != nil {
@@ -145,9 +148,9 @@ func (s *scan) visitDropInFolder(in *folder, dirfd int, e *entry, rel, above str
 
 // isFolderUnchanged reports whether a drop-in folder is unchanged, without opening it: each
 // of ten thousand containers may have one.
-func (s *scan) isFolderUnchanged(dirfd int, e *entry, now *unix.Stat_t) bool {
+func (s *scan) isFolderUnchanged(dir *disk.Dir, e *entry, now *unix.Stat_t) bool {
 	f := e.folder
-	if f == nil || e.file != nil || s.renew || s.refusal != "" || !f.listed || f.racy || f.stamp != stampOf(now) {
+	if f == nil || e.file != nil || s.renew || s.refusal != "" || !f.listed || f.racy || f.stamp != stampOf(now) || dir.Leads(e.name, e.link) {
 		return false
 	}
 	var st unix.Stat_t
@@ -155,7 +158,7 @@ func (s *scan) isFolderUnchanged(dirfd int, e *entry, now *unix.Stat_t) bool {
 		if in.pathFromParent == "" {
 			in.pathFromParent = e.name + "/" + in.name
 		}
-		if in.file == nil || unix.Fstatat(dirfd, in.pathFromParent, &st, 0) != nil || !in.file.isCurrent(&st, nil, s.guard.writtenPaths) {
+		if in.file == nil || dir.Leads(in.pathFromParent, in.link) || dir.StatName(in.pathFromParent, in.link, &st) != nil || !in.file.isCurrent(&st, nil, s.guard.writtenPaths) {
 			return false
 		}
 	}
@@ -164,15 +167,15 @@ func (s *scan) isFolderUnchanged(dirfd int, e *entry, now *unix.Stat_t) bool {
 
 // readManifests reads everything but the drop-in folders, and closes the directory.
 func (s *scan) readManifests(f *folder) {
-	if s.fd < 0 {
+	if s.open == nil {
 		return
 	}
 	for _, e := range f.entries {
 		if !isDropIn(e.name) {
-			s.visit(f, s.fd, e, "", s.real)
+			s.visit(f, s.open, e, "")
 		}
 	}
-	s.closeFolder(s.fd)
+	s.closeFolder(s.open)
 }
 
 // overlay combines the drop-ins of all directories. Of several drop-ins with the same path
@@ -189,7 +192,7 @@ func (s *Source) overlay(scans []*scan, changed bool) *overlay {
 	}
 	g := dropInCollector{previous: s.overlays, seen: map[string]bool{}}
 	for i := len(scans) - 1; i >= 0; i-- {
-		if g.dir = i; scans[i].fd < 0 {
+		if g.dir = i; scans[i].open == nil {
 			g.keepPrevious("")
 		} else {
 			g.folder(s.roots[i], "")

@@ -3,14 +3,12 @@ package source
 import (
 	"crypto/sha256"
 	"errors"
-	"fmt"
-	"io"
-	"os"
 	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"stead/reconcile/source/disk"
 	"stead/spec"
 )
 
@@ -36,11 +34,9 @@ type file struct {
 	isMask          bool          // a link to /dev/null, which masks the file of an earlier directory
 }
 
-var errOpenForWriting = errors.New("a process has the file open for writing")
-
-// updateFile brings f up to date with the file at dirfd/name and reports whether anything
+// updateFile brings f up to date with the file of an entry and reports whether anything
 // has changed.
-func (s *scan) updateFile(f *file, dirfd int, name string, st *unix.Stat_t, at File) bool {
+func (s *scan) updateFile(f *file, in *disk.Dir, e *entry, st *unix.Stat_t, at File) bool {
 	if s.refusal != "" {
 		return f.setError(at, s.refusal)
 	}
@@ -56,15 +52,16 @@ func (s *scan) updateFile(f *file, dirfd int, name string, st *unix.Stat_t, at F
 		return false
 	}
 	f.writtenPaths = s.guard.writtenPaths
-	data, stamp, err := readFile(dirfd, name, func(st *unix.Stat_t) string { return s.trust.fault(st, at.Path) })
+	data, now, err := in.ReadFile(e.name, e.link, spec.MaxFileSize, func(st *unix.Stat_t) string { return s.trust.fault(st, at.Path) })
 	switch {
-	case errors.Is(err, errOpenForWriting):
+	case errors.Is(err, disk.ErrWriting):
 		return f.setWaiting(at, at.Path, s.now)
 	case err != nil:
-		f.stamp = stamp
+		f.stamp = stampOf(&now)
 		return f.setError(at, err.Error())
 	}
-	f.stamp, f.racy = stamp, stamp.isRacy(s.now)
+	f.stamp = stampOf(&now)
+	f.racy = f.stamp.isRacy(s.now)
 	sum := sha256.Sum256(data)
 	if f.result != nil && f.result.Err == nil && f.result.Waiting.IsZero() && f.sum == sum && f.hasSameDropIns(s.overlay) {
 		return false
@@ -156,77 +153,4 @@ func (f *file) setWaiting(at File, writer string, since time.Time) bool {
 	}
 	f.result, f.isMask = &at, false
 	return true
-}
-
-// readFile reads a file that no process is writing. It holds a lease while it reads, so
-// that the result is what one writer left: a process that opens the file for writing
-// meanwhile waits for some microseconds (man 2 fcntl, "Leases"). The file is opened
-// nonblocking, since the name may belong to a FIFO by now.
-//
-// refuse returns why the owner or the mode of the file forbids reading it, or "".
-func readFile(dirfd int, name string, refuse func(*unix.Stat_t) string) ([]byte, stamp, error) {
-	var fd int
-	err := retryEINTR(func() (err error) {
-		fd, err = unix.Openat(dirfd, name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
-		return err
-	})
-	if err != nil {
-		return nil, stamp{}, fmt.Errorf("can't be opened: %w", err)
-	}
-	f := os.NewFile(uintptr(fd), name)
-	defer f.Close()
-	leased, err := takeLease(fd)
-	if err != nil {
-		return nil, stamp{}, err
-	}
-	if leased {
-		defer func() { _, _ = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_UNLCK) }()
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return nil, stamp{}, fmt.Errorf("can't be read: %w", err)
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, stamp{}, errors.New("not a regular file: neither read nor followed")
-	}
-	if why := refuse(&st); why != "" {
-		return nil, stampOf(&st), errors.New(why)
-	}
-	if st.Size > spec.MaxFileSize {
-		return nil, stampOf(&st), tooLargeError()
-	}
-	data := make([]byte, 0, st.Size+1) // one byte more, so that the end is found without growing
-	for len(data) <= spec.MaxFileSize {
-		if len(data) == cap(data) {
-			data = append(data, 0)[:len(data)]
-		}
-		n, err := f.Read(data[len(data):cap(data)])
-		data = data[:len(data)+n]
-		if err == io.EOF {
-			return data, stampOf(&st), nil
-		}
-		if err != nil {
-			return nil, stamp{}, fmt.Errorf("can't be read: %w", errors.Unwrap(err))
-		}
-	}
-	return nil, stampOf(&st), tooLargeError()
-}
-
-func tooLargeError() error {
-	return fmt.Errorf("larger than %d KiB; split it into several files", spec.MaxFileSize>>10)
-}
-
-// takeLease takes a read lease and reports whether it got one. The kernel refuses a lease
-// with EAGAIN while a process has the file open for writing. Where leases are not
-// available (a file of another owner without CAP_LEASE, some file systems) the file is read
-// without one: the next event corrects a reading that was too early.
-func takeLease(fd int) (bool, error) {
-	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
-	if err == nil {
-		return true, nil
-	}
-	if err == unix.EAGAIN && !isRemote(fd) {
-		return false, errOpenForWriting
-	}
-	return false, nil
 }

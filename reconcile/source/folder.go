@@ -8,7 +8,7 @@ import (
 	"path"
 	"slices"
 
-	"golang.org/x/sys/unix"
+	"stead/reconcile/source/disk"
 )
 
 // folder is the cache of a directory between readings.
@@ -41,17 +41,26 @@ func (f *folder) invalidate() {
 	}
 }
 
-// walk brings f up to date with the directory at dirfd/name. rel is its path below the
-// root, "" for the root itself, and real its path without links.
-func (s *scan) walk(f *folder, dirfd int, name, rel, real string) {
-	fd := s.openFolder(f, dirfd, name, rel, real)
-	if fd < 0 {
+// walk brings f up to date with the directory of an entry in another one. rel is its path below the
+// root, and real its path without links.
+func (s *scan) walk(f *folder, in *disk.Dir, e *entry, rel, real string) {
+	dir, err := in.Open(e.name, e.link, real, f.names())
+	if !s.openFolder(f, dir, err, rel) {
 		return
 	}
 	for _, e := range f.entries {
-		s.visit(f, fd, e, rel, real)
+		s.visit(f, dir, e, rel)
 	}
-	s.closeFolder(fd)
+	s.closeFolder(dir)
+}
+
+// names returns the names in the folder.
+func (f *folder) names() []string {
+	names := make([]string, len(f.entries))
+	for i, e := range f.entries {
+		names[i] = e.name
+	}
+	return names
 }
 
 // refuseFolder records why nothing in the folder of the walk may be used.
@@ -65,50 +74,41 @@ func (s *scan) refuseFolder(why string) {
 	}
 }
 
-func (s *scan) closeFolder(fd int) {
+func (s *scan) closeFolder(dir *disk.Dir) {
 	s.ancestors = s.ancestors[:len(s.ancestors)-1]
-	unix.Close(fd)
+	dir.Close()
 }
 
-// openFolder opens a folder and lists it if it has changed. It returns -1 if the folder
-// can't be read.
-func (s *scan) openFolder(f *folder, dirfd int, name, rel, real string) int {
-	var fd int
-	err := retryEINTR(func() (err error) {
-		fd, err = unix.Openat(dirfd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		return err
-	})
+// openFolder takes a folder that was opened, or could not be, and lists it if it has changed. It
+// reports whether the folder can be read, and is to be closed.
+func (s *scan) openFolder(f *folder, dir *disk.Dir, err error, rel string) bool {
 	if err != nil {
 		s.failFolder(f, rel, err)
-		return -1
+		return false
 	}
-	if err := s.refreshListing(f, fd, rel, real); err != nil {
+	if err := s.refreshListing(f, dir, rel); err != nil {
 		s.failFolder(f, rel, err)
-		unix.Close(fd)
-		return -1
+		dir.Close()
+		return false
 	}
-	return fd
+	return true
 }
 
 // refreshListing lists an open folder if it has changed.
-func (s *scan) refreshListing(f *folder, fd int, rel, real string) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return err
-	}
-	now := stampOf(&st)
+func (s *scan) refreshListing(f *folder, dir *disk.Dir, rel string) error {
+	now := stampOf(&dir.Stat)
 	if slices.ContainsFunc(s.ancestors, func(a stamp) bool { return a.dev == now.dev && a.ino == now.ino }) {
 		return errors.New("a link to a folder that it stands in")
 	}
-	if why := s.guard.folderRefusal(fd, st.Ino, real); why != "" {
+	if why := s.guard.folderRefusal(dir); why != "" {
 		return &Refused{why}
 	}
-	s.refuseFolder(s.trust.fault(&st, s.path(rel)))
-	if s.watch != nil {
-		s.watch.watchFolder(real, now) // watch, then read
+	s.refuseFolder(s.trust.fault(&dir.Stat, s.path(rel)))
+	if s.watch != nil && !dir.IsRemote() {
+		s.watch.watchFolder(dir.Path(), now) // watch, then read
 	}
 	if !f.listed || f.racy || f.stamp != now {
-		lost, err := f.readNames(fd, s.inDropIn)
+		lost, err := f.readNames(dir, s.inDropIn)
 		if err != nil {
 			return err
 		}
@@ -143,16 +143,10 @@ func (s *scan) failFolder(f *folder, rel string, err error) {
 
 // readNames reads the names in a folder, which may be a drop-in folder. It keeps the cache of
 // known entries, and reports whether one is gone or another file is not read.
-func (f *folder) readNames(fd int, dropIn bool) (lost bool, err error) {
-	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+func (f *folder) readNames(dir *disk.Dir, dropIn bool) (lost bool, err error) {
+	found, err := dir.Entries()
 	if err != nil {
 		return false, err
-	}
-	d := os.NewFile(uintptr(dup), "")
-	defer d.Close()
-	found, err := d.ReadDir(-1)
-	if err != nil {
-		return false, errors.Unwrap(err)
 	}
 	known := make(map[string]*entry, len(f.entries))
 	for _, e := range f.entries {
@@ -162,7 +156,7 @@ func (f *folder) readNames(fd int, dropIn bool) (lost bool, err error) {
 	entries := make([]*entry, 0, len(found))
 	var unread []string
 	for _, d := range found {
-		name, kind := d.Name(), d.Type()
+		name, kind := d.Name, d.Type
 		link := kind&os.ModeSymlink != 0
 		maybeFolder := kind.IsDir() || link || kind&os.ModeIrregular != 0
 		if ignored(name) || !manifestName(name) && !isDropIn(name) && !maybeFolder {

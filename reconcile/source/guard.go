@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 
+	"stead/reconcile/source/disk"
 	"stead/runtime/hostpath"
 	"stead/spec"
 )
@@ -55,7 +56,7 @@ func (s *Source) refreshGuard(reading bool) (changed bool) {
 	read, protected := hostpath.FindProtected(), hostpath.FindProtected(s.Protected...)
 	for i, t := range s.roots {
 		root := absolutePath(s.Dirs[i])
-		real, links := hostpath.Resolve(root)
+		real, links, _ := s.disk.Resolve(root) // the scan says that it does not answer
 		read.Add(hostpath.Protected{What: "the manifest directory", Path: root}, real, links)
 		t.linkTargets(root, read)
 	}
@@ -147,11 +148,11 @@ func (p *writtenPaths) refusalFor(paths ...string) string {
 
 // folderRefusal returns why nothing may be read in an open folder, which may have another
 // path now than when a container could write to it; "" if it may.
-func (g *guard) folderRefusal(fd int, ino uint64, real string) string {
-	if g.inodes[ino] && g.ids[hostpath.Identity(fd)] {
-		return writtenReason(real)
+func (g *guard) folderRefusal(dir *disk.Dir) string {
+	if g.inodes[dir.Stat.Ino] && g.ids[dir.Identity()] {
+		return writtenReason(dir.Path())
 	}
-	return g.writtenPaths.refusalFor(real)
+	return g.writtenPaths.refusalFor(dir.Path())
 }
 
 // writtenReason returns the message for a folder that a container can write.
@@ -163,7 +164,10 @@ func writtenReason(dir string) string {
 // linkTarget resolves a link among the manifests and returns why nothing may be read
 // through it; "" if it may.
 func (s *scan) linkTarget(e *entry, rel string) (why string) {
-	real, links := hostpath.Resolve(s.path(rel))
+	real, links, err := s.disk.Resolve(s.path(rel))
+	if err != nil {
+		return unreachableReason(err)
+	}
 	if e.target == nil || e.target.real != real || !slices.Equal(e.target.links, links) {
 		e.target, s.linksChanged = &linkTarget{real, links}, true
 	}

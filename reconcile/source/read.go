@@ -24,6 +24,7 @@ func (s *Source) Read() *Reading {
 			s.roots = append(s.roots, &folder{})
 		}
 	}
+	s.disk.Begin()
 	s.refreshGuard(false)
 	return s.walk(false)
 }
@@ -88,7 +89,7 @@ func (s *Source) walk(changed bool) *Reading {
 	}
 	r.Retry = shorterDelay(retryAfter(r.Files, now), retryAfter(r.Fragments, now)) // the delay grows with the time waited
 	r.Retry = shorterDelay(r.Retry, s.contentRetry(now))
-	if r.Unwatched != nil {
+	if s.disk.End() || r.Unwatched != nil {
 		r.Retry = shorterDelay(r.Retry, Poll)
 	}
 	if changed || r.Retry != s.last.Retry {
@@ -102,11 +103,11 @@ func (s *Source) newScans(now time.Time, renew bool) []*scan {
 	scans := make([]*scan, len(s.Dirs))
 	for i, dir := range s.Dirs {
 		dir = absolutePath(dir)
-		c := &scan{parser: s.Parser, trust: s.Trust, watch: s.watch, guard: &s.guard, check: func(f *file) { s.checkFile(f, nil) }, renew: renew, dir: i, root: dir, now: now}
-		if s.watch != nil {
+		c := &scan{disk: &s.disk, parser: s.Parser, trust: s.Trust, watch: s.watch, guard: &s.guard, check: func(f *file) { s.checkFile(f, nil) }, renew: renew, dir: i, root: dir, now: now}
+		if s.watch != nil && !s.disk.IsRemote(dir) {
 			s.watch.watchPath(dir)
 		}
-		c.real, c.links = hostpath.Resolve(dir)
+		c.real, c.links, c.unreadable = s.disk.Resolve(dir)
 		scans[i] = c
 	}
 	return scans
@@ -156,7 +157,8 @@ func sameError(a, b error) bool {
 // Missing reports whether the directory does not exist.
 func (d Dir) Missing() bool { return errors.Is(d.Err, fs.ErrNotExist) }
 
-// Poll is the interval at which manifests that can't be watched are read.
+// Poll is the interval at which manifests are read that can't be watched, or lie on a file system
+// where inotify does not notice all changes.
 const Poll = 5 * time.Second
 
 const (

@@ -6,11 +6,14 @@ import (
 	"path"
 	"time"
 
+	"stead/reconcile/source/disk"
+
 	"golang.org/x/sys/unix"
 )
 
 // scan is one walk through a manifest directory.
 type scan struct {
+	disk         *disk.Disk
 	parser       Parser
 	trust        *Trust
 	refusal      string // why nothing in the folder of the walk may be used; "" if it may
@@ -23,11 +26,12 @@ type scan struct {
 	real         string   // root without links
 	links        []string // the links on the way to root
 	now          time.Time
-	fd           int      // of the root, -1 if it can't be read
-	overlay      *overlay // the drop-ins of all directories; nil until they are known
-	container    string   // in a drop-in folder: the container that it is for
-	parentFolder string   // in a drop-in folder: its parent folder
-	inDropIn     bool     // in a drop-in folder
+	unreadable   error     // why root can't be looked at
+	open         *disk.Dir // root; nil if it can't be read
+	overlay      *overlay  // the drop-ins of all directories; nil until they are known
+	container    string    // in a drop-in folder: the container that it is for
+	parentFolder string    // in a drop-in folder: its parent folder
+	inDropIn     bool      // in a drop-in folder
 	changed      bool
 	linksChanged bool // a link has another target than before
 	errs         []error
@@ -35,28 +39,26 @@ type scan struct {
 }
 
 // visit reads one entry if it has changed. An unchanged entry costs one fstatat.
-func (s *scan) visit(in *folder, dirfd int, e *entry, above, real string) {
+func (s *scan) visit(in *folder, dir *disk.Dir, e *entry, above string) {
 	if e.name == dropInForAll && above != "" && !s.inDropIn {
 		s.inDropIn, s.container, s.parentFolder = true, "", above
-		s.visitDropInFolder(in, dirfd, e, above+"/"+e.name, real)
+		s.visitDropInFolder(in, dir, e, above+"/"+e.name)
 		s.inDropIn, s.parentFolder = false, ""
 		return
 	}
 	var st unix.Stat_t
-	err := unix.Fstatat(dirfd, e.name, &st, 0)
+	err := dir.StatName(e.name, e.link, &st)
 	if err != nil {
-		s.handleMissing(in, dirfd, e, above, err)
+		s.handleMissing(in, dir, e, above, err)
 		return
 	}
 	if e.file != nil && s.refusal == "" && (!s.renew || !e.link) && e.file.isCurrent(&st, s.overlay, s.guard.writtenPaths) {
 		return
 	}
 	rel := path.Join(above, e.name)
-	if e.link && s.watch != nil {
-		s.watch.watchPath(s.path(rel))
-	}
+	s.watchLink(dir, e, rel)
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-		s.visitFolder(e, dirfd, rel, real)
+		s.visitFolder(e, dir, rel)
 		return
 	}
 	e.folder = nil
@@ -65,9 +67,9 @@ func (s *scan) visit(in *folder, dirfd int, e *entry, above, real string) {
 	}
 	why := ""
 	if e.link {
-		why = cmp.Or(s.linkTarget(e, rel), s.trust.parentsFault(s.path(rel)))
+		why = cmp.Or(s.linkTarget(e, rel), s.parentsFault(s.path(rel)))
 	} else {
-		why = s.guard.writtenPaths.refusalFor(real + "/" + e.name)
+		why = s.guard.writtenPaths.refusalFor(dir.Path() + "/" + e.name)
 	}
 	if why != "" {
 		s.setBroken(e, rel, why)
@@ -76,7 +78,7 @@ func (s *scan) visit(in *folder, dirfd int, e *entry, above, real string) {
 	if e.file == nil {
 		e.file = &file{}
 	}
-	if s.updateFile(e.file, dirfd, e.name, &st, s.newFile(rel)) {
+	if s.updateFile(e.file, dir, e, &st, s.newFile(rel)) {
 		s.changed = true
 	}
 }
@@ -87,7 +89,7 @@ func (s *scan) newFile(rel string) File {
 }
 
 // visitFolder walks a subfolder, whatever its name.
-func (s *scan) visitFolder(e *entry, dirfd int, rel, real string) {
+func (s *scan) visitFolder(e *entry, dir *disk.Dir, rel string) {
 	if s.inDropIn || isDropIn(e.name) {
 		message := "the drop-in folder of one container stands directly in a manifest directory: move it up, or call it container.d for all whose manifests lie here"
 		if s.inDropIn {
@@ -109,25 +111,44 @@ func (s *scan) visitFolder(e *entry, dirfd int, rel, real string) {
 			s.failFolder(e.folder, rel, &Refused{why})
 			return
 		}
-		s.refuseFolder(s.trust.parentsFault(s.path(rel)))
+		s.refuseFolder(s.parentsFault(s.path(rel)))
 	}
-	s.walk(e.folder, dirfd, e.name, rel, e.realPath(real))
+	s.walk(e.folder, dir, e, rel, e.realPath(dir))
 	s.refusal = before
 }
 
-// realPath returns the path without links of a folder entry in the folder real.
-func (e *entry) realPath(real string) string {
+// watchLink watches where a link leads.
+func (s *scan) watchLink(in *disk.Dir, e *entry, rel string) {
+	if e.link && s.watch != nil && !in.Leads(e.name, true) {
+		s.watch.watchPath(s.path(rel))
+	}
+}
+
+// parentsFault is Trust.parentsFault.
+func (s *scan) parentsFault(path string) string {
+	if s.trust == nil {
+		return ""
+	}
+	steps, err := s.disk.Steps(path)
+	if err != nil {
+		return unreachableReason(err)
+	}
+	return s.trust.parentsFault(steps)
+}
+
+// realPath returns the path without links of a folder entry in a folder.
+func (e *entry) realPath(in *disk.Dir) string {
 	if e.link {
 		return e.target.real
 	}
-	return real + "/" + e.name
+	return in.Path() + "/" + e.name
 }
 
 // handleMissing handles an entry for which fstatat failed. A dangling link is a broken
 // manifest; an entry that was deleted since the listing is not.
-func (s *scan) handleMissing(in *folder, dirfd int, e *entry, above string, err error) {
+func (s *scan) handleMissing(in *folder, dir *disk.Dir, e *entry, above string, err error) {
 	rel := path.Join(above, e.name)
-	if s.wasDeleted(in, dirfd, e, err) {
+	if s.wasDeleted(in, dir, e, err) {
 		return
 	}
 	if !manifestName(e.name) && e.folder != nil {
@@ -138,18 +159,16 @@ func (s *scan) handleMissing(in *folder, dirfd int, e *entry, above string, err 
 	if !manifestName(e.name) {
 		return
 	}
-	if e.link && s.watch != nil {
-		s.watch.watchPath(s.path(rel))
-	}
+	s.watchLink(dir, e, rel)
 	e.folder = nil
 	s.setBroken(e, rel, unreachableReason(err))
 }
 
 // wasDeleted reports whether an entry was deleted since the listing, by the error of
 // looking at it. It then forgets what the entry held and has the folder listed again.
-func (s *scan) wasDeleted(in *folder, dirfd int, e *entry, err error) bool {
+func (s *scan) wasDeleted(in *folder, dir *disk.Dir, e *entry, err error) bool {
 	var st unix.Stat_t
-	if err != unix.ENOENT || unix.Fstatat(dirfd, e.name, &st, unix.AT_SYMLINK_NOFOLLOW) != unix.ENOENT {
+	if err != unix.ENOENT || dir.Lstat(e.name, &st) != unix.ENOENT {
 		return false
 	}
 	in.racy = true

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"stead/reconcile/source/disk"
 	"stead/runtime/files"
 	"stead/runtime/hostpath"
 	"stead/spec"
@@ -49,8 +50,9 @@ type Source struct {
 	watch *watch // nil unless watching
 
 	mu           sync.Mutex // one Read at a time
-	roots        []*folder  // the cache of each directory
-	overlays     *overlay   // the drop-ins in effect
+	disk         disk.Disk
+	roots        []*folder // the cache of each directory
+	overlays     *overlay  // the drop-ins in effect
 	last         *Reading
 	guard        guard
 	guardVersion int // version of the guard that has checked all files
@@ -123,7 +125,10 @@ func (s *Source) Wake() <-chan struct{} {
 }
 
 func (s *Source) init() {
-	s.once.Do(func() { s.wake = make(chan struct{}, 1) })
+	s.once.Do(func() {
+		s.wake = make(chan struct{}, 1)
+		s.disk.Answered = s.signal
+	})
 }
 
 func (s *Source) signal() {

@@ -38,12 +38,3 @@ func (s stamp) isRacy(now time.Time) bool {
 	youngest := max(s.mtime, s.ctime)
 	return now.UnixNano()-youngest < int64(granularity)
 }
-
-// retryEINTR repeats a call that a signal interrupted (man 7 signal).
-func retryEINTR(call func() error) error {
-	for {
-		if err := call(); err != unix.EINTR {
-			return err
-		}
-	}
-}

@@ -9,7 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
+
+	"stead/reconcile/source/disk"
 
 	"golang.org/x/sys/unix"
 )
@@ -57,23 +58,23 @@ func userName(uid uint32) string {
 // parentsFault returns why a directory on the way to a path is not trusted, including the
 // directories of links, but not the path itself. In a directory with the sticky bit,
 // such as /tmp, nobody else can replace what a trusted owner has there.
-func (t *Trust) parentsFault(path string) string {
+func (t *Trust) parentsFault(steps []disk.Step) string {
 	if t == nil {
 		return ""
 	}
-	why := ""
-	walkPath(path, func(dir, name string, _ bool) {
-		var st, entry unix.Stat_t
-		if why != "" || unix.Stat(dir, &st) != nil {
-			return
+	for _, step := range steps {
+		if step.Missing {
+			continue
 		}
-		sticky := st.Mode&unix.S_ISVTX != 0 && unix.Lstat(filepath.Join(dir, name), &entry) == nil && t.isTrusted(entry.Uid)
-		if sticky {
+		st := step.Stat
+		if st.Mode&unix.S_ISVTX != 0 && step.Entry != nil && t.isTrusted(step.Entry.Uid) {
 			st.Mode &^= 0o022
 		}
-		why = t.fault(&st, dir)
-	})
-	return why
+		if why := t.fault(&st, step.Dir); why != "" {
+			return why
+		}
+	}
+	return ""
 }
 
 // Check returns an error if a file, or a directory on the way to it, is not trusted. The
@@ -87,43 +88,8 @@ func (t *Trust) Check(path string) error {
 	if err := unix.Stat(abs, &st); err != nil {
 		return &os.PathError{Op: "stat", Path: path, Err: err}
 	}
-	if why := cmp.Or(t.parentsFault(abs), t.fault(&st, abs)); why != "" {
+	if why := cmp.Or(t.parentsFault(disk.Steps(abs)), t.fault(&st, abs)); why != "" {
 		return errors.New(why)
 	}
 	return nil
-}
-
-// walkPath calls visit for each directory on the way to a path and the name that is
-// looked up in it, following links as the kernel does; last says that nothing
-// follows that name, unless it is a link. It ends where a name is missing.
-func walkPath(path string, visit func(dir, name string, last bool)) {
-	at := "/"
-	rest := pathParts(path)
-	for links := 0; len(rest) > 0 && links <= 40; { // as many as the kernel follows
-		name := rest[0]
-		if name == ".." { // of where a link before it led, not of that link
-			at, rest = filepath.Dir(at), rest[1:]
-			continue
-		}
-		next := filepath.Join(at, name)
-		visit(at, name, len(rest) == 1)
-		target, err := os.Readlink(next)
-		if err != nil {
-			if _, err := os.Lstat(next); err != nil {
-				return
-			}
-			at, rest = next, rest[1:]
-			continue
-		}
-		if filepath.IsAbs(target) {
-			at = "/"
-		}
-		links++
-		rest = append(pathParts(target), rest[1:]...)
-	}
-}
-
-// pathParts returns the parts of a path.
-func pathParts(path string) []string {
-	return slices.DeleteFunc(strings.Split(path, "/"), func(name string) bool { return name == "" || name == "." })
 }

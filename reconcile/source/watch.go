@@ -10,6 +10,8 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
+
+	"stead/reconcile/source/disk"
 )
 
 // watch keeps an inotify watch on every directory in which a change may matter. A renewing
@@ -165,12 +167,11 @@ func (w *watch) watchPath(dir string) {
 	if w.notify == nil {
 		return
 	}
-	walkPath(dir, func(at, name string, last bool) {
-		info, err := os.Lstat(filepath.Join(at, name))
-		if err != nil || info.Mode()&os.ModeSymlink != 0 || last {
-			w.watchName(at, name)
+	for _, s := range disk.Steps(dir) {
+		if s.Entry == nil || s.Entry.Mode&unix.S_IFMT == unix.S_IFLNK || s.Last {
+			w.watchName(s.Dir, s.Name)
 		}
-	})
+	}
 }
 
 // watchName requests the events of one name in a directory.

@@ -59,12 +59,15 @@ func Text(text string) *Content {
 
 // Read reads a file or directory. fd is open on it and stays open. Everything but regular
 // files and directories is an error, and so is more than MaxSize.
-func Read(fd int) (*Content, error) {
+func Read(fd int) (*Content, error) { return ReadSlowly(fd, func() {}) }
+
+// ReadSlowly is Read, and calls progress whenever it gets on.
+func ReadSlowly(fd int, progress func()) (*Content, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, err
 	}
-	r := reader{left: MaxSize}
+	r := reader{left: MaxSize, progress: progress}
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		err := r.directory(fd, "", &st)
 		return &Content{Dir: true, Items: r.items}, err
@@ -75,8 +78,9 @@ func Read(fd int) (*Content, error) {
 
 // reader reads one source.
 type reader struct {
-	items []Item
-	left  int64 // bytes
+	items    []Item
+	left     int64 // bytes
+	progress func()
 }
 
 func (r *reader) add(i Item) error {
@@ -84,6 +88,7 @@ func (r *reader) add(i Item) error {
 		return fmt.Errorf("more than %d files and directories", maxItems)
 	}
 	r.items = append(r.items, i)
+	r.progress()
 	return nil
 }
 
@@ -165,7 +170,7 @@ func (r *reader) file(name string, dir int, at string, st *unix.Stat_t) error {
 	if now.Size > r.left {
 		return tooLarge()
 	}
-	data, err := io.ReadAll(io.LimitReader(f, r.left+1))
+	data, err := io.ReadAll(io.LimitReader(progressReader{f, r.progress}, r.left+1))
 	if err != nil {
 		return reason(err)
 	}
@@ -173,6 +178,18 @@ func (r *reader) file(name string, dir int, at string, st *unix.Stat_t) error {
 		return tooLarge()
 	}
 	return r.add(Item{Name: at, Mode: now.Mode & 0o777, Data: data})
+}
+
+// progressReader calls progress after each read.
+type progressReader struct {
+	io.Reader
+	progress func()
+}
+
+func (r progressReader) Read(b []byte) (int, error) {
+	n, err := r.Reader.Read(b)
+	r.progress()
+	return n, err
 }
 
 // reason returns an error of the file system without its path.

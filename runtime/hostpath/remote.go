@@ -26,6 +26,7 @@ var local = map[string]bool{
 
 // RemoteMount is a mount of a file system that may hang.
 type RemoteMount struct {
+	ID     int    // of the mount, in this namespace
 	Point  string // where it is mounted
 	Type   string // "nfs4", "fuse.sshfs"
 	Source string // "server:/export"
@@ -41,16 +42,25 @@ var remoteMounts remoteTable
 // hang; nil if the whole path is on local file systems. It touches no such file system. One
 // that is mounted at / counts as local: without it nothing works.
 func Remote(name string) *RemoteMount {
-	remote := remoteMounts.current()
-	if len(remote) == 0 {
+	if len(remoteMounts.current()) == 0 {
 		return nil
 	}
-	_, _, m := Resolver(nil).resolve(name, remote)
-	if m != nil { // it may have been unmounted meanwhile
-		_, _, m = Resolver(nil).resolve(name, remoteMounts.reread())
-	}
+	m, _ := Resolver(nil).Remote(name)
 	return m
 }
+
+// Remote is the function Remote; real is the path without links, as far as it was followed.
+func (r Resolver) Remote(name string) (m *RemoteMount, real string) {
+	real, _, m = r.resolve(name, remoteMounts.current())
+	if m != nil { // it may have been unmounted meanwhile
+		real, _, m = r.resolve(name, remoteMounts.reread())
+	}
+	return m, real
+}
+
+// RemoteMounts returns the mounts of file systems that may hang, by mount point. The map must not be
+// changed. One of them may have been unmounted meanwhile: Remote finds that out.
+func RemoteMounts() map[string]*RemoteMount { return remoteMounts.current() }
 
 // remoteTable finds mounts of file systems that may hang. Where the kernel lists mounts by ids
 // that are never reused (listmount and statmount, Linux 6.8), it looks only at those that came
@@ -169,7 +179,7 @@ func remoteOf(all []*mountinfo.Info) map[string]*RemoteMount {
 	for _, m := range all {
 		delete(remote, m.Mountpoint)
 		if !local[m.FSType] && m.Mountpoint != "/" {
-			remote[m.Mountpoint] = &RemoteMount{Point: m.Mountpoint, Type: m.FSType, Source: m.Source}
+			remote[m.Mountpoint] = &RemoteMount{ID: m.ID, Point: m.Mountpoint, Type: m.FSType, Source: m.Source}
 		}
 	}
 	return remote

@@ -3,9 +3,9 @@ package roottest
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -16,11 +16,13 @@ import (
 type FUSE struct {
 	End func() // unmounts it; requests that wait fail
 
-	fd    int
-	hung  atomic.Bool
-	reads atomic.Bool // hang too
-	names []string    // of files; the node of names[i] is i+2
-	texts []string
+	fd      int
+	mu      sync.Mutex // guards what follows
+	hung    bool
+	reads   bool     // hang too
+	waiting [][]byte // requests
+	names   []string // of files; the node of names[i] is i+2
+	texts   []string
 }
 
 // HungFUSE mounts a file system that answers nothing.
@@ -36,7 +38,7 @@ func MountFUSE(t testing.TB, point string, files map[string]string) *FUSE {
 	}
 	f := &FUSE{fd: fd}
 	f.End = sync.OnceFunc(func() {
-		f.hung.Store(true)
+		f.Hang()
 		if err := unix.Unmount(point, unix.MNT_FORCE|unix.MNT_DETACH); err != nil { // ends what waits
 			t.Errorf("unmount FUSE: %v", err)
 		}
@@ -59,10 +61,36 @@ func MountFUSE(t testing.TB, point string, files map[string]string) *FUSE {
 }
 
 // Hang makes the file system answer nothing more.
-func (f *FUSE) Hang() { f.hung.Store(true) }
+func (f *FUSE) Hang() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.hung = true
+}
 
 // HangReads makes it answer no read of a file.
-func (f *FUSE) HangReads() { f.reads.Store(true) }
+func (f *FUSE) HangReads() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.reads = true
+}
+
+// Resume makes it answer again, also what waits.
+func (f *FUSE) Resume() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.hung, f.reads = false, false
+	for _, in := range f.waiting {
+		f.reply(in)
+	}
+	f.waiting = nil
+}
+
+// Write replaces the text of a file that is there.
+func (f *FUSE) Write(name, text string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.texts[slices.Index(f.names, name)] = text
+}
 
 // The protocol is that of include/uapi/linux/fuse.h, version 7.31.
 const (
@@ -85,17 +113,28 @@ func (f *FUSE) serve() {
 		if err != nil || n < inHeader { // ENODEV: unmounted
 			return
 		}
-		op, unique, node := order.Uint32(in[4:]), order.Uint64(in[8:]), order.Uint64(in[16:])
-		if op == opForget || op == opBatchForget || op == opInterrupt || f.hung.Load() && op != opInit || f.reads.Load() && op == opRead {
+		op := order.Uint32(in[4:])
+		if op == opForget || op == opBatchForget || op == opInterrupt {
 			continue
 		}
-		body, errno := f.answer(op, node, in[inHeader:n])
-		out := make([]byte, outHeader, outHeader+len(body))
-		order.PutUint32(out, uint32(outHeader+len(body)))
-		order.PutUint32(out[4:], uint32(-int32(errno)))
-		order.PutUint64(out[8:], unique)
-		_, _ = unix.Write(f.fd, append(out, body...))
+		f.mu.Lock()
+		if f.hung && op != opInit || f.reads && op == opRead {
+			f.waiting = append(f.waiting, slices.Clone(in[:n]))
+		} else {
+			f.reply(in[:n])
+		}
+		f.mu.Unlock()
 	}
+}
+
+func (f *FUSE) reply(in []byte) {
+	op, unique, node := order.Uint32(in[4:]), order.Uint64(in[8:]), order.Uint64(in[16:])
+	body, errno := f.answer(op, node, in[inHeader:])
+	out := make([]byte, outHeader, outHeader+len(body))
+	order.PutUint32(out, uint32(outHeader+len(body)))
+	order.PutUint32(out[4:], uint32(-int32(errno)))
+	order.PutUint64(out[8:], unique)
+	_, _ = unix.Write(f.fd, append(out, body...))
 }
 
 func (f *FUSE) answer(op uint32, node uint64, in []byte) ([]byte, unix.Errno) {

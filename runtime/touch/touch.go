@@ -44,12 +44,17 @@ type Paths struct {
 // HungError is returned for a file system that does not answer.
 type HungError struct {
 	Mount *hostpath.RemoteMount
-	At    string    // the path that was touched
+	At    string    // the path that was touched; "" if whoever asked names it
 	Since time.Time // the first process that still waits began
 }
 
 func (e *HungError) Error() string {
-	return fmt.Sprintf("%s: the file system at %s does not answer since %s", e.At, e.Mount, e.Since.Format(time.TimeOnly))
+	at := ""
+	if e.At != "" {
+		at = e.At + ": "
+	}
+	return fmt.Sprintf("%sthe file system at %s does not answer since %s; look at its server, or unmount it: umount -f -l %s",
+		at, e.Mount, e.Since.Format(time.TimeOnly), e.Mount.Point)
 }
 
 // Guard counts the processes that were abandoned. The zero value is ready to use.
