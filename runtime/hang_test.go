@@ -136,6 +136,50 @@ func TestStalledLogDisk(t *testing.T) {
 	}
 }
 
+// A log directory on a file system that does not answer costs its container the lines, and nothing
+// else, from its start on: it starts and stops, others log, and the keeper is not replaced while a
+// write waits.
+func TestHungLogDirectory(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	dir := w.LogDir("web")
+	w.must(os.MkdirAll(dir, 0o700))
+	fuse := roottest.MountFUSE(t, dir, map[string]string{"nothing": ""})
+	fuse.Hang()
+	soon := func(what string, do func()) {
+		began := time.Now()
+		if do(); time.Since(began) > 10*time.Second {
+			t.Errorf("%s took %s", what, time.Since(began))
+		}
+	}
+	soon("its start", func() { w.create("web", script(`i=0; while [ $i -lt 20000 ]; do echo "line $i"; i=$((i+1)); done; mkdir /done; sleep 1000`)) })
+	finished := filepath.Join(w.root(w.byName["web"].facts.Manifest), "done")
+	for end := time.Now().Add(roottest.Patience); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(finished); err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the container waits for its log")
+		}
+	}
+	soon("a start of another", func() { w.create("other", script(forever)) })
+	soon("output of another", func() { w.awaitOutput("other", "up") })
+	for end := time.Now().Add(roottest.Patience); ; time.Sleep(10 * time.Millisecond) {
+		if f := w.Faults(); len(f) == 1 && f[0].Reason == status.ReasonLogLoses && strings.Contains(f[0].Message, "the log of web has lost ") {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("faults %v", w.Faults())
+		}
+	}
+	soon("its stop", func() { w.must(w.Stop(ctx, "web", status.StopOptions{})) })
+	soon("its next start", func() { w.must(w.Start(ctx, "web", status.StartOptions{})) })
+	soon("its next stop", func() { w.must(w.Stop(ctx, "web", status.StopOptions{})) })
+	if s, _ := w.Get("other"); s.State != status.Running {
+		t.Errorf("other: %+v", s)
+	}
+}
+
 // A start whose root, source or file is on a file system that does not answer fails in time, with
 // the path; the next one is refused at once; and others start and stop as always. A running
 // container is not stopped for such a manifest.

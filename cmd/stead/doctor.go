@@ -66,7 +66,7 @@ func (a *app) watching(ctx context.Context, h *host) (checks []doctor.Check) {
 	for _, dir := range a.manifests {
 		if kind := source.Shared(dir); kind != "" {
 			checks = append(checks, doctor.Check{
-				Name: "manifests", Level: doctor.Warning, Found: dir + " is on " + kind + ": stead notices changes by other hosts within a minute",
+				Name: "manifests", Level: doctor.Warning, Found: dir + " is on " + kind + ": changes there are not notified, so stead reads it every " + source.Poll.String(),
 				Advice: "run stead reload after an urgent change",
 			})
 		}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -109,4 +111,62 @@ func (h *testHost) inTime(code int, args ...string) call {
 		h.t.Errorf("stead %s: code %d after %s, want %d\n%s%s", strings.Join(args, " "), c.code, took, code, c.out, c.err)
 	}
 	return c
+}
+
+// A manifest directory on a file system that does not answer is one that can't be read: its containers
+// run on, status and ps say where it hangs, the other directories are followed, and the daemon
+// can be ended and started.
+func TestHungManifestDirectory(t *testing.T) {
+	h := newHost(t)
+	hung := h.dir + "/hung"
+	if err := os.Mkdir(hung, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	fuse := roottest.MountFUSE(t, hung, map[string]string{"web.yaml": manifest("web", "")})
+	t.Cleanup(fuse.Resume) // before anything is taken down
+	h.env = append(h.env, "STEAD_MANIFESTS="+h.manifests+":"+hung)
+	h.write("db.yaml", manifest("db", ""))
+	h.startDaemon()
+	before := h.until("web", "running", running)
+	h.until("db", "running", running)
+	fuse.Hang()
+	h.inTime(0, "reload")
+	want := "the file system at " + hung + " (fuse of hung) does not answer since "
+	check := func() {
+		t.Helper()
+		if c := h.inTime(exitDiffers, "status"); !strings.Contains(c.out, want) || !strings.Contains(c.out, "umount -f -l "+hung) {
+			t.Errorf("status: %s", c.out)
+		}
+		if c := h.inTime(0, "ps"); !strings.Contains(c.out+c.err, want) {
+			t.Errorf("ps: %s%s", c.out, c.err)
+		}
+		if c := h.inTime(exitInvalid, "apply"); !strings.Contains(c.out+c.err, want) {
+			t.Errorf("apply: %s%s", c.out, c.err)
+		}
+	}
+	check()
+	h.write("new.yaml", manifest("new", ""))
+	h.until("new", "running", running)
+	if err := os.Remove(h.manifests + "/db.yaml"); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(roottest.Patience); slices.ContainsFunc(h.look(), func(c view.Container) bool { return c.Name == "db" }); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("db is not removed")
+		}
+	}
+	began := time.Now()
+	h.endDaemon(syscall.SIGTERM)
+	h.startDaemon()
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("the daemon was ready again after %s", took)
+	}
+	check()
+	if after := h.until("web", "running", running); after.Pid != before.Pid {
+		t.Errorf("web while its directory hangs: %+v, before: %+v", after, before)
+	}
+	fuse.Resume()
+	fuse.Write("web.yaml", manifest("web", "  env: {A: b}\n"))
+	h.until("web", "restarted", func(c view.Container) bool { return running(c) && c.Pid != before.Pid })
+	h.ok("status")
 }

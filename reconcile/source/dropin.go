@@ -87,7 +87,10 @@ func (s *scan) readDropIns(f *folder) {
 		s.failFolder(f, "", s.unreadable)
 		return
 	}
-	s.refuseFolder(s.parentsFault(s.root))
+	if err := s.refuseFor(s.parentsFault(s.root)); err != nil {
+		s.failFolder(f, "", err)
+		return
+	}
 	dir, err := s.disk.OpenRoot(s.root, s.real, f.names())
 	if !s.openFolder(f, dir, err, "") {
 		return
@@ -132,7 +135,11 @@ func (s *scan) visitDropInFolder(in *folder, dir *disk.Dir, e *entry, rel string
 	}
 	before := s.refusal
 	if e.link {
-		s.refuseFolder(cmp.Or(s.linkTarget(e, rel), s.parentsFault(s.path(rel))))
+		if err := s.refuseFor(cmp.Or(s.linkTarget(e, rel), s.parentsFault(s.path(rel)))); err != nil {
+			e.folder = nil
+			s.setBroken(e, rel, unreachableReason(err))
+			return
+		}
 	}
 	s.walk(e.folder, dir, e, rel, e.realPath(dir))
 	refused := s.refusal

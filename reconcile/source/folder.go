@@ -74,6 +74,15 @@ func (s *scan) refuseFolder(why string) {
 	}
 }
 
+// refuseFor calls refuseFolder for a Refused, and returns any other error.
+func (s *scan) refuseFor(err error) error {
+	if refused := new(Refused); errors.As(err, &refused) {
+		s.refuseFolder(refused.why)
+		return nil
+	}
+	return err
+}
+
 func (s *scan) closeFolder(dir *disk.Dir) {
 	s.ancestors = s.ancestors[:len(s.ancestors)-1]
 	dir.Close()

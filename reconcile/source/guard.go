@@ -161,17 +161,17 @@ func writtenReason(dir string) string {
 		"copy what you trust to a directory that no container could ever write, and move this one away", dir)
 }
 
-// linkTarget resolves a link among the manifests and returns why nothing may be read
-// through it; "" if it may.
-func (s *scan) linkTarget(e *entry, rel string) (why string) {
+// linkTarget resolves a link among the manifests and returns why nothing can be read
+// through it, as Refused if it may not be.
+func (s *scan) linkTarget(e *entry, rel string) error {
 	real, links, err := s.disk.Resolve(s.path(rel))
 	if err != nil {
-		return unreachableReason(err)
+		return err
 	}
 	if e.target == nil || e.target.real != real || !slices.Equal(e.target.links, links) {
 		e.target, s.linksChanged = &linkTarget{real, links}, true
 	}
-	return s.guard.writtenPaths.refusalFor(append(links, real)...)
+	return refusedFor(s.guard.writtenPaths.refusalFor(append(links, real)...))
 }
 
 // checkFile adds to the documents of a file the errors about paths that they ask to write,

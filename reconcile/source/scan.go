@@ -2,6 +2,7 @@ package source
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"path"
 	"time"
@@ -65,14 +66,13 @@ func (s *scan) visit(in *folder, dir *disk.Dir, e *entry, above string) {
 	if !manifestName(e.name) {
 		return // a link to a file that is no manifest
 	}
-	why := ""
 	if e.link {
-		why = cmp.Or(s.linkTarget(e, rel), s.parentsFault(s.path(rel)))
+		err = cmp.Or(s.linkTarget(e, rel), s.parentsFault(s.path(rel)))
 	} else {
-		why = s.guard.writtenPaths.refusalFor(dir.Path() + "/" + e.name)
+		err = refusedFor(s.guard.writtenPaths.refusalFor(dir.Path() + "/" + e.name))
 	}
-	if why != "" {
-		s.setBroken(e, rel, why)
+	if err != nil {
+		s.setBroken(e, rel, unreachableReason(err))
 		return
 	}
 	if e.file == nil {
@@ -107,11 +107,14 @@ func (s *scan) visitFolder(e *entry, dir *disk.Dir, rel string) {
 	}
 	before := s.refusal
 	if e.link {
-		if why := s.linkTarget(e, rel); why != "" {
-			s.failFolder(e.folder, rel, &Refused{why})
+		err := s.linkTarget(e, rel)
+		if err == nil {
+			err = s.refuseFor(s.parentsFault(s.path(rel)))
+		}
+		if err != nil {
+			s.failFolder(e.folder, rel, err)
 			return
 		}
-		s.refuseFolder(s.parentsFault(s.path(rel)))
 	}
 	s.walk(e.folder, dir, e, rel, e.realPath(dir))
 	s.refusal = before
@@ -124,16 +127,16 @@ func (s *scan) watchLink(in *disk.Dir, e *entry, rel string) {
 	}
 }
 
-// parentsFault is Trust.parentsFault.
-func (s *scan) parentsFault(path string) string {
+// parentsFault returns Trust.parentsFault as Refused, or why the path can't be looked at.
+func (s *scan) parentsFault(path string) error {
 	if s.trust == nil {
-		return ""
+		return nil
 	}
 	steps, err := s.disk.Steps(path)
 	if err != nil {
-		return unreachableReason(err)
+		return err
 	}
-	return s.trust.parentsFault(steps)
+	return refusedFor(s.trust.parentsFault(steps))
 }
 
 // realPath returns the path without links of a folder entry in a folder.
@@ -182,6 +185,9 @@ func (s *scan) wasDeleted(in *folder, dir *disk.Dir, e *entry, err error) bool {
 func unreachableReason(err error) string {
 	if err == unix.ENOENT {
 		return "a link that leads nowhere"
+	}
+	if errors.As(err, new(*Refused)) {
+		return err.Error()
 	}
 	return fmt.Sprintf("can't be read: %v", err)
 }

@@ -29,6 +29,14 @@ type Refused struct{ why string }
 
 func (e *Refused) Error() string { return e.why }
 
+// refusedFor returns a Refused, or nil for "".
+func refusedFor(why string) error {
+	if why == "" {
+		return nil
+	}
+	return &Refused{why}
+}
+
 // isTrusted reports whether a user is trusted.
 func (t *Trust) isTrusted(uid uint32) bool {
 	return uid == 0 || int(uid) == os.Geteuid() || slices.Contains(t.Owners, uid)
