@@ -152,7 +152,9 @@ func TestHungLogDirectory(t *testing.T) {
 			t.Errorf("%s took %s", what, time.Since(began))
 		}
 	}
-	soon("its start", func() { w.create("web", script(`i=0; while [ $i -lt 20000 ]; do echo "line $i"; i=$((i+1)); done; mkdir /done; sleep 1000`)) })
+	soon("its start", func() {
+		w.create("web", script(`i=0; while [ $i -lt 20000 ]; do echo "line $i"; i=$((i+1)); done; mkdir /done; sleep 1000`))
+	})
 	finished := filepath.Join(w.root(w.byName["web"].facts.Manifest), "done")
 	for end := time.Now().Add(roottest.Patience); ; time.Sleep(10 * time.Millisecond) {
 		if _, err := os.Stat(finished); err == nil {

@@ -101,4 +101,3 @@ func TestReadHangingFileSystem(t *testing.T) {
 		})
 	}
 }
-
