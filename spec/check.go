@@ -271,7 +271,7 @@ func (d *decoder) checkRange(at string, n *int64, low, high int64) {
 
 // didYouMean returns a hint that names the most similar of names, "" if none is similar.
 func didYouMean(word string, names []string) string {
-	if near := nearest(word, names); near != "" {
+	if near := Nearest(word, names); near != "" {
 		return "; did you mean " + near + "?"
 	}
 	return ""

@@ -72,7 +72,7 @@ func (d *decoder) reportUnknown(key *yaml.Node, s *shape, path string) {
 	message := "unknown field"
 	if hint := fieldHint(path, key.Value); hint != "" && !d.isConfig {
 		message += "; " + hint
-	} else if near := nearest(key.Value, s.supportedNames()); near != "" {
+	} else if near := Nearest(key.Value, s.supportedNames()); near != "" {
 		message += "; did you mean " + near + "?"
 		d.errorPaths = append(d.errorPaths, joinPath(path, near)) // so that the field is not reported as missing too
 	} else if other := fieldElsewhere(shapeOf(reflect.TypeFor[Container]()), "", path, key.Value); other != "" && !d.isConfig {

@@ -2,9 +2,9 @@ package spec
 
 import "strings"
 
-// nearest returns the name that is most similar to a mistyped word, "" if none is
+// Nearest returns the name that is most similar to a mistyped word, "" if none is
 // similar: at most a third of the letters may differ.
-func nearest(word string, names []string) string {
+func Nearest(word string, names []string) string {
 	best, least := "", len(word)/3+1
 	if len(word) > 40 || len(word) < 2 {
 		return ""

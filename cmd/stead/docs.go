@@ -78,6 +78,9 @@ func (a *app) printTopic(name string) error {
 		return exitWith(exitUsage, "no topic %s; topics are: %s", name, strings.Join(topics(), ", "))
 	}
 	pager := os.Getenv("PAGER")
+	if isTerminal(a.out) {
+		text = withoutTables(text)
+	}
 	if pager == "" || !isTerminal(a.out) {
 		_, err := io.WriteString(a.out, text)
 		return err
