@@ -63,7 +63,7 @@ func TestCVE(t *testing.T) {
 			}
 		}
 		t.Run(c.name, func(t *testing.T) { run(t, false) })
-		if c.image {
+		if c.image && !(slow() && testing.Short()) {
 			t.Run(c.name+" image root", func(t *testing.T) { run(t, true) })
 		}
 	}
