@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"encoding/json"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -188,5 +190,60 @@ func TestRemovedAndPurge(t *testing.T) {
 	h.write("web.yaml", manifest("web", ""))
 	if out := h.ok("apply"); strings.Contains(out, "brought back") {
 		t.Errorf("after the purge something came back: %s", out)
+	}
+}
+
+// A purge that fails names the file and the reason; what is left is listed, and goes with the next purge.
+func TestPurgeOfImmutable(t *testing.T) {
+	h := newHost(t)
+	h.startDaemon()
+	h.write("web.yaml", manifest("web", ""))
+	h.write("db.yaml", manifest("db", ""))
+	h.ok("apply")
+	os.Remove(h.manifests + "/web.yaml")
+	h.ok("apply")
+	entry := strings.TrimSpace(h.ok("ps", "--removed", "-o", "name"))
+	dir := h.dir + "/state/removed/"
+	if err := os.MkdirAll(dir+entry+"/upper/srv/data", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, dir+entry+"/upper/srv/data/fixed", "x")
+	attribute := func(how string) {
+		t.Helper()
+		files, _ := filepath.Glob(dir + "*" + entry + "/upper/srv/data/fixed")
+		if out, err := exec.Command("chattr", append([]string{how}, files...)...).CombinedOutput(); err != nil || len(files) == 0 {
+			t.Skipf("chattr %s %q: %v %s", how, files, err, out)
+		}
+	}
+	attribute("+i")
+	t.Cleanup(func() {
+		if files, _ := filepath.Glob(dir + "*/upper/srv/data/fixed"); len(files) > 0 {
+			attribute("-i")
+		}
+	})
+	left := dir + ".deleting-" + entry
+	fixed := left + "/upper/srv/data/fixed"
+	for _, name := range []string{"web", entry, "web"} {
+		c := h.stead("purge", name)
+		if want := "stead: delete " + entry + ": unlink " + fixed + ": operation not permitted: immutable; to allow it: chattr -i " + fixed + "; the rest can be purged again: stead purge " + entry + "\n"; c.code != exitFailure || c.out != "" || c.err != want {
+			t.Fatalf("purge %s: code %d, %q\n%s\nwant %s", name, c.code, c.out, c.err, want)
+		}
+		if table := h.ok("ps", "--removed", "-o", "wide"); !strings.Contains(table, "(partly deleted)") || !strings.Contains(table, left) {
+			t.Errorf("table:\n%s", table)
+		}
+		if got := h.ok("ps", "--removed", "-o", "json"); !strings.Contains(got, `"deleting": true`) || strings.Count(got, `"entry"`) != 1 {
+			t.Errorf("json:\n%s", got)
+		}
+	}
+	h.write("web.yaml", manifest("web", ""))
+	if out := h.ok("apply"); strings.Contains(out, "brought back") {
+		t.Errorf("half of it came back: %s", out)
+	}
+	attribute("-i")
+	if out := h.ok("purge", "web"); out != entry+" deleted\n" {
+		t.Errorf("purge: %q", out)
+	}
+	if out := h.ok("ps", "--removed", "-o", "name"); out != "" {
+		t.Errorf("left: %q", out)
 	}
 }

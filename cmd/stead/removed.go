@@ -15,6 +15,7 @@ type removedView struct {
 	Entry     string    `json:"entry"` // what stead purge takes
 	RemovedAt time.Time `json:"removedAt"`
 	ExpiresAt time.Time `json:"expiresAt"`
+	Deleting  bool      `json:"deleting"` // its deletion began, and is under way or failed
 	Path      string    `json:"path"`
 	Manifest  string    `json:"manifest"` // its last file; "" if unknown
 }
@@ -37,7 +38,7 @@ func (a *app) psRemoved(names []string, output string) error {
 		}
 		views = append(views, removedView{
 			Name: r.Name, Entry: r.Entry, RemovedAt: r.RemovedAt, ExpiresAt: r.RemovedAt.Add(a.retention),
-			Path: r.Path, Manifest: plan.ManifestName(r.From),
+			Deleting: r.Deleting, Path: r.Path, Manifest: plan.ManifestName(r.From),
 		})
 	}
 	if output != "table" && output != "wide" {
@@ -49,7 +50,11 @@ func (a *app) psRemoved(names []string, output string) error {
 	}
 	var rows [][]string
 	for _, v := range views {
-		row := []string{v.Name, v.RemovedAt.Format(time.RFC3339), v.ExpiresAt.Format(time.RFC3339), v.Entry, v.Path, v.Manifest}
+		expires := v.ExpiresAt.Format(time.RFC3339)
+		if v.Deleting {
+			expires = "(partly deleted)"
+		}
+		row := []string{v.Name, v.RemovedAt.Format(time.RFC3339), expires, v.Entry, v.Path, v.Manifest}
 		rows = append(rows, row[:len(strings.Fields(headings))])
 	}
 	return table(a.out, headings, rows)

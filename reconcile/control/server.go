@@ -12,8 +12,10 @@ import (
 	"net/http"
 	"os"
 	"reflect"
+	"strings"
 	"time"
 
+	"github.com/hashicorp/go-multierror"
 	"golang.org/x/sys/unix"
 
 	"stead/reconcile"
@@ -253,9 +255,22 @@ func answerOf(result any, err error) (a answer) {
 		a.Result, err = raw, errors.Join(err, encodeErr)
 	}
 	if err != nil {
-		a.Error, a.Code = err.Error(), codeOf(err)
+		a.Error, a.Code = textOf(err), codeOf(err)
 	}
 	return a
+}
+
+// textOf returns the text of an error, one line for each error of several.
+func textOf(err error) string {
+	var all *multierror.Error
+	if !errors.As(err, &all) {
+		return err.Error()
+	}
+	var lines []string
+	for _, e := range all.Errors {
+		lines = append(lines, textOf(e))
+	}
+	return strings.Join(lines, "\n")
 }
 
 // send writes a line of the answer. An error means that the client is gone, and nobody needs

@@ -3,8 +3,10 @@ package rootfs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -37,7 +39,10 @@ func Delete(ctx context.Context, dir string) error {
 	if err := t.empty(top, 0); err != nil {
 		return err
 	}
-	return os.Remove(dir)
+	if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // empty deletes the content of a directory. It deletes while it lists, and repeats that until a
@@ -85,18 +90,40 @@ func (t *tree) remove(dir *os.File, name string, depth int) error {
 	}
 	fd, e := unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if e != nil {
-		return &os.PathError{Op: "unlink", Path: name, Err: err}
+		return refusal("unlink", dir, name, err)
 	}
-	below := os.NewFile(uintptr(fd), name)
+	below := os.NewFile(uintptr(fd), filepath.Join(dir.Name(), name))
 	err = t.empty(below, depth+1)
 	below.Close()
 	if err != nil {
 		return err
 	}
 	if err := unix.Unlinkat(at, name, unix.AT_REMOVEDIR); err != nil && err != unix.ENOENT {
-		return &os.PathError{Op: "rmdir", Path: name, Err: err}
+		return refusal("rmdir", dir, name, err)
 	}
 	return nil
+}
+
+// refusal returns the error for a name in a directory that can't be deleted. It says if that is so
+// because one of both is immutable or append-only (man 1 chattr).
+func refusal(op string, dir *os.File, name string, err error) error {
+	path := filepath.Join(dir.Name(), name)
+	if err == unix.EPERM {
+		for _, at := range []string{name, ""} {
+			var st unix.Statx_t
+			if unix.Statx(int(dir.Fd()), at, unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW, unix.STATX_TYPE, &st) != nil {
+				continue
+			}
+			fixed := filepath.Join(dir.Name(), at)
+			switch {
+			case st.Attributes&unix.STATX_ATTR_IMMUTABLE != 0:
+				return &os.PathError{Op: op, Path: path, Err: fmt.Errorf("%w: immutable; to allow it: chattr -i %s", err, fixed)}
+			case st.Attributes&unix.STATX_ATTR_APPEND != 0:
+				return &os.PathError{Op: op, Path: path, Err: fmt.Errorf("%w: append-only; to allow it: chattr -a %s", err, fixed)}
+			}
+		}
+	}
+	return &os.PathError{Op: op, Path: path, Err: err}
 }
 
 // moveToTop moves a directory to the top under a free name.

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +10,7 @@ import (
 	"stead/runtime/rootfs"
 	"stead/runtime/status"
 
+	"github.com/hashicorp/go-multierror"
 	"github.com/moby/sys/mountinfo"
 )
 
@@ -18,27 +18,29 @@ import (
 // when its retention time is over.
 
 // doomedPrefix marks directories in STATE/removed that are being deleted. The rename makes
-// it final: no container gets half a root back, and the next start continues a deletion
-// that was interrupted.
+// it final: no container gets half a root back. The next start or purge continues a deletion
+// that was interrupted or failed.
 const doomedPrefix = ".deleting-"
 
 // Purge deletes all removed containers of a name (`web`), or one entry
-// (`web@20261123T041500Z`), and returns the entries. It does not touch an existing
+// (`web@20261123T041500Z`), and returns the entries that are gone. With an error the rest
+// can be purged again. It does not touch an existing
 // container. The error wraps status.ErrMissing if there is no such entry.
 func (r *Removed) Purge(ctx context.Context, name string) (purged []string, err error) {
 	all, err := r.entries()
 	if err != nil {
 		return nil, err
 	}
+	var found []RemovedContainer
 	for _, e := range all {
 		if e.Name == name || e.Entry == name {
-			purged = append(purged, e.Entry)
+			found = append(found, e)
 		}
 	}
-	if len(purged) == 0 {
+	if len(found) == 0 {
 		return nil, fmt.Errorf("purge %s: nothing was removed by that name: %w", name, status.ErrMissing)
 	}
-	return r.delete(ctx, purged)
+	return r.delete(ctx, found)
 }
 
 // expiryGrace is the time that Expire must have found an entry overdue before it deletes it.
@@ -56,8 +58,9 @@ func (r *Removed) Expire(ctx context.Context, retention time.Duration) (expired 
 	r.mu.Lock()
 	now := time.Now()
 	overdue := map[string]time.Time{}
+	var found []RemovedContainer
 	for _, e := range all {
-		if now.Sub(e.RemovedAt) < retention {
+		if e.Deleting || now.Sub(e.RemovedAt) < retention { // a purge or the next start goes on with what is being deleted
 			continue
 		}
 		since, seen := r.overdue[e.Entry]
@@ -66,34 +69,42 @@ func (r *Removed) Expire(ctx context.Context, retention time.Duration) (expired 
 		}
 		overdue[e.Entry] = since
 		if now.Sub(since) >= expiryGrace { // by the monotonic clock
-			expired = append(expired, e.Entry)
+			found = append(found, e)
 		}
 	}
 	r.overdue = overdue
 	r.mu.Unlock()
-	return r.delete(ctx, expired)
+	return r.delete(ctx, found)
 }
 
-// delete deletes entries of STATE/removed, and returns those that it deleted.
-func (r *Removed) delete(ctx context.Context, entries []string) (gone []string, err error) {
-	var failed error
-	for _, entry := range entries {
-		path, doomed := filepath.Join(r.dir, entry), filepath.Join(r.dir, doomedPrefix+entry)
-		err := noMounts(path)
-		if err == nil {
-			err = os.Rename(path, doomed)
-		}
-		if err != nil {
-			failed = errors.Join(failed, fmt.Errorf("delete %s: %w", entry, err))
+// delete deletes entries of STATE/removed, and returns those that are gone.
+func (r *Removed) delete(ctx context.Context, entries []RemovedContainer) (gone []string, err error) {
+	var failed *multierror.Error
+	for _, e := range entries {
+		if err := r.deleteEntry(ctx, e); err != nil {
+			failed = multierror.Append(failed, fmt.Errorf("delete %s: %w", e.Entry, err))
 			continue
 		}
-		r.forget(entry)
-		gone = append(gone, entry)
-		if err := deleteTree(ctx, doomed); err != nil {
-			failed = errors.Join(failed, fmt.Errorf("delete %s: %w", entry, err))
-		}
+		gone = append(gone, e.Entry)
 	}
-	return gone, failed
+	return gone, failed.ErrorOrNil()
+}
+
+func (r *Removed) deleteEntry(ctx context.Context, e RemovedContainer) error {
+	doomed := filepath.Join(r.dir, doomedPrefix+e.Entry)
+	if !e.Deleting {
+		if err := noMounts(e.Path); err != nil {
+			return err
+		}
+		if err := os.Rename(e.Path, doomed); err != nil {
+			return err
+		}
+		r.forget(e.Entry)
+	}
+	if err := deleteTree(ctx, doomed); err != nil {
+		return fmt.Errorf("%w; the rest can be purged again: stead purge %s", err, e.Entry)
+	}
+	return nil
 }
 
 // deleteTree deletes a directory that has doomedPrefix.

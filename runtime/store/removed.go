@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -30,6 +31,7 @@ type RemovedContainer struct {
 	Entry     string // of STATE/removed: NAME@20261123T041500Z
 	Path      string // of its directory
 	RemovedAt time.Time
+	Deleting  bool          // its deletion began, and is under way or failed: nothing brings it back
 	From      status.Origin // origin of its manifest; zero if unknown
 }
 
@@ -54,7 +56,7 @@ func OpenRemoved(stateDir string) (*Removed, error) {
 	r := &Removed{dir: filepath.Join(stateDir, "removed"), newest: map[string]string{}}
 	all, err := r.entries()
 	for _, e := range all {
-		if !isReset(e.Entry) {
+		if !isReset(e.Entry) && !e.Deleting {
 			r.newest[e.Name] = e.Entry
 		}
 	}
@@ -70,14 +72,16 @@ func (r *Removed) entries() ([]RemovedContainer, error) {
 	}
 	var all []RemovedContainer
 	for _, f := range files {
-		if name, at, ok := parseEntry(f.Name()); ok && f.IsDir() {
-			all = append(all, RemovedContainer{Name: name, Entry: f.Name(), Path: filepath.Join(r.dir, f.Name()), RemovedAt: at})
+		entry, deleting := strings.CutPrefix(f.Name(), doomedPrefix)
+		if name, at, ok := parseEntry(entry); ok && f.IsDir() {
+			all = append(all, RemovedContainer{Name: name, Entry: entry, Path: filepath.Join(r.dir, f.Name()), RemovedAt: at, Deleting: deleting})
 		}
 	}
+	slices.SortStableFunc(all, func(a, b RemovedContainer) int { return strings.Compare(a.Entry, b.Entry) })
 	return all, nil
 }
 
-// List returns the containers that were removed and not yet deleted, by name and
+// List returns the containers that were removed and not yet deleted as a whole, by name and
 // time.
 func (r *Removed) List() ([]RemovedContainer, error) {
 	all, err := r.entries()

@@ -82,7 +82,7 @@ func TestPurgeInterrupted(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(r.dir, doomedPrefix+"db@20260101T000000Z"), 0o700); err != nil { // under way
 		t.Fatal(err)
 	}
-	if all, err := r.List(); err != nil || len(all) != 1 || all[0].Name != "web" {
+	if all, err := r.List(); err != nil || len(all) != 2 || all[0].Name != "db" || !all[0].Deleting || all[1].Name != "web" || all[1].Deleting {
 		t.Errorf("removed: %+v, %v", all, err)
 	}
 	if err := os.Remove(filepath.Join(r.dir, doomedPrefix+"db@20260101T000000Z")); err != nil {

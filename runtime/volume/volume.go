@@ -192,6 +192,9 @@ func (s *Store) Remove(ctx context.Context, name string, inUse func() error) err
 			return ErrMissing
 		}
 		if _, err := os.Lstat(s.Path(name)); err != nil {
+			if _, err := os.Lstat(doomed); err == nil { // what an earlier call could not delete
+				return nil
+			}
 			return ErrMissing
 		}
 		if err := inUse(); err != nil {
