@@ -229,5 +229,29 @@ func (e *Engine) stateOf(d *desired.Declared, observed []*status.Status, stored 
 	m := plan.Next(e.memory, e.plan, e.results)
 	m.Settle, m.Holds, m.Stored = e.Settle, e.holds(), stored
 	m.Busy, m.Progress = verbsOf(busy), progressOf(busy)
-	return state{reading: d.Reading, desired: d.Combine(observed), observed: observed, memory: m, known: len(e.results), now: time.Now()}
+	want := d.Combine(observed)
+	m.Left = e.left(want, observed, stored)
+	return state{reading: d.Reading, desired: want, observed: observed, memory: m, known: len(e.results), now: time.Now()}
+}
+
+// left returns the images of removed containers that are declared again, if only those have what
+// the manifest names.
+func (e *Engine) left(want *plan.Desired, observed []*status.Status, stored *status.Images) map[string]status.ImageUse {
+	if stored == nil || e.Removed == nil {
+		return nil
+	}
+	left := map[string]status.ImageUse{}
+	want.Missing(observed, func(name string, w *plan.Want) {
+		image := w.Spec.Spec.Rootfs.Image
+		if image == "" {
+			return
+		}
+		if _, there := stored.Find(image); there {
+			return
+		}
+		if use, ok := e.Removed.Image(name); ok {
+			left[name] = use
+		}
+	})
+	return left
 }

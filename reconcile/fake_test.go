@@ -55,12 +55,15 @@ type fakeImages struct {
 }
 
 // fakeRemoved has no data of removed containers.
-type fakeRemoved struct{ *calls }
+type fakeRemoved struct {
+	*calls
+	images map[string]status.ImageUse
+}
 
 func newFake(list ...*status.Status) *fakeRuntime {
 	c := &calls{fail: map[string]error{}, block: map[string]chan struct{}{}}
 	f := &fakeRuntime{
-		calls: c, holds: &fakeHolds{calls: c}, removed: &fakeRemoved{c}, images: &fakeImages{calls: c},
+		calls: c, holds: &fakeHolds{calls: c}, removed: &fakeRemoved{calls: c}, images: &fakeImages{calls: c},
 		by: map[string]*status.Status{}, wake: make(chan struct{}, 1), root: map[string]string{},
 	}
 	for _, st := range list {
@@ -392,6 +395,11 @@ func (f *fakeImages) add(ctx context.Context, call string, m status.Image, progr
 	}
 	f.put(m)
 	return nil
+}
+
+func (f *fakeRemoved) Image(name string) (use status.ImageUse, ok bool) {
+	use, ok = f.images[name]
+	return use, ok
 }
 
 func (f *fakeRemoved) Purge(ctx context.Context, name string) ([]string, error) {

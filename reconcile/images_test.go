@@ -136,6 +136,16 @@ func TestPlanImages(t *testing.T) {
 			want: "pull image " + nginx + "  (for web)\n", waits: "start web: pulling " + nginx,
 		},
 		{
+			summary: "one that returns: the image that it had is here without a name", files: map[string]string{"web.yaml": imageYAML("web", nginx)},
+			memory: plan.Memory{Stored: &status.Images{Digests: map[string]bool{"sha256:x": true}}, Left: map[string]status.ImageUse{"web": {Reference: nginx, Digest: "sha256:x"}}},
+			want:   "create web  (manifest web.yaml)\n",
+		},
+		{
+			summary: "one that returns with another image", files: map[string]string{"web.yaml": imageYAML("web", nginx)},
+			memory: plan.Memory{Stored: &status.Images{Digests: map[string]bool{"sha256:x": true}}, Left: map[string]status.ImageUse{"web": {Reference: "debian", Digest: "sha256:x"}}},
+			want:   "pull image " + nginx + "  (for web)\n", waits: "create web: pulling " + nginx,
+		},
+		{
 			summary: "another image: it runs on until that one is here", files: map[string]string{"web.yaml": imageYAML("web", nginx)}, observed: []*status.Status{usingImage(t, "web", "debian", "sha256:debian")}, memory: plan.Memory{Stored: storeOf("debian")},
 			want: "pull image " + nginx + "  (for web)\n", waits: "restart web: pulling " + nginx,
 		},

@@ -95,8 +95,10 @@ type Holds interface {
 	HoldRemovals(why map[string]string) error
 }
 
-// Removed is the data of removed containers. Both methods return the directories' names.
+// Removed is the data of removed containers. Purge and Expire return the directories' names.
 type Removed interface {
+	// Image returns the image that the newest data of a name belongs to; false if there is none.
+	Image(name string) (status.ImageUse, bool)
 	// Purge deletes what was removed under a name.
 	Purge(ctx context.Context, name string) ([]string, error)
 	// Expire deletes what was removed longer ago than the retention time.

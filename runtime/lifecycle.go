@@ -104,7 +104,7 @@ func (r *Runtime) makeFacts(ctx context.Context, f *store.Facts) (broughtBack st
 	}
 	defer release()
 	if !m.Spec.Suspend {
-		if _, err := r.chooseImage(m, nil); err != nil { // first: without the image nothing is made
+		if _, err := r.chooseImage(m, r.returning(name)); err != nil { // first: without the image nothing is made
 			return "", err
 		}
 	}
@@ -130,6 +130,15 @@ func (r *Runtime) makeFacts(ctx context.Context, f *store.Facts) (broughtBack st
 		broughtBack = strings.Replace(broughtBack, "brought back", "stays in removed/, as it is of another image", 1)
 	}
 	return broughtBack, store.ForgetBroughtBack(r.dir(name))
+}
+
+// returning returns the facts of the removed container that a new one of its name brings back, nil
+// if there is none.
+func (r *Runtime) returning(name string) *store.Facts {
+	if f := store.BroughtBack(r.dir(name)); f != nil { // of a Create that was interrupted
+		return f
+	}
+	return r.Removed.Facts(name)
 }
 
 func isThere(path string) bool {

@@ -64,7 +64,7 @@ type Runtime struct {
 	Options
 	Holds    *store.Holds
 	Writable *store.Writable
-	Removed  *store.Removed // nil if ReadOnly
+	Removed  *store.Removed // nil with Only
 	Images   *Images
 
 	ids    *store.IDRanges
@@ -135,12 +135,14 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		return nil, err
 	}
 	r.loadFiles()
+	if o.Only == nil {
+		if r.Removed, err = store.OpenRemoved(o.StateDir); err != nil {
+			return nil, err
+		}
+	}
 	if o.ReadOnly {
 		r.countOOMKills()
 		return r, nil
-	}
-	if r.Removed, err = store.OpenRemoved(o.StateDir); err != nil {
-		return nil, err
 	}
 	r.tasks.Go(func() { r.Removed.FinishDeletions(r.ctx, r.Log) })
 	if err := r.undoCreates(); err != nil {

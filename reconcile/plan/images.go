@@ -41,7 +41,7 @@ func (p *planner) awaitsImage(a Action) bool {
 		return false
 	}
 	image := s.Spec.Rootfs.Image
-	if _, there := p.Stored.Find(image); there || st != nil && st.Image != nil && st.Image.Reference == image && p.Stored.Digests[st.Image.Digest] {
+	if _, there := p.Stored.Find(image); there || p.Stored.Digests[p.recordedDigest(a.Name, st, s)] {
 		return false
 	}
 	w := imageWait{Action: a, image: image}
@@ -50,6 +50,27 @@ func (p *planner) awaitsImage(a Action) bool {
 	}
 	p.imageWaits = append(p.imageWaits, w)
 	return true
+}
+
+// recordedDigest returns the digest that the image of a manifest was resolved to before: for the
+// container itself, st, which may be nil; for another replica; or for the data that it left when it
+// was removed. "" if it never was.
+func (p *planner) recordedDigest(name string, st *status.Status, s *spec.Container) string {
+	image := s.Spec.Rootfs.Image
+	if st != nil && st.Image != nil && st.Image.Reference == image {
+		return st.Image.Digest
+	}
+	if s.Replica != nil {
+		for _, other := range p.observed {
+			if other.Applied.Group() == s.Group() && other.Image != nil && other.Image.Reference == image && p.Stored.Digests[other.Image.Digest] {
+				return other.Image.Digest
+			}
+		}
+	}
+	if left, ok := p.Left[name]; ok && left.Reference == image {
+		return left.Digest
+	}
+	return ""
 }
 
 // commandOf says what a container will run if its image says so, and not its manifest.

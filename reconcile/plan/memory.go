@@ -27,6 +27,9 @@ type Memory struct {
 	Progress map[Subject]int
 	// Stored are the images of this host that are complete; nil if they are not known.
 	Stored *status.Images
+	// Left are the images of containers that were removed, where a manifest that declares such a
+	// container again has one that Stored has not.
+	Left map[string]status.ImageUse
 	// Holds are what an admin has put on hold; nil is nothing.
 	Holds *status.Holds
 

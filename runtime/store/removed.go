@@ -93,6 +93,31 @@ func (r *Removed) List() ([]RemovedContainer, error) {
 	return all, err
 }
 
+// Image returns the image that the newest data of a name belongs to; false if there is none.
+func (r *Removed) Image(name string) (use status.ImageUse, ok bool) {
+	f := r.Facts(name)
+	if f == nil || f.Image == nil {
+		return use, false
+	}
+	return status.ImageUse(*f.Image), true
+}
+
+// Facts returns the facts of the newest removed container of a name, which BringBack would move; nil
+// if there are none.
+func (r *Removed) Facts(name string) *Facts {
+	r.mu.Lock()
+	newest := r.newest[name]
+	r.mu.Unlock()
+	if newest == "" {
+		return nil
+	}
+	dir := filepath.Join(r.dir, newest)
+	if f, err := ReadFacts(dir); err == nil {
+		return f
+	}
+	return BroughtBack(dir)
+}
+
 // FinishDeletions finishes the deletions that an earlier process began.
 func (r *Removed) FinishDeletions(ctx context.Context, log *slog.Logger) {
 	doomed, _ := filepath.Glob(filepath.Join(r.dir, doomedPrefix+"*"))
