@@ -27,13 +27,13 @@ func (a *app) psRemoved(names []string, output string) error {
 		return err
 	}
 	for _, name := range names {
-		if !slices.ContainsFunc(all, func(r store.RemovedContainer) bool { return r.Name == name }) {
+		if !slices.ContainsFunc(all, func(r store.RemovedContainer) bool { return r.Is(name) }) {
 			return exitWith(exitMissing, "no removed container %s", name)
 		}
 	}
 	views := []removedView{}
 	for _, r := range all {
-		if len(names) > 0 && !slices.Contains(names, r.Name) {
+		if len(names) > 0 && !slices.ContainsFunc(names, r.Is) {
 			continue
 		}
 		views = append(views, removedView{

@@ -131,6 +131,17 @@ func TestVerbsOfReplicas(t *testing.T) {
 	if out := h.ok("ps", "-o", "name"); out != "web-0\nweb-1\nweb-2\n" {
 		t.Errorf("ps after the release: %q", out)
 	}
+	h.write("web.yaml", replicated(1, "  resources: {pids: 50}\n"))
+	h.ok("apply")
+	if out := h.ok("ps", "--removed", "web", "-o", "name"); strings.Count(out, "\n") != 2 || !strings.HasPrefix(out, "web-1@") {
+		t.Errorf("removed: %q", out)
+	}
+	if out := h.ok("purge", "web"); strings.Count(out, " deleted\n") != 2 || !strings.Contains(out, "web-2@") {
+		t.Errorf("purge: %q", out)
+	}
+	if c := h.stead("purge", "web"); c.code == 0 || len(h.views()) != 1 {
+		t.Errorf("purge of nothing: %+v", c)
+	}
 }
 
 // Replicas for the first time: web becomes web-0 with its root, and back.

@@ -22,18 +22,18 @@ import (
 // that was interrupted or failed.
 const doomedPrefix = ".deleting-"
 
-// Purge deletes all removed containers of a name (`web`), or one entry
-// (`web@20261123T041500Z`), and returns the entries that are gone. With an error the rest
-// can be purged again. It does not touch an existing
+// Purge deletes all removed containers of a name (`web`, all replicas if that is the name of their
+// manifest), or one entry (`web@20261123T041500Z`), and returns the entries that are gone. With an
+// error the rest can be purged again. It does not touch an existing
 // container. The error wraps status.ErrMissing if there is no such entry.
 func (r *Removed) Purge(ctx context.Context, name string) (purged []string, err error) {
-	all, err := r.entries()
+	all, err := r.List()
 	if err != nil {
 		return nil, err
 	}
 	var found []RemovedContainer
 	for _, e := range all {
-		if e.Name == name || e.Entry == name {
+		if e.Is(name) {
 			found = append(found, e)
 		}
 	}

@@ -33,6 +33,13 @@ type RemovedContainer struct {
 	RemovedAt time.Time
 	Deleting  bool          // its deletion began, and is under way or failed: nothing brings it back
 	From      status.Origin // origin of its manifest; zero if unknown
+	Group     string        // the name of its manifest, if it was a replica
+}
+
+// Is reports whether a name means the container: its own, that of its entry, or, for a replica,
+// that of its manifest.
+func (r *RemovedContainer) Is(name string) bool {
+	return name != "" && (name == r.Name || name == r.Entry || name == r.Group)
 }
 
 const entryTime = "20060102T150405Z"
@@ -87,7 +94,7 @@ func (r *Removed) List() ([]RemovedContainer, error) {
 	all, err := r.entries()
 	for i := range all {
 		if f, err := ReadFacts(all[i].Path); err == nil {
-			all[i].From = f.From
+			all[i].From, all[i].Group = f.From, f.Manifest.Group()
 		}
 	}
 	return all, err
