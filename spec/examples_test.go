@@ -68,3 +68,28 @@ func TestExamples(t *testing.T) {
 		})
 	}
 }
+
+// The examples of deployments have several containers in a file.
+func TestExampleDeployments(t *testing.T) {
+	schema := validator(t)
+	for name, want := range map[string]int{"social": 5, "monitoring": 4, "database": 3} {
+		data, err := os.ReadFile("../examples/" + name + "/" + name + ".yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		docs := (Parser{Host: "host"}).Parse(name+".yaml", data)
+		for _, doc := range docs {
+			for _, e := range doc.Errors {
+				t.Error(e)
+			}
+		}
+		if len(docs) < want {
+			t.Errorf("%s: %d documents, want %d or more", name, len(docs), want)
+		}
+		for _, text := range bytes.Split(data, []byte("\n---\n")) {
+			if err := bySchema(t, schema, text); err != nil {
+				t.Errorf("%s: the schema refuses it: %v", name, err)
+			}
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,6 +19,9 @@ import (
 const asProgram = "STEAD_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
+	if name := filepath.Base(os.Args[0]); standIns[name] != nil {
+		standIn(name)
+	}
 	if os.Args[0] == keeper.Argv0 || os.Args[0] == job.Argv0 || os.Getenv(asProgram) != "" {
 		main()
 		os.Exit(0)

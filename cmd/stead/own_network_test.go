@@ -8,6 +8,9 @@ import (
 	"os"
 	"runtime"
 	"testing"
+	"time"
+
+	"stead/runtime/roottest"
 
 	"golang.org/x/sys/unix"
 )
@@ -68,4 +71,16 @@ func get(client *http.Client, url string) string {
 		return string(b) + err.Error()
 	}
 	return string(b)
+}
+
+// untilAnswers waits until a server gives an answer.
+func untilAnswers(t *testing.T, client *http.Client, url, want string) {
+	t.Helper()
+	got := ""
+	for end := time.Now().Add(roottest.Patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if got = get(client, url); got == want {
+			return
+		}
+	}
+	t.Fatalf("%s answers %q, want %q", url, got, want)
 }

@@ -137,17 +137,6 @@ func TestToolsNginx(t *testing.T) {
 	}
 }
 
-func untilAnswers(t *testing.T, client *http.Client, url, want string) {
-	t.Helper()
-	got := ""
-	for end := time.Now().Add(roottest.Patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if got = get(client, url); got == want {
-			return
-		}
-	}
-	t.Fatalf("%s answers %q, want %q", url, got, want)
-}
-
 // A web root that changes while requests run: each answer is one version of a file, whole.
 func TestToolsWebRoot(t *testing.T) {
 	h, client := debianHost(t)
