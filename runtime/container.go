@@ -22,8 +22,8 @@ type container struct {
 
 	drift              status.Differences
 	lost, missingFiles status.Differences // of the run: differences that only a restart repairs, and files that can be restored
-	settling           sync.Mutex         // the keeper and a stop report the end at the same time
-	settled            string             // id of the last run whose end was recorded
+	finishing          sync.Mutex         // the keeper and a stop report the end at the same time
+	finished           string             // id of the last run whose end was recorded
 	files              *runFiles          // of the current run; nil if it has none
 	readAt             stamp              // of the record when resync last read it
 	stale              status.Differences // of the run: sources that the host has replaced

@@ -21,8 +21,8 @@ import (
 // undo the other. It writes nothing for a removed container: another one may have its
 // name by now.
 func (r *Runtime) save(c *container, change func(*store.Facts)) error {
-	c.settling.Lock()
-	defer c.settling.Unlock()
+	c.finishing.Lock()
+	defer c.finishing.Unlock()
 	next, err := r.changeFacts(c, change)
 	if err == nil {
 		r.setFacts(c, next)
@@ -31,7 +31,7 @@ func (r *Runtime) save(c *container, change func(*store.Facts)) error {
 }
 
 // changeFacts writes changed facts to the disk, and returns them with any error of that. The
-// caller holds c.settling.
+// caller holds c.finishing.
 func (r *Runtime) changeFacts(c *container, change func(*store.Facts)) (*store.Facts, error) {
 	if now, err := r.find(c.name); err != nil || now != c {
 		return nil, fmt.Errorf("container %s: %w", c.name, status.ErrMissing)
@@ -293,8 +293,8 @@ func (r *Runtime) Remove(ctx context.Context, name string) error {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}
 	fault.Point("remove-unmounted")
-	c.settling.Lock() // else a late end of its run would be written to the old directory
-	defer c.settling.Unlock()
+	c.finishing.Lock() // else a late end of its run would be written to the old directory
+	defer c.finishing.Unlock()
 	if err := r.Removed.PutAway(name, r.dir(name)); err != nil {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}
@@ -361,8 +361,8 @@ func (r *Runtime) move(c *container, m *spec.Container, from status.Origin) erro
 			return err
 		}
 	}
-	c.settling.Lock() // else a late end of its run would be written to the old directory
-	defer c.settling.Unlock()
+	c.finishing.Lock() // else a late end of its run would be written to the old directory
+	defer c.finishing.Unlock()
 	if err := os.Rename(r.dir(c.name), r.dir(name)); err != nil {
 		return err
 	}

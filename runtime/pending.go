@@ -97,8 +97,8 @@ func (r *Runtime) writePending(log bool) {
 // could otherwise not be stopped. Then the change is in memory only and is written as soon as
 // there is space. The error says so; it is for the admin alone.
 func (r *Runtime) saveOrKeep(c *container, change func(*store.Facts)) (unwritten, err error) {
-	c.settling.Lock()
-	defer c.settling.Unlock()
+	c.finishing.Lock()
+	defer c.finishing.Unlock()
 	next, err := r.changeFacts(c, change)
 	if err != nil && !isDiskFull(err) {
 		return nil, err

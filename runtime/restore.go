@@ -175,8 +175,8 @@ func (r *Runtime) restoreOld(ctx context.Context, s *backup.Staging, v *backup.S
 	if err := r.unmountRoot(ctx, c.name); err != nil {
 		return "", err
 	}
-	c.settling.Lock() // else a late end of its run would be written to the old directory
-	defer c.settling.Unlock()
+	c.finishing.Lock() // else a late end of its run would be written to the old directory
+	defer c.finishing.Unlock()
 	f, _ = r.snapshot(c)
 	next := *f
 	if err := r.makeRestored(s, v, &next); err != nil {

@@ -33,7 +33,7 @@ func (r *Runtime) syncRun(id string) (read bool) {
 	case rec.State != record.Exited:
 		r.advance(c, rec)
 	default:
-		r.settle(c, rec)
+		r.finishRun(c, rec)
 	}
 	return true
 }
@@ -42,22 +42,22 @@ func (r *Runtime) syncRun(id string) (read bool) {
 func (r *Runtime) isSettled(c *container, id string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return c.settled == id
+	return c.finished == id
 }
 
-// settle records the end of a run: it counts OOM kills before it removes the cgroup, and
+// finishRun records the end of a run: it counts OOM kills before it removes the cgroup, and
 // removes what the run no longer needs.
-func (r *Runtime) settle(c *container, rec *record.Record) {
+func (r *Runtime) finishRun(c *container, rec *record.Record) {
 	id := rec.ID()
-	c.settling.Lock()
-	defer c.settling.Unlock()
+	c.finishing.Lock()
+	defer c.finishing.Unlock()
 	r.mu.Lock()
-	done := c.settled == id || c.rec.ID() != id // another goroutine did it while we waited; the next run may be under way
+	done := c.finished == id || c.rec.ID() != id // another goroutine did it while we waited; the next run may be under way
 	r.mu.Unlock()
 	if done {
 		return
 	}
-	fault.Point("settle-begun")
+	fault.Point("finish-begun")
 	group := r.host.Group(id)
 	if group.Exists() {
 		if rec.Ending != nil && !rec.Ending.OOM && group.OOMKills() > 0 && !rec.Stopping && rec.Ending.Code != 0 {
@@ -75,9 +75,9 @@ func (r *Runtime) settle(c *container, rec *record.Record) {
 	if err := group.Remove(); err != nil {
 		r.Log.Error("cannot remove cgroup", "container", c.name, "error", err)
 	}
-	fault.Point("settle-cgroup-removed")
+	fault.Point("finish-cgroup-removed")
 	r.clearPipes(id)
-	fault.Point("settle-pipes-removed")
+	fault.Point("finish-pipes-removed")
 	r.mu.Lock()
 	over := c.rec.ID() != id // a failed start is reported twice, and its caller may have begun the next run
 	r.mu.Unlock()
@@ -95,7 +95,7 @@ func (r *Runtime) settle(c *container, rec *record.Record) {
 	r.mu.Lock()
 	if c.rec.ID() == id {
 		c.advance(rec)
-		c.settled = id
+		c.finished = id
 	}
 	r.mu.Unlock()
 	r.changed()
@@ -151,7 +151,7 @@ func (r *Runtime) resync(ctx context.Context) {
 	var open []run
 	r.mu.Lock()
 	for _, c := range r.ordered {
-		if c.rec != nil && !c.starting && c.settled != c.rec.ID() {
+		if c.rec != nil && !c.starting && c.finished != c.rec.ID() {
 			open = append(open, run{c, c.rec, c.readAt})
 		}
 	}

@@ -57,7 +57,7 @@ func TestCheckReadsRecordsAgain(t *testing.T) {
 		w.mu.Lock()
 		wrong := *c.rec
 		wrong.State, wrong.Ending, wrong.FinishedAt = record.Running, nil, time.Time{}
-		c.rec, c.settled = &wrong, ""
+		c.rec, c.finished = &wrong, ""
 		w.mu.Unlock()
 		if tt.onDisk {
 			if err := wrong.Write(w.o.RunDir); err != nil {

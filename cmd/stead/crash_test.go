@@ -51,7 +51,7 @@ var starting = []string{
 
 var stopping = []string{
 	"stop-begun", "stop-signalled", "keeper-end-drained", "keeper-end-logged", "keeper-end-recorded",
-	"stop-ended", "settle-begun", "settle-cgroup-removed", "settle-pipes-removed",
+	"stop-ended", "finish-begun", "finish-cgroup-removed", "finish-pipes-removed",
 }
 
 // frozenPoints are passed where cgroup v2 has the limits: v1 refuses one that does not
