@@ -7,16 +7,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"strings"
+	"slices"
 
 	"stead/runtime/backup"
 	"stead/runtime/fault"
-	"stead/runtime/hostpath"
-	"stead/runtime/image"
 	"stead/runtime/job"
-	"stead/runtime/store"
-	"stead/spec"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,7 +33,10 @@ func BackupJobKinds() map[string]job.Func {
 var jobFaultDir = os.Getenv("STEAD_TEST_FAULT_DIR")
 
 // BackupJobs runs them.
-type BackupJobs struct{ Runner job.Runner }
+type BackupJobs struct {
+	Runner   job.Runner
+	StateDir string
+}
 
 // BackupProgress is what a job reports.
 type BackupProgress struct {
@@ -47,7 +45,28 @@ type BackupProgress struct {
 
 type backupJob struct {
 	Request  *backup.Request
+	StateDir string
 	FaultDir string
+}
+
+// check returns an error if a container writes volumes of the backup that does not stand still.
+func (j *backupJob) check() error {
+	var volumes []string
+	for _, t := range j.Request.Index.Trees {
+		if t.Volume != "" {
+			volumes = append(volumes, t.Volume)
+		}
+	}
+	if len(volumes) == 0 {
+		return nil
+	}
+	writers, err := writersOf(j.StateDir, j.Request.RunDir, volumes)
+	for _, id := range writers {
+		if !slices.ContainsFunc(j.Request.Runs, func(run backup.Run) bool { return run.ID == id }) {
+			return fmt.Errorf("%s has started meanwhile, and writes a volume that is copied; run the backup again", id)
+		}
+	}
+	return err
 }
 
 // Backup makes an archive in a child process. stdout is written if the request has no output.
@@ -56,7 +75,7 @@ func (j BackupJobs) Backup(ctx context.Context, q *backup.Request, stdout *os.Fi
 	if q.Output == "" {
 		runner.Stdout = stdout
 	}
-	b, err := runner.Run(ctx, backupKind, backupJob{q, jobFaultDir}, nil, progressOf(progress))
+	b, err := runner.Run(ctx, backupKind, backupJob{q, j.StateDir, jobFaultDir}, nil, progressOf(progress))
 	if err != nil {
 		return nil, fromBackupJob(err)
 	}
@@ -90,6 +109,7 @@ func runBackup(ctx context.Context, request json.RawMessage, report func(any)) (
 		return nil, err
 	}
 	fault.Dir(q.FaultDir)
+	q.Request.Check = q.check
 	return backup.Write(ctx, q.Request, reporter(report))
 }
 
@@ -154,93 +174,24 @@ func (q *UnpackRequest) unpack(ctx context.Context, s *backup.Staging, in io.Rea
 	if err := os.Mkdir(trees, 0o700); err != nil {
 		return err
 	}
-	v := &backup.Staged{Root: filepath.Join(trees, backup.RootTree)}
-	info, err := backup.Unpack(ctx, in, trees, q.Limits, func(x *backup.Index) error {
-		beside, err := q.accept(x, v)
-		if err == nil && beside != "" {
-			err = s.SetBeside(beside)
+	v := &backup.Staged{}
+	info, err := backup.Unpack(ctx, in, trees, q.Limits, func(x *backup.Index) (map[string]string, error) {
+		var err error
+		if v.Places, err = q.accept(x); err != nil {
+			return nil, err
 		}
-		return err
-	}, func() string { return s.Beside() })
+		elsewhere := map[string]string{}
+		for _, p := range v.Places {
+			elsewhere[p.Tree.Name] = p.Beside
+		}
+		return elsewhere, s.SetPlaces(v.Places)
+	})
 	if err != nil {
 		return err
 	}
 	fault.Point("restore-verified")
-	if beside := s.Beside(); beside != "" {
-		v.Root = beside
-	}
 	v.Index, v.Notes, v.Manifest, v.Applied, v.DropIns = info.Index, info.Notes, info.Index.Manifest, info.Index.Applied, info.Index.DropIns
 	return s.SetStaged(v)
-}
-
-// accept checks what can be checked before anything is unpacked. Of a path root it returns the
-// directory beside its place in which to unpack it: the place may be on another file system.
-func (q *UnpackRequest) accept(x *backup.Index, v *backup.Staged) (beside string, err error) {
-	name := x.Name
-	if q.As != "" {
-		name = q.As
-	}
-	if err := spec.CheckName(name); err != nil {
-		return "", fmt.Errorf("name of the container in the archive: %w", err)
-	}
-	f, err := store.ReadFacts(filepath.Join(q.StateDir, "containers", name))
-	if errors.Is(err, os.ErrNotExist) {
-		f, err = nil, nil
-	}
-	if err != nil {
-		return "", err
-	}
-	if f != nil && !q.Replace {
-		return "", &KnownError{name}
-	}
-	if err := CheckRestore(x, name, f, image.Open(filepath.Join(q.StateDir, "images"))); err != nil {
-		return "", err
-	}
-	m, err := ParseApplied(x.Applied, name)
-	if err != nil {
-		return "", err
-	}
-	if f == nil && name != x.Name {
-		for _, mount := range mountsOf(m) {
-			if mount.Kind != "tmpfs" && mount.Writable {
-				return "", fmt.Errorf("%s has a writable mount (%s %s) at %s; two containers would write there, so it is restored under its own name only", x.Name, mount.Kind, mount.Source, mount.Target)
-			}
-		}
-	}
-	if x.Root != "path" {
-		return "", nil
-	}
-	at := x.RootPath
-	if f != nil {
-		at = f.Manifest.Spec.Rootfs.Path
-	} else if q.As != "" && q.As != x.Name {
-		return "", fmt.Errorf("the root of %s is the directory %s, which can't be that of %s as well; a container with rootfs.path is restored under its own name only", x.Name, at, name)
-	}
-	return besideOf(q.StateDir, at, filepath.Base(q.Staging), v)
-}
-
-// besideOf returns a free name beside a directory of the host, following no link that a container
-// may have made.
-func besideOf(stateDir, at, nonce string, v *backup.Staged) (string, error) {
-	if !filepath.IsAbs(at) || filepath.Clean(at) != at || at == "/" {
-		return "", fmt.Errorf("rootfs.path %.200q of the archive is no path of a directory", at)
-	}
-	w, err := store.OpenWritable(stateDir)
-	if err != nil {
-		return "", err
-	}
-	fd, real, err := hostpath.Open(at, w.Contains)
-	if errors.Is(err, os.ErrNotExist) { // it is made
-		if fd, real, err = hostpath.Open(filepath.Dir(at), w.Contains); err == nil {
-			real = filepath.Join(real, filepath.Base(at))
-		}
-	}
-	if err != nil {
-		return "", fmt.Errorf("open the place of the root, %s: %w", at, err)
-	}
-	unix.Close(fd)
-	v.Path = real
-	return fmt.Sprintf("%s.restore-%s", strings.TrimSuffix(real, "/"), nonce), nil
 }
 
 // KnownError is returned for a container that is there and whose data is not to be replaced.

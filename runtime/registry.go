@@ -20,6 +20,8 @@ type registry struct {
 	// unread are containers whose container.json can't be read, with the host ids of their run, 0
 	// if unknown. They may run, and nothing of them is changed.
 	unread map[string]uint32
+	// restoring are the directories that a restore is about to replace, with its container.
+	restoring map[string]string
 }
 
 // put adds a container.

@@ -17,15 +17,13 @@ import (
 	"stead/runtime/rootfs"
 	"stead/runtime/store"
 	"stead/spec"
-
-	"golang.org/x/sys/unix"
 )
 
-// A restore has three steps. A job unpacks and verifies the archive in a staging directory. Then
-// Restore, under the lock of the state directory, swaps the directory of the container with a new
-// one that has the data: in one step, so that there is never a container with half of it. The old
-// directory goes to removed/. Without such a container, the new directory becomes that of a
-// removed one, which a container of that name gets back. At last the verb writes the manifest.
+// A restore has three steps. A job unpacks and verifies the archive in a staging directory and
+// beside the places of its volumes. Then Restore, under the lock of the state directory, puts all
+// of it in place (swap.go). The old directory of the container goes to removed/. Without such a
+// container, the new directory becomes that of a removed one, which a container of that name gets
+// back. At last the verb writes the manifest.
 
 // appliedText returns a manifest for Index.Applied.
 func appliedText(m *spec.Container) (string, error) {
@@ -57,6 +55,9 @@ func rootKind(m *spec.Container) string {
 
 // CheckRestore checks whether an archive fits a container, whose facts are nil if there is none.
 func CheckRestore(x *backup.Index, name string, f *store.Facts, images *image.Store) error {
+	if !x.Has(backup.RootTree) {
+		return nil
+	}
 	if f == nil {
 		if x.Image == nil {
 			return nil
@@ -95,43 +96,56 @@ func (r *Runtime) Restore(ctx context.Context, name, dir string) (note string, e
 	if err != nil {
 		return "", fmt.Errorf("restore %s: %w", name, err)
 	}
-	c, err := r.find(name)
+	done, err := r.claimRestored(name, v)
 	if err != nil {
-		note, err = r.restoreNew(s, v, name)
-	} else {
-		note, err = r.restoreOld(ctx, s, v, c)
+		return "", fmt.Errorf("restore %s: %w", name, err)
 	}
-	if err != nil {
+	defer done()
+	w := &backup.Swaps{Name: name}
+	for _, p := range v.Places {
+		w.List = append(w.List, backup.Swap{Staged: p.Beside, Target: p.Target, Replace: p.Replace})
+	}
+	if c, err := r.find(name); err == nil {
+		note, err = r.restoreOld(ctx, s, v, w, c)
+		if err != nil {
+			return "", fmt.Errorf("restore %s: %w", name, err)
+		}
+		return note, nil
+	}
+	if note, err = r.restoreNew(s, v, w); err != nil {
 		return "", fmt.Errorf("restore %s: %w", name, err)
 	}
 	return note, nil
 }
 
 // restoreNew keeps the data for a container of that name that is made later.
-func (r *Runtime) restoreNew(s *backup.Staging, v *backup.Staged, name string) (note string, err error) {
-	if err := CheckRestore(&v.Index, name, nil, r.images); err != nil {
+func (r *Runtime) restoreNew(s *backup.Staging, v *backup.Staged, w *backup.Swaps) (note string, err error) {
+	if err := CheckRestore(&v.Index, w.Name, nil, r.images); err != nil {
 		return "", err
 	}
-	if _, err := os.Lstat(r.dir(name)); err == nil {
-		return "", fmt.Errorf("%s is there already", r.dir(name))
+	if _, err := os.Lstat(r.dir(w.Name)); err == nil {
+		return "", fmt.Errorf("%s is there already", r.dir(w.Name))
 	}
-	if v.Index.Root == "path" {
-		return "", placePath(v)
+	if v.Index.Root != "path" {
+		m, err := ParseApplied(v.Applied, w.Name)
+		if err != nil {
+			return "", err
+		}
+		w.New = true
+		if err := r.makeRestored(s, v, &store.Facts{Manifest: m, CreatedAt: time.Now().UTC()}); err != nil {
+			return "", err
+		}
 	}
-	m, err := ParseApplied(v.Applied, name)
-	if err != nil {
+	if err := swapAll(s, w); err != nil {
 		return "", err
 	}
-	f := &store.Facts{Manifest: m, CreatedAt: time.Now().UTC()}
-	if err := r.makeRestored(s, v, f); err != nil {
-		return "", err
+	if w.New {
+		if err := r.Removed.PutAway(w.Name, s.Container()); err != nil {
+			return "", errors.Join(err, undoSwaps(s, w))
+		}
 	}
-	fault.Point("restore-made")
-	if err := r.Removed.PutAway(name, s.Container()); err != nil {
-		return "", err
-	}
-	fault.Point("restore-swapped")
-	return "", nil
+	fault.Point("restore-committed")
+	return r.finishSwaps(s, w)
 }
 
 // makeRestored makes the new directory of a container from what was unpacked.
@@ -146,6 +160,9 @@ func (r *Runtime) makeRestored(s *backup.Staging, v *backup.Staged, f *store.Fac
 	}
 	for _, t := range v.Index.Trees {
 		to := map[string]string{backup.RootTree: "upper", backup.ImageVolumes: "volumes"}[t.Name]
+		if to == "" { // it has a place of its own
+			continue
+		}
 		if err := os.Rename(filepath.Join(s.Trees(), t.Name), filepath.Join(dir, to)); err != nil {
 			return err
 		}
@@ -160,8 +177,8 @@ func (r *Runtime) makeRestored(s *backup.Staging, v *backup.Staged, f *store.Fac
 	return f.Write(dir) // and syncs the directory
 }
 
-// restoreOld swaps the data of a container.
-func (r *Runtime) restoreOld(ctx context.Context, s *backup.Staging, v *backup.Staged, c *container) (note string, err error) {
+// restoreOld replaces the data of a container.
+func (r *Runtime) restoreOld(ctx context.Context, s *backup.Staging, v *backup.Staged, w *backup.Swaps, c *container) (note string, err error) {
 	f, rec := r.snapshot(c)
 	if rec != nil && rec.State != record.Exited {
 		return "", fmt.Errorf("it runs; run stead stop %s, this restore again, and stead start %[1]s", c.name)
@@ -169,8 +186,12 @@ func (r *Runtime) restoreOld(ctx context.Context, s *backup.Staging, v *backup.S
 	if err := CheckRestore(&v.Index, c.name, f, r.images); err != nil {
 		return "", err
 	}
-	if v.Index.Root == "path" {
-		return r.swapPath(s, v, c)
+	if v.Index.Root == "path" || !v.Index.Has(backup.RootTree) {
+		if err := swapAll(s, w); err != nil {
+			return "", err
+		}
+		fault.Point("restore-committed")
+		return r.finishSwaps(s, w)
 	}
 	if err := r.unmountRoot(ctx, c.name); err != nil {
 		return "", err
@@ -182,97 +203,13 @@ func (r *Runtime) restoreOld(ctx context.Context, s *backup.Staging, v *backup.S
 	if err := r.makeRestored(s, v, &next); err != nil {
 		return "", err
 	}
-	if err := s.SetReplaces(c.name); err != nil {
-		return "", err
-	}
-	fault.Point("restore-made")
-	if err := unix.Renameat2(unix.AT_FDCWD, s.Container(), unix.AT_FDCWD, r.dir(c.name), unix.RENAME_EXCHANGE); err != nil {
-		return "", errors.Join(&os.PathError{Op: "swap", Path: r.dir(c.name), Err: err}, s.ClearReplaces())
-	}
-	fault.Point("restore-swapped")
-	if err := errors.Join(atomicfile.SyncDir(r.dir("")), atomicfile.SyncDir(s.Dir)); err != nil {
+	w.List = append(w.List, backup.Swap{Staged: s.Container(), Target: r.dir(c.name), Replace: true}) // the last
+	if err := swapAll(s, w); err != nil {
 		return "", err
 	}
 	r.mu.Lock()
 	c.facts = &next
 	r.mu.Unlock()
-	if err := os.Rename(s.Container()+"/log", r.dir(c.name)+"/log"); err != nil && !errors.Is(err, os.ErrNotExist) {
-		r.Log.Error("cannot keep the output", "container", c.name, "error", err)
-	}
-	return r.putAwayReplaced(c.name, s.Container())
-}
-
-// putAwayReplaced moves data that a restore has replaced to removed/.
-func (r *Runtime) putAwayReplaced(name, dir string) (note string, err error) {
-	entry, err := r.Removed.PutAwayReplaced(name, dir)
-	if err != nil {
-		return "", fmt.Errorf("keep the data from before: %w", err)
-	}
-	return "the data from before is in removed/" + entry, nil
-}
-
-// placePath puts an unpacked path root where there is none, or an empty directory.
-func placePath(v *backup.Staged) error {
-	if err := os.Rename(v.Root, v.Path); err != nil {
-		if errors.Is(err, os.ErrExist) || errors.Is(err, unix.ENOTDIR) {
-			return fmt.Errorf("%s is there, and not an empty directory; move it away first", v.Path)
-		}
-		return err
-	}
-	return atomicfile.SyncDir(filepath.Dir(v.Path))
-}
-
-// swapPath swaps the directory of a path root. The old one stays beside it.
-func (r *Runtime) swapPath(s *backup.Staging, v *backup.Staged, c *container) (note string, err error) {
-	if _, err := os.Lstat(v.Path); errors.Is(err, os.ErrNotExist) {
-		return "", placePath(v)
-	}
-	if err := s.SetReplaces(c.name); err != nil {
-		return "", err
-	}
-	if err := unix.Renameat2(unix.AT_FDCWD, v.Root, unix.AT_FDCWD, v.Path, unix.RENAME_EXCHANGE); err != nil {
-		return "", errors.Join(&os.PathError{Op: "swap", Path: v.Path, Err: err}, s.ClearReplaces())
-	}
-	fault.Point("restore-swapped")
-	if err := atomicfile.SyncDir(filepath.Dir(v.Path)); err != nil {
-		return "", err
-	}
-	return keepReplacedPath(v.Root, v.Path)
-}
-
-// keepReplacedPath gives the old directory of a path root the name that it keeps.
-func keepReplacedPath(dir, path string) (note string, err error) {
-	old := path + ".replaced-" + time.Now().UTC().Format("20060102T150405.000Z")
-	if err := unix.Renameat2(unix.AT_FDCWD, dir, unix.AT_FDCWD, old, unix.RENAME_NOREPLACE); err != nil {
-		return "", &os.PathError{Op: "rename", Path: dir, Err: err}
-	}
-	return "the data from before is in " + old, nil
-}
-
-// sweepRestores finishes or undoes restores whose processes died. What may be the data of a
-// container from before is kept.
-func (r *Runtime) sweepRestores(ctx context.Context) error {
-	all, failed := backup.Abandoned(r.StateDir)
-	for _, s := range all {
-		failed = errors.Join(failed, r.sweepRestore(ctx, s))
-	}
-	return failed
-}
-
-func (r *Runtime) sweepRestore(ctx context.Context, s *backup.Staging) error {
-	if name := s.Replaces(); name != "" {
-		if _, err := os.Lstat(s.Container()); err == nil {
-			if _, err := r.putAwayReplaced(name, s.Container()); err != nil {
-				return err
-			}
-		}
-		if v, err := s.Staged(); err == nil && v.Path != "" {
-			if _, err := os.Lstat(v.Root); err == nil {
-				if _, err := keepReplacedPath(v.Root, v.Path); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return s.Discard(ctx)
+	fault.Point("restore-committed")
+	return r.finishSwaps(s, w)
 }

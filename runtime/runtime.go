@@ -103,7 +103,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	r := &Runtime{
 		Options: o, host: host, ids: ids,
 		images: image.Open(filepath.Join(o.StateDir, "images")),
-		wake:   make(chan struct{}, 1), registry: registry{byName: map[string]*container{}, unread: map[string]uint32{}},
+		wake:   make(chan struct{}, 1), registry: registry{byName: map[string]*container{}, unread: map[string]uint32{}, restoring: map[string]string{}},
 	}
 	r.Images = r.newImages()
 	r.SetProtected(o.Config, o.Manifests)

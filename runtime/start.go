@@ -192,6 +192,9 @@ func (r *Runtime) launch(ctx context.Context, c *container, rec *record.Record, 
 		return err
 	}
 	config.Root.Merged = merged
+	if err := r.checkRestoring(m); err != nil {
+		return err
+	}
 	if err := r.addVolumes(ctx, c, rec, m, config, img); err != nil {
 		return err
 	}

@@ -37,6 +37,7 @@ func (d *decoder) check(c *Container) {
 	d.checkSecurity(s)
 	d.checkDevices(s.Devices)
 	d.checkRestart(s)
+	d.checkBackup(s)
 }
 
 func (d *decoder) checkMetadata(c *Container) {

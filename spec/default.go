@@ -102,6 +102,9 @@ func normalise(c *Container) {
 	if len(s.Args) == 0 {
 		s.Args = nil
 	}
+	if s.Backup != nil && len(s.Backup.Include) > 0 {
+		s.Backup.Include = sortUnique(s.Backup.Include)
+	}
 	s.Hosts, s.Groups = sortUnique(s.Hosts), sortUnique(s.Groups)
 	caps := &s.Security.Capabilities
 	caps.Add, caps.Drop = sortCapabilities(caps.Add), sortCapabilities(caps.Drop)

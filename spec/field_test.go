@@ -156,6 +156,10 @@ var valueRows = []fieldRow{
 	{"no replicas", "replicas: 0", `spec.replicas: found 0, want at least 1; to have none of them run write suspend: true`},
 	{"too many replicas", "replicas: 1001", `spec.replicas: found 1001, want 1 to 1000`},
 	{"a reference without its end", "args: [\"${stead.name\"]", `spec.args[0]: found "${stead.name" without its }; write $${ for a literal one`},
+	{"nothing in a backup", "backup: {include: []}", `spec.backup.include: found an empty list, want at least one of root, volumes and the targets of mounts`},
+	{"a backup of no mount", "mounts: {/data: {source: /srv}}\n  backup: {include: [rot, /dta]}", "spec.backup.include[0]: found \"rot\", want root, volumes, or the target of a mount with a source; did you mean root?|spec.backup.include[1]: found \"/dta\", want root, volumes, or the target of a mount with a source; did you mean /data?"},
+	{"a backup of a volume by its target", "mounts: {/data: {volume: v}}\n  backup: {include: [/data]}", `spec.backup.include[0]: found "/data", where a volume is mounted; write volumes, which stands for all of them`},
+	{"a backup of a tmpfs", "mounts: {/data: {tmpfs: {}}}\n  backup: {include: [/data]}", `spec.backup.include[0]: found "/data", a file system in memory, which no backup holds`},
 }
 
 // fieldRow is a line below spec, and its errors without their positions.

@@ -184,6 +184,7 @@ func TestWarnings(t *testing.T) {
 		{"$$ and $${", `args: [-c, "echo $$ $$. $${X}"]`, ""},
 		{"a capability over the host's network", "network: {mode: host}\n  security: {capabilities: {add: [CHOWN, CAP_NET_ADMIN]}}", "web.yaml:8:42: spec.security.capabilities.add[1]: NET_ADMIN has no effect on the host's network from a user namespace of its own; write security.userns: host, or network.mode: none"},
 		{"the same as the host's root", "network: {mode: host}\n  security: {userns: host, capabilities: {add: [NET_ADMIN]}}", ""},
+		{"a writable mount that backups leave out", "mounts: {/a: {source: /a}, /b: {source: /b, readOnly: true}, /c: {source: /c}}\n  backup: {include: [/c]}", "web.yaml:8:12: spec.mounts[/a]: /a is not in backups of the container; add /a to spec.backup.include, or back it up on its own"},
 		{"the Docker socket", "mounts: {/s: {source: /var/run/docker.sock}}", "web.yaml:8:25: spec.mounts[/s].source: stead has no Docker API: this socket shows the containers of Docker, if any; stead ps -o json lists those of stead"},
 	} {
 		doc := parseOne(t, fieldRow{line: row.line}.manifest())

@@ -115,8 +115,9 @@ type Spec struct {
 	Update    Later `yaml:"update,omitempty" json:"-"`
 	Schedule  Later `yaml:"schedule,omitempty" json:"-"`
 	// When a completed container with the restart policy `never` or `on-failure` runs again: with `on-change` after a change of its manifest that needs a restart, with `on-boot` after each boot of the host as well.
-	Rerun  string `yaml:"rerun,omitempty" json:"rerun,omitempty" enum:"on-change|on-boot" default:"on-change" effect:"live"`
-	Backup Later  `yaml:"backup,omitempty" json:"-"`
+	Rerun string `yaml:"rerun,omitempty" json:"rerun,omitempty" enum:"on-change|on-boot" default:"on-change" effect:"live"`
+	// What backups of the container hold, and how they are made.
+	Backup *Backup `yaml:"backup,omitempty" json:"backup,omitempty" effect:"live"`
 	// How much output of the container is kept.
 	Logs Logs `yaml:"logs,omitempty" json:"logs,omitempty" effect:"live"`
 
@@ -318,6 +319,18 @@ type Stop struct {
 	// The time that the command has to exit before all processes of the container are killed; more than 0.
 	Timeout Duration `yaml:"timeout,omitempty" json:"timeout,omitempty" default:"10s"`
 	Before  Later    `yaml:"before,omitempty" json:"-"`
+}
+
+// Backup says how a container is backed up.
+type Backup struct {
+	Schedule Later `yaml:"schedule,omitempty" json:"-"`
+	Keep     Later `yaml:"keep,omitempty" json:"-"`
+	Target   Later `yaml:"target,omitempty" json:"-"`
+	// What is in a backup: `root` (the private files), `volumes` (all volumes that the container mounts), and directories of the host by the path inside where they are mounted (`/data`). If absent, it is `[root, volumes]`.
+	Include []string `yaml:"include,omitempty" json:"include,omitempty"`
+	Freeze  Later    `yaml:"freeze,omitempty" json:"-"`
+	Before  Later    `yaml:"before,omitempty" json:"-"`
+	After   Later    `yaml:"after,omitempty" json:"-"`
 }
 
 // Logs limits the output that is kept on disk.

@@ -29,7 +29,7 @@ func (a *app) backupsDir() string { return filepath.Join(a.stateDir, "backups") 
 // backupJobs returns what runs backups and restores in child processes. The caller must call done.
 func (a *app) backupJobs() (jobs runtime.BackupJobs, done func(), err error) {
 	images, done, err := a.imageJobs()
-	return runtime.BackupJobs{Runner: images.Runner}, done, err
+	return runtime.BackupJobs{Runner: images.Runner, StateDir: a.stateDir}, done, err
 }
 
 func (a *app) backupCommand() *cobra.Command {
@@ -143,16 +143,18 @@ func (a *app) backUp(ctx context.Context, rt *runtime.Runtime, jobs runtime.Back
 	}
 	a.tellNotes(r.Notes)
 	for _, m := range q.Index.Mounts {
-		if m.Writable && m.Kind != "tmpfs" {
-			fmt.Fprintf(a.err, "stead: %s: not in the backup: %s (%s %s)\n", name, m.Target, m.Kind, m.Source)
+		where := "not in the backup"
+		if m.Included {
+			where = "in the backup"
 		}
+		fmt.Fprintf(a.err, "stead: %s: %s: %s (%s)\n", name, where, m.Target, strings.TrimSpace(m.Kind+" "+m.Source))
 	}
 	text := name + " backed up"
 	if r.File != "" {
 		text += ": " + r.File
 	}
 	text += fmt.Sprintf(", %s in %s", size(r.Bytes), size(r.Size))
-	if q.Run != nil {
+	if len(q.Runs) > 0 {
 		text += fmt.Sprintf(", stood still for %v", r.Frozen.Round(time.Millisecond))
 	}
 	fmt.Fprintln(out, text)

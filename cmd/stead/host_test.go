@@ -52,7 +52,12 @@ func (s *safeBuffer) String() string {
 
 func newHost(t *testing.T) *testHost {
 	roottest.Need(t)
-	t.Parallel()                                                                 // nothing of it is anybody else's
+	t.Parallel() // nothing of it is anybody else's
+	return hostOf(t)
+}
+
+// hostOf is newHost for a second one in a test.
+func hostOf(t *testing.T) *testHost {
 	dir, run := roottest.TempDir(t, "/var/tmp"), roottest.TempDir(t, "/dev/shm") // in memory, as /run is; and socket paths are short
 	h := &testHost{t: t, dir: dir, run: run, manifests: dir + "/m", group: filepath.Base(dir)}
 	t.Cleanup(h.takeDown)

@@ -157,15 +157,18 @@ func (a *app) manifestOf(v *backup.Staged, name, dir string) (*restoredManifest,
 	if _, err := os.Lstat(m.file); err == nil {
 		return nil, fmt.Errorf("%s exists, and declares no container %s; move it away, or choose another directory with --manifests-dir", m.file, name)
 	}
+	applied, err := runtime.ParseApplied(v.Applied, v.Index.Name)
+	if err != nil {
+		return nil, err
+	}
+	asWritten := name == v.Index.Name || runtime.PrepareCopy(applied, name)
 	docs := a.parser().Parse(m.file, []byte(v.Manifest))
-	if len(docs) == 1 && len(docs[0].Errors) == 0 && len(v.DropIns) == 0 && docs[0].Name == v.Index.Name && docs[0].Replicas == nil && docs[0].NameLine > 0 {
+	if asWritten && len(docs) == 1 && len(docs[0].Errors) == 0 && len(v.DropIns) == 0 && docs[0].Name == v.Index.Name && docs[0].Replicas == nil && docs[0].NameLine > 0 {
 		m.text = renamed(v.Manifest, docs[0], name)
 	} else {
-		text, err := appliedYAML(v.Applied, name)
-		if err != nil {
+		if m.text, err = appliedYAML(applied); err != nil {
 			return nil, err
 		}
-		m.text = text
 	}
 	docs = a.parser().Parse(m.file, []byte(m.text))
 	for _, d := range docs {
@@ -195,16 +198,12 @@ func renamed(text string, d spec.Document, name string) string {
 	return strings.Join(lines, "")
 }
 
-// appliedYAML returns a manifest as it was applied, under another name.
-func appliedYAML(applied, name string) (string, error) {
-	m, err := runtime.ParseApplied(applied, name)
-	if err != nil {
-		return "", err
-	}
+// appliedYAML returns a manifest as it was applied.
+func appliedYAML(m *spec.Container) (string, error) {
 	m.Spec.Replicas = nil
 	var b bytes.Buffer
 	b.WriteString("# Written by stead restore, as the container was declared when it was backed up.\n")
-	err = printYAML(&b, m)
+	err := printYAML(&b, m)
 	return b.String(), err
 }
 

@@ -184,7 +184,7 @@ func unpackFile(t testing.TB, file string) (string, *Info, error) {
 	}
 	defer f.Close()
 	dir := t.TempDir()
-	info, err := Unpack(t.Context(), f, dir, Limits{}, func(*Index) error { return nil }, nil)
+	info, err := Unpack(t.Context(), f, dir, Limits{}, func(*Index) (map[string]string, error) { return nil, nil })
 	return dir + "/" + RootTree, info, err
 }
 

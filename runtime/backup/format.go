@@ -22,7 +22,9 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -31,7 +33,8 @@ const (
 	// Format is Index.Format of every archive.
 	Format = "stead-backup"
 	// Version is the newest version of the format that this program reads, and the one it writes.
-	Version = 1
+	// Version 1 has no trees but RootTree and ImageVolumes.
+	Version = 2
 )
 
 // Index is the first member of an archive.
@@ -61,6 +64,11 @@ type Index struct {
 	DropIns []string `json:"-"`
 }
 
+// Has reports whether the archive has a tree.
+func (x *Index) Has(tree string) bool {
+	return slices.ContainsFunc(x.Trees, func(t Tree) bool { return t.Name == tree })
+}
+
 // Image is the image that the private files belong to.
 type Image struct {
 	Reference string `json:"reference"`
@@ -69,9 +77,31 @@ type Image struct {
 
 // Tree is a directory in an archive.
 type Tree struct {
-	Name string `json:"name"` // RootTree or ImageVolumes
+	Name string `json:"name"` // RootTree, ImageVolumes, that of VolumeTree or that of BindTree
 	// Overlay is set for the upper directory of an overlay: its whiteouts are part of it.
-	Overlay bool `json:"overlay,omitempty"`
+	Overlay bool   `json:"overlay,omitempty"`
+	Volume  string `json:"volume,omitempty"` // the name of a volume
+	Target  string `json:"target,omitempty"` // where a directory of the host is mounted
+}
+
+// VolumeTree returns the tree of a volume.
+func VolumeTree(volume string) Tree { return Tree{Name: "volume-" + volume, Volume: volume} }
+
+// BindTree returns the tree of the n-th directory of the host.
+func BindTree(n int, target string) Tree {
+	return Tree{Name: "bind-" + strconv.Itoa(n), Target: target}
+}
+
+// isValid reports whether a tree is one that this program writes.
+func (t *Tree) isValid() bool {
+	switch {
+	case t.Volume != "":
+		return *t == VolumeTree(t.Volume) && !strings.ContainsAny(t.Volume, "/\x00")
+	case t.Target != "":
+		n, _ := strconv.Atoi(strings.TrimPrefix(t.Name, "bind-"))
+		return *t == BindTree(n, t.Target) && path.IsAbs(t.Target) && path.Clean(t.Target) == t.Target
+	}
+	return t.Name == RootTree || t.Name == ImageVolumes && !t.Overlay
 }
 
 const (
@@ -125,6 +155,7 @@ const (
 
 	maxMeta     = 4 << 20 // bytes of a member below stead/
 	maxMembers  = 64      // below stead/
+	maxTrees    = 256
 	maxNotes    = 1000
 	maxPath     = 4000 // bytes of a path in a tree: the kernel takes 4095
 	maxDepth    = 256  // of directories
@@ -147,11 +178,11 @@ func (x *Index) check() error {
 		return fmt.Errorf("%w: its format is %.50q", ErrForeign, x.Format)
 	case x.Version > Version:
 		return fmt.Errorf("%w: it has version %d of the format, and this program reads up to %d; use the stead that wrote it (%.50s) or a later one", ErrNewer, x.Version, Version, x.Program)
-	case x.Version < 1 || x.Name == "" || len(x.Trees) > 2:
+	case x.Version < 1 || x.Name == "" || len(x.Trees) > maxTrees:
 		return fmt.Errorf("%w: its index makes no sense", ErrForeign)
 	}
 	for i, t := range x.Trees {
-		if t.Name != RootTree && t.Name != ImageVolumes || slices.Contains(x.Trees[:i], t) || t.Overlay && t.Name != RootTree {
+		if !t.isValid() || slices.ContainsFunc(x.Trees[:i], func(u Tree) bool { return u.Name == t.Name }) {
 			return fmt.Errorf("%w: its index lists the tree %.50q", ErrForeign, t.Name)
 		}
 	}

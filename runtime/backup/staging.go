@@ -22,9 +22,10 @@ import (
 //	lock            locked by each process that works on it
 //	trees/          what was unpacked
 //	staged.json     Staged; there when the archive is verified and on disk
-//	beside          the directory of a path root, which is unpacked beside its place
+//	places.json     []Place: trees that are unpacked beside their places
 //	container/      the new directory of the container; after the swap, the old one
-//	replaces        the name of the container; once it is there, container/ may be the old one
+//	swaps.json      Swaps; once it is there, data in places may be the new one, and what is staged
+//	                the old one
 type Staging struct {
 	Dir  string
 	lock *os.File
@@ -37,10 +38,33 @@ type Staged struct {
 	// Manifest, Applied and DropIns are those of the index.
 	Manifest, Applied string
 	DropIns           []string
-	// Root is the directory with the unpacked root.
-	Root string
-	// Path is where a path root belongs, without links.
-	Path string
+	Places            []Place
+}
+
+// Place is where a tree belongs that is no part of the directory of a container: the directory of
+// a path root, a volume, a directory of the host. It is unpacked beside it, on the same file system.
+type Place struct {
+	Tree    Tree
+	Beside  string // where it is unpacked
+	Target  string // where it belongs, without links
+	Replace bool   // what is there is replaced, and kept; else nothing may be there, or an empty directory
+}
+
+// Swaps are what a restore puts in place: all or nothing.
+type Swaps struct {
+	Name string // of the container
+	List []Swap
+	// New is set for a container that was not there. It is restored when Container is gone, too.
+	New bool
+}
+
+// Swap is a directory that takes its place.
+type Swap struct {
+	Staged  string // where it is before; after that, what was at Target, if anything
+	Target  string
+	Replace bool   // of Place
+	Dev     uint64 // of the directory
+	Ino     uint64
 }
 
 // NewStaging makes a staging directory. The caller must call Discard or Close.
@@ -84,25 +108,34 @@ func (s *Staging) Container() string { return filepath.Join(s.Dir, "container") 
 
 func (s *Staging) file(name string) string { return filepath.Join(s.Dir, name) }
 
-// SetBeside notes the directory beside a path root, before it is made.
-func (s *Staging) SetBeside(dir string) error {
-	return atomicfile.Write(s.file("beside"), []byte(dir))
-}
-
-// Beside returns the directory beside a path root, "" if there is none.
-func (s *Staging) Beside() string {
-	b, _ := os.ReadFile(s.file("beside"))
-	return string(b)
-}
-
-// SetStaged notes that the archive is verified and on disk.
-func (s *Staging) SetStaged(v *Staged) error {
+func (s *Staging) write(name string, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	return atomicfile.Write(s.file("staged.json"), b)
+	return atomicfile.Write(s.file(name), b)
 }
+
+// read reads a file of the staging directory. One that is not there leaves v as it is.
+func (s *Staging) read(name string, v any) error {
+	b, err := os.ReadFile(s.file(name))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = json.Unmarshal(b, v)
+	}
+	return err
+}
+
+// SetPlaces notes the trees that are unpacked elsewhere, before they are.
+func (s *Staging) SetPlaces(all []Place) error { return s.write("places.json", all) }
+
+// Places returns the trees that are unpacked elsewhere.
+func (s *Staging) Places() (all []Place, err error) { return all, s.read("places.json", &all) }
+
+// SetStaged notes that the archive is verified and on disk.
+func (s *Staging) SetStaged(v *Staged) error { return s.write("staged.json", v) }
 
 // Staged returns what was unpacked.
 func (s *Staging) Staged() (*Staged, error) {
@@ -114,50 +147,58 @@ func (s *Staging) Staged() (*Staged, error) {
 	return v, json.Unmarshal(b, v)
 }
 
-// SetReplaces notes that from now on the staging directory may have the old data of a container.
-func (s *Staging) SetReplaces(name string) error {
-	return atomicfile.Write(s.file("replaces"), []byte(name))
+// SetSwaps notes what is about to be put in place. From now on the staging directory, and the places
+// beside, may have the data from before.
+func (s *Staging) SetSwaps(w *Swaps) error { return s.write("swaps.json", w) }
+
+// ClearSwaps takes SetSwaps back: nothing is in its place, or all is and what was there is kept.
+func (s *Staging) ClearSwaps() error {
+	if err := os.Remove(s.file("swaps.json")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return atomicfile.SyncDir(s.Dir)
 }
 
-// ClearReplaces takes SetReplaces back: the swap has failed.
-func (s *Staging) ClearReplaces() error { return os.Remove(s.file("replaces")) }
+// Swaps returns what may be in its place; nil for nothing.
+func (s *Staging) Swaps() (w *Swaps, err error) { return w, s.read("swaps.json", &w) }
 
-// Replaces returns the container whose old data may be in the staging directory, "" for none.
-func (s *Staging) Replaces() string {
-	b, _ := os.ReadFile(s.file("replaces"))
-	return string(b)
-}
-
-// Discard deletes the staging directory with what is in it, unless that may be the old data of a
-// container: then the next start of the daemon moves it to removed/.
+// Discard deletes the staging directory with what is in it and beside, unless that may be data from
+// before: then the next start of the daemon keeps it.
 func (s *Staging) Discard(ctx context.Context) error {
 	defer s.lock.Close()
-	if name := s.Replaces(); name != "" {
-		for _, dir := range []string{s.Container(), s.Beside()} {
-			if _, err := os.Lstat(dir); err == nil && dir != "" {
-				return fmt.Errorf("%s may be the data of %s from before; it is kept, and moved to removed/ when stead starts next", dir, name)
-			}
-		}
+	w, err := s.Swaps()
+	if err != nil || w != nil {
+		return errors.Join(err, fmt.Errorf("%s may have data of %s from before; stead keeps it when it starts next", s.Dir, w.Name))
 	}
-	if beside := s.Beside(); beside != "" {
-		if err := rootfs.Delete(ctx, beside); err != nil {
-			return fmt.Errorf("delete %s: %w", beside, err)
+	places, err := s.Places()
+	if err != nil {
+		return err
+	}
+	for _, p := range places {
+		if err := rootfs.Delete(ctx, p.Beside); err != nil {
+			return fmt.Errorf("delete %s: %w", p.Beside, err)
 		}
 	}
 	return rootfs.Delete(ctx, s.Dir)
 }
 
-// Abandoned returns the staging directories whose processes have died.
-func Abandoned(stateDir string) (all []*Staging, err error) {
+// Stagings returns all staging directories, without a lock.
+func Stagings(stateDir string) (all []*Staging, err error) {
 	entries, err := os.ReadDir(filepath.Join(stateDir, "restore"))
-	if err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			err = nil
-		}
-		return nil, err
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
 	}
 	for _, e := range entries {
-		dir := filepath.Join(stateDir, "restore", e.Name())
+		all = append(all, &Staging{Dir: filepath.Join(stateDir, "restore", e.Name())})
+	}
+	return all, err
+}
+
+// Abandoned returns the staging directories whose processes have died.
+func Abandoned(stateDir string) (all []*Staging, err error) {
+	stagings, err := Stagings(stateDir)
+	for _, s := range stagings {
+		dir := s.Dir
 		f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDONLY|os.O_CREATE, 0o600)
 		if err != nil {
 			continue
@@ -168,5 +209,5 @@ func Abandoned(stateDir string) (all []*Staging, err error) {
 		}
 		all = append(all, &Staging{dir, f})
 	}
-	return all, nil
+	return all, err
 }

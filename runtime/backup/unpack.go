@@ -28,9 +28,9 @@ const maxContent = 64 << 40
 
 // Unpack verifies an archive while it unpacks the trees into directories of dir, which exists and
 // is empty, each under the name of its tree. If it fails, what is there is worth nothing. accept is
-// called with the index before anything is unpacked; after that root, unless it is nil or returns
-// "", says where else the root is unpacked.
-func Unpack(ctx context.Context, from io.Reader, dir string, limits Limits, accept func(*Index) error, root func() string) (*Info, error) {
+// called with the index before anything is unpacked. It returns the trees that are unpacked
+// elsewhere, by name, each with a directory that does not exist.
+func Unpack(ctx context.Context, from io.Reader, dir string, limits Limits, accept func(*Index) (map[string]string, error)) (*Info, error) {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err != nil {
 		return nil, &os.PathError{Op: "statfs", Path: dir, Err: err}
@@ -41,7 +41,7 @@ func Unpack(ctx context.Context, from io.Reader, dir string, limits Limits, acce
 	if limits.Entries == 0 {
 		limits.Entries = DefaultMaxEntries
 	}
-	u := &unpacker{dir: dir, accept: accept, root: root, budget: &unpack.Budget{Bytes: maxContent, Entries: limits.Entries}}
+	u := &unpacker{dir: dir, accept: accept, budget: &unpack.Budget{Bytes: maxContent, Entries: limits.Entries}}
 	defer u.close()
 	info, err := read(ctx, from, limits.Bytes, u)
 	if err != nil {
@@ -58,8 +58,7 @@ func Unpack(ctx context.Context, from io.Reader, dir string, limits Limits, acce
 // unpacker is the sink that makes files.
 type unpacker struct {
 	dir    string
-	accept func(*Index) error
-	root   func() string
+	accept func(*Index) (map[string]string, error)
 	budget *unpack.Budget
 	trees  []*unpack.Tree
 }
@@ -71,13 +70,14 @@ func (u *unpacker) close() {
 }
 
 func (u *unpacker) index(x *Index) error {
-	if err := u.accept(x); err != nil {
+	elsewhere, err := u.accept(x)
+	if err != nil {
 		return err
 	}
 	for _, t := range x.Trees {
-		dir := filepath.Join(u.dir, t.Name)
-		if t.Name == RootTree && u.root != nil && u.root() != "" {
-			dir = u.root()
+		dir := elsewhere[t.Name]
+		if dir == "" {
+			dir = filepath.Join(u.dir, t.Name)
 		}
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			return err

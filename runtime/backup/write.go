@@ -23,8 +23,11 @@ type Request struct {
 	DropIns           []string
 
 	Dirs   []string // the directory of each tree of the index
-	Run    *Run     // nil if the container does not run
+	Runs   []Run    // are frozen: that of the container, if it runs, and of others that write its volumes
+	RunDir string   // of the keeper
 	Record string   // the directory of the container; if its facts change meanwhile, the backup fails
+	// Check is called when all is copied and Runs still stand still, unless it is nil.
+	Check func() error `json:"-"`
 	// MaxFreeze is how long the container may stand still.
 	MaxFreeze time.Duration
 	// Output is the file to make, which must not exist; "" writes to stdout.
@@ -36,7 +39,6 @@ type Request struct {
 
 // Run is a run of a container that is to be frozen.
 type Run struct {
-	RunDir string // of the keeper
 	ID     string
 	Cgroup string // directory in the cgroup2 hierarchy
 }
@@ -69,7 +71,7 @@ func (e *TooLongError) Error() string {
 func Write(ctx context.Context, q *Request, progress func(bytes int64)) (*Result, error) {
 	q.Index.Format, q.Index.Version = Format, Version
 	q.Index.Manifest, q.Index.Applied, q.Index.DropIns = q.Manifest, q.Applied, q.DropIns
-	q.Index.Frozen = q.Run != nil
+	q.Index.Frozen = len(q.Runs) > 0
 	if q.Output == "" {
 		return writeTo(ctx, q, os.Stdout, inode{}, progress)
 	}
@@ -158,7 +160,7 @@ func (c *copier) copyAll(q *Request, r *Result) error {
 	if q.between != nil {
 		q.between()
 	}
-	if q.Run != nil {
+	if len(q.Runs) > 0 {
 		if err := c.predict(q, catalogs, speed); err != nil {
 			return err
 		}
@@ -189,31 +191,46 @@ func (c *copier) predict(q *Request, catalogs []*catalog, speed float64) error {
 	return nil
 }
 
-// copyStill copies what has changed, while the container stands still.
+// copyStill copies what has changed, while all stands still.
 func (c *copier) copyStill(q *Request, catalogs []*catalog, r *Result) (err error) {
-	if q.Run != nil {
-		began := time.Now()
-		held, err := keeper.Client{Run: q.Run.RunDir}.Freeze(c.ctx, q.Run.ID, q.Run.Cgroup, q.MaxFreeze)
-		if err != nil {
-			return err
+	began := time.Now()
+	for _, run := range q.Runs {
+		left := q.MaxFreeze - time.Since(began)
+		if left <= 0 {
+			return &TooLongError{Limit: q.MaxFreeze}
 		}
+		held, failed := keeper.Client{Run: q.RunDir}.Freeze(c.ctx, run.ID, run.Cgroup, left)
+		if failed != nil {
+			return failed
+		}
+		defer func() { err = c.thaw(held, began, q.MaxFreeze, r, err) }()
+	}
+	if len(q.Runs) > 0 {
 		fault.Point("backup-frozen")
 		c.deadline = began.Add(q.MaxFreeze)
-		defer func() {
-			thawed := held.Thaw()
-			r.Frozen = time.Since(began)
-			c.deadline = time.Time{}
-			switch {
-			case errors.Is(err, errDeadline), err == nil && errors.Is(thawed, cgroup.ErrThawed) && r.Frozen >= q.MaxFreeze:
-				err = &TooLongError{Limit: q.MaxFreeze}
-			case err == nil:
-				err = thawed
-			}
-			fault.Point("backup-thawed")
-		}()
-		return c.copyAllFrozen(q, catalogs)
 	}
-	return c.copyAllFrozen(q, catalogs)
+	if err := c.copyAllFrozen(q, catalogs); err != nil {
+		return err
+	}
+	if q.Check != nil {
+		return q.Check()
+	}
+	return nil
+}
+
+// thaw thaws a container, and returns the error of the copy.
+func (c *copier) thaw(held *keeper.Frozen, began time.Time, limit time.Duration, r *Result, err error) error {
+	thawed := held.Thaw()
+	r.Frozen = time.Since(began)
+	c.deadline = time.Time{}
+	fault.Point("backup-thawed")
+	switch {
+	case errors.Is(err, errDeadline), err == nil && errors.Is(thawed, cgroup.ErrThawed) && r.Frozen >= limit:
+		return &TooLongError{Limit: limit}
+	case err == nil:
+		return thawed
+	}
+	return err
 }
 
 func (c *copier) copyAllFrozen(q *Request, catalogs []*catalog) error {
