@@ -44,6 +44,9 @@ func (r *Runtime) BackupRequest(name string) (*backup.Request, error) {
 	}
 	if f.Image != nil && q.Index.Root == "image" {
 		q.Index.Image = &backup.Image{Reference: f.Image.Reference, Digest: f.Image.Digest}
+		if img, err := r.images.ByDigest(f.Image.Digest); err == nil {
+			q.Index.Image.Layers = diffIDs(img)
+		}
 	}
 	q.Runs, err = r.runsToFreeze(f.Manifest, name)
 	if err != nil {

@@ -66,22 +66,36 @@ func CheckRestore(x *backup.Index, name string, f *store.Facts, images *image.St
 		if errors.Is(err, image.ErrNotFound) {
 			return fmt.Errorf("its files are changes of the image %s (%s), which is not on this host; add it first, with stead image pull or stead image import", x.Image.Reference, x.Image.Digest)
 		}
-		if err == nil && img.Digest != x.Image.Digest {
-			return fmt.Errorf("its files are changes of the image %s with the digest %s, and that of this host has the digest %s; add the other one first", x.Image.Reference, x.Image.Digest, img.Digest)
+		if err == nil && !x.Image.Fits(img.Digest, diffIDs(img)) {
+			return fmt.Errorf("its files are changes of the image %s with the digest %s, and that of this host has the digest %s and other layers; add the other one first", x.Image.Reference, x.Image.Digest, img.Digest)
 		}
 		return err
 	}
 	if kind := rootKind(f.Manifest); kind != x.Root {
 		return fmt.Errorf("the root of %s is of another kind (%s) than that in the backup (%s); stead restore --as makes a container beside it", name, kind, x.Root)
 	}
-	if x.Image != nil && (f.Image == nil || f.Image.Digest != x.Image.Digest) {
-		have := "none yet"
-		if f.Image != nil {
-			have = f.Image.Digest
-		}
-		return fmt.Errorf("the backup has changes of the image %s, and the image of %s is %s; put the old reference into its manifest first", x.Image.Digest, name, have)
+	if x.Image == nil {
+		return nil
+	}
+	if f.Image == nil {
+		return fmt.Errorf("the backup has changes of the image %s, and %s has no image yet", x.Image.Digest, name)
+	}
+	var layers []string
+	if img, err := images.ByDigest(f.Image.Digest); err == nil {
+		layers = diffIDs(img)
+	}
+	if !x.Image.Fits(f.Image.Digest, layers) {
+		return fmt.Errorf("the backup has changes of the image %s, and the image of %s is %s; put the old reference into its manifest first", x.Image.Digest, name, f.Image.Digest)
 	}
 	return nil
+}
+
+// diffIDs returns the ids of the layers of an image, the bottom first.
+func diffIDs(img *image.Image) (ids []string) {
+	for _, l := range img.Layers {
+		ids = append(ids, l.DiffID)
+	}
+	return ids
 }
 
 // Restore puts data that was unpacked in a staging directory in the place of that of a container,
@@ -132,7 +146,15 @@ func (r *Runtime) restoreNew(s *backup.Staging, v *backup.Staged, w *backup.Swap
 			return "", err
 		}
 		w.New = true
-		if err := r.makeRestored(s, v, &store.Facts{Manifest: m, CreatedAt: time.Now().UTC()}); err != nil {
+		f := &store.Facts{Manifest: m, CreatedAt: time.Now().UTC()}
+		if i := v.Index.Image; i != nil {
+			img, err := r.images.Lookup(i.Reference)
+			if err != nil {
+				return "", err
+			}
+			f.Image = &store.Image{Reference: i.Reference, Digest: img.Digest}
+		}
+		if err := r.makeRestored(s, v, f); err != nil {
 			return "", err
 		}
 	}
@@ -153,10 +175,6 @@ func (r *Runtime) makeRestored(s *backup.Staging, v *backup.Staged, f *store.Fac
 	dir := s.Container()
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
-	}
-	f.Image = nil
-	if v.Index.Image != nil {
-		f.Image = &store.Image{Reference: v.Index.Image.Reference, Digest: v.Index.Image.Digest}
 	}
 	for _, t := range v.Index.Trees {
 		to := map[string]string{backup.RootTree: "upper", backup.ImageVolumes: "volumes"}[t.Name]

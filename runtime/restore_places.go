@@ -195,7 +195,7 @@ func (p *placer) directory(place *backup.Place, at string) (err error) {
 	return nil
 }
 
-// claimRestored checks that no container that runs uses what is restored, and keeps others from
+// claimRestored checks that no other container that runs uses what is restored, and keeps others from
 // starting to, until done.
 func (r *Runtime) claimRestored(name string, v *backup.Staged) (done func(), err error) {
 	var claimed []string
@@ -217,7 +217,7 @@ func (r *Runtime) claimRestored(name string, v *backup.Staged) (done func(), err
 		claimed = append(claimed, p.Target)
 	}
 	for _, c := range r.ordered {
-		if c.rec != nil && c.rec.State != record.Exited {
+		if c.name != name && c.rec != nil && c.rec.State != record.Exited {
 			running[c.name] = c.facts.Manifest
 		}
 	}

@@ -73,6 +73,14 @@ func (x *Index) Has(tree string) bool {
 type Image struct {
 	Reference string `json:"reference"`
 	Digest    string `json:"digest"`
+	// Layers are the diff ids of its layers. An image with the same layers is the same to private files:
+	// one that was exported and imported has another digest.
+	Layers []string `json:"layers,omitempty"`
+}
+
+// Fits reports whether the private files fit an image.
+func (i *Image) Fits(digest string, layers []string) bool {
+	return i.Digest == digest || len(layers) > 0 && slices.Equal(i.Layers, layers)
 }
 
 // Tree is a directory in an archive.
