@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,7 +39,7 @@ func swapAll(s *backup.Staging, w *backup.Swaps) error {
 		if err := swapIn(&w.List[i]); err != nil {
 			return errors.Join(err, undoSwaps(s, w))
 		}
-		fault.Point("restore-swapped")
+		fault.Point("restore-swapped-" + strconv.Itoa(i))
 	}
 	return nil
 }
@@ -124,6 +125,7 @@ func (r *Runtime) finishSwaps(s *backup.Staging, w *backup.Swaps) (note string, 
 			notes = append(notes, kept)
 		}
 	}
+	fault.Point("restore-old-kept")
 	if len(notes) > 0 {
 		note = "the data from before is in " + strings.Join(notes, ", ")
 	}

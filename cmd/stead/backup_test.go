@@ -160,3 +160,17 @@ func (h *testHost) steadPipe(in []byte, args ...string) call {
 	}
 	return call{cmd.ProcessState.ExitCode(), out.String(), err.String()}
 }
+
+// goesOn waits until a file that a container writes all the time has other content.
+func (h *testHost) goesOn(file string) {
+	h.t.Helper()
+	was, _ := os.ReadFile(file)
+	for end := time.Now().Add(roottest.Patience); ; time.Sleep(time.Millisecond) {
+		if b, err := os.ReadFile(file); err == nil && !bytes.Equal(b, was) {
+			return
+		}
+		if time.Now().After(end) {
+			h.t.Fatalf("%s does not change: the container stands still", file)
+		}
+	}
+}
