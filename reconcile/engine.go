@@ -63,9 +63,9 @@ type Engine struct {
 	Record func(...events.Event) error
 	// Exits are the ends of commands that the journal holds already, by container.
 	Exits map[string]time.Time
-	// Warnings returns what an admin should know about an applied manifest on this host; may
-	// be nil.
-	Warnings func(*spec.Container) []string
+	// Exposed returns the directories of this host in which the root of a container can leave a
+	// set-user-ID file that other users can run; may be nil.
+	Exposed func(*spec.Container) []string
 	// HostNotes returns what an admin should know about this host; may be nil.
 	HostNotes func(context.Context) []string
 
@@ -89,7 +89,7 @@ type Engine struct {
 	memory   plan.Memory                  // that the last plan was made with
 	plan     plan.Plan                    // the last
 	results  []plan.Result                // of actions that ended since the last plan
-	warned   map[*spec.Container][]string // by applied manifest, as of the last Examine
+	exposed  map[*spec.Container][]string // by applied manifest, as of the last Examine
 	since    time.Time                    // Run began; zero without it
 	base     context.Context              // of Run
 }

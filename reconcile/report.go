@@ -2,14 +2,15 @@ package reconcile
 
 import (
 	"context"
+	"time"
 
 	"stead/reconcile/view"
 	"stead/spec"
 )
 
 // Status says how this host stands. In a daemon it is what the last pass read, held against
-// the containers as they are now. It looks at no directory of a container: its warnings are
-// those of the last Examine.
+// the containers as they are now. It looks at no directory of a container: what is exposed is
+// that of the last Examine.
 func (e *Engine) Status(ctx context.Context) (view.Report, error) {
 	e.init()
 	s := e.current()
@@ -19,42 +20,46 @@ func (e *Engine) Status(ctx context.Context) (view.Report, error) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	exposed := map[string][]string{}
 	for _, st := range s.observed {
-		r.Notes = append(r.Notes, e.warned[st.Applied]...)
+		if dirs := e.exposed[st.Applied]; len(dirs) > 0 {
+			exposed[st.Name] = dirs
+		}
 	}
+	r.Notes = append(r.Notes, view.ExposedNotes(exposed)...)
 	return r, nil
 }
 
 // Examine looks at the directories of all containers for what an admin should know.
 func (e *Engine) Examine() {
 	e.init()
-	if e.Warnings == nil {
+	if e.Exposed == nil {
 		return
 	}
 	e.examining.Lock()
 	defer e.examining.Unlock()
-	warned := map[*spec.Container][]string{}
+	exposed := map[*spec.Container][]string{}
 	for _, st := range e.Observer.List() {
-		warned[st.Applied] = e.Warnings(st.Applied)
+		exposed[st.Applied] = e.Exposed(st.Applied)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.warned = warned
+	e.exposed = exposed
 }
 
 // examine is Examine for a manifest that was just applied.
 func (e *Engine) examine(c *spec.Container) {
-	if e.Warnings == nil || c == nil {
+	if e.Exposed == nil || c == nil {
 		return
 	}
-	list := e.Warnings(c)
+	list := e.Exposed(c)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(list) > 0 {
-		if e.warned == nil {
-			e.warned = map[*spec.Container][]string{}
+		if e.exposed == nil {
+			e.exposed = map[*spec.Container][]string{}
 		}
-		e.warned[c] = list // until the next Examine, even if it is replaced before
+		e.exposed[c] = list // until the next Examine, even if it is replaced before
 	}
 }
 
@@ -69,9 +74,9 @@ func (e *Engine) reportOf(s state) view.Report {
 	r.Faults = e.Observer.Faults()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	r.Since = e.since.UTC()
+	r.Since = e.since.UTC().Truncate(time.Second)
 	if e.last != nil {
-		r.LastPass = e.last.at.UTC()
+		r.LastPass = e.last.at.UTC().Truncate(time.Millisecond)
 	}
 	return r
 }

@@ -199,9 +199,9 @@ func TestStatusWaitsForNoDirectory(t *testing.T) {
 		s, rt := newShelf(map[string]string{"web.yaml": yaml("web")}), newFake(running(t, "web"))
 		e := newEngine(s, rt)
 		answered := make(chan struct{})
-		e.Warnings = func(c *spec.Container) []string {
+		e.Exposed = func(c *spec.Container) []string {
 			<-answered
-			return []string{c.Metadata.Name + " is exposed"}
+			return []string{"/srv/" + c.Metadata.Name}
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() { _ = e.Run(ctx) }()
@@ -213,7 +213,7 @@ func TestStatusWaitsForNoDirectory(t *testing.T) {
 		}
 		close(answered)
 		pass()
-		if r, err = e.Status(ctx); err != nil || len(r.Notes) != 1 || r.Notes[0] != "web is exposed" {
+		if r, err = e.Status(ctx); err != nil || len(r.Notes) != 1 || !strings.HasPrefix(r.Notes[0], "web: its root can write to /srv/web, where ") {
 			t.Errorf("afterwards: notes %q, %v", r.Notes, err)
 		}
 		cancel()

@@ -40,6 +40,7 @@ func (a *app) eventsCommand() *cobra.Command {
 			}
 			err = a.events(cmd.Context(), q, func(e events.Event) error {
 				if output == "json" {
+					e.Time = e.Time.UTC().Truncate(time.Millisecond)
 					return json.NewEncoder(a.out).Encode(e)
 				}
 				_, err := fmt.Fprintln(a.out, eventLine(e))

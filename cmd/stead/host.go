@@ -245,6 +245,6 @@ func (a *app) statusWith(ctx context.Context, first func(*reconcile.Engine)) (r 
 func (a *app) engine(rt *runtime.Runtime) *reconcile.Engine {
 	return &reconcile.Engine{
 		Source: a.source(rt, nil), Observer: rt, Containers: rt, Images: rt.Images, Reloader: rt, Restorer: rt, Holds: rt.Holds, Removed: rt.Removed,
-		Settle: a.settle, Warnings: specconv.Exposed, HostNotes: rt.Notes,
+		Settle: a.settle, Exposed: specconv.Exposed, HostNotes: rt.Notes,
 	}
 }

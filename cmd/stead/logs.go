@@ -158,7 +158,7 @@ func (p *logPrinter) print(name string, r logs.Record) error {
 			fmt.Fprintf(p.out, "%-*s  ", p.width, name)
 		}
 		if p.stamps {
-			p.out.WriteString(r.Time.UTC().Format(time.RFC3339Nano) + " ")
+			p.out.WriteString(r.Time.UTC().Format("2006-01-02T15:04:05.000Z") + " ")
 		}
 	}
 	_, err := p.out.WriteString(r.Text)

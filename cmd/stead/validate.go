@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -54,6 +55,36 @@ type checked struct {
 	names      map[string]string // container of this host → where
 	errors     []string
 	notes      []string
+	given      []func(line string) string // prints paths below a directory as its argument was given
+}
+
+// asGiven returns a function that replaces the absolute path of a directory in messages by the
+// path that the user gave.
+func asGiven(arg, dir string) func(line string) string {
+	if filepath.IsAbs(arg) {
+		return func(line string) string { return line }
+	}
+	path := regexp.MustCompile(`(^|[^\w./-])` + regexp.QuoteMeta(dir) + `(/?)`)
+	return func(line string) string {
+		return path.ReplaceAllStringFunc(line, func(found string) string {
+			before := found[:strings.Index(found, dir)]
+			switch {
+			case !strings.HasSuffix(found, "/"):
+				return before + filepath.Clean(arg)
+			case filepath.Clean(arg) == ".":
+				return before
+			}
+			return before + filepath.Clean(arg) + "/"
+		})
+	}
+}
+
+// shown returns a message as it is printed.
+func (c *checked) shown(line string) string {
+	for _, replace := range c.given {
+		line = replace(line)
+	}
+	return line
 }
 
 // validate checks files and directories.
@@ -68,10 +99,12 @@ func (a *app) validate(c *checked, args []string) error {
 	var dirs []string
 	for _, arg := range args {
 		if info, err := os.Stat(arg); err == nil && info.IsDir() {
-			if err := absolute(&arg); err != nil {
+			dir := arg
+			if err := absolute(&dir); err != nil {
 				return err
 			}
-			dirs = append(dirs, arg)
+			dirs = append(dirs, dir)
+			c.given = append(c.given, asGiven(arg, dir))
 			continue
 		}
 		data, err := readManifest(arg, a.in)
@@ -106,10 +139,10 @@ func (a *app) writable() func() []string {
 // printChecked prints errors and notes, or that there are none.
 func (a *app) printChecked(c *checked) error {
 	for _, note := range c.notes {
-		fmt.Fprintln(a.err, "note: "+note)
+		fmt.Fprintln(a.err, "note: "+c.shown(note))
 	}
 	for _, line := range c.errors {
-		fmt.Fprintln(a.err, line)
+		fmt.Fprintln(a.err, c.shown(line))
 	}
 	if n := len(c.errors); n > 0 {
 		return exitWith(exitInvalid, "%s in %s", count(n, "error"), count(c.files, "file"))

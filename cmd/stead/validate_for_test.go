@@ -50,13 +50,13 @@ stead: 1 error in 1 file
 		{"a file in a drop-in folder is one", "", []string{"repo/web.container.d/1.yaml", "repo/wbe.container.d/1.yaml"}, call{4, "", `repo/wbe.container.d/1.yaml:1:8: spec.usr: unknown field; did you mean user?
 stead: 1 error in 2 files
 `}},
-		{"a directory with all that is in it", "", []string{"repo"}, call{4, "", `note: DIR/repo/wbe.container.d/1.yaml: no manifest declares wbe: this drop-in changes nothing
-DIR/repo/container.d/1.yaml:1:1: found a list, want a map: a drop-in holds parts of metadata and spec
-DIR/repo/wbe.container.d/1.yaml:1:8: spec.usr: unknown field; did you mean user?
+		{"a directory with all that is in it", "", []string{"repo"}, call{4, "", `note: repo/wbe.container.d/1.yaml: no manifest declares wbe: this drop-in changes nothing
+repo/container.d/1.yaml:1:1: found a list, want a map: a drop-in holds parts of metadata and spec
+repo/wbe.container.d/1.yaml:1:8: spec.usr: unknown field; did you mean user?
 stead: 2 errors in 4 files
 `}},
 		{"one name for each of two hosts", "", []string{"fleet"}, call{0, "2 files, 2 containers: no errors\n", ""}},
-		{"one name twice for one of them", "", []string{"fleet", "repo/web.yaml"}, call{4, "", `DIR/fleet/a.yaml:3:18: metadata.name: "web" is taken by repo/web.yaml:1: one name, one manifest; rename or delete one
+		{"one name twice for one of them", "", []string{"fleet", "repo/web.yaml"}, call{4, "", `fleet/a.yaml:3:18: metadata.name: "web" is taken by repo/web.yaml:1: one name, one manifest; rename or delete one
 stead: 1 error in 3 files
 `}},
 	} {

@@ -48,11 +48,11 @@ stead: 1 error in 1 file
 		{"one name twice in a file", "", []string{"two.yaml"}, 4, "", `two.yaml:12:18: metadata.name: "web" is taken by two.yaml:1: one name, one manifest; rename or delete one
 stead: 1 error in 1 file
 `},
-		{"one name in two files", "", []string{"source", "m"}, 4, "", `DIR/m/web.yaml:3:18: metadata.name: "web" is taken by source:1: one name, one manifest; rename or delete one
+		{"one name in two files", "", []string{"source", "m"}, 4, "", `m/web.yaml:3:18: metadata.name: "web" is taken by source:1: one name, one manifest; rename or delete one
 stead: 1 error in 2 files
 `},
 		{"a directory with a file that is no manifest", "", []string{"app"}, 0, "2 files, 1 container: no errors\n",
-			"note: DIR/app/docker-compose.yml: not followed: no document in it has apiVersion: stead/v1 (this looks like a Compose file; want a manifest: apiVersion: stead/v1, kind: Container, metadata, spec, one document for each service); a folder named *.files may hold what is no manifest\n"},
+			"note: app/docker-compose.yml: not followed: no document in it has apiVersion: stead/v1 (this looks like a Compose file; want a manifest: apiVersion: stead/v1, kind: Container, metadata, spec, one document for each service); a folder named *.files may hold what is no manifest\n"},
 		{"that file by itself", "", []string{"app/docker-compose.yml"}, 4, "", "app/docker-compose.yml:1:1: this looks like a Compose file; want a manifest: apiVersion: stead/v1, kind: Container, metadata, spec, one document for each service\nstead: 1 error in 1 file\n"},
 		{"spellings of before", "", []string{"old.yaml"}, 4, "", `old.yaml:9:14: spec.security.devices: unknown field; devices is a field of spec now, a map by path: devices: {/dev/fuse: {}}, or with access: r for what was /dev/fuse:r
 old.yaml:10:3: spec.envFrom: unknown field; it is called envSecrets now, a map by name: envSecrets: {DB_PASSWORD: {source: /etc/stead/secrets/db}}

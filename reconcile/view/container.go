@@ -20,13 +20,16 @@ type viewer struct {
 	waits   map[string]plan.Wait
 }
 
+// shownTime returns a time as JSON shows it, without what nobody needs.
+func shownTime(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
+
 // container views a container that exists: first its processes, then whether it is as declared.
 // The latter decides the text of Why.
 func (v *viewer) container(st *status.Status) Container {
 	c := Container{
 		Name: st.Name, Group: st.Applied.Group(), Sync: Synced, Pid: st.Pid, Restarts: st.Restarts,
 		Manifest: plan.ManifestName(st.From), Labels: st.Applied.Metadata.Labels,
-		CreatedAt: st.CreatedAt.UTC(), StartedAt: st.StartedAt.UTC(), FinishedAt: st.FinishedAt.UTC(),
+		CreatedAt: shownTime(st.CreatedAt), StartedAt: shownTime(st.StartedAt), FinishedAt: shownTime(st.FinishedAt),
 	}
 	if st.Exit != nil {
 		code := st.Exit.Code

@@ -1,7 +1,6 @@
 package specconv
 
 import (
-	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,11 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Exposed returns warnings about directories of the host in which a container's root can
+// Exposed returns the directories of the host in which a container's root can
 // leave a set-user-ID file that any user of the host can run. It runs as root, as on disk
 // the files of a container's root belong to root. It says nothing about file systems that may
 // hang, and does not touch them.
-func Exposed(c *spec.Container) (warnings []string) {
+func Exposed(c *spec.Container) (exposed []string) {
 	if user, _, _ := strings.Cut(string(c.Spec.User), ":"); user != "0" && user != "root" && (c.Spec.Security.NoNewPrivileges == nil || *c.Spec.Security.NoNewPrivileges) {
 		return nil // no process of the container becomes root
 	}
@@ -32,11 +31,10 @@ func Exposed(c *spec.Container) (warnings []string) {
 	slices.Sort(dirs)
 	for _, dir := range slices.Compact(dirs) {
 		if hostpath.Remote(dir) == nil && reachable(dir) {
-			warnings = append(warnings, fmt.Sprintf("%s: its root can write to %s, where any user of this host can run a set-user-ID file that it leaves; put that below a directory of mode 0700",
-				c.Metadata.Name, dir))
+			exposed = append(exposed, dir)
 		}
 	}
-	return warnings
+	return exposed
 }
 
 // reachable reports whether other users than root can reach a directory and run

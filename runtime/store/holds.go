@@ -43,7 +43,7 @@ func (h *Holds) Holds() *status.Holds { return h.current.Load() }
 // Hold puts containers on hold, or without names the whole host. An existing hold gets the
 // new reason and keeps its time.
 func (h *Holds) Hold(names []string, reason string) error {
-	now := status.Hold{Since: time.Now().UTC(), Reason: reason}
+	now := status.Hold{Since: time.Now().UTC().Truncate(time.Millisecond), Reason: reason}
 	return h.change(func(next *status.Holds) {
 		if len(names) == 0 {
 			if next.Host != nil {
