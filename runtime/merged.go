@@ -343,6 +343,14 @@ func (r *Runtime) preflight(ctx context.Context, name string, m *spec.Container,
 	if err := r.mayUse(ctx, m); err != nil {
 		return err
 	}
+	for _, w := range m.Spec.Mounts {
+		if w.Volume == "" {
+			continue
+		}
+		if err := Volumes(r.StateDir).Check(w.Volume); err != nil {
+			return &specconv.Error{Where: launch.AtSource, Message: err.Error()}
+		}
+	}
 	root := specconv.Root(m, r.dir(name))
 	switch want, any := privateOf(m, img); {
 	case any, img != nil && want.Same(f.Image) && r.mergedRoot(name) != nil:

@@ -63,6 +63,12 @@ func (s *Store) Ensure(ctx context.Context, name string, o Owner, seed func(dir 
 	return path, nil
 }
 
+// Check returns an error if something else is in the place of a volume.
+func (s *Store) Check(name string) error {
+	_, err := s.look(name)
+	return err
+}
+
 // look reports whether a volume is there. A link in its place is an error: it was not made by
 // stead, and would lead elsewhere.
 func (s *Store) look(name string) (bool, error) {
