@@ -11,6 +11,7 @@ import (
 
 	"stead/runtime/atomicfile"
 	"stead/runtime/cgroup"
+	"stead/runtime/record"
 	"stead/runtime/specconv"
 	"stead/runtime/status"
 )
@@ -48,23 +49,31 @@ func Repair(r Run, host *cgroup.Host, runDir string, drift, missingFiles status.
 		}
 	}
 	if r.Facts.Manifest.Spec.Security.Pid == "host" { // the namespace has all processes of the host
+		if !r.Record.Alive() {
+			return nil
+		}
 		return group.Add([]int{r.Record.Pid})
 	}
-	return group.Add(samePidNamespace(r.Record.Pid))
+	return eachMember(r.Record, func(pid int) error { return group.Add([]int{pid}) })
 }
 
-// samePidNamespace returns the processes in the pid namespace of a process.
-func samePidNamespace(pid int) (pids []int) {
-	mine, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid))
-	if err != nil {
-		return nil
-	}
+// eachMember calls add for each process in the pid namespace of a run. Each is looked at right before
+// that: a pid that was read earlier may belong to another process by now, and so may that of the run.
+func eachMember(run *record.Record, add func(pid int) error) error {
 	all, _ := filepath.Glob("/proc/[0-9]*/ns/pid")
+	mine, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", run.Pid))
+	own, ownErr := os.Readlink("/proc/self/ns/pid")
+	if err != nil || ownErr != nil || mine == own || !run.Alive() { // checked last: it says whose namespace that was
+		return nil // the run has ended, and all of its namespace with it
+	}
 	for _, file := range all {
-		if ns, err := os.Readlink(file); err == nil && ns == mine {
-			n, _ := strconv.Atoi(strings.Split(file, "/")[2])
-			pids = append(pids, n)
+		if ns, err := os.Readlink(file); err != nil || ns != mine {
+			continue
+		}
+		pid, _ := strconv.Atoi(strings.Split(file, "/")[2])
+		if err := add(pid); err != nil {
+			return err
 		}
 	}
-	return pids
+	return nil
 }
