@@ -148,10 +148,7 @@ func (r *Runtime) recordFailure(c *container, rec *record.Record, err error) {
 	var early *specconv.Error
 	switch {
 	case errors.As(err, &launched):
-		end = &record.Ending{Code: 125, Failed: launched.Message, Where: string(launched.Where)}
-		if launched.Where == launch.AtCommand {
-			end.Code = 127
-		}
+		end = &record.Ending{Code: launched.ExitCode(), Failed: launched.Message, Where: string(launched.Where)}
 		// If there was a process, the keeper reaps it and records the end.
 		wait, cancel := context.WithTimeout(r.ctx, 10*time.Second)
 		if e, err := r.keeper.Wait(wait, rec.ID()); err == nil && e != nil {

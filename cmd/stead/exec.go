@@ -12,12 +12,10 @@ import (
 
 	"stead/runtime"
 	"stead/runtime/keeper"
-	"stead/runtime/launch"
 	"stead/runtime/status"
 	"stead/runtime/store"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 )
 
 func (a *app) execCommand() *cobra.Command {
@@ -68,14 +66,11 @@ func (a *app) execCommand() *cobra.Command {
 	return cmd
 }
 
-// execCode returns the exit code for a failure of exec itself, as in Podman.
+// execCode returns the exit code for a failure of exec itself.
 func execCode(err error) int {
 	var start *keeper.StartError
-	if errors.As(err, &start) && start.Where == launch.AtCommand {
-		if strings.Contains(start.Message, unix.EACCES.Error()) || strings.Contains(start.Message, unix.ENOEXEC.Error()) {
-			return 126
-		}
-		return 127
+	if errors.As(err, &start) {
+		return start.ExitCode()
 	}
 	return exitExec
 }

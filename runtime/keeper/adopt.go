@@ -68,7 +68,7 @@ func missedEnding(run string, r *record.Record) *record.Ending {
 	case failed != nil:
 		var f *launch.Error
 		errors.As(failed, &f)
-		return &record.Ending{Code: exitCodeOf(f), Failed: f.Error(), Where: string(f.Where)}
+		return &record.Ending{Code: launch.ExitCode(f.Where, f.Errno), Failed: f.Error(), Where: string(f.Where)}
 	case err == nil && !ran:
 		return &record.Ending{Code: 125, Failed: "the start was interrupted before the command ran", Where: string(launch.AtStep)}
 	}

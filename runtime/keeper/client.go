@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,7 +93,7 @@ func (r reply) err() error {
 	case r.Held:
 		return launch.ErrHeld
 	case r.Where != "":
-		return &StartError{Where: launch.Where(r.Where), Message: r.Error}
+		return &StartError{Where: launch.Where(r.Where), Message: r.Error, Errno: cmp.Or(r.Errno, syscall.ENOENT)}
 	}
 	return errors.New(r.Error)
 }
@@ -109,7 +110,11 @@ func (e *OlderKeeperError) Error() string {
 type StartError struct {
 	Where   launch.Where
 	Message string
+	Errno   syscall.Errno
 }
+
+// ExitCode is launch.ExitCode of the failed launch.
+func (e *StartError) ExitCode() int { return launch.ExitCode(e.Where, e.Errno) }
 
 func (e *StartError) Error() string { return e.Message }
 

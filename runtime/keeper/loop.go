@@ -300,7 +300,7 @@ func (l *loop) finish(e *entry, end *record.Ending) {
 	e.log.End(now)
 	delete(l.full, e)
 	if f := e.failed; f != nil {
-		end = &record.Ending{Code: exitCodeOf(f), Failed: f.Error(), Where: string(f.Where)}
+		end = &record.Ending{Code: launch.ExitCode(f.Where, f.Errno), Failed: f.Error(), Where: string(f.Where)}
 	}
 	e.rec.State, e.rec.FinishedAt, e.rec.Ending = record.Exited, now, end
 	fault.Point("keeper-end-logged")
@@ -351,15 +351,4 @@ func (l *loop) recordEnd(e *entry) {
 	for w := range l.watchers {
 		w.notify(e.rec.ID())
 	}
-}
-
-// exitCodeOf returns the exit code of a failed launch, as Podman has it.
-func exitCodeOf(f *launch.Error) int {
-	switch {
-	case f.Where != launch.AtCommand:
-		return 125
-	case f.Errno == unix.ENOENT:
-		return 127
-	}
-	return 126
 }

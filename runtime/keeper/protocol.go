@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"stead/runtime/launch"
 	"stead/runtime/record"
@@ -52,6 +53,7 @@ type request struct {
 type reply struct {
 	Error   string         `json:"error,omitempty"`
 	Where   string         `json:"where,omitempty"` // launch.Where of a failed launch
+	Errno   syscall.Errno  `json:"errno,omitempty"` // of a failed launch; 0 from a keeper that does not send it
 	Missing bool           `json:"missing,omitempty"`
 	Pid     int            `json:"pid,omitempty"`
 	Ended   *record.Ending `json:"ended,omitempty"`

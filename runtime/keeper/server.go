@@ -208,7 +208,7 @@ func failure(err error) reply {
 	r := reply{Error: err.Error()}
 	var l *launch.Error
 	if errors.As(err, &l) {
-		r.Where = string(l.Where)
+		r.Where, r.Errno = string(l.Where), l.Errno
 	}
 	r.Missing, r.Unknown, r.Held = errors.Is(err, ErrMissing), errors.Is(err, errUnknown), errors.Is(err, launch.ErrHeld)
 	return r

@@ -142,6 +142,18 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Errno }
 
+// ExitCode returns the exit code of a launch that failed, as Podman has it: 127 if there is no
+// such command, 126 if it can't be executed, and 125 for everything else.
+func ExitCode(where Where, errno syscall.Errno) int {
+	switch {
+	case where != AtCommand:
+		return 125
+	case errno == syscall.ENOENT:
+		return 127
+	}
+	return 126
+}
+
 // check refuses NUL bytes, bad device names and an empty command. Everything else was
 // validated where the names were resolved.
 func (c *Config) check() error {
