@@ -259,7 +259,7 @@ func (k Client) spawn() error {
 		return err
 	}
 	defer r.Close()
-	errors_, err := os.OpenFile(filepath.Join(k.Run, "keeper.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	errors_, err := openLog(k.Run, maxLogSize)
 	if err != nil {
 		w.Close()
 		return err

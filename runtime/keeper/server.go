@@ -38,13 +38,15 @@ type server struct {
 // Main is the keeper's main function: stead-keeper RUN-DIR [--legacy=FD]. It
 // returns an exit code.
 func Main(args []string) int {
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	messages := &ownLog{out: []int{1, 2}, max: maxLogSize}
+	log := slog.New(slog.NewTextHandler(messages, nil))
 	recalls := make(chan os.Signal, 1)
 	signal.Notify(recalls, unix.SIGHUP) // before the lock shows the pid to clients
 	if len(args) < 2 {
 		log.Error("usage: stead-keeper RUN-DIR")
 		return 2
 	}
+	messages.run = args[1]
 	var old *handover
 	var err error
 	if len(args) > 2 { // this process ran as the keeper of another binary until now
