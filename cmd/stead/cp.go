@@ -52,7 +52,8 @@ type side struct {
 
 // copySides parses the arguments of cp. A colon after a slash belongs to a path of the host.
 func copySides(source, destination string) (from, to side, err error) {
-	for text, s := range map[string]*side{source: &from, destination: &to} {
+	for i, text := range []string{source, destination} {
+		s := []*side{&from, &to}[i]
 		name, path, ok := strings.Cut(text, ":")
 		if !ok || name == "" || strings.ContainsAny(name, "/.") {
 			s.path = text

@@ -177,6 +177,11 @@ func TestCopyPlaces(t *testing.T) {
 			t.Errorf("%s to %s: %+v, want %q", tt.from, tt.to, c, tt.want)
 		}
 	}
+	for _, both := range []string{"web:/var", dir + "/file"} {
+		if c := h.stead("cp", both, both); c.code != exitUsage || !strings.Contains(c.err, "want one side in a container") {
+			t.Errorf("%s to itself: %+v", both, c)
+		}
+	}
 	c := h.stead("cp", "web:/var", dir+"/var")
 	if _, err := os.Lstat(dir + "/var/fifo"); c.code != 0 || err == nil || !strings.Contains(c.err, "var/fifo: not copied: it is a FIFO") {
 		t.Errorf("%+v %v", c, err)

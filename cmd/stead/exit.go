@@ -110,15 +110,19 @@ func codeOf(err error) int {
 
 // errorLines returns the text of an error, one line for each error in it.
 func errorLines(err error) []string {
+	text := err.Error()
 	var all *multierror.Error
 	if errors.As(err, &all) {
 		var lines []string
 		for _, e := range all.Errors {
 			lines = append(lines, errorLines(e)...)
 		}
-		return lines
+		if err == error(all) {
+			return lines
+		}
+		text = strings.Replace(text, all.Error(), strings.Join(lines, "; "), 1) // what wraps them stays
 	}
-	text := strings.ReplaceAll(err.Error(), "\n", "; ")
+	text = strings.ReplaceAll(text, "\n", "; ")
 	var locked *store.Locked
 	switch {
 	case errors.As(err, &locked):
@@ -126,5 +130,5 @@ func errorLines(err error) []string {
 	case errors.Is(err, context.Canceled):
 		text = "interrupted"
 	}
-	return []string{text}
+	return []string{clean(text)} // names of files in it may be a container's
 }

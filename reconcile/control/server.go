@@ -270,7 +270,7 @@ func textOf(err error) string {
 	for _, e := range all.Errors {
 		lines = append(lines, textOf(e))
 	}
-	return strings.Join(lines, "\n")
+	return strings.Replace(err.Error(), all.Error(), strings.Join(lines, "\n"), 1) // what wraps them stays
 }
 
 // send writes a line of the answer. An error means that the client is gone, and nobody needs

@@ -48,6 +48,13 @@ type Covered struct {
 type root struct {
 	fd      int
 	covered map[inode]Covered
+	missing map[missing]Covered // what is not there yet, and is made by the start that mounts
+}
+
+// missing is the first part of a path that is not there.
+type missing struct {
+	dir  inode // the directory that it will be in
+	name string
 }
 
 type inode struct{ dev, ino uint64 }
@@ -56,17 +63,52 @@ func inodeOf(st *unix.Stat_t) inode { return inode{st.Dev, st.Ino} }
 
 // newRoot returns the root that fd is open on. Nothing at or below what is covered is copied.
 func newRoot(fd int, covered []Covered) *root {
-	r := &root{fd: fd, covered: map[inode]Covered{}}
+	r := &root{fd: fd, covered: map[inode]Covered{}, missing: map[missing]Covered{}}
 	for _, c := range covered {
-		var st unix.Stat_t
-		if at, err := r.open(c.Target, unix.O_PATH); err == nil {
-			if unix.Fstat(at, &st) == nil {
+		name, absent := c.Target, ""
+		for {
+			st, err := r.stat(name)
+			if err == nil && absent == "" {
 				r.covered[inodeOf(&st)] = c
+			} else if err == nil {
+				r.missing[missing{inodeOf(&st), absent}] = c
 			}
-			unix.Close(at)
+			if err != unix.ENOENT || name == "/" {
+				break
+			}
+			name, absent = path.Dir(name), path.Base(name)
 		}
 	}
 	return r
+}
+
+func (r *root) stat(name string) (st unix.Stat_t, err error) {
+	at, err := r.open(name, unix.O_PATH)
+	if err != nil {
+		return st, err
+	}
+	defer unix.Close(at)
+	return st, unix.Fstat(at, &st)
+}
+
+// checkEntry returns an error if an entry of a directory is covered, or will be.
+func (r *root) checkEntry(dir int, base, name string) error {
+	if len(r.covered)+len(r.missing) == 0 {
+		return nil
+	}
+	var st unix.Stat_t
+	if unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
+		if c, ok := r.covered[inodeOf(&st)]; ok {
+			return &CoveredError{name, c}
+		}
+	}
+	if err := unix.Fstat(dir, &st); err != nil {
+		return err
+	}
+	if c, ok := r.missing[missing{inodeOf(&st), base}]; ok {
+		return &CoveredError{name, c}
+	}
+	return nil
 }
 
 // open opens a path as the container sees it, following its links inside the root.
@@ -161,9 +203,9 @@ func kindOf(mode uint32) string {
 }
 
 // Name returns the name of a path in a stream: its last part, or "." if what is in it is meant,
-// because it ends with /. or is the root.
+// because it ends with /. or .. or is the root.
 func Name(name string) string {
-	if name == "." || strings.HasSuffix(name, "/.") || path.Clean("/"+name) == "/" {
+	if last := path.Base(name); last == "." || last == ".." || strings.HasSuffix(name, "/.") || path.Clean("/"+name) == "/" {
 		return "."
 	}
 	return path.Base(path.Clean(name))

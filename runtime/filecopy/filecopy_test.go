@@ -1,8 +1,12 @@
 package filecopy
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -145,5 +149,156 @@ func TestHostileStreams(t *testing.T) {
 				t.Errorf("outside: %v", entries)
 			}
 		})
+	}
+}
+
+// stream returns a tar of files by name; a name that ends with a slash is a directory.
+func stream(t *testing.T, names ...string) *bytes.Buffer {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, name := range names {
+		h := &tar.Header{Name: name, Mode: 0o755, Typeflag: tar.TypeDir}
+		if !strings.HasSuffix(name, "/") {
+			h.Typeflag, h.Size = tar.TypeReg, 1
+		}
+		if err := w.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		if h.Size > 0 {
+			w.Write([]byte("x"))
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return &b
+}
+
+// Nothing goes below a path that something is mounted over while the container runs, whether the
+// path is there or not, and however deep in the stream.
+func TestCoveredInStreams(t *testing.T) {
+	roottest.Need(t)
+	covered := []Covered{{"/data", "volume data"}, {"/srv/new/www", "volume www"}, {"/etc/conf", "a file"}}
+	for _, test := range []struct {
+		names string
+		want  string
+	}{
+		{"data/ data/file", "/data"}, {"data/file", "/data"}, {"data/deep/file", "/data"}, {"link/file", "is a link"},
+		{"srv/new/ srv/new/www/ srv/new/www/x", "/srv/new/www"}, {"srv/new/other", "/srv/new/www"}, {"srv/other/x", ""},
+		{"etc/conf", "/etc/conf"}, {"etc/config", ""},
+	} {
+		root := t.TempDir()
+		write(t, root+"/data/old", "old")
+		write(t, root+"/srv/old", "old")
+		write(t, root+"/etc/conf", "old")
+		if err := os.Symlink("data", root+"/link"); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Unpack(t.Context(), openRoot(t, root), "/", stream(t, strings.Fields(test.names)...), Options{Covered: covered})
+		if got := fmt.Sprint(err); test.want == "" && err != nil || !strings.Contains(got, test.want) {
+			t.Errorf("%s: %v, want %q", test.names, err, test.want)
+		}
+		for _, dir := range []string{"/data", "/srv/new/www"} {
+			if entries, _ := os.ReadDir(root + dir); len(entries) > 1 || len(entries) == 1 && entries[0].Name() != "old" {
+				t.Errorf("%s: %s holds %v", test.names, dir, entries)
+			}
+		}
+		if b, _ := os.ReadFile(root + "/etc/conf"); string(b) != "old" {
+			t.Errorf("%s: a covered file is %q", test.names, b)
+		}
+	}
+}
+
+// A file that another copy is writing is left to it; what a copy that was killed left is removed.
+func TestTwoCopiesToOneFile(t *testing.T) {
+	roottest.Need(t)
+	root := t.TempDir()
+	fd := openRoot(t, root)
+	r, w := io.Pipe()
+	whole := stream(t, "file").Bytes()
+	first := make(chan error)
+	go func() {
+		_, err := Unpack(t.Context(), fd, "/", r, Options{})
+		first <- err
+	}()
+	if _, err := w.Write(whole[:512]); err != nil { // the header
+		t.Fatal(err)
+	}
+	tmp := root + "/" + tmpName("file")
+	for end := time.Now().Add(roottest.Patience); ; time.Sleep(time.Millisecond) {
+		if f, err := os.Open(tmp); err == nil {
+			locked := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == unix.EWOULDBLOCK
+			f.Close()
+			if locked {
+				break
+			}
+		}
+		if time.Now().After(end) {
+			t.Fatal("the first copy does not begin")
+		}
+	}
+	if _, err := Unpack(t.Context(), fd, "/", bytes.NewReader(whole), Options{}); !errors.Is(err, errBusy) {
+		t.Errorf("a second copy: %v", err)
+	}
+	go func() {
+		w.Write(whole[512:])
+		w.Close()
+	}()
+	if err := <-first; err != nil {
+		t.Errorf("the first copy: %v", err)
+	}
+	write(t, tmp, "of a copy that was killed")
+	if _, err := Unpack(t.Context(), fd, "/", bytes.NewReader(whole), Options{}); err != nil {
+		t.Errorf("after a killed copy: %v", err)
+	}
+	if b, _ := os.ReadFile(root + "/file"); string(b) != "x" {
+		t.Errorf("file: %q", b)
+	}
+	if _, err := os.Stat(tmp); err == nil {
+		t.Error("the temporary file is left")
+	}
+}
+
+// What a file gets from the directory that it comes to is not its own: the default access list.
+// Attributes that no tar can hold are left out.
+func TestAttributesOfCopies(t *testing.T) {
+	roottest.Need(t)
+	from, to := t.TempDir(), t.TempDir()
+	write(t, from+"/tree/deep/file", "x")
+	for name, value := range map[string]string{"user.a=b": "x", "user.kept": "y"} {
+		if err := unix.Setxattr(from+"/tree/deep/file", name, []byte(value), 0); err != nil {
+			t.Skip("no extended attributes here: ", err)
+		}
+	}
+	acl := []byte{2, 0, 0, 0, 1, 0, 7, 0, 255, 255, 255, 255, 2, 0, 6, 0, 5, 0, 0, 0, 4, 0, 0, 0, 255, 255, 255, 255, 16, 0, 7, 0, 255, 255, 255, 255, 32, 0, 0, 0, 255, 255, 255, 255}
+	if err := unix.Setxattr(to, "system.posix_acl_default", acl, 0); err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if _, err := Pack(t.Context(), openRoot(t, from), "/tree", nil, &b); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Unpack(t.Context(), openRoot(t, to), "/", &b, Options{As: "tree"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"", "/deep", "/deep/file"} {
+		for _, list := range []string{"system.posix_acl_access", "system.posix_acl_default"} {
+			if n, err := unix.Getxattr(to+"/tree"+name, list, nil); err == nil {
+				t.Errorf("tree%s has a %s of %d bytes", name, list, n)
+			}
+		}
+	}
+	value := make([]byte, 10)
+	if n, err := unix.Getxattr(to+"/tree/deep/file", "user.kept", value); err != nil || string(value[:n]) != "y" {
+		t.Errorf("its attribute: %q, %v", value[:max(n, 0)], err)
+	}
+}
+
+func TestName(t *testing.T) {
+	for name, want := range map[string]string{"a": "a", "a/b/": "b", "/": ".", ".": ".", "a/.": ".", "..": ".", "a/..": ".", "../..": ".", "/..": ".", "..a": "..a"} {
+		if got := Name(name); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
 	}
 }

@@ -120,7 +120,8 @@ func confined(body json.RawMessage, work func(root int, q *request) ([]Note, err
 		}
 		done <- err
 	}()
-	return a, <-done
+	err := <-done
+	return a, err
 }
 
 // confine makes the root that of this process, of all its threads. From here on no file that the

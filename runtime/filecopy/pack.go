@@ -71,7 +71,7 @@ func (p *packer) top(name string) error {
 	if err != nil {
 		return err
 	}
-	// Opened again for reading, and compared: only files and directories may be opened.
+	// Opened again for reading: only files and directories may be.
 	flags := unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY
 	if isDir {
 		flags |= unix.O_DIRECTORY
@@ -133,12 +133,28 @@ func (p *packer) directory(dir *os.File, as string, st *unix.Stat_t) error {
 		if err := p.ctx.Err(); err != nil {
 			return err
 		}
-		if err := p.entry(int(dir.Fd()), name, path.Join(as, name), st.Dev); err != nil && !errors.Is(err, unix.ENOENT) { // deleted meanwhile
-			return fmt.Errorf("%s: %w", path.Join(as, name), explain(err))
+		err := p.entry(int(dir.Fd()), name, path.Join(as, name), st.Dev)
+		if errors.Is(err, unix.ENOENT) { // deleted meanwhile
+			continue
+		}
+		if at := new(entryError); err != nil && !errors.As(err, &at) {
+			err = &entryError{path.Join(as, name), explain(err)}
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
 }
+
+// entryError is an error of an entry; the directories above don't repeat it.
+type entryError struct {
+	path string
+	err  error
+}
+
+func (e *entryError) Error() string { return e.path + ": " + e.err.Error() }
+func (e *entryError) Unwrap() error { return e.err }
 
 // entry writes one entry of a directory.
 func (p *packer) entry(dir int, base, as string, dev uint64) error {
@@ -247,9 +263,14 @@ func (p *packer) header(h *tar.Header, fd int) error {
 	if err != nil {
 		return err
 	}
+	total := 0
 	for name, value := range attributes {
 		if !keepsXattr(name) {
 			continue
+		}
+		if total += len(name) + len(value); total > maxXattrs {
+			p.add(h.Name, fmt.Sprintf("has more than %d bytes of extended attributes; the rest is not copied", maxXattrs))
+			break
 		}
 		if h.PAXRecords == nil {
 			h.PAXRecords = map[string]string{}
@@ -262,10 +283,14 @@ func (p *packer) header(h *tar.Header, fd int) error {
 // xattrPrefix begins the records of extended attributes in a tar.
 const xattrPrefix = "SCHILY.xattr."
 
-// keepsXattr reports whether an extended attribute is copied. Those of overlay and labels of
+// maxXattrs bounds the attributes of one file, in bytes: the limit of a reader of PAX headers is
+// 1 MiB.
+const maxXattrs = 512 << 10
+
+// keepsXattr reports whether an extended attribute is copied. A tar has no name with a "=". Those of overlay and labels of
 // SELinux belong to the place where a file is.
 func keepsXattr(name string) bool {
-	return strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, "user.overlay.") ||
+	return strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, "user.overlay.") && !strings.Contains(name, "=") ||
 		name == capability || strings.HasPrefix(name, "system.posix_acl_")
 }
 

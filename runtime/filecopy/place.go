@@ -70,12 +70,9 @@ func (r *root) find(name, as string) (*place, error) {
 		unix.Close(dir)
 		return nil, err
 	}
-	var st unix.Stat_t
-	if unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
-		if c, ok := r.covered[inodeOf(&st)]; ok {
-			unix.Close(dir)
-			return nil, &CoveredError{name, c}
-		}
+	if err := r.checkEntry(dir, base, name); err != nil {
+		unix.Close(dir)
+		return nil, err
 	}
 	return &place{dir: dir, top: base, mustBeDir: strings.HasSuffix(name, "/")}, nil
 }

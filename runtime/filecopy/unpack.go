@@ -29,6 +29,7 @@ type Options struct {
 type unpacker struct {
 	Options
 	ctx    context.Context
+	root   *root
 	place  *place
 	parent int // the directory that was opened last, -1 for none
 	name   string
@@ -48,7 +49,7 @@ type opened struct {
 // there keep their owner and mode.
 func Unpack(ctx context.Context, fd int, name string, r io.Reader, o Options) ([]Note, error) {
 	root := newRoot(fd, o.Covered)
-	u := &unpacker{Options: o, ctx: ctx, parent: -1, buffer: make([]byte, 256<<10)}
+	u := &unpacker{Options: o, ctx: ctx, root: root, parent: -1, buffer: make([]byte, 256<<10)}
 	var err error
 	if o.As != "" {
 		u.place, err = root.find(name, o.As)
@@ -142,6 +143,9 @@ func (u *unpacker) entry(name string, h *tar.Header, content io.Reader) error {
 		return err
 	}
 	base := path.Base(name)
+	if err := u.root.checkEntry(dir, base, "it"); err != nil {
+		return err
+	}
 	if u.place.mustBeDir && h.Typeflag != tar.TypeDir && name == u.place.top {
 		return errors.New("there is no such directory")
 	}
@@ -189,6 +193,10 @@ func (u *unpacker) dirOf(name string) (int, error) {
 	if err != nil {
 		return -1, err
 	}
+	if err := u.root.uncovered(fd, dir); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
 	u.forget()
 	u.parent, u.name = fd, dir
 	return fd, nil
@@ -196,6 +204,9 @@ func (u *unpacker) dirOf(name string) (int, error) {
 
 func (u *unpacker) makeDirs(dir string) (int, error) {
 	above, err := u.dirOf(dir)
+	if err == nil {
+		err = u.root.checkEntry(above, path.Base(dir), "it")
+	}
 	if err == nil {
 		err = unix.Mkdirat(above, path.Base(dir), 0o755)
 	}
@@ -262,15 +273,32 @@ func (u *unpacker) replace(dir int, base string, make func(tmp string) error) er
 	tmp := tmpName(base)
 	err := make(tmp)
 	if err == unix.EEXIST { // of a copy that was killed
-		if err = unix.Unlinkat(dir, tmp, 0); err == nil {
+		if err = removeAbandoned(dir, tmp); err == nil {
 			err = make(tmp)
 		}
+	}
+	if err == errBusy {
+		return err // the file is that of another copy
 	}
 	if err == nil {
 		err = unix.Renameat(dir, tmp, dir, base)
 	}
 	unix.Unlinkat(dir, tmp, 0) // it is there if that failed, or if both are names of one file
 	return err
+}
+
+var errBusy = errors.New("another copy is writing it; try again")
+
+// removeAbandoned removes a temporary file, unless a copy that is under way has locked it.
+func removeAbandoned(dir int, tmp string) error {
+	fd, err := unix.Openat(dir, tmp, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		defer unix.Close(fd)
+		if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == unix.EWOULDBLOCK {
+			return errBusy
+		}
+	}
+	return unix.Unlinkat(dir, tmp, 0)
 }
 
 // tmpName returns the name under which a file is written. It is the same each time, so that the
@@ -287,6 +315,9 @@ func (u *unpacker) regular(dir int, tmp, name string, h *tar.Header, content io.
 	}
 	f := os.NewFile(uintptr(fd), tmp)
 	defer f.Close()
+	if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == unix.EWOULDBLOCK { // see removeAbandoned
+		return errBusy
+	}
 	if err := u.write(f, content, h.Size); err != nil {
 		return err
 	}
@@ -323,6 +354,11 @@ func (u *unpacker) attributes(fd int, name string, h *tar.Header) error {
 	}
 	if err := unix.Fchmod(fd, uint32(h.Mode)&0o7777); err != nil {
 		return err
+	}
+	for _, name := range []string{"system.posix_acl_access", "system.posix_acl_default"} { // of the directory that it is in
+		if err := unix.Fremovexattr(fd, name); err != nil && err != unix.ENODATA && err != unix.ENOTSUP {
+			return fmt.Errorf("remove inherited %s: %w", name, err)
+		}
 	}
 	for key, value := range h.PAXRecords {
 		attribute, ok := strings.CutPrefix(key, xattrPrefix)
