@@ -117,7 +117,7 @@ func errorLines(err error) []string {
 		for _, e := range all.Errors {
 			lines = append(lines, errorLines(e)...)
 		}
-		if err == error(all) {
+		if text == all.Error() {
 			return lines
 		}
 		text = strings.Replace(text, all.Error(), strings.Join(lines, "; "), 1) // what wraps them stays

@@ -79,7 +79,7 @@ func TestImage(t *testing.T) {
 	h.ok("image", "import", "t", h.imageRoot("one"))
 	h.write("web.yaml", ofImage("web", "t", ""))
 	h.startDaemon()
-	if out := h.ok("apply"); !strings.Contains(out, "create web") && out != "" {
+	if out := h.ok("apply"); !strings.Contains(out, "create web") && out != "all is as declared\n" {
 		t.Errorf("apply: %q", out)
 	}
 	h.untilLogged("web", "I am web of one")
