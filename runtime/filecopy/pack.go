@@ -12,7 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"stead/runtime/image/unpack"
+
+	"stead/runtime/xattr"
 
 	"golang.org/x/sys/unix"
 )
@@ -259,7 +260,7 @@ func headerOf(name string, kind byte, st *unix.Stat_t) *tar.Header {
 
 // header writes the header of an open file with its extended attributes.
 func (p *packer) header(h *tar.Header, fd int) error {
-	attributes, err := unpack.ListXattrs(fd, unix.Flistxattr, unix.Fgetxattr)
+	attributes, err := xattr.List(fd, unix.Flistxattr, unix.Fgetxattr)
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"stead/runtime/image/unpack"
+
+	"stead/runtime/xattr"
 
 	"golang.org/x/sys/unix"
 )
@@ -136,7 +137,7 @@ func (p *packer) entry(dir int, base, name string) error {
 	default:
 		return nil
 	}
-	attributes, err := unpack.ListXattrs(fmt.Sprintf("/proc/self/fd/%d/%s", dir, base), unix.Llistxattr, unix.Lgetxattr)
+	attributes, err := xattr.List(fmt.Sprintf("/proc/self/fd/%d/%s", dir, base), unix.Llistxattr, unix.Lgetxattr)
 	if err != nil {
 		return err
 	}
@@ -220,7 +221,7 @@ func (p *packer) directory(dir int, base, name string, h *tar.Header) error {
 
 // header writes the header of an open file or directory.
 func (p *packer) header(h *tar.Header, fd int) error {
-	attributes, err := unpack.ListXattrs(fd, unix.Flistxattr, unix.Fgetxattr)
+	attributes, err := xattr.List(fd, unix.Flistxattr, unix.Fgetxattr)
 	if err != nil {
 		return err
 	}

@@ -14,9 +14,9 @@ import (
 	"strings"
 	"testing"
 
-	"stead/runtime/image/unpack"
 	"stead/runtime/job"
 	"stead/runtime/roottest"
+	"stead/runtime/xattr"
 
 	"golang.org/x/sys/unix"
 )
@@ -84,7 +84,7 @@ func tree(t *testing.T, dir string) string {
 		if err != nil {
 			return err
 		}
-		all, err := unpack.ListXattrs(path, unix.Llistxattr, unix.Lgetxattr)
+		all, err := xattr.List(path, unix.Llistxattr, unix.Lgetxattr)
 		for _, attribute := range slices.Sorted(maps.Keys(all)) {
 			if !strings.HasPrefix(attribute, "trusted.") {
 				fmt.Fprintf(&text, "%q %s=%q\n", name, attribute, all[attribute])

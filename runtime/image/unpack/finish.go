@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"stead/runtime/xattr"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -177,44 +179,13 @@ func copyAttributes(from *os.File, fd int) (when, error) {
 	if err != nil {
 		return when{}, err
 	}
-	attributes, err := ListXattrs(source, unix.Flistxattr, unix.Fgetxattr)
+	attributes, err := xattr.List(source, unix.Flistxattr, unix.Fgetxattr)
 	for name, value := range attributes {
 		if keepsXattr(name) && err == nil {
 			err = unix.Fsetxattr(fd, name, value, 0)
 		}
 	}
 	return when{st.Atim, st.Mtim}, err
-}
-
-// ListXattrs returns the extended attributes of a file, by descriptor or path.
-func ListXattrs[F any](file F, list func(F, []byte) (int, error), get func(F, string, []byte) (int, error)) (map[string][]byte, error) {
-	n, err := list(file, nil)
-	if err == unix.ENOTSUP || n == 0 && err == nil {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, os.NewSyscallError("listxattr", err)
-	}
-	names := make([]byte, n+4096)
-	if n, err = list(file, names); err != nil {
-		return nil, os.NewSyscallError("listxattr", err)
-	}
-	if n == 0 { // overlay counts attributes of its own, and then does not list them
-		return nil, nil
-	}
-	all := map[string][]byte{}
-	for name := range strings.SplitSeq(strings.Trim(string(names[:n]), "\x00"), "\x00") {
-		value := make([]byte, 64<<10) // XATTR_SIZE_MAX
-		n, err := get(file, name, value)
-		if err == unix.ENODATA || err == unix.ENOTSUP {
-			continue
-		}
-		if err != nil {
-			return nil, os.NewSyscallError("getxattr "+name, err)
-		}
-		all[name] = slices.Clone(value[:n])
-	}
-	return all, nil
 }
 
 var errKind = errors.New("the lower layers have something of another type there")

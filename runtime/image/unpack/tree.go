@@ -8,6 +8,8 @@ import (
 	"os"
 	"path"
 
+	"stead/runtime/xattr"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -68,7 +70,7 @@ func (t *Tree) clearXattrs(name string) error {
 		return nil // it is made, or replaced
 	}
 	defer unix.Close(fd)
-	attributes, err := ListXattrs(fd, unix.Flistxattr, unix.Fgetxattr)
+	attributes, err := xattr.List(fd, unix.Flistxattr, unix.Fgetxattr)
 	for key := range attributes {
 		if key != "security.selinux" { // every file has it where there is SELinux
 			err = errors.Join(err, unix.Fremovexattr(fd, key))
