@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -139,7 +140,7 @@ func operations() []operation {
 // it should, its neighbour never noticed, and nothing is left over at the end.
 func TestCrash(t *testing.T) {
 	t.Parallel() // beside TestTorture
-	for _, o := range append(operations(), imageOperations()...) {
+	for _, o := range slices.Concat(operations(), imageOperations(), dataOperations()) {
 		for _, point := range o.points {
 			for _, who := range []string{"daemon", "keeper", "both"} {
 				t.Run(o.name+"/"+point+"/"+who, func(t *testing.T) { crash(t, o, point, who) })
