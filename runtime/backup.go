@@ -14,6 +14,7 @@ import (
 	"stead/runtime/hostpath"
 	"stead/runtime/record"
 	"stead/runtime/rootfs"
+	"stead/runtime/status"
 	"stead/runtime/store"
 	"stead/spec"
 
@@ -22,11 +23,24 @@ import (
 
 // BackupRequest returns what a backup of a container copies. It changes nothing.
 func (r *Runtime) BackupRequest(name string) (*backup.Request, error) {
+	q, err := r.copyRequest(name, false)
+	if err != nil && !errors.Is(err, status.ErrMissing) {
+		err = fmt.Errorf("back up %s: %w", name, err)
+	}
+	return q, err
+}
+
+// copyRequest returns what a copy of a container holds: what its backups hold, or all that it keeps.
+func (r *Runtime) copyRequest(name string, all bool) (*backup.Request, error) {
 	c, err := r.find(name)
 	if err != nil {
 		return nil, err
 	}
 	f, _ := r.snapshot(c)
+	m := f.Manifest
+	if all {
+		m = wholly(m)
+	}
 	q := &backup.Request{Record: r.dir(name), RunDir: r.RunDir, Scratch: r.StateDir}
 	q.Index = backup.Index{Name: name, Mounts: mountsOf(f.Manifest)}
 	q.Index.Origin, q.Index.Document = f.From.File, f.From.Document
@@ -39,8 +53,8 @@ func (r *Runtime) BackupRequest(name string) (*backup.Request, error) {
 			q.DropIns = append(q.DropIns, text)
 		}
 	}
-	if err := r.addTrees(q, name, f.Manifest); err != nil {
-		return nil, fmt.Errorf("back up %s: %w", name, err)
+	if err := r.addTrees(q, name, m); err != nil {
+		return nil, err
 	}
 	if f.Image != nil && q.Index.Root == "image" {
 		q.Index.Image = &backup.Image{Reference: f.Image.Reference, Digest: f.Image.Digest}
@@ -48,11 +62,8 @@ func (r *Runtime) BackupRequest(name string) (*backup.Request, error) {
 			q.Index.Image.Layers = diffIDs(img)
 		}
 	}
-	q.Runs, err = r.runsToFreeze(f.Manifest, name)
-	if err != nil {
-		return nil, fmt.Errorf("back up %s: %w", name, err)
-	}
-	return q, nil
+	q.Runs, err = r.runsToFreeze(m, name)
+	return q, err
 }
 
 // runsToFreeze returns the run of a container, if it runs, and those of all that write its volumes.
@@ -65,10 +76,10 @@ func (r *Runtime) runsToFreeze(m *spec.Container, name string) (runs []backup.Ru
 			continue
 		}
 		if c.rec.State == record.Creating {
-			return nil, fmt.Errorf("%s is just being started; run the backup again", c.name)
+			return nil, fmt.Errorf("%s is just being started; try again", c.name)
 		}
 		if r.host.Mode == cgroup.V1 {
-			return nil, fmt.Errorf("this host has no cgroup2 mount, without which a running container can't be frozen; run stead stop %s, the backup, and stead start %[1]s", c.name)
+			return nil, fmt.Errorf("this host has no cgroup2 mount, without which a running container can't be frozen; run stead stop %s, this again, and stead start %[1]s", c.name)
 		}
 		runs = append(runs, backup.Run{ID: c.rec.ID(), Cgroup: r.host.Group(c.rec.ID()).UnifiedDir()})
 	}

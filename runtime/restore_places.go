@@ -63,33 +63,37 @@ func (q *UnpackRequest) accept(x *backup.Index) ([]backup.Place, error) {
 func checkCopy(x *backup.Index, m *spec.Container, name string) error {
 	for _, mount := range mountsOf(m) {
 		if mount.Kind == "bind" && mount.Writable {
-			return fmt.Errorf("%s has a writable mount (%s) at %s; two containers would write there, so it is restored under its own name only", x.Name, mount.Source, mount.Target)
+			return fmt.Errorf("%s has a writable mount (%s) at %s; the copy would write there too, so none can be made under another name", x.Name, mount.Source, mount.Target)
 		}
 	}
 	if x.Root == "path" {
-		return fmt.Errorf("the root of %s is the directory %s, which can't be that of %s as well; a container with rootfs.path is restored under its own name only", x.Name, x.RootPath, name)
+		return fmt.Errorf("the root of %s is the directory %s, which can't be that of %s as well; of a container with rootfs.path no copy can be made under another name", x.Name, x.RootPath, name)
 	}
 	return nil
 }
 
 // PrepareCopy makes a manifest that of a copy under another name: with volumes of its own, and
-// without backups of its own. It reports whether nothing but the name changed.
-func PrepareCopy(m *spec.Container, name string) (same bool) {
+// without backups of its own. It returns what changed besides the name, for people.
+func PrepareCopy(m *spec.Container, name string) (changed []string) {
 	old := m.Metadata.Name
 	m.Metadata.Name = name
 	if m.Spec.Hostname == old {
 		m.Spec.Hostname = name
 	}
-	same = m.Spec.Backup == nil
+	if m.Spec.Backup != nil {
+		changed = append(changed, "it has no backup")
+	}
 	m.Spec.Backup = nil
-	for target, mount := range m.Spec.Mounts {
+	for _, target := range slices.Sorted(maps.Keys(m.Spec.Mounts)) {
+		mount := m.Spec.Mounts[target]
 		if mount.Volume != "" {
-			mount.Volume = copyOfVolume(mount.Volume, old, name)
+			was := mount.Volume
+			mount.Volume = copyOfVolume(was, old, name)
 			m.Spec.Mounts[target] = mount
-			same = false
+			changed = append(changed, fmt.Sprintf("%s has the volume %s, a copy of %s", target, mount.Volume, was))
 		}
 	}
-	return same
+	return changed
 }
 
 // copyOfVolume names the volume of a copy: what begins with the old name begins with the new one, and

@@ -108,7 +108,7 @@ changes. Delete it and stead removes the container and keeps its data.
 		a.actCommand(plan.Start, "started", "Start stopped containers"),
 		a.reloadCommand(), a.waitCommand(), a.shutdownCommand(),
 		a.eventsCommand(), a.holdCommand(), a.releaseCommand(), a.purgeCommand(), a.imageCommand(), a.volumeCommand(),
-		a.backupCommand(), a.restoreCommand(), a.cpCommand(),
+		a.backupCommand(), a.restoreCommand(), a.cloneCommand(), a.cpCommand(),
 		a.doctorCommand(), a.docsCommand(), a.explainCommand(), a.schemaCommand(), a.versionCommand(),
 	)
 	return root

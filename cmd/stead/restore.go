@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"stead/reconcile"
 	"stead/reconcile/view"
@@ -96,15 +95,17 @@ func (a *app) restore(cmd *cobra.Command, file string, o restoreOptions) error {
 	err = jobs.Unpack(ctx, q, stdin, func(p runtime.BackupProgress) { bar.update(image.Progress{Done: p.Bytes}) })
 	bar.end()
 	if err == nil {
-		err = a.placeRestored(cmd, staging, o)
+		err = a.placeRestored(cmd, staging, o, func(v *backup.Staged, name string) {
+			fmt.Fprintf(a.out, "%s restored as of %s\n", name, v.Index.CreatedAt.Format("2006-01-02 15:04:05 MST"))
+		})
 	} else {
 		err = fmt.Errorf("restore %s: %w", file, err)
 	}
 	return errors.Join(err, staging.Discard(context.WithoutCancel(ctx)))
 }
 
-// placeRestored puts data in place that was unpacked.
-func (a *app) placeRestored(cmd *cobra.Command, s *backup.Staging, o restoreOptions) error {
+// placeRestored puts data in place that was unpacked, and then calls done.
+func (a *app) placeRestored(cmd *cobra.Command, s *backup.Staging, o restoreOptions, done func(v *backup.Staged, name string)) error {
 	v, err := s.Staged()
 	if err != nil {
 		return err
@@ -130,7 +131,7 @@ func (a *app) placeRestored(cmd *cobra.Command, s *backup.Staging, o restoreOpti
 			return err
 		}
 		a.tellNotes(v.Notes)
-		fmt.Fprintf(a.out, "%s restored as of %s\n", name, v.Index.CreatedAt.Format("2006-01-02 15:04:05 MST"))
+		done(v, name)
 		if note != "" {
 			fmt.Fprintln(a.err, "stead: "+note)
 		}
@@ -142,7 +143,10 @@ func (a *app) placeRestored(cmd *cobra.Command, s *backup.Staging, o restoreOpti
 }
 
 // restoredManifest is the manifest of a container that was restored.
-type restoredManifest struct{ text, file string }
+type restoredManifest struct {
+	text, file string
+	changed    []string // besides the name
+}
 
 // manifestOf returns the manifest for a container that no manifest declares: as its author wrote
 // it, if that is one whole file, else as it was applied.
@@ -161,11 +165,20 @@ func (a *app) manifestOf(v *backup.Staged, name, dir string) (*restoredManifest,
 	if err != nil {
 		return nil, err
 	}
-	asWritten := name == v.Index.Name || runtime.PrepareCopy(applied, name)
-	docs := a.parser().Parse(m.file, []byte(v.Manifest))
-	if asWritten && len(docs) == 1 && len(docs[0].Errors) == 0 && len(v.DropIns) == 0 && docs[0].Name == v.Index.Name && docs[0].Replicas == nil && docs[0].NameLine > 0 {
-		m.text = renamed(v.Manifest, docs[0], name)
-	} else {
+	text, asWritten := v.Manifest, len(v.DropIns) == 0
+	if name != v.Index.Name {
+		m.changed = runtime.PrepareCopy(applied, name)
+		var ok bool
+		text, ok = spec.CopyText(text, applied)
+		asWritten = asWritten && ok
+	}
+	docs := a.parser().Parse(m.file, []byte(text))
+	asWritten = asWritten && len(docs) == 1 && len(docs[0].Errors) == 0 && docs[0].Name == name && docs[0].Replicas == nil
+	if asWritten && name != v.Index.Name { // the file may have changed since it was applied
+		asWritten = docs[0].Container != nil && docs[0].Fingerprint == applied.Fingerprint()
+	}
+	if m.text = text; !asWritten {
+		m.changed = append(m.changed, "its manifest has no comments, as that of "+v.Index.Name+" is not one file as it was applied")
 		if m.text, err = appliedYAML(applied); err != nil {
 			return nil, err
 		}
@@ -182,27 +195,11 @@ func (a *app) manifestOf(v *backup.Staged, name, dir string) (*restoredManifest,
 	return m, nil
 }
 
-// renamed returns a manifest with another name.
-func renamed(text string, d spec.Document, name string) string {
-	lines := strings.SplitAfter(text, "\n")
-	line := []rune(lines[d.NameLine-1])
-	at := d.NameColumn - 1
-	rest := string(line[at:])
-	quote := ""
-	if strings.HasPrefix(rest, `"`) || strings.HasPrefix(rest, "'") {
-		quote = rest[:1]
-	}
-	if after, ok := strings.CutPrefix(rest, quote+d.Name+quote); ok {
-		lines[d.NameLine-1] = string(line[:at]) + quote + name + quote + after
-	}
-	return strings.Join(lines, "")
-}
-
 // appliedYAML returns a manifest as it was applied.
 func appliedYAML(m *spec.Container) (string, error) {
 	m.Spec.Replicas = nil
 	var b bytes.Buffer
-	b.WriteString("# Written by stead restore, as the container was declared when it was backed up.\n")
+	b.WriteString("# Written by stead, as the container was declared when it was copied.\n")
 	err := printYAML(&b, m)
 	return b.String(), err
 }
@@ -225,6 +222,9 @@ func (a *app) writeRestored(m *restoredManifest, daemon bool) error {
 		return err
 	}
 	fmt.Fprintf(a.out, "%s written\n", m.file)
+	for _, text := range m.changed {
+		fmt.Fprintf(a.out, "  %s\n", text)
+	}
 	if !daemon {
 		fmt.Fprintln(a.err, "stead: no daemon runs; stead apply starts the container")
 	}

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-
 	"stead/runtime/xattr"
 
 	"golang.org/x/sys/unix"

@@ -57,10 +57,11 @@ func (l *LastRun) Began() bool {
 	return l != nil && (l.Exit != nil || l.BootID != record.BootID())
 }
 
-const factsFile = "container.json"
+// FactsFile has the facts in the directory of a container. It is replaced whenever they change.
+const FactsFile = "container.json"
 
 // ReadFacts reads the facts in a container's directory.
-func ReadFacts(dir string) (*Facts, error) { return readFacts(filepath.Join(dir, factsFile)) }
+func ReadFacts(dir string) (*Facts, error) { return readFacts(filepath.Join(dir, FactsFile)) }
 
 func readFacts(file string) (*Facts, error) {
 	b, err := os.ReadFile(file)
@@ -84,5 +85,5 @@ func (f *Facts) Write(dir string) error {
 	if err != nil {
 		return fmt.Errorf("encode facts: %w", err)
 	}
-	return atomicfile.Write(filepath.Join(dir, factsFile), append(b, '\n'))
+	return atomicfile.Write(filepath.Join(dir, FactsFile), append(b, '\n'))
 }

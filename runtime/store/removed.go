@@ -152,7 +152,7 @@ func (r *Removed) BringBack(name, dir string) (note string, err error) {
 	// take them for those of the container: another one may have these ids by now, and an
 	// admin's stop was one of the removed container.
 	old := filepath.Join(r.dir, newest)
-	if err := os.Rename(filepath.Join(old, factsFile), filepath.Join(old, broughtBackFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.Rename(filepath.Join(old, FactsFile), filepath.Join(old, broughtBackFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", err
 	}
 	err = os.Rename(old, dir)
@@ -170,7 +170,7 @@ func (r *Removed) BringBack(name, dir string) (note string, err error) {
 // UndoBringBack moves a container that was brought back to dir to removed/ again, unless its new
 // facts are written.
 func (r *Removed) UndoBringBack(name, dir string) error {
-	facts, old := filepath.Join(dir, factsFile), filepath.Join(dir, broughtBackFile)
+	facts, old := filepath.Join(dir, FactsFile), filepath.Join(dir, broughtBackFile)
 	if _, err := os.Lstat(old); err != nil {
 		return nil
 	}
@@ -184,7 +184,7 @@ func (r *Removed) UndoBringBack(name, dir string) error {
 	r.mu.Lock()
 	entry := filepath.Join(r.dir, r.newest[name])
 	r.mu.Unlock()
-	return os.Rename(filepath.Join(entry, broughtBackFile), filepath.Join(entry, factsFile))
+	return os.Rename(filepath.Join(entry, broughtBackFile), filepath.Join(entry, FactsFile))
 }
 
 // BroughtBack returns the old facts of a container that was brought back to dir, and nil if there
