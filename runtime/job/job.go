@@ -10,6 +10,7 @@ package job
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -59,12 +60,18 @@ type Runner struct {
 	Host *cgroup.Host
 	// Stdout is what the job writes to stdout; nil for nothing.
 	Stdout *os.File
+	// Memory is the most that the job may use, bytes; 0 means DefaultMemory. It needs Host.
+	Memory int64
 	// Files are further descriptors of the job, FirstFile and so on.
 	Files []*os.File
 	// IDBase is the host id of the job's id 0, of as many as a container has; 0 leaves the job in
 	// the user namespace of its parent.
 	IDBase uint32
 }
+
+// DefaultMemory is several times what the jobs of stead need: one that takes more has met an archive
+// that is made to take it, and must not take it from the containers.
+const DefaultMemory = 1 << 30
 
 // FirstFile is the number of the first of Runner.Files in the job.
 const FirstFile = 5
@@ -91,7 +98,10 @@ func (r Runner) Run(ctx context.Context, kind string, request any, stdin *os.Fil
 	if r.Host != nil {
 		Sweep(r.Host)
 		p.group = r.Host.Group(fmt.Sprintf("%s%d-%d", groupPrefix, os.Getpid(), count.Add(1)))
-		if _, err := p.group.Create(cgroup.NoLimits()); err != nil {
+		limits := cgroup.NoLimits()
+		p.memory = cmp.Or(r.Memory, DefaultMemory)
+		limits.Memory = p.memory
+		if _, err := p.group.Create(limits); err != nil { // a kernel without the controller runs it without the limit
 			return nil, fmt.Errorf("start job: %w", err)
 		}
 		if err := p.group.Add([]int{p.cmd.Process.Pid}); err != nil {
@@ -116,6 +126,7 @@ type process struct {
 	reports *os.File // from the child
 	stderr  bytes.Buffer
 	group   *cgroup.Group // nil for none
+	memory  int64         // the limit of the group
 	exited  chan struct{}
 }
 
@@ -228,6 +239,9 @@ func (p *process) failure(err error) error {
 	case <-p.exited:
 	case <-time.After(grace):
 		return fmt.Errorf("the job does not end: %w", errors.Join(err, errors.New("its pipe is closed")))
+	}
+	if p.group != nil && p.group.OOMKills() > 0 {
+		return fmt.Errorf("the job needed more than %d MiB of memory, and was killed", p.memory>>20)
 	}
 	text, _, _ := strings.Cut(strings.TrimSpace(p.stderr.String()), "\n")
 	if text != "" {

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -41,6 +42,13 @@ var kinds = map[string]Func{
 	"cgroup": func(context.Context, json.RawMessage, func(any)) (any, error) {
 		b, err := os.ReadFile("/proc/self/cgroup")
 		return string(b), err
+	},
+	"greedy": func(ctx context.Context, _ json.RawMessage, _ func(any)) (any, error) {
+		var all [][]byte
+		for ctx.Err() == nil && len(all) < 1024 {
+			all = append(all, bytes.Repeat([]byte{1}, 1<<20))
+		}
+		return len(all), nil
 	},
 	"wait": func(ctx context.Context, _ json.RawMessage, report func(any)) (any, error) {
 		report(os.Getpid())
@@ -129,6 +137,19 @@ func TestCgroup(t *testing.T) {
 	result, err := Runner{Host: h}.Run(t.Context(), "cgroup", nil, nil, nil)
 	if want := fmt.Sprintf("/%s/_job-%d-", parent, os.Getpid()); err != nil || !strings.Contains(string(result), want) {
 		t.Errorf("%s, %v; want %s", result, err, want)
+	}
+}
+
+// A job that takes more memory than it may is killed, and says so.
+func TestMemory(t *testing.T) {
+	roottest.Need(t)
+	host, _ := testHost(t)
+	_, err := Runner{Host: host, Memory: 64 << 20}.Run(t.Context(), "greedy", nil, nil, nil)
+	if err == nil || !strings.Contains(err.Error(), "needed more than 64 MiB of memory") {
+		t.Errorf("%v", err)
+	}
+	if left, _ := host.Children(); len(left) > 0 {
+		t.Errorf("left: %v", left)
 	}
 }
 
