@@ -3,6 +3,7 @@ package reconcile
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"stead/reconcile/desired"
@@ -14,8 +15,9 @@ import (
 // Offline returns the plan of a host on which all that old declares runs, and which then
 // reads new: what a change of manifests would do there. The directories of one stand for
 // those of the other in their order, old's last ones for new's last. What is wrong with old
-// is returned as notes: what it keeps from being declared counts as not there.
-func Offline(old, new *source.Reading) (p plan.Plan, notes []string) {
+// is returned as notes: what it keeps from being declared counts as not there. uncompared are the
+// contents that only that host can tell.
+func Offline(old, new *source.Reading) (p plan.Plan, notes, uncompared []string) {
 	declared := desired.Declare(old)
 	before := declared.Combine(nil)
 	var observed []*status.Status
@@ -30,7 +32,35 @@ func Offline(old, new *source.Reading) (p plan.Plan, notes []string) {
 	after := desired.Declare(new).Combine(observed)
 	p = plan.Diff(after, observed, plan.Memory{Prompt: true}, time.Now())
 	p.Errors = after.ErrorLines()
-	return p, before.ErrorLines()
+	for i := range p.Actions {
+		if a := &p.Actions[i]; choosesDigest(a) {
+			a.Cause += "; digest chosen on the host"
+		}
+	}
+	return p, before.ErrorLines(), uncomparedOf(after, observed)
+}
+
+// choosesDigest reports whether an action takes an image into use that the manifest names without a
+// digest.
+func choosesDigest(a *plan.Action) bool {
+	if a.Spec == nil || a.Spec.Spec.Rootfs.Image == "" || strings.Contains(a.Spec.Spec.Rootfs.Image, "@") {
+		return false
+	}
+	return a.Verb == plan.Create || slices.ContainsFunc(a.Changes, func(c plan.Change) bool { return c.Path == "spec.rootfs.image" })
+}
+
+// uncomparedOf names the sources of containers that are on the host: what they hold is not compared.
+func uncomparedOf(want *plan.Desired, observed []*status.Status) (all []string) {
+	for _, st := range observed {
+		w := want.Lookup(st.Name)
+		if w == nil {
+			continue
+		}
+		for _, s := range w.Sources {
+			all = append(all, st.Name+"  "+s.Field+" (not compared)")
+		}
+	}
+	return all
 }
 
 // moved returns where a manifest of an old directory would stand in a new one.

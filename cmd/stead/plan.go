@@ -30,13 +30,10 @@ func (a *app) planCommand() *cobra.Command {
 			if err := a.noFilesOrNames(cmd, args); err != nil {
 				return err
 			}
-			var p plan.Plan
-			var err error
-			if from == nil {
-				p, err = a.plan(cmd.Context())
-			} else {
-				p, err = a.planOffline(from)
+			if from != nil {
+				return a.planOffline(from, output)
 			}
+			p, err := a.plan(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -48,31 +45,36 @@ func (a *app) planCommand() *cobra.Command {
 	return cmd
 }
 
-// planOffline returns the plan for a change between directories.
-func (a *app) planOffline(from []string) (plan.Plan, error) {
+// planOffline prints the plan for a change between directories.
+func (a *app) planOffline(from []string, output string) error {
 	if len(a.flags.manifests) == 0 {
-		return plan.Plan{}, exitWith(exitUsage, "--from needs --manifests too: the directory with the new manifests")
+		return exitWith(exitUsage, "--from needs --manifests too: the directory with the new manifests")
 	}
 	for i := range from {
 		if err := absolute(&from[i]); err != nil {
-			return plan.Plan{}, err
+			return err
 		}
 	}
 	for _, dir := range slices.Concat(from, a.manifests) {
 		if info, err := os.Stat(dir); err != nil {
-			return plan.Plan{}, exitWith(exitUsage, "%w", err)
+			return exitWith(exitUsage, "%w", err)
 		} else if !info.IsDir() {
-			return plan.Plan{}, exitWith(exitUsage, "%s is not a directory", dir)
+			return exitWith(exitUsage, "%s is not a directory", dir)
 		}
 	}
 	read := func(dirs []string) *source.Reading {
 		return (&source.Source{Dirs: dirs, Parser: a.parser(), Host: a.host}).Read()
 	}
-	p, notes := reconcile.Offline(read(from), read(a.manifests))
+	p, notes, uncompared := reconcile.Offline(read(from), read(a.manifests))
 	for _, note := range notes {
 		fmt.Fprintf(a.err, "note: %s; its containers count as absent\n", note)
 	}
-	return p, nil
+	if output != "json" {
+		for _, line := range uncompared {
+			fmt.Fprintln(a.out, line)
+		}
+	}
+	return a.printPlan(p, output)
 }
 
 // plan returns the plan for this host, as far as the caller may read its state.

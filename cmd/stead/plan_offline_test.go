@@ -30,6 +30,9 @@ func TestPlanOffline(t *testing.T) {
 		"new/asleep.yaml":               lines("asleep"),
 		"same/web.yaml":                 lines("web"),
 		"broken/web.yaml":               lines("web", "  usr: x"),
+		"tags/web.yaml":                 strings.Replace(lines("web", "  files: {/etc/app.conf: {source: /srv/app.conf}}"), "{host: {}}", "{image: docker.io/library/nginx:1}", 1),
+		"tags2/web.yaml":                strings.Replace(lines("web", "  files: {/etc/app.conf: {source: /srv/app.conf}}"), "{host: {}}", "{image: docker.io/library/nginx:2}", 1),
+		"tags2/new.yaml":                strings.Replace(lines("new"), "{host: {}}", "{image: local}", 1),
 		"new/dropin.container.d/1.yaml": "spec: {resources: {pids: 9}}",
 	} {
 		path = filepath.Join(dir, path)
@@ -62,6 +65,10 @@ update web  spec.resources.memory 64Mi → 128Mi  (live)
 hold protected  (protected; confirm with stead apply --confirm-removal=protected)
 `, ""}},
 		{"no change", []string{"--from", "old", "--manifests", "old"}, call{0, "all is as declared\n", ""}},
+		{"what only the host can tell", []string{"--from", "tags", "--manifests", "tags2"}, call{exitDiffers, `web  spec.files[/etc/app.conf] (not compared)
+create new  (manifest new.yaml; digest chosen on the host)
+restart web  spec.rootfs.image docker.io/library/nginx:1 → docker.io/library/nginx:2  (needs a restart; digest chosen on the host)
+`, ""}},
 		{"it breaks something", []string{"--from", "same", "--manifests", "broken"}, call{exitInvalid, "", "stead: DIR/broken/web.yaml:9:3: spec.usr: unknown field; did you mean user?\n"}},
 		{"it mends something", []string{"--from", "broken", "--manifests", "same"}, call{exitDiffers, "create web  (manifest web.yaml)\n",
 			"note: DIR/broken/web.yaml:9:3: spec.usr: unknown field; did you mean user?; its containers count as absent\n"}},
