@@ -42,6 +42,15 @@ func ParseApplied(text, name string) (*spec.Container, error) {
 	return m, nil
 }
 
+// appliedName returns the name in Index.Applied.
+func appliedName(text string) string {
+	m := &spec.Container{}
+	if err := json.Unmarshal([]byte(text), m); err != nil {
+		return ""
+	}
+	return m.Metadata.Name
+}
+
 // rootKind returns Index.Root for a manifest.
 func rootKind(m *spec.Container) string {
 	switch root := m.Spec.Rootfs; {

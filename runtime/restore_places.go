@@ -46,6 +46,9 @@ func (q *UnpackRequest) accept(x *backup.Index) ([]backup.Place, error) {
 	if err != nil {
 		return nil, err
 	}
+	if declared := appliedName(x.Applied); declared != x.Name {
+		return nil, fmt.Errorf("%w: its manifest is that of %.100q, and its files are those of %s", backup.ErrDamaged, declared, x.Name)
+	}
 	if f != nil {
 		m = f.Manifest
 	} else if name != x.Name {

@@ -82,8 +82,9 @@ func TestBackupCrash(t *testing.T) {
 				if a, b := h.until("web", "running", running), h.until("peer", "running", running); a.Pid != web.Pid || b.Pid != peer.Pid {
 					t.Error("a container was started again")
 				}
+				_, err := os.Stat(file)
 				h.archivesWhole(dir)
-				if _, err := os.Stat(file); (err == nil) != (c.code == 0) && point != "backup-linked" && who != "verb" {
+				if (err == nil) != (c.code == 0) && point != "backup-linked" && who != "verb" {
 					t.Errorf("code %d, and the archive: %v", c.code, err)
 				}
 			})

@@ -2,6 +2,7 @@ package backup
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -292,6 +293,7 @@ func (r *reader) trailer(h *tar.Header) error {
 	if len(r.info.Index.Trees) > 0 && (r.layer == live && (!r.begun || r.tree != len(r.info.Index.Trees)-1)) {
 		return r.refuse(h, "a tree of the index is missing before it")
 	}
+	r.in.tail = &bytes.Buffer{}
 	b, err := io.ReadAll(r.tar)
 	if err != nil {
 		return r.damaged(err)
@@ -311,6 +313,9 @@ func (r *reader) trailer(h *tar.Header) error {
 	if n, err := io.Copy(io.Discard, r.in); err != nil || n > 0 {
 		return fmt.Errorf("%w: something follows its end", ErrDamaged)
 	}
+	if end := append(b, make([]byte, len(padding(h.Size))+2*blockSize)...); !bytes.Equal(r.in.tail.Bytes(), end) { // no checksum covers it
+		return fmt.Errorf("%w: its end is not as it should be", ErrDamaged)
+	}
 	return nil
 }
 
@@ -322,7 +327,8 @@ type meter struct {
 	held          []byte // not yet in sum
 	allowed, left int64
 	ctx           context.Context
-	err           error // the last error that is not io.EOF
+	err           error         // the last error that is not io.EOF
+	tail          *bytes.Buffer // gets what is read from now on; nil for nothing
 }
 
 // blockSize is the size of blocks of tar.
@@ -339,6 +345,9 @@ func (m *meter) Read(b []byte) (n int, err error) {
 		m.err = err
 	}
 	m.count(b[:n])
+	if m.tail != nil && m.tail.Len() <= 2*maxMeta {
+		m.tail.Write(b[:n])
+	}
 	return n, err
 }
 
