@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"stead/runtime/backup"
 	"stead/runtime/cgroup"
@@ -62,8 +64,27 @@ func (r *Runtime) copyRequest(name string, all bool) (*backup.Request, error) {
 			q.Index.Image.Layers = diffIDs(img)
 		}
 	}
+	if b := m.Spec.Backup; !all && b != nil && b.Freeze != nil && !*b.Freeze {
+		q.Unfrozen = true
+		return q, nil
+	}
 	q.Runs, err = r.runsToFreeze(m, name)
 	return q, err
+}
+
+// RunBackupHook runs a hook of a backup in a container that runs.
+func (r *Runtime) RunBackupHook(ctx context.Context, name, which string, h *spec.Hook) error {
+	c, err := r.find(name)
+	if err != nil || h == nil {
+		return err
+	}
+	if _, rec := r.snapshot(c); rec == nil || rec.State != record.Running {
+		return nil
+	}
+	if err := r.runLogged(ctx, c, h.Exec, time.Duration(h.Timeout)); err != nil {
+		return fmt.Errorf("backup.%s: %w", which, err)
+	}
+	return nil
 }
 
 // runsToFreeze returns the run of a container, if it runs, and those of all that write its volumes.

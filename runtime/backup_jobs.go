@@ -57,7 +57,7 @@ func (j *backupJob) check() error {
 			volumes = append(volumes, t.Volume)
 		}
 	}
-	if len(volumes) == 0 {
+	if len(volumes) == 0 || j.Request.Unfrozen {
 		return nil
 	}
 	writers, err := writersOf(j.StateDir, j.Request.RunDir, volumes)

@@ -37,7 +37,7 @@ func (r *Runtime) reload(ctx context.Context, c *container, rec *record.Record, 
 	case how.Signal != "":
 		err = r.reloadBySignal(ctx, rec, m)
 	default:
-		err = r.reloadByCommand(ctx, c, how.Exec)
+		err = r.runLogged(ctx, c, how.Exec, reloadTimeout)
 	}
 	if err != nil {
 		return fmt.Errorf("reload %s: %w", c.name, err)
@@ -59,8 +59,9 @@ func (r *Runtime) reloadBySignal(ctx context.Context, rec *record.Record, m *spe
 	return r.keeper.Signal(ctx, rec.ID(), signal, false)
 }
 
-// reloadByCommand runs a command in a container. What it writes goes to the container's log.
-func (r *Runtime) reloadByCommand(ctx context.Context, c *container, argv []string) error {
+// runLogged runs a command in a container, and kills it if it takes too long. What it writes goes to
+// the container's log.
+func (r *Runtime) runLogged(ctx context.Context, c *container, argv []string, timeout time.Duration) error {
 	_, rec := r.snapshot(c)
 	var stdio []*os.File
 	defer func() {
@@ -86,8 +87,8 @@ func (r *Runtime) reloadByCommand(ctx context.Context, c *container, argv []stri
 		return err
 	case <-ctx.Done():
 		err = ctx.Err()
-	case <-time.After(reloadTimeout):
-		err = fmt.Errorf("%s has not ended after %s, and was killed", argv[0], reloadTimeout)
+	case <-time.After(timeout):
+		err = fmt.Errorf("%s has not ended after %s, and was killed", argv[0], timeout)
 	}
 	return errors.Join(err, x.Signal(9))
 }

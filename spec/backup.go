@@ -19,6 +19,12 @@ func (d *decoder) checkBackup(s *Spec) {
 	if s.Backup == nil {
 		return
 	}
+	d.checkRange("spec.backup.keep", s.Backup.Keep, 1, 10_000)
+	if s.Backup.Target != "" {
+		d.checkPath("spec.backup.target", s.Backup.Target)
+	}
+	d.checkHook("spec.backup.before", s.Backup.Before)
+	d.checkHook("spec.backup.after", s.Backup.After)
 	const at = "spec.backup.include"
 	if s.Backup.Include != nil && len(s.Backup.Include) == 0 {
 		d.errorFor(at, "found an empty list, want at least one of root, volumes and the targets of mounts")
@@ -41,4 +47,16 @@ func (d *decoder) checkBackup(s *Spec) {
 			d.warnFor(joinPath("spec.mounts", target), "%s is not in backups of the container; add %s to spec.backup.include, or back it up on its own", m.Source, target)
 		}
 	}
+}
+
+func (d *decoder) checkHook(at string, h *Hook) {
+	switch {
+	case h == nil:
+		return
+	case len(h.Exec) == 0 || h.Exec[0] == "":
+		d.errorFor(at+".exec", "found no command, want a list such as [sync]")
+	case h.Timeout <= 0:
+		d.errorFor(at+".timeout", "found 0, want more than 0")
+	}
+	d.checkWords(at+".exec", h.Exec)
 }

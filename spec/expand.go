@@ -34,6 +34,11 @@ func (d *decoder) expandReferences(c *Container, host string) {
 			s.Reload.Exec[i] = e.expandWord("spec.reload.exec["+strconv.Itoa(i)+"]", word)
 		}
 	}
+	if b := s.Backup; b != nil {
+		b.Target = e.expandText("spec.backup.target", b.Target)
+		e.expandHook("spec.backup.before", b.Before)
+		e.expandHook("spec.backup.after", b.After)
+	}
 	for key, value := range s.Env {
 		if text := e.expandText(joinPath("spec.env", key), string(value)); text != string(value) {
 			s.Env[key] = Text(text)
@@ -45,6 +50,15 @@ func (d *decoder) expandReferences(c *Container, host string) {
 	for name, device := range s.Devices {
 		e.refuseReferences(joinPath("spec.devices", name), name)
 		e.refuseReferences(joinPath("spec.devices", name)+".source", device.Source)
+	}
+}
+
+func (e expander) expandHook(path string, h *Hook) {
+	if h == nil {
+		return
+	}
+	for i, word := range h.Exec {
+		h.Exec[i] = e.expandWord(path+".exec["+strconv.Itoa(i)+"]", word)
 	}
 }
 

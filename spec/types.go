@@ -324,13 +324,26 @@ type Stop struct {
 // Backup says how a container is backed up.
 type Backup struct {
 	Schedule Later `yaml:"schedule,omitempty" json:"-"`
-	Keep     Later `yaml:"keep,omitempty" json:"-"`
-	Target   Later `yaml:"target,omitempty" json:"-"`
+	// The number of archives of the container that stay in `target`, 1 to 10000. Older ones are deleted when a newer one is complete and was read again. If absent, all stay.
+	Keep *int64 `yaml:"keep,omitempty" json:"keep,omitempty"`
+	// The absolute path of the directory for archives. It must exist. If absent, it is `backups` in the state directory of stead.
+	Target string `yaml:"target,omitempty" json:"target,omitempty"`
 	// What is in a backup: `root` (the private files), `volumes` (all volumes that the container mounts), and directories of the host by the path inside where they are mounted (`/data`). If absent, it is `[root, volumes]`.
 	Include []string `yaml:"include,omitempty" json:"include,omitempty"`
-	Freeze  Later    `yaml:"freeze,omitempty" json:"-"`
-	Before  Later    `yaml:"before,omitempty" json:"-"`
-	After   Later    `yaml:"after,omitempty" json:"-"`
+	// Let the container stand still while what has changed is copied. `false` is for applications whose hooks make what they write consistent.
+	Freeze *bool `yaml:"freeze,omitempty" json:"freeze,omitempty" default:"true"`
+	// Runs in the container before anything is copied, if it runs. If it fails, there is no backup.
+	Before *Hook `yaml:"before,omitempty" json:"before,omitempty"`
+	// Runs in the container after `before` has run and all is copied, also if one of both failed.
+	After *Hook `yaml:"after,omitempty" json:"after,omitempty"`
+}
+
+// Hook is a command that stead runs in a container at a certain time.
+type Hook struct {
+	// The command, as the user of the container and in its working directory: `[psql, -c, CHECKPOINT]`. Its output goes to the logs of the container.
+	Exec []string `yaml:"exec" json:"exec"`
+	// The time that the command has before it is killed and counts as failed; more than 0.
+	Timeout Duration `yaml:"timeout,omitempty" json:"timeout,omitempty" default:"1m"`
 }
 
 // Logs limits the output that is kept on disk.

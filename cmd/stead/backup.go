@@ -16,6 +16,7 @@ import (
 	"stead/runtime"
 	"stead/runtime/backup"
 	"stead/runtime/image"
+	"stead/spec"
 
 	"github.com/hashicorp/go-multierror"
 	"github.com/spf13/cobra"
@@ -41,7 +42,7 @@ func (a *app) backupCommand() *cobra.Command {
 		Args:              args(1, math.MaxInt, "backup needs the names of containers; stead ps lists them"),
 		ValidArgsFunction: a.completeNames,
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "", "a directory, a file that does not exist yet, or - for stdout (default STATE/backups)")
+	cmd.Flags().StringVarP(&output, "output", "o", "", "a directory, a file that does not exist yet, or - for stdout (default backup.target of the manifest, or STATE/backups)")
 	cmd.Flags().DurationVar(&maxFreeze, "max-freeze", maxFreeze, "how long a container may stand still; a backup that takes longer fails")
 	cmd.RunE = func(cmd *cobra.Command, names []string) error {
 		if maxFreeze < time.Millisecond {
@@ -92,15 +93,37 @@ func replicasToo(rt *runtime.Runtime, names []string) (all []string, err error) 
 	return slices.Compact(slices.Sorted(slices.Values(all))), nil
 }
 
-// backupTarget returns how the archive of a container is named; "" is stdout.
-func (a *app) backupTarget(output string, containers int) (func(name string) string, error) {
-	at := time.Now().UTC().Format("20060102T150405Z")
-	in := func(dir string) func(string) string {
-		return func(name string) string { return filepath.Join(dir, name+"-"+at+backupSuffix) }
+// declaredTarget returns how archives are named in the directory that a manifest says, or in that of
+// stead.
+func (a *app) declaredTarget(dir string) (func(name string) string, error) {
+	if dir == "" {
+		dir = a.backupsDir()
+		return inDirectory(dir), os.MkdirAll(dir, 0o700)
 	}
+	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+		return nil, fmt.Errorf("backup.target %s is no directory; make it, or mount what belongs there", dir)
+	}
+	return inDirectory(dir), nil
+}
+
+func inDirectory(dir string) func(name string) string {
+	at := time.Now().UTC().Format("20060102T150405Z")
+	return func(name string) string {
+		file := filepath.Join(dir, name+"-"+at)
+		for n := 2; ; n++ {
+			if _, err := os.Lstat(file + backupSuffix); err != nil {
+				return file + backupSuffix
+			}
+			file = fmt.Sprintf("%s/%s-%s.%d", dir, name, at, n) // there were two in one second
+		}
+	}
+}
+
+// backupTarget returns how the archive of a container is named; "" is stdout. It returns nil if the
+// manifest says where it goes.
+func (a *app) backupTarget(output string, containers int) (func(name string) string, error) {
 	if output == "" {
-		dir := a.backupsDir()
-		return in(dir), os.MkdirAll(dir, 0o700)
+		return nil, nil
 	}
 	if output == "-" {
 		if f, ok := fileOf(a.out); containers > 1 || !ok || isTerminal(f) {
@@ -113,7 +136,7 @@ func (a *app) backupTarget(output string, containers int) (func(name string) str
 		return nil, err
 	}
 	if st, err := os.Stat(file); err == nil && st.IsDir() {
-		return in(file), nil
+		return inDirectory(file), nil
 	}
 	if containers > 1 {
 		return nil, fmt.Errorf("-o %s: want a directory that exists for several containers", output)
@@ -127,19 +150,60 @@ func (a *app) backUp(ctx context.Context, rt *runtime.Runtime, jobs runtime.Back
 	if err != nil {
 		return err
 	}
+	how := backupOf(rt, name)
+	keep := how.Keep != nil && target == nil
+	if target == nil {
+		if target, err = a.declaredTarget(how.Target); err != nil {
+			return err
+		}
+	}
 	q.MaxFreeze, q.Output = maxFreeze, target(name)
 	q.Index.Host, q.Index.Program, q.Index.CreatedAt = a.host, versionText(), time.Now().UTC().Truncate(time.Second)
-	out := a.out
+	r, err := a.runBackup(ctx, rt, jobs, q, how)
+	if r == nil {
+		return err
+	}
+	a.tellBackup(q, r)
+	if keep && err == nil {
+		err = a.deleteOldBackups(q, int(*how.Keep))
+	}
+	return err
+}
+
+// backupOf returns what the manifest of a container says of backups.
+func backupOf(rt *runtime.Runtime, name string) spec.Backup {
+	for _, st := range rt.List() {
+		if st.Name == name && st.Applied != nil && st.Applied.Spec.Backup != nil {
+			return *st.Applied.Spec.Backup
+		}
+	}
+	return spec.Backup{}
+}
+
+// runBackup makes an archive, with the hooks around it. If the hook after it fails, there are a result
+// and an error.
+func (a *app) runBackup(ctx context.Context, rt *runtime.Runtime, jobs runtime.BackupJobs, q *backup.Request, how spec.Backup) (r *backup.Result, err error) {
+	name := q.Index.Name
+	defer func() {
+		err = errors.Join(err, rt.RunBackupHook(context.WithoutCancel(ctx), name, "after", how.After))
+	}()
+	if err := rt.RunBackupHook(ctx, name, "before", how.Before); err != nil {
+		return nil, err
+	}
 	var stdout *os.File
 	if q.Output == "" {
 		stdout, _ = fileOf(a.out)
-		out = a.err
 	}
 	bar := newBar(a.err, name)
-	r, err := jobs.Backup(ctx, q, stdout, func(p runtime.BackupProgress) { bar.update(image.Progress{Done: p.Bytes}) })
-	bar.end()
-	if err != nil {
-		return err
+	defer bar.end()
+	return jobs.Backup(ctx, q, stdout, func(p runtime.BackupProgress) { bar.update(image.Progress{Done: p.Bytes}) })
+}
+
+// tellBackup says what a backup came to, and what is in it.
+func (a *app) tellBackup(q *backup.Request, r *backup.Result) {
+	name, out := q.Index.Name, a.out
+	if q.Output == "" {
+		out = a.err
 	}
 	a.tellNotes(r.Notes)
 	for _, m := range q.Index.Mounts {
@@ -158,6 +222,25 @@ func (a *app) backUp(ctx context.Context, rt *runtime.Runtime, jobs runtime.Back
 		text += fmt.Sprintf(", stood still for %v", r.Frozen.Round(time.Millisecond))
 	}
 	fmt.Fprintln(out, text)
+}
+
+// deleteOldBackups deletes the archives of a container in the directory of a new one, which is complete
+// and was read again, but for the newest. Archives that can't be read don't count, and stay.
+func (a *app) deleteOldBackups(q *backup.Request, keep int) error {
+	all, err := listBackups(filepath.Dir(q.Output))
+	if err != nil {
+		return fmt.Errorf("delete old backups: %w", err)
+	}
+	all = slices.DeleteFunc(all, func(e backupEntry) bool { return e.Error != "" || e.Name != q.Index.Name || e.Host != q.Index.Host })
+	for i, e := range all { // the oldest first
+		if i >= len(all)-keep || e.File == q.Output {
+			continue
+		}
+		if err := os.Remove(e.File); err != nil {
+			return fmt.Errorf("delete old backup: %w", err)
+		}
+		fmt.Fprintf(a.out, "%s deleted\n", e.File)
+	}
 	return nil
 }
 

@@ -22,10 +22,11 @@ type Request struct {
 	Manifest, Applied string
 	DropIns           []string
 
-	Dirs   []string // the directory of each tree of the index
-	Runs   []Run    // are frozen: that of the container, if it runs, and of others that write its volumes
-	RunDir string   // of the keeper
-	Record string   // the directory of the container; if its facts change meanwhile, the backup fails
+	Dirs     []string // the directory of each tree of the index
+	Runs     []Run    // are frozen: that of the container, if it runs, and of others that write its volumes
+	Unfrozen bool     // nothing is frozen, though it may run
+	RunDir   string   // of the keeper
+	Record   string   // the directory of the container; if its facts change meanwhile, the backup fails
 	// Check is called when all is copied and Runs still stand still, unless it is nil.
 	Check func() error `json:"-"`
 	// MaxFreeze is how long the container may stand still.
