@@ -82,19 +82,21 @@ func (r *Runtime) seedFromRoot(ctx context.Context, m *spec.Container, config *l
 	if img != nil {
 		return r.copyFromImage(ctx, img, target, dir)
 	}
-	root := config.Root.Path
-	if m.Spec.Rootfs.Host != nil && strings.HasPrefix(target, "/usr/") {
-		root = "/" // whose /usr it shows
+	root, at, resolve := config.Root.Path, strings.TrimPrefix(target, "/"), uint64(unix.RESOLVE_IN_ROOT)
+	if usr, ok := strings.CutPrefix(target, "/usr/"); ok && m.Spec.Rootfs.Host != nil {
+		// The root shows the host's /usr. A link that leads out of it means another file in the
+		// root than on the host, such as a private key in /etc.
+		root, at, resolve = "/usr", usr, unix.RESOLVE_BENEATH
 	}
 	top, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return false, fmt.Errorf("open root: %w", err)
 	}
 	defer unix.Close(top)
-	fd, err := unix.Openat2(top, strings.TrimPrefix(target, "/"), &unix.OpenHow{
-		Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	fd, err := unix.Openat2(top, at, &unix.OpenHow{
+		Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: resolve | unix.RESOLVE_NO_MAGICLINKS,
 	})
-	if errors.Is(err, unix.ENOENT) {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EXDEV) {
 		return false, nil
 	}
 	if err != nil {

@@ -3,9 +3,11 @@ package runtime
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"stead/runtime/launch"
 	"stead/runtime/roottest"
 	"stead/runtime/status"
 	"stead/runtime/volume"
@@ -69,6 +71,23 @@ func TestVolumes(t *testing.T) {
 	}
 	if size, err := volumes.Size(ctx, "app"); err != nil || size < 4096 || size > 1<<20 {
 		t.Errorf("size %d, %v", size, err)
+	}
+}
+
+// A volume never begins with what lies outside of /usr on the host, where a link in /usr leads to:
+// the private keys of /etc/ssl, on Debian.
+func TestVolumesBeginInsideUsr(t *testing.T) {
+	roottest.Need(t)
+	const target = "/usr/lib/ssl/private"
+	if at, err := filepath.EvalSymlinks(target); err != nil || strings.HasPrefix(at, "/usr/") {
+		t.Skipf("%s leads to %q on this host, %v", target, at, err)
+	}
+	m := parse(t, "web", script("true"))
+	dir := t.TempDir()
+	found, err := (&Runtime{}).seedFromRoot(t.Context(), m, &launch.Config{}, nil, target, dir)
+	if found || err != nil {
+		entries, _ := os.ReadDir(dir)
+		t.Errorf("copied from outside: %v, %v, %v", found, err, entries)
 	}
 }
 
