@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"strings"
@@ -79,7 +80,7 @@ func (l *Layer) imply(dir string) (int, error) {
 		err = unix.Mkdirat(above, name[at:], 0o755)
 		if err == nil {
 			err = unix.Fchmodat(above, name[at:], 0o755, 0) // whatever the umask
-			l.implied[name] = true
+			l.implied[name] = l.step
 			err = errors.Join(err, l.remember(name))
 		} else if err == unix.EEXIST {
 			err = nil // or a link to nothing: then the next step fails
@@ -119,7 +120,9 @@ func (l *Layer) makeDirectory(parent int, base, name string, h *tar.Header) erro
 
 // directory sets the attributes of an open directory. Its times are set at the end.
 func (l *Layer) directory(fd int, name string, h *tar.Header) error {
-	l.times[name] = timesOf(h)
+	t := timesOf(h)
+	t.step = l.step
+	l.times[name] = t
 	if err := l.remember(name); err != nil {
 		return err
 	}
@@ -345,33 +348,45 @@ func (l *Layer) hardLink(parent int, base, name, to string) error {
 
 // remove removes what an earlier entry has made.
 func (l *Layer) remove(parent int, base, name string) error {
-	err := unix.Unlinkat(parent, base, 0)
-	if err != unix.EISDIR {
-		l.forgetBelow(name) // a link to the directory that the last entries were made in, say
+	var st unix.Stat_t
+	if err := unix.Fstatat(parent, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}
-	// Whatever is in it was made here, and no link in it is followed.
-	err = os.RemoveAll(fmt.Sprintf("/proc/self/fd/%d/%s", parent, base))
-	l.forgetBelow(name)
-	return err
-}
-
-// forgetBelow forgets a directory that was removed, and all in it.
-func (l *Layer) forgetBelow(name string) {
+	kind := st.Mode & unix.S_IFMT
+	if kind != unix.S_IFDIR && kind != unix.S_IFLNK {
+		return unix.Unlinkat(parent, base, 0)
+	}
 	if strings.HasPrefix(l.parent.name+"/", name+"/") {
 		l.forgetParent()
 	}
-	isBelow := func(p string) bool { return strings.HasPrefix(p+"/", name+"/") }
-	for _, m := range []map[string]bool{l.implied, l.opaque} {
-		for p := range m {
-			if isBelow(p) {
-				delete(m, p)
+	if l.removed[name] == 0 {
+		if err := l.remember(name); err != nil {
+			return err
+		}
+	}
+	l.step++
+	l.removed[name] = l.step
+	if kind == unix.S_IFLNK { // entries may have gone through it
+		return unix.Unlinkat(parent, base, 0)
+	}
+	// Whatever is in it was made here, and no link in it is followed.
+	return os.RemoveAll(fmt.Sprintf("/proc/self/fd/%d/%s", parent, base))
+}
+
+// forgetRemoved forgets what is remembered of directories that were removed, and of those in them.
+// This is done once: a layer may remove directories as often as it has entries.
+func (l *Layer) forgetRemoved() {
+	gone := func(name string, step int) bool {
+		for ; name != "."; name = path.Dir(name) {
+			if l.removed[name] > step {
+				return true
 			}
 		}
+		return false
 	}
-	for p := range l.times {
-		if isBelow(p) {
-			delete(l.times, p)
-		}
+	for _, m := range []map[string]int{l.implied, l.opaque} {
+		maps.DeleteFunc(m, gone)
 	}
+	maps.DeleteFunc(l.times, func(name string, w when) bool { return gone(name, w.step) })
+	clear(l.removed)
 }

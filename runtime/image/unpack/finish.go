@@ -25,6 +25,7 @@ func (l *Layer) NeedsLowers() bool {
 // bottom first, and sets the times of directories.
 func (l *Layer) Finish(lowers []string) error {
 	l.forgetParent()
+	l.forgetRemoved()
 	var open []int
 	defer func() {
 		for _, fd := range open {
@@ -74,7 +75,7 @@ func setTimesOf(fd int, t when) error {
 // inherit gives a directory without an entry the attributes of the one below it.
 func (l *Layer) inherit(lowers []int, name string) error {
 	for above := path.Dir(name); above != "."; above = path.Dir(above) {
-		if l.opaque[above] { // nothing shows from below
+		if l.opaque[above] > 0 { // nothing shows from below
 			return nil
 		}
 	}
@@ -185,7 +186,7 @@ func copyAttributes(from *os.File, fd int) (when, error) {
 			err = unix.Fsetxattr(fd, name, value, 0)
 		}
 	}
-	return when{st.Atim, st.Mtim}, err
+	return when{atime: st.Atim, mtime: st.Mtim}, err
 }
 
 var errKind = errors.New("the lower layers have something of another type there")

@@ -35,7 +35,7 @@ func (l *Layer) whiteout(name string) error {
 	case strings.Contains("/"+dir, "/"+whiteoutPrefix), !ok, hidden == "", hidden == ".", hidden == "..":
 		return errors.New("not a whiteout")
 	case base == opaqueMarker:
-		l.opaque[dir] = true
+		l.opaque[dir] = l.step
 		return l.remember(dir)
 	case strings.HasPrefix(base, metaPrefix):
 		return nil
@@ -48,7 +48,7 @@ func (l *Layer) whiteout(name string) error {
 // have is left out: in a directory that overlay does not merge it would be listed.
 func (l *Layer) hide(lowers []int) error {
 	opaque := l.opaque
-	l.opaque = map[string]bool{}
+	l.opaque = map[string]int{}
 	names := slices.AppendSeq(slices.Collect(maps.Keys(l.deleted)), maps.Keys(opaque))
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
@@ -59,7 +59,7 @@ func (l *Layer) hide(lowers []int) error {
 		if l.deleted[name] {
 			err = l.hideName(lowers, name)
 		}
-		if opaque[name] && err == nil && !l.opaque[name] && !l.hidden[name] {
+		if opaque[name] > 0 && err == nil && l.opaque[name] == 0 && !l.hidden[name] {
 			err = l.hideDirectory(lowers, name)
 		}
 		if err != nil {
@@ -73,11 +73,11 @@ func (l *Layer) hide(lowers []int) error {
 // hidden a directory above it.
 func (l *Layer) isCovered(name string) bool {
 	for above := path.Dir(name); name != "" && above != "."; above = path.Dir(above) {
-		if l.opaque[above] || l.hidden[above] {
+		if l.opaque[above] > 0 || l.hidden[above] {
 			return true
 		}
 	}
-	return name != "" && l.opaque[""]
+	return name != "" && l.opaque[""] > 0
 }
 
 // stat returns what the layer has at a path.
@@ -161,7 +161,7 @@ func (l *Layer) hideContent(name string) error {
 		return err
 	}
 	defer unix.Close(fd)
-	l.opaque[name] = true
+	l.opaque[name] = l.step
 	if err := unix.Fsetxattr(fd, opaqueXattr, []byte("y"), 0); err != nil {
 		return fmt.Errorf("set extended attribute %s: %w", opaqueXattr, err)
 	}
@@ -170,4 +170,4 @@ func (l *Layer) hideContent(name string) error {
 
 // OpaqueRoot reports whether the layer hides all layers below it. Overlay ignores the
 // attribute on the root of a layer, so the image must leave them out.
-func (l *Layer) OpaqueRoot() bool { return l.opaque[""] }
+func (l *Layer) OpaqueRoot() bool { return l.opaque[""] > 0 }

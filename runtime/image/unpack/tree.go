@@ -126,6 +126,6 @@ func newLayer(dir string, budget *Budget) (*Layer, error) {
 	}
 	return &Layer{
 		root: root, parent: cachedDir{fd: -1}, budget: budget, buffer: make([]byte, 1<<20), hole: largeHole, HighestID: -1,
-		times: map[string]when{}, implied: map[string]bool{}, opaque: map[string]bool{}, deleted: map[string]bool{}, hidden: map[string]bool{},
+		times: map[string]when{}, step: 1, implied: map[string]int{}, opaque: map[string]int{}, removed: map[string]int{}, deleted: map[string]bool{}, hidden: map[string]bool{},
 	}, nil
 }

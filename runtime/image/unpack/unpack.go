@@ -90,8 +90,10 @@ type Layer struct {
 	hole    int             // blocks of so many zeros are left out of files; 0 for none
 	memory  int             // bytes of names that are remembered
 	times   map[string]when // of directories, which change while files are made in them
-	implied map[string]bool // directories without an entry
-	opaque  map[string]bool
+	implied map[string]int  // directories without an entry, with the step
+	opaque  map[string]int  // directories that hide what is below, with the step
+	step    int             // 1, and one more for each of removed
+	removed map[string]int  // directories and links that were removed, with the step
 	deleted map[string]bool // whiteouts of the stream
 	hidden  map[string]bool // whiteouts that were made
 	links   []link          // hard links to files of lower layers
@@ -99,7 +101,10 @@ type Layer struct {
 	inheritsACLs bool // new files may get access control lists from their directory
 }
 
-type when struct{ atime, mtime unix.Timespec }
+type when struct {
+	atime, mtime unix.Timespec
+	step         int
+}
 
 // link is a hard link whose target is in a lower layer.
 type link struct{ name, target string }
@@ -139,6 +144,7 @@ func Unpack(ctx context.Context, dir string, stream io.Reader, whiteouts bool, b
 		l.Discard()
 		return nil, err
 	}
+	l.forgetRemoved()
 	return l, nil
 }
 
@@ -242,7 +248,7 @@ func timesOf(h *tar.Header) when {
 	if atime.IsZero() {
 		atime = h.ModTime
 	}
-	return when{timespec(atime), timespec(h.ModTime)}
+	return when{atime: timespec(atime), mtime: timespec(h.ModTime)}
 }
 
 func timespec(t time.Time) unix.Timespec {

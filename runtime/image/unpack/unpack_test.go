@@ -261,6 +261,48 @@ func TestHostileLayers(t *testing.T) {
 	}
 }
 
+// Replacing things again and again costs the same however many directories there are: a layer with
+// many of both does not take hours.
+func TestReplacedOften(t *testing.T) {
+	roottest.Need(t)
+	var entries []string
+	for range 100 {
+		entries = append(entries, "f", "f -> d", "f/")
+	}
+	stream := pack(t, append(entries, "f/x/", "f")...)
+	took := map[int]time.Duration{}
+	for _, directories := range []int{0, 300_000} {
+		l, err := newLayer(roottest.TempDir(t, "/dev/shm"), plenty())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		for i := range directories { // as if there were entries of them
+			l.times[fmt.Sprintf("d/%d", i)] = when{}
+		}
+		began := time.Now()
+		for r := tar.NewReader(bytes.NewReader(stream)); ; {
+			h, err := r.Next()
+			if err == io.EOF {
+				break
+			}
+			if err == nil {
+				err = l.entry(h, r, true)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		took[directories] = time.Since(began)
+		if l.forgetRemoved(); len(l.times) != directories {
+			t.Errorf("%d directories are remembered, want %d", len(l.times), directories)
+		}
+	}
+	if few, many := took[0], took[300_000]; many > 10*few+100*time.Millisecond {
+		t.Errorf("took %v, without directories %v", many, few)
+	}
+}
+
 // Owner, mode, times and extended attributes arrive; set-user-ID and capabilities outlive the
 // change of owner.
 func TestAttributes(t *testing.T) {
