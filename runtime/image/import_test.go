@@ -232,6 +232,16 @@ func TestUse(t *testing.T) {
 	if err != nil || len(gone) != 1 || gone[0].Name != "f" {
 		t.Errorf("pruned: %+v, %v", gone, err)
 	}
+	// A directory that can't be listed may be that of a container with any image.
+	if err := os.Symlink("unlisted@20260101T000000Z", state+"/removed/unlisted@20260101T000000Z"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Prune(t.Context(), declared); err == nil {
+		t.Error("pruned though the files of a removed container can't be listed")
+	}
+	if err := os.Remove(state + "/removed/unlisted@20260101T000000Z"); err != nil {
+		t.Fatal(err)
+	}
 	put(t, state+"/containers/web/container.json", "unreadable")
 	if _, err := s.Prune(t.Context(), nil); err == nil {
 		t.Error("pruned though facts can't be read")

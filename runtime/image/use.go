@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Declared are the images that manifests name, by the name or reference that they give, and for
@@ -81,6 +83,28 @@ type facts struct {
 	} `json:"manifest"`
 }
 
+// factsIn returns what is in the JSON files of a container's directory: container.json, and of one
+// that is just brought back what it was before.
+func factsIn(dir string) (all []facts, err error) {
+	files, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) { // it was removed, or is no container
+		return nil, nil
+	}
+	for _, file := range files {
+		if err != nil || filepath.Ext(file.Name()) != ".json" {
+			continue
+		}
+		var f facts
+		err = readJSON(filepath.Join(dir, file.Name()), &f)
+		if errors.Is(err, os.ErrNotExist) {
+			err = nil
+			continue
+		}
+		all = append(all, f)
+	}
+	return all, err
+}
+
 // uses returns who uses each image, by digest. A container uses the image that its root was made
 // of, and the one that its manifest names by now.
 func (s *Store) uses(images []*Image, refs []ref, declared Declared) (map[string][]string, error) {
@@ -120,20 +144,11 @@ func (s *Store) uses(images []*Image, refs []ref, declared Declared) (map[string
 			if dir == "removed" {
 				user = "removed " + e.Name()
 			}
-			// container.json, and of one that is just brought back what it was before
-			files, err := filepath.Glob(filepath.Join(state, dir, e.Name(), "*.json"))
+			all, err := factsIn(filepath.Join(state, dir, e.Name()))
 			if err != nil {
-				return nil, err
+				return nil, fmt.Errorf("find out who uses images: %w", err)
 			}
-			for _, file := range files {
-				var f facts
-				err := readJSON(file, &f)
-				if errors.Is(err, os.ErrNotExist) {
-					continue
-				}
-				if err != nil {
-					return nil, fmt.Errorf("find out who uses images: %w", err)
-				}
+			for _, f := range all {
 				if f.Image != nil {
 					add(f.Image.Digest, user)
 				}
