@@ -171,13 +171,32 @@ func (a *app) imageListCommand() *cobra.Command {
 			}
 			var rows [][]string
 			for _, e := range all {
-				rows = append(rows, []string{nameOrDigest(e), shortDigest(e.Digest), size(e.Size), fmt.Sprint(e.Layers), age(time.Since(e.CreatedAt)), strings.Join(e.UsedBy, ", ")})
+				rows = append(rows, []string{nameOrDigest(e), shortDigest(e.Digest), size(e.Size), fmt.Sprint(e.Layers), age(time.Since(e.CreatedAt)), usersText(e.UsedBy)})
 			}
 			return table(a.out, "NAME DIGEST SIZE LAYERS AGE USED-BY", rows)
 		},
 	}
 	outputFlag(cmd, &output, "table", "json", "yaml", "name")
 	return cmd
+}
+
+// usersText shortens users for a table: "container web-0, web-1; image debian-12".
+func usersText(users []string) string {
+	var text strings.Builder
+	before := ""
+	for _, user := range users { // sorted
+		kind, name, _ := strings.Cut(user, " ")
+		switch {
+		case text.Len() == 0:
+			text.WriteString(user)
+		case kind == before:
+			text.WriteString(", " + name)
+		default:
+			text.WriteString("; " + user)
+		}
+		before = kind
+	}
+	return text.String()
 }
 
 func nameOrDigest(e image.Entry) string {
