@@ -19,17 +19,14 @@ type seen struct {
 
 // Seen are the fields of seen that do not move. A change of content or attributes changes Ctime.
 type Seen struct {
-	Dev, Ino, Rdev       uint64
-	Mode, UID, GID, Kind uint32
-	Size                 int64
-	Ctime, Mtime         int64 // nanoseconds
-}
-
-const (
-	// young marks a file that changed so shortly before that a later change may have the same
+	Dev, Ino, Rdev uint64
+	Mode, UID, GID uint32
+	Size           int64
+	Ctime, Mtime   int64 // nanoseconds
+	// Young is set for a file that changed so shortly before that a later change may have the same
 	// time. Such a file counts as changed.
-	young = 1 + iota
-)
+	Young bool
+}
 
 // youth is the time in which two changes may get the same ctime: kernels before 6.13 count in
 // ticks of up to 10 ms.
@@ -44,7 +41,7 @@ func see(path string, st *unix.Stat_t) seen {
 		s.Size = 0 // of the list of its files
 	}
 	if time.Now().UnixNano()-s.Ctime < int64(youth) { // the clock may have been set back, too
-		s.Kind = young
+		s.Young = true
 	}
 	return s
 }
@@ -52,8 +49,8 @@ func see(path string, st *unix.Stat_t) seen {
 // same reports whether a file still looks like this.
 func (s *seen) same(st *unix.Stat_t) bool {
 	now := see(s.path, st)
-	now.Kind = 0
-	return s.Kind != young && now.Seen == s.Seen
+	now.Young = false
+	return !s.Young && now.Seen == s.Seen
 }
 
 func (s *seen) isDir() bool { return s.Mode&unix.S_IFMT == unix.S_IFDIR }
