@@ -1,9 +1,11 @@
 package reconcile
 
 import (
+	"maps"
 	"os"
 	"testing"
 
+	"stead/runtime"
 	"stead/runtime/image"
 	runtimejob "stead/runtime/job"
 	"stead/runtime/keeper"
@@ -15,7 +17,9 @@ func TestMain(m *testing.M) {
 		os.Exit(keeper.Main(os.Args))
 	}
 	if os.Args[0] == runtimejob.Argv0 { // and its jobs
-		os.Exit(runtimejob.Main(os.Args, image.JobKinds()))
+		kinds := image.JobKinds()
+		maps.Copy(kinds, runtime.VolumeJobKinds())
+		os.Exit(runtimejob.Main(os.Args, kinds))
 	}
 	os.Exit(roottest.Main(m))
 }

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -11,14 +12,13 @@ import (
 	"slices"
 	"strings"
 
-	"stead/runtime/fault"
 	"stead/runtime/hostpath"
 	"stead/runtime/image"
+	"stead/runtime/job"
 	"stead/runtime/launch"
 	"stead/runtime/rootfs"
+	"stead/runtime/volume"
 	"stead/spec"
-
-	"golang.org/x/sys/unix"
 )
 
 // A directory that an image declares as a volume is a directory of the container beside upper:
@@ -31,19 +31,21 @@ func (r *Runtime) addImageVolumes(ctx context.Context, config *launch.Config, m 
 		return nil
 	}
 	var more []launch.Mount
-	for _, volume := range img.Config.Volumes {
-		target := path.Clean("/" + volume)
+	for _, declared := range img.Config.Volumes {
+		target := path.Clean("/" + declared)
 		covers := func(m launch.Mount) bool { return hostpath.Within(target, path.Clean(m.Target)) }
 		if slices.ContainsFunc(config.Mounts, covers) || hasFilesAbove(m, target) || !canBeVolume(target) {
 			continue
 		}
-		dir := filepath.Join(r.dir(m.Metadata.Name), "volumes", url.PathEscape(target[1:]))
-		if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
-			if err := r.seedVolume(ctx, img, target, dir); err != nil {
+		volumes, name := volume.Store{Dir: filepath.Join(r.dir(m.Metadata.Name), "volumes")}, url.PathEscape(target[1:])
+		if _, err := os.Lstat(volumes.Path(name)); errors.Is(err, os.ErrNotExist) {
+			// The image need not have the directory.
+			seed := func(dir string) (bool, error) { return r.copyFromImage(ctx, img, target, dir) }
+			if err := volumes.Make(ctx, name, volume.Owner{Mode: 0o755}, seed); err != nil {
 				return fmt.Errorf("make volume %s of the image: %w", target, err)
 			}
 		}
-		more = append(more, launch.Mount{Target: target, Source: dir})
+		more = append(more, launch.Mount{Target: target, Source: volumes.Path(name)})
 	}
 	addMounts(config, more)
 	return nil
@@ -71,30 +73,6 @@ func canBeVolume(target string) bool {
 	return target != "/" && !strings.Contains(target, "\x00") && len(url.PathEscape(target[1:])) < 240
 }
 
-// seedVolume makes the directory of a volume, which appears when it is complete.
-func (r *Runtime) seedVolume(ctx context.Context, img *image.Image, target, dir string) error {
-	tmp := filepath.Join(filepath.Dir(dir), ".new-"+filepath.Base(dir))
-	if err := errors.Join(os.MkdirAll(filepath.Dir(dir), 0o700), rootfs.Delete(ctx, tmp)); err != nil { // left by a process that died
-		return err
-	}
-	if err := errors.Join(os.Mkdir(tmp, 0o755), os.Chmod(tmp, 0o755)); err != nil {
-		return err
-	}
-	if _, err := r.copyFromImage(ctx, img, target, tmp); err != nil { // the image need not have the directory
-		return err
-	}
-	fault.Point("volume-seeded")
-	made, err := os.Open(tmp)
-	if err != nil {
-		return err
-	}
-	defer made.Close()
-	if err := unix.Syncfs(int(made.Fd())); err != nil {
-		return os.NewSyscallError("syncfs", err)
-	}
-	return os.Rename(tmp, dir)
-}
-
 // copyFromImage copies what an image has at a path into a directory, and reports whether there is
 // something.
 func (r *Runtime) copyFromImage(ctx context.Context, img *image.Image, target, dir string) (bool, error) {
@@ -111,5 +89,29 @@ func (r *Runtime) copyFromImage(ctx context.Context, img *image.Image, target, d
 		return false, err
 	}
 	defer from.Close()
-	return true, image.CopyDirectory(ctx, fmt.Sprintf("/proc/self/fd/%d", from.Fd()), dir)
+	return true, r.copyInto(ctx, from, dir)
+}
+
+const seedKind = "volume-seed"
+
+// VolumeJobKinds are the kinds of jobs for job.Main.
+func VolumeJobKinds() map[string]job.Func {
+	return map[string]job.Func{seedKind: runSeed}
+}
+
+// copyInto copies what is in an open directory into an empty one, in a child process: what
+// containers left there may be huge.
+func (r *Runtime) copyInto(ctx context.Context, from *os.File, dir string) error {
+	to, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	_, err = job.Runner{Host: r.host, Files: []*os.File{from, to}}.Run(ctx, seedKind, nil, nil, nil)
+	return err
+}
+
+func runSeed(ctx context.Context, _ json.RawMessage, _ func(any)) (any, error) {
+	const from, to = job.FirstFile, job.FirstFile + 1
+	return struct{}{}, image.CopyDirectory(ctx, fmt.Sprintf("/proc/self/fd/%d/.", from), fmt.Sprintf("/proc/self/fd/%d/.", to))
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"stead/runtime/cgroup"
+	"stead/runtime/job"
 	"stead/runtime/keeper"
 	"stead/runtime/logs"
 	"stead/runtime/record"
@@ -24,6 +25,9 @@ import (
 func TestMain(m *testing.M) {
 	if os.Args[0] == keeper.Argv0 { // the test binary is the keeper of its tests
 		os.Exit(keeper.Main(os.Args))
+	}
+	if os.Args[0] == job.Argv0 { // and its jobs
+		os.Exit(job.Main(os.Args, VolumeJobKinds()))
 	}
 	if os.Getenv("ATTACK") != "" {
 		os.Exit(attack())

@@ -102,8 +102,9 @@ func (r *Runtime) seedFromRoot(ctx context.Context, m *spec.Container, config *l
 	if err != nil {
 		return false, fmt.Errorf("open %s in the root: %w", target, err)
 	}
-	defer unix.Close(fd)
-	return true, image.CopyDirectory(ctx, fmt.Sprintf("/proc/self/fd/%d", fd), dir)
+	from := os.NewFile(uintptr(fd), target)
+	defer from.Close()
+	return true, r.copyInto(ctx, from, dir)
 }
 
 // VolumeUsers returns the containers that mount volumes, by volume, sorted. It reads their facts.

@@ -36,7 +36,7 @@ func imageOperations() []operation {
 		return runs
 	}
 	return []operation{
-		{"create on an image", append(append([]string{"create-dir-made", "create-facts-written", "start-recorded", "volume-seeded"}, mounting...), "launch-1", "start-launched"),
+		{"create on an image", append(append([]string{"create-dir-made", "create-facts-written", "start-recorded", "volume-made"}, mounting...), "launch-1", "start-launched"),
 			importImages, create, func(h *testHost) int { return kept(h, 0, 1) }},
 		{"change the image", append([]string{"restart-stopped", "restart-facts-written", "root-unmounted", "reset-unmounted", "reset-begun", "reset-moved", "reset-put-away", "start-recorded"}, mounting...), made,
 			func(h *testHost) { h.write("job.yaml", imageText(h, "two")) }, func(h *testHost) int { return kept(h, 1, 2) }},

@@ -30,6 +30,7 @@ func main() {
 	if os.Args[0] == job.Argv0 {
 		kinds := image.JobKinds()
 		maps.Copy(kinds, runtime.BackupJobKinds())
+		maps.Copy(kinds, runtime.VolumeJobKinds())
 		maps.Copy(kinds, filecopy.JobKinds())
 		os.Exit(job.Main(os.Args, kinds))
 	}

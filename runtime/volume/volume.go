@@ -10,11 +10,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"stead/runtime/atomicfile"
 	"stead/runtime/fault"
@@ -45,19 +47,16 @@ type Owner struct {
 // puts into an empty directory; seed reports whether it has set the owner and the mode of that.
 // It appears when it is complete. A volume that is there stays as it is.
 func (s *Store) Ensure(ctx context.Context, name string, o Owner, seed func(dir string) (bool, error)) (string, error) {
-	path := s.Path(name)
-	if there, err := s.look(name); there || err != nil {
-		return path, err
-	}
-	unlock, err := s.lock(unix.LOCK_EX)
+	unlock, err := s.lock(ctx, name) // also of one that is there: it may be about to be deleted
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
-	if there, err := s.look(name); there || err != nil { // made meanwhile
+	path := s.Path(name)
+	if there, err := s.look(name); there || err != nil {
 		return path, err
 	}
-	if err := s.make(ctx, name, o, seed); err != nil {
+	if err := s.Make(ctx, name, o, seed); err != nil {
 		return "", fmt.Errorf("make volume %s: %w", name, err)
 	}
 	return path, nil
@@ -94,14 +93,21 @@ func kindOf(mode fs.FileMode) string {
 // unfinished is the directory in which a volume is made. No volume has such a name.
 func (s *Store) unfinished(name string) string { return s.Path(".new-" + name) }
 
-func (s *Store) make(ctx context.Context, name string, o Owner, seed func(dir string) (bool, error)) error {
+// Make is Ensure of a volume that is not there, for a caller that nobody else makes or deletes
+// volumes beside.
+func (s *Store) Make(ctx context.Context, name string, o Owner, seed func(dir string) (bool, error)) (err error) {
 	tmp := s.unfinished(name)
-	if err := rootfs.Delete(ctx, tmp); err != nil && !errors.Is(err, os.ErrNotExist) { // left by a process that died
+	if err := rootfs.Delete(ctx, tmp); err != nil { // left by a process that died
 		return err
 	}
-	if err := os.Mkdir(tmp, 0o700); err != nil {
+	if err := errors.Join(os.MkdirAll(s.Dir, 0o700), os.Mkdir(tmp, 0o700)); err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil { // the disk may be full of it
+			err = errors.Join(err, rootfs.Delete(context.WithoutCancel(ctx), tmp))
+		}
+	}()
 	seeded, err := seed(tmp)
 	if err != nil {
 		return err
@@ -131,19 +137,38 @@ func (s *Store) make(ctx context.Context, name string, o Owner, seed func(dir st
 	return atomicfile.SyncDir(s.Dir)
 }
 
-// lock locks the directory of volumes, and makes it if it is missing. A volume is made and
-// deleted under the exclusive lock.
-func (s *Store) lock(how int) (unlock func(), err error) {
+// lock locks one volume, and makes the directory of all if it is missing. A volume is made and
+// deleted under its lock. That may take long, and harms only who needs the same volume.
+func (s *Store) lock(ctx context.Context, name string) (unlock func(), err error) {
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
 		return nil, err
 	}
+	for {
+		unlock, err = s.tryLock(name)
+		if err != unix.EAGAIN && err != unix.EACCES && err != unix.EINTR {
+			return unlock, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("volume %s is being made or deleted: %w", name, context.Cause(ctx))
+		case <-time.After(10 * time.Millisecond): // only a thread could wait for it
+		}
+	}
+}
+
+// tryLock locks a volume unless it is locked. Each has a byte of the lock file, by a hash of its
+// name: two of the same byte wait for each other, which does no harm.
+func (s *Store) tryLock(name string) (unlock func(), err error) {
 	f, err := os.OpenFile(filepath.Join(s.Dir, ".lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), how); err != nil {
+	sum := fnv.New32a()
+	sum.Write([]byte(name))
+	at := unix.Flock_t{Type: unix.F_WRLCK, Start: int64(sum.Sum32()), Len: 1}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &at); err != nil {
 		f.Close()
-		return nil, os.NewSyscallError("flock", err)
+		return nil, err
 	}
 	return func() { f.Close() }, nil
 }
@@ -187,7 +212,7 @@ func (s *Store) Size(ctx context.Context, name string) (bytes int64, err error) 
 // Remove deletes a volume, unless inUse returns an error. From then on the volume is gone, and
 // what is left of it after an interruption goes with the next Recover.
 func (s *Store) Remove(ctx context.Context, name string, inUse func() error) error {
-	unlock, err := s.lock(unix.LOCK_EX)
+	unlock, err := s.lock(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -212,7 +237,7 @@ func (s *Store) Remove(ctx context.Context, name string, inUse func() error) err
 			}
 			return err
 		}
-		if err := rootfs.Delete(ctx, doomed); err != nil && !errors.Is(err, os.ErrNotExist) { // of an earlier one of this name
+		if err := rootfs.Delete(ctx, doomed); err != nil { // of an earlier one of this name
 			return err
 		}
 		return os.Rename(s.Path(name), doomed)
@@ -232,16 +257,19 @@ func (s *Store) Recover(ctx context.Context) error {
 	if err != nil {
 		return nil // there are no volumes
 	}
-	unlock, err := s.lock(unix.LOCK_EX | unix.LOCK_NB)
-	if err != nil {
-		return nil // somebody makes or deletes one
-	}
-	defer unlock()
 	var failed error
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), ".new-") || strings.HasPrefix(e.Name(), ".deleting-") {
-			failed = errors.Join(failed, rootfs.Delete(ctx, s.Path(e.Name())))
+		name, isNew := strings.CutPrefix(e.Name(), ".new-")
+		name, isOld := strings.CutPrefix(name, ".deleting-")
+		if !isNew && !isOld {
+			continue
 		}
+		unlock, err := s.tryLock(name)
+		if err != nil {
+			continue // somebody makes or deletes it
+		}
+		failed = errors.Join(failed, rootfs.Delete(ctx, s.Path(e.Name())))
+		unlock()
 	}
 	return failed
 }
