@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"stead/runtime/atomicfile"
 
@@ -29,9 +31,11 @@ func newOutput(name string) (*output, error) {
 	if err == nil {
 		o.file = os.NewFile(uintptr(fd), name)
 	} else if err == unix.EOPNOTSUPP || err == unix.EISDIR { // this file system knows no files without a name
-		o.file, err = os.CreateTemp(filepath.Dir(name), ".stead-backup-*.tmp") // 0600
+		sweepTemps(filepath.Dir(name))
+		o.file, err = os.CreateTemp(filepath.Dir(name), tempPrefix+"*"+tempSuffix) // 0600
 		if err == nil {
 			o.temp = o.file.Name()
+			_ = unix.Flock(int(o.file.Fd()), unix.LOCK_EX|unix.LOCK_NB) // see sweepTemps
 		}
 	}
 	if err != nil {
@@ -44,6 +48,28 @@ func newOutput(name string) (*output, error) {
 	}
 	o.inode = inode{st.Dev, st.Ino}
 	return o, nil
+}
+
+const tempPrefix, tempSuffix = ".stead-backup-", ".tmp"
+
+// sweepTemps removes the temporary files of backups that were killed: of those that nobody has
+// locked. One that is written by another host may show no lock, but it is young.
+func sweepTemps(dir string) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if !e.Type().IsRegular() || !strings.HasPrefix(e.Name(), tempPrefix) || !strings.HasSuffix(e.Name(), tempSuffix) {
+			continue
+		}
+		f, err := os.OpenFile(filepath.Join(dir, e.Name()), os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		if err != nil {
+			continue
+		}
+		st, err := f.Stat()
+		if err == nil && time.Since(st.ModTime()) > time.Hour && unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			os.Remove(f.Name())
+		}
+		f.Close()
+	}
 }
 
 // commit gives the file its name.
