@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,7 +20,8 @@ type FUSE struct {
 	fd      int
 	mu      sync.Mutex // guards what follows
 	hung    bool
-	reads   bool     // hang too
+	reads   bool // hang too
+	slow    time.Duration
 	waiting [][]byte // requests
 	names   []string // of files; the node of names[i] is i+2
 	texts   []string
@@ -74,6 +76,13 @@ func (f *FUSE) HangReads() {
 	f.reads = true
 }
 
+// Slow makes it answer each request after that time.
+func (f *FUSE) Slow(by time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.slow = by
+}
+
 // Resume makes it answer again, also what waits.
 func (f *FUSE) Resume() {
 	f.mu.Lock()
@@ -117,6 +126,10 @@ func (f *FUSE) serve() {
 		if op == opForget || op == opBatchForget || op == opInterrupt {
 			continue
 		}
+		f.mu.Lock()
+		slow := f.slow
+		f.mu.Unlock()
+		time.Sleep(slow)
 		f.mu.Lock()
 		if f.hung && op != opInit || f.reads && op == opRead {
 			f.waiting = append(f.waiting, slices.Clone(in[:n]))

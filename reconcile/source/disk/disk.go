@@ -37,7 +37,7 @@ func (d *Disk) Begin() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, r := range d.readers {
-		r.used = false
+		r.used, r.spent = false, 0
 	}
 }
 

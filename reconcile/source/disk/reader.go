@@ -25,6 +25,10 @@ const (
 	progressEvery = 200 * time.Millisecond
 )
 
+// maxRound is how long a round may wait for one mount in all: a pass must not take as long as a
+// thousand slow answers. What is left counts as hung until the next round. Tests shorten it.
+var maxRound = 15 * time.Second
+
 // request is one call to the process.
 type request struct {
 	Op     op
@@ -99,8 +103,9 @@ func failureOf(err error) *failure {
 
 // reader is a process that reads from one mount.
 type reader struct {
-	used bool // in this round
-	hung *touch.HungError
+	used  bool          // in this round
+	spent time.Duration // waiting for it in this round
+	hung  *touch.HungError
 
 	cmd  *exec.Cmd
 	in   io.WriteCloser
@@ -144,15 +149,20 @@ func (d *Disk) ask(m *hostpath.RemoteMount, q request) (reply, error) {
 		return reply{}, err
 	}
 	began := time.Now()
+	left := maxRound - r.spent // only this goroutine uses it, see Disk
+	if left <= 0 {
+		return reply{}, &touch.HungError{Mount: m, Since: began.Add(-r.spent)}
+	}
+	defer func() { r.spent += time.Since(began) }()
 	progress, done := make(chan struct{}, 1), make(chan error, 1)
 	var answer reply
 	go func() { done <- r.exchange(q, &answer, progress) }()
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(min(patience, left))
 	defer timer.Stop()
 	for {
 		select {
 		case <-progress:
-			timer.Reset(patience)
+			timer.Reset(min(patience, left-time.Since(began)))
 		case err := <-done:
 			if err != nil {
 				d.drop(r)
