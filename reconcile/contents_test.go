@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -68,6 +69,12 @@ func TestPlanOfContents(t *testing.T) {
 		p := plan.Diff(d, []*status.Status{row.st}, plan.Memory{}, noon)
 		if got := p.String(); got != row.want {
 			t.Errorf("%s: got %swant %s", row.summary, got, row.want)
+		}
+		old := map[string]string{
+			"a variable that waits for the next start": "spec.envSecrets.N", "a job that runs": "spec.files[/a] spec.envSecrets.S", "a job that reloads": "spec.files[/a]",
+		}[row.summary]
+		if got := strings.Join(plan.OldContents(row.st, w), " "); got != old { // as status says
+			t.Errorf("%s: it runs with the old content of %q, want %q", row.summary, got, old)
 		}
 	}
 	// The same change again is no repetition when there is other content to take up.

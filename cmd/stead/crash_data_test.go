@@ -13,7 +13,7 @@ import (
 // dataOperations are those of files and volumes.
 func dataOperations() []operation {
 	source := func(h *testHost, content string) {
-		writeFile(h.t, h.dir+"/new.conf", content)
+		writeFile(h.t, h.dir+"/new.conf", content+"\n")
 		if err := os.Rename(h.dir+"/new.conf", h.dir+"/app.conf"); err != nil {
 			h.t.Fatal(err)
 		}

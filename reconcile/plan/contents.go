@@ -30,6 +30,22 @@ func contentDiffers(st *status.Status, w *Want, s *spec.Source) bool {
 	return true
 }
 
+// OldContents returns the sources that hold something else than a running container has, though
+// nothing is to be done now: it has the new content after its next start.
+func OldContents(st *status.Status, w *Want) (fields []string) {
+	if st.State != status.Running || w == nil {
+		return nil
+	}
+	for i := range w.Sources {
+		s := &w.Sources[i]
+		has, known := st.Files[s.Target]
+		if known && s.Sum != "" && s.Sum != has.Sum && !contentDiffers(st, w, s) {
+			fields = append(fields, s.Field)
+		}
+	}
+	return fields
+}
+
 // onChange returns what a change of a source does to a running container.
 func onChange(s *spec.Source, has status.FileState) string {
 	if s.Dir != has.Dir {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"stead/reconcile/plan"
@@ -138,6 +139,10 @@ func (v *viewer) sync(c *Container, st *status.Status) {
 		}
 		if len(st.Stale) > 0 && st.State == status.Running && c.Why == "" {
 			c.Reason, c.Why = ReasonSourceReplaced, st.Stale.String()+"; stead restart "+st.Name+" takes what is there now"
+			c.Message = c.Why
+		}
+		if old := plan.OldContents(st, w); len(old) > 0 && c.Why == "" {
+			c.Reason, c.Why = ReasonSourceChanged, "it runs with the old content of "+strings.Join(old, ", ")+"; stead restart "+st.Name+" takes the new one"
 			c.Message = c.Why
 		}
 		if st.OOMKills > 0 && c.Why == "" {

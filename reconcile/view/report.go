@@ -88,7 +88,7 @@ func NewReport(d *plan.Desired, observed []*status.Status, m plan.Memory, now ti
 	}
 	for i := range r.Containers {
 		c := &r.Containers[i]
-		if c.Reason == ReasonProcessOOMKilled || c.Reason == ReasonSourceReplaced {
+		if c.Reason == ReasonProcessOOMKilled || c.Reason == ReasonSourceReplaced || c.Reason == ReasonSourceChanged {
 			r.Notes = append(r.Notes, c.Name+": "+c.Why)
 		}
 		if c.Sync == Held {

@@ -53,6 +53,7 @@ const (
 	ReasonWaitingForVolume = "WaitingForVolume" // another container writes a volume of it
 	ReasonImageFailed      = "ImageFailed"      // the image of its root could not be pulled or imported, and will be tried again
 	ReasonImageRefused     = "ImageRefused"     // its image changes, and onImageChange is refuse
+	ReasonSourceChanged    = "SourceChanged"    // it runs with the old content of a source, until its next start
 	ReasonSourceReplaced   = "SourceReplaced"   // it runs with a mount or a root that the host has replaced since
 	ReasonProcessOOMKilled = "ProcessOOMKilled" // it runs, and processes in it were killed for lack of memory
 	ReasonUnapplied        = "Unapplied"        // the kernel refused a live change; the old value holds

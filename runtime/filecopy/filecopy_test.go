@@ -302,3 +302,20 @@ func TestName(t *testing.T) {
 		}
 	}
 }
+
+// What a copy that was killed has left goes with the next copy of the same file.
+func TestLeftoverOfAKilledCopy(t *testing.T) {
+	roottest.Need(t)
+	root, stream := t.TempDir(), packed(t)
+	write(t, root+"/at/tree/dir/deep/"+tmpName("file"), "half of it")
+	if _, err := Unpack(t.Context(), openRoot(t, root), "/at", bytes.NewReader(stream), Options{As: "tree"}); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(root + "/at/tree/dir/deep")
+	if err != nil || len(entries) != 1 {
+		t.Errorf("%v %v", entries, err)
+	}
+	if b, err := os.ReadFile(root + "/at/tree/dir/deep/file"); string(b) != "copied" {
+		t.Errorf("%q %v", b, err)
+	}
+}
