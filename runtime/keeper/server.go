@@ -32,7 +32,8 @@ type server struct {
 	listener   *net.UnixListener
 	upgrade    upgrade
 	unmounting sync.Mutex // held while the last descriptor of a merged root is closed
-	notes      []string   // what an admin should know about this keeper
+	closings   closings
+	notes      []string // what an admin should know about this keeper
 }
 
 // Main is the keeper's main function: stead-keeper RUN-DIR [--legacy=FD]. It
