@@ -76,6 +76,15 @@ const DefaultMemory = 1 << 30
 // FirstFile is the number of the first of Runner.Files in the job.
 const FirstFile = 5
 
+// maxAbandoned is how many jobs of this process may be abandoned, since they don't even die of
+// SIGKILL: a system call of theirs waits for a file system that does not answer. More are refused.
+const maxAbandoned = 4
+
+var abandoned atomic.Int64
+
+// errStuck is returned for a job that was abandoned.
+var errStuck = errors.New("the job does not end, not even after SIGKILL: a file system that it uses does not answer")
+
 // groupPrefix begins the names of the cgroups of jobs: _job-PID-N, of the parent. No container's
 // name has a '_'.
 const groupPrefix = "_job-"
@@ -84,8 +93,11 @@ var count atomic.Int64
 
 // Run runs a job and returns its result. progress is called for each report of the job; it may
 // be nil. The job reads stdin, which may be nil. If ctx ends, so does the job, and Run returns
-// when it is gone.
-func (r Runner) Run(ctx context.Context, kind string, request any, stdin *os.File, progress func(json.RawMessage)) (json.RawMessage, error) {
+// when it is gone, or when it is clear that it can't be killed: then it runs no more code of its own.
+func (r Runner) Run(ctx context.Context, kind string, request any, stdin *os.File, progress func(json.RawMessage)) (result json.RawMessage, err error) {
+	if n := abandoned.Load(); n >= maxAbandoned {
+		return nil, fmt.Errorf("start job: %d jobs before it do not end, not even after SIGKILL: a file system that they use does not answer", n)
+	}
 	body, err := json.Marshal(request)
 	if err != nil {
 		return nil, fmt.Errorf("encode job: %w", err)
@@ -94,7 +106,11 @@ func (r Runner) Run(ctx context.Context, kind string, request any, stdin *os.Fil
 	if err != nil {
 		return nil, fmt.Errorf("start job: %w", err)
 	}
-	defer p.close()
+	defer func() {
+		if !p.close() {
+			result, err = nil, errStuck
+		}
+	}()
 	if r.Host != nil {
 		Sweep(r.Host)
 		p.group = r.Host.Group(fmt.Sprintf("%s%d-%d", groupPrefix, os.Getpid(), count.Add(1)))
@@ -112,7 +128,7 @@ func (r Runner) Run(ctx context.Context, kind string, request any, stdin *os.Fil
 		return nil, p.failure(err)
 	}
 	stop := context.AfterFunc(ctx, p.end)
-	result, err := p.listen(progress)
+	result, err = p.listen(progress)
 	if !stop() && ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -128,6 +144,7 @@ type process struct {
 	group   *cgroup.Group // nil for none
 	memory  int64         // the limit of the group
 	exited  chan struct{}
+	stuck   atomic.Bool // it can't be killed
 }
 
 // start starts the child, which waits for its request.
@@ -179,13 +196,30 @@ func (r Runner) start(kind string, stdin *os.File) (*process, error) {
 	return p, nil
 }
 
-// end asks the job to end, and kills it if it does not.
+// end asks the job to end, and kills it if it does not. It closes the pipe of reports if the job can't
+// be killed: that stays open as long as the job is there.
 func (p *process) end() {
 	p.request.Close()
+	if p.ends() {
+		return
+	}
+	p.kill()
+	if !p.ends() {
+		p.stuck.Store(true)
+		p.reports.Close()
+	}
+}
+
+// ends waits for a while until the job has ended, and reports whether it has.
+func (p *process) ends() bool {
+	if p.stuck.Load() {
+		return false
+	}
 	select {
 	case <-p.exited:
+		return true
 	case <-time.After(grace):
-		p.kill()
+		return false
 	}
 }
 
@@ -196,19 +230,29 @@ func (p *process) kill() {
 	p.cmd.Process.Kill()
 }
 
-// close makes sure that nothing is left of the job.
-func (p *process) close() {
+// close makes sure that nothing is left of the job. It reports false if the job can't be killed:
+// then that happens when the kernel lets it go.
+func (p *process) close() bool {
 	p.request.Close()
-	select {
-	case <-p.exited:
-	case <-time.After(grace):
-	}
+	p.ends()
 	p.kill()
-	<-p.exited
-	p.reports.Close()
-	if p.group != nil {
-		p.group.Remove()
+	clean := func() {
+		p.reports.Close()
+		if p.group != nil {
+			p.group.Remove()
+		}
 	}
+	if p.ends() {
+		clean()
+		return true
+	}
+	abandoned.Add(1)
+	go func() {
+		<-p.exited
+		clean()
+		abandoned.Add(-1)
+	}()
+	return false
 }
 
 // listen reads what the job reports until it ends.
@@ -235,9 +279,7 @@ func (p *process) listen(progress func(json.RawMessage)) (json.RawMessage, error
 // failure describes the end of a job that has reported none.
 func (p *process) failure(err error) error {
 	p.request.Close()
-	select {
-	case <-p.exited:
-	case <-time.After(grace):
+	if !p.ends() {
 		return fmt.Errorf("the job does not end: %w", errors.Join(err, errors.New("its pipe is closed")))
 	}
 	if p.group != nil && p.group.OOMKills() > 0 {

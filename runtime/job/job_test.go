@@ -50,6 +50,14 @@ var kinds = map[string]Func{
 		}
 		return len(all), nil
 	},
+	"read": func(_ context.Context, request json.RawMessage, _ func(any)) (any, error) {
+		var file string
+		if err := json.Unmarshal(request, &file); err != nil {
+			return nil, err
+		}
+		b, err := os.ReadFile(file)
+		return string(b), err
+	},
 	"wait": func(ctx context.Context, _ json.RawMessage, report func(any)) (any, error) {
 		report(os.Getpid())
 		<-ctx.Done()
@@ -186,5 +194,54 @@ func TestParentDies(t *testing.T) {
 	}
 	if _, err := (Runner{Host: h}).Run(t.Context(), "cgroup", nil, nil, nil); err != nil {
 		t.Error(err)
+	}
+}
+
+// A job that can't be killed is abandoned: whoever waits for it gets an error, further ones are
+// refused, and when the file system answers all is as before.
+func TestStuck(t *testing.T) {
+	roottest.Need(t)
+	if testing.Short() {
+		t.Skip("a job has 30 s to end")
+	}
+	point := roottest.TempDir(t, "/var/tmp") + "/hung"
+	if err := os.Mkdir(point, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	fuse := roottest.MountFUSE(t, point, map[string]string{"a": "text"})
+	if got, err := (Runner{}).Run(t.Context(), "read", point+"/a", nil, nil); err != nil || string(got) != `"text"` {
+		t.Fatalf("got %s, %v", got, err)
+	}
+	fuse.Hang()
+	ctx, cancel := context.WithCancel(t.Context())
+	failed := make(chan error)
+	for range maxAbandoned {
+		go func() {
+			_, err := Runner{}.Run(ctx, "read", point+"/a", nil, nil)
+			failed <- err
+		}()
+	}
+	time.AfterFunc(time.Second, cancel) // they read by then, or will
+	for range maxAbandoned {
+		select {
+		case err := <-failed:
+			if !errors.Is(err, errStuck) {
+				t.Errorf("error %v", err)
+			}
+		case <-time.After(4*grace + roottest.Patience):
+			t.Fatal("a job that hangs is waited for")
+		}
+	}
+	if _, err := (Runner{}).Run(t.Context(), "echo", nil, nil, nil); err == nil || !strings.Contains(err.Error(), "4 jobs before it do not end") {
+		t.Errorf("the next: %v", err)
+	}
+	fuse.Resume()
+	for end := time.Now().Add(roottest.Patience); abandoned.Load() > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the jobs do not end")
+		}
+	}
+	if got, err := (Runner{}).Run(t.Context(), "read", point+"/a", nil, nil); err != nil || string(got) != `"text"` {
+		t.Errorf("afterwards: %s, %v", got, err)
 	}
 }
