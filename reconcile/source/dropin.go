@@ -91,7 +91,7 @@ func (s *scan) readDropIns(f *folder) {
 		s.failFolder(f, "", err)
 		return
 	}
-	dir, err := s.disk.OpenRoot(s.root, s.real, f.names())
+	dir, err := s.disk.OpenRoot(s.root, s.real, f.names)
 	if !s.openFolder(f, dir, err, "") {
 		return
 	}
@@ -108,8 +108,7 @@ func (s *scan) readDropIns(f *folder) {
 // visitDropInFolder reads a drop-in folder. If the folder as a whole has an error, it
 // becomes a broken fragment, since the manifests can't be completed without it.
 func (s *scan) visitDropInFolder(in *folder, dir *disk.Dir, e *entry, rel string) {
-	var st unix.Stat_t
-	err := dir.StatName(e.name, e.link, &st)
+	st, err := dir.StatName(e.name, e.link)
 	if err == nil && s.isFolderUnchanged(dir, e, &st) {
 		return
 	}
@@ -160,12 +159,14 @@ func (s *scan) isFolderUnchanged(dir *disk.Dir, e *entry, now *unix.Stat_t) bool
 	if f == nil || e.file != nil || s.renew || s.refusal != "" || !f.listed || f.racy || f.stamp != stampOf(now) || dir.Leads(e.name, e.link) {
 		return false
 	}
-	var st unix.Stat_t
 	for _, in := range f.entries {
 		if in.pathFromParent == "" {
 			in.pathFromParent = e.name + "/" + in.name
 		}
-		if in.file == nil || dir.Leads(in.pathFromParent, in.link) || dir.StatName(in.pathFromParent, in.link, &st) != nil || !in.file.isCurrent(&st, nil, s.guard.writtenPaths) {
+		if in.file == nil || dir.Leads(in.pathFromParent, in.link) {
+			return false
+		}
+		if st, err := dir.StatName(in.pathFromParent, in.link); err != nil || !in.file.isCurrent(&st, nil, s.guard.writtenPaths) {
 			return false
 		}
 	}

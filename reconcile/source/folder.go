@@ -44,7 +44,7 @@ func (f *folder) invalidate() {
 // walk brings f up to date with the directory of an entry in another one. rel is its path below the
 // root, and real its path without links.
 func (s *scan) walk(f *folder, in *disk.Dir, e *entry, rel, real string) {
-	dir, err := in.Open(e.name, e.link, real, f.names())
+	dir, err := in.Open(e.name, e.link, real, f.names)
 	if !s.openFolder(f, dir, err, rel) {
 		return
 	}

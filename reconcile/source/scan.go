@@ -47,8 +47,7 @@ func (s *scan) visit(in *folder, dir *disk.Dir, e *entry, above string) {
 		s.inDropIn, s.parentFolder = false, ""
 		return
 	}
-	var st unix.Stat_t
-	err := dir.StatName(e.name, e.link, &st)
+	st, err := dir.StatName(e.name, e.link)
 	if err != nil {
 		s.handleMissing(in, dir, e, above, err)
 		return
@@ -170,8 +169,10 @@ func (s *scan) handleMissing(in *folder, dir *disk.Dir, e *entry, above string, 
 // wasDeleted reports whether an entry was deleted since the listing, by the error of
 // looking at it. It then forgets what the entry held and has the folder listed again.
 func (s *scan) wasDeleted(in *folder, dir *disk.Dir, e *entry, err error) bool {
-	var st unix.Stat_t
-	if err != unix.ENOENT || dir.Lstat(e.name, &st) != unix.ENOENT {
+	if err != unix.ENOENT {
+		return false
+	}
+	if _, err := dir.Lstat(e.name); err != unix.ENOENT {
 		return false
 	}
 	in.racy = true

@@ -108,27 +108,26 @@ type result struct {
 	Errno unix.Errno
 }
 
-func (r *result) fill(st *unix.Stat_t) error {
+func (r *result) get() (unix.Stat_t, error) {
 	if r.Errno != 0 {
-		return r.Errno
+		return r.Stat, r.Errno
 	}
-	*st = r.Stat
-	return nil
+	return r.Stat, nil
 }
 
-// OpenRoot opens the directory of an absolute path. real is that path without links, and names are
-// those whose attributes are wanted, which spares a call for each.
-func (d *Disk) OpenRoot(path, real string, names []string) (*Dir, error) {
+// OpenRoot opens the directory of an absolute path. real is that path without links, and names returns
+// those whose attributes are wanted, which spares a call for each where it may hang.
+func (d *Disk) OpenRoot(path, real string, names func() []string) (*Dir, error) {
 	return d.open(unix.AT_FDCWD, path, &Dir{disk: d, path: real, mount: d.mount(path)}, path, names)
 }
 
 // Open opens the directory of a name in the directory. link says that the name is a link. real and
 // names are as in OpenRoot.
-func (in *Dir) Open(name string, link bool, real string, names []string) (*Dir, error) {
+func (in *Dir) Open(name string, link bool, real string, names func() []string) (*Dir, error) {
 	return in.disk.open(in.fd, name, &Dir{disk: in.disk, path: real, mount: in.mountAt(name, link)}, in.path+"/"+name, names)
 }
 
-func (d *Disk) open(dirfd int, name string, dir *Dir, path string, names []string) (*Dir, error) {
+func (d *Disk) open(dirfd int, name string, dir *Dir, path string, names func() []string) (*Dir, error) {
 	if dir.mount == nil {
 		err := retryEINTR(func() (err error) {
 			dir.fd, err = unix.Openat(dirfd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -144,12 +143,13 @@ func (d *Disk) open(dirfd int, name string, dir *Dir, path string, names []strin
 		return dir, nil
 	}
 	dir.fd = -1
-	r, err := d.ask(dir.mount, request{Op: opFolder, Path: path, Names: names})
+	wanted := names()
+	r, err := d.ask(dir.mount, request{Op: opFolder, Path: path, Names: wanted})
 	if err != nil {
 		return nil, err
 	}
-	dir.Stat, dir.id, dir.stats = r.Stat, r.Identity, make(map[string]result, len(names))
-	for i, name := range names {
+	dir.Stat, dir.id, dir.stats = r.Stat, r.Identity, make(map[string]result, len(wanted))
+	for i, name := range wanted {
 		dir.stats[name] = r.Stats[i]
 	}
 	return dir, nil
@@ -192,32 +192,28 @@ func (in *Dir) Identity() string {
 }
 
 // StatName returns the attributes of what a name leads to. link says that the name is a link.
-func (in *Dir) StatName(name string, link bool, st *unix.Stat_t) error {
+func (in *Dir) StatName(name string, link bool) (st unix.Stat_t, err error) {
 	m := in.mountAt(name, link)
 	if m == nil {
-		return unix.Fstatat(in.fd, name, st, 0)
+		err = unix.Fstatat(in.fd, name, &st, 0)
+		return st, err
 	}
 	if r, ok := in.stats[name]; ok {
-		return r.fill(st)
+		return r.get()
 	}
-	return in.askStat(m, request{Op: opStat, Path: in.path + "/" + name}, st)
+	r, err := in.disk.ask(m, request{Op: opStat, Path: in.path + "/" + name})
+	return r.Stat, err
 }
 
 // Lstat returns the attributes of a name, without following a link.
-func (in *Dir) Lstat(name string, st *unix.Stat_t) error {
+func (in *Dir) Lstat(name string) (st unix.Stat_t, err error) {
 	m := in.mountAt(name, false)
 	if m == nil {
-		return unix.Fstatat(in.fd, name, st, unix.AT_SYMLINK_NOFOLLOW)
+		err = unix.Fstatat(in.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+		return st, err
 	}
-	return in.askStat(m, request{Op: opLstat, Path: in.path + "/" + name}, st)
-}
-
-func (in *Dir) askStat(m *hostpath.RemoteMount, q request, st *unix.Stat_t) error {
-	r, err := in.disk.ask(m, q)
-	if err == nil {
-		*st = r.Stat
-	}
-	return err
+	r, err := in.disk.ask(m, request{Op: opLstat, Path: in.path + "/" + name})
+	return r.Stat, err
 }
 
 // Entry is a name in a directory.
