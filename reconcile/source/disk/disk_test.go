@@ -34,7 +34,7 @@ func TestSlowFileSystem(t *testing.T) {
 		t.Helper()
 		d.Begin()
 		began := time.Now()
-		root, err := d.OpenRoot(dir, dir, names)
+		root, err := d.OpenRoot(dir, dir, func() []string { return names })
 		if hung := errors.As(err, new(*touch.HungError)); hung != wantHung || !hung && err != nil {
 			t.Errorf("got %v, want hung: %v", err, wantHung)
 		}
@@ -48,7 +48,7 @@ func TestSlowFileSystem(t *testing.T) {
 	look(false)
 	fuse.Slow(300 * time.Millisecond) // for 30 names, 9 s
 	look(true)
-	if _, err := d.OpenRoot(dir, dir, names); !errors.As(err, new(*touch.HungError)) {
+	if _, err := d.OpenRoot(dir, dir, func() []string { return names }); !errors.As(err, new(*touch.HungError)) {
 		t.Errorf("the same round again: %v", err)
 	}
 	fuse.Slow(0)
