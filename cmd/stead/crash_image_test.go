@@ -36,6 +36,22 @@ func imageOperations() []operation {
 		return runs
 	}
 	return []operation{
+		{"import an image", []string{"image-layer-unpacked", "image-layer-synced", "image-layer-renamed", "image-layers-complete", "image-recorded"},
+			func(h *testHost) { makeImageRoot(h, "one") }, func(h *testHost) {
+				h.write("image.yaml", "apiVersion: stead/v1\nkind: Image\nmetadata: {name: one}\nspec: {source: {directory: "+h.dir+"/one}}\n")
+				create(h)
+			}, func(h *testHost) int {
+				untilRuns(h)
+				if got := h.ok("image", "list", "-o", "name"); got != "one\n" {
+					h.t.Errorf("images: %q", got)
+				}
+				for part, want := range map[string]int{"layers/*.json": 1, "tmp/*": 0} {
+					if found, _ := filepath.Glob(h.dir + "/state/images/" + part); len(found) != want {
+						h.t.Errorf("%s: %q, want %d", part, found, want)
+					}
+				}
+				return 1
+			}},
 		{"create on an image", append(append([]string{"create-dir-made", "create-facts-written", "start-recorded", "volume-made"}, mounting...), "launch-1", "start-launched"),
 			importImages, create, func(h *testHost) int { return kept(h, 0, 1) }},
 		{"change the image", append([]string{"restart-stopped", "restart-facts-written", "root-unmounted", "reset-unmounted", "reset-begun", "reset-moved", "reset-put-away", "start-recorded"}, mounting...), made,
@@ -60,24 +76,30 @@ func imageText(h *testHost, image string) string {
 	return strings.Replace(t, "echo ran >>/count/job;", "echo ran >>/count/job; echo ran >>/srv/root; echo ran >>/data/volume;", 1)
 }
 
+// makeImageRoot makes a directory for an image.
+func makeImageRoot(h *testHost, name string) string {
+	h.t.Helper()
+	dir := h.dir + "/" + name
+	for _, d := range []string{"usr", "proc", "sys", "dev", "tmp", "etc", "run", "srv", "data"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	for _, l := range []string{"bin", "lib", "lib64"} {
+		if err := os.Symlink("usr/"+l, filepath.Join(dir, l)); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	writeFile(h.t, dir+"/etc/name", name)
+	writeFile(h.t, dir+"/data/volume", "")
+	return dir
+}
+
 // importImages makes two images, one and two, with a volume at /data.
 func importImages(h *testHost) {
 	h.t.Helper()
 	for _, name := range []string{"one", "two"} {
-		dir := h.dir + "/" + name
-		for _, d := range []string{"usr", "proc", "sys", "dev", "tmp", "etc", "run", "srv", "data"} {
-			if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
-				h.t.Fatal(err)
-			}
-		}
-		for _, l := range []string{"bin", "lib", "lib64"} {
-			if err := os.Symlink("usr/"+l, filepath.Join(dir, l)); err != nil {
-				h.t.Fatal(err)
-			}
-		}
-		writeFile(h.t, dir+"/etc/name", name)
-		writeFile(h.t, dir+"/data/volume", "")
-		h.ok("image", "import", name, dir)
+		h.ok("image", "import", name, makeImageRoot(h, name))
 	}
 	records, _ := filepath.Glob(h.dir + "/state/images/images/*.json")
 	for _, file := range records { // a directory declares no volumes

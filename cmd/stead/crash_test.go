@@ -151,6 +151,7 @@ func TestCrash(t *testing.T) {
 
 func crash(t *testing.T, o operation, point, who string) {
 	h := newHost(t)
+	h.env = append(h.env, "STEAD_TEST_FAULT_DIR="+h.run) // for the processes of jobs
 	os.Mkdir(h.dir+"/count", 0o777)
 	h.write("neighbour.yaml", strings.ReplaceAll(strings.ReplaceAll(text(h, 0, "64Mi"), "name: job", "name: neighbour"), "/count/job", "/count/neighbour"))
 	h.startDaemon()

@@ -4,6 +4,7 @@ package image
 
 import (
 	"errors"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"stead/runtime/fault"
+	"stead/runtime/image/registry"
 	"stead/runtime/roottest"
 )
 
@@ -33,8 +35,9 @@ func points(t *testing.T) (all []string) {
 	return all
 }
 
-// A job that is killed between any two steps leaves either the whole image or none, and what it
-// leaves is in nobody's way: the next one adds the image, and deleting it leaves nothing.
+// A job that is killed between any two steps of an import or a pull leaves either the whole image
+// or none, and what it leaves is in nobody's way: the next one adds the image, and deleting it (by
+// its name, or by a prune) leaves nothing, whether that is killed too or not.
 func TestKilledBetweenSteps(t *testing.T) {
 	roottest.Need(t)
 	file := filepath.Join(t.TempDir(), "image.tar")
@@ -47,13 +50,30 @@ func TestKilledBetweenSteps(t *testing.T) {
 	if err := source.ExportFile(t.Context(), "a", file); err != nil {
 		t.Fatal(err)
 	}
+	r := newRegistry(t, httptest.NewServer)
+	r.push(t, "a:1", threeLayers(t))
+	client(t)
+	insecure := map[string]registry.Settings{r.host: {Insecure: true}}
 	all := points(t)
 	if len(all) < 8 {
 		t.Fatalf("found %q only", all)
 	}
+	for _, way := range []struct {
+		add  func(j Jobs) error
+		kind string // of the job that deletes
+	}{
+		{func(j Jobs) error { _, err := j.Import(t.Context(), "a", file, nil, Options{}); return err }, removeKind},
+		{func(j Jobs) error { _, err := j.Pull(t.Context(), r.host+"/a:1", Options{}); return err }, pruneKind},
+	} {
+		killBetweenSteps(t, all, Jobs{Registries: insecure}, way.add, way.kind)
+	}
+}
+
+func killBetweenSteps(t *testing.T, all []string, j Jobs, add func(Jobs) error, deleting string) {
+	name := map[string]string{removeKind: "a", pruneKind: ""}[deleting]
 	hit := 0
 	for _, point := range all {
-		t.Run(point, func(t *testing.T) {
+		t.Run(deleting+"/"+point, func(t *testing.T) {
 			faultDir = t.TempDir()
 			defer func() { faultDir = "" }()
 			arm := func() {
@@ -62,7 +82,8 @@ func TestKilledBetweenSteps(t *testing.T) {
 				}
 			}
 			s := newStore(t)
-			j := Jobs{Store: s}
+			j := j
+			j.Store = s
 			check := func() {
 				t.Helper()
 				list, err := s.List(nil)
@@ -76,7 +97,7 @@ func TestKilledBetweenSteps(t *testing.T) {
 				}
 			}
 			arm()
-			_, err := j.Import(t.Context(), "a", file, nil, Options{})
+			err := add(j)
 			if _, e := os.Stat(faultDir + "/fault.hit"); e == nil {
 				hit++
 				if err == nil {
@@ -85,20 +106,22 @@ func TestKilledBetweenSteps(t *testing.T) {
 			}
 			os.Remove(faultDir + "/fault")
 			check()
-			if _, err := j.Import(t.Context(), "a", file, nil, Options{}); err != nil {
+			if err := add(j); err != nil {
 				t.Fatal(err)
 			}
 			check()
 			os.Remove(faultDir + "/fault.hit")
 			arm()
-			_, err = j.run(t.Context(), removeKind, jobRequest{Name: "a"}, nil, nil)
+			_, err = j.run(t.Context(), deleting, jobRequest{Name: name}, nil, nil)
 			if _, e := os.Stat(faultDir + "/fault.hit"); e == nil {
 				hit++
 			}
 			os.Remove(faultDir + "/fault")
 			check()
-			if err := s.Remove(t.Context(), "a", nil); err != nil && !errors.Is(err, ErrNotFound) {
-				t.Error(err)
+			if name != "" {
+				if err := s.Remove(t.Context(), name, nil); err != nil && !errors.Is(err, ErrNotFound) {
+					t.Error(err)
+				}
 			}
 			if _, err := s.Prune(t.Context(), nil); err != nil {
 				t.Error(err)
