@@ -193,3 +193,42 @@ func (h *testHost) execFigure(t *testing.T, running int) {
 	}
 	figure(fmt.Sprintf("stead exec NAME -- true, %d running", running), fmt.Sprintf("%.1f ms", ms(time.Since(began)/n)), "want ≤ crun exec")
 }
+
+// TestBenchReplicas makes BENCH_REPLICAS containers (1000) of one image and one manifest.
+func TestBenchReplicas(t *testing.T) {
+	n := 1000
+	if v := os.Getenv("BENCH_REPLICAS"); v != "" {
+		var err error
+		if n, err = strconv.Atoi(v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := newHost(t)
+	h.ok("image", "import", "bench", benchRoot(t, h.dir))
+	text := strings.NewReplacer("{path: %s}", "{image: bench}", "%s", "web", "spec:\n", "spec:\n  replicas: %d\n").Replace(sleeper)
+	h.write("web.yaml", fmt.Sprintf(text, 1))
+	h.startDaemon()
+	h.waitAll(t, 1)
+	before := [2]int{rss(h.daemon.Process.Pid), rss(h.keeperOf())}
+	began := time.Now()
+	h.write("web.yaml", fmt.Sprintf(text, n))
+	h.waitAll(t, n)
+	figure(fmt.Sprintf("%d replicas of an image: ms each", n), fmt.Sprintf("%.1f", ms(time.Since(began))/float64(n)), "")
+	h.ok("apply") // has looked at everything
+	figure("memory of a replica", fmt.Sprintf("daemon %.1f KiB, keeper %.1f KiB", per(rss(h.daemon.Process.Pid), before[0], n-1), per(rss(h.keeperOf()), before[1], n-1)), "want ≤ 10 each")
+	out, err := exec.Command("du", "-skx", h.dir+"/state/containers").Output() // not what is mounted
+	var disk int
+	if _, e := fmt.Sscan(string(out), &disk); err != nil || e != nil {
+		t.Fatalf("du: %v, %v: %q", err, e, out)
+	}
+	figure("disk of a replica", fmt.Sprintf("%.1f KiB", float64(disk)/float64(n)), "want ≤ 64")
+	if _, err := exec.LookPath("findmnt"); err == nil {
+		began := time.Now()
+		out, err := exec.Command("findmnt", "-t", "overlay", "-n", "-o", "TARGET").Output()
+		took := time.Since(began)
+		if mounted := strings.Count(string(out), h.dir+"/state/containers/"); err != nil || mounted != n {
+			t.Errorf("findmnt lists %d roots, want %d: %v", mounted, n, err)
+		}
+		figure(fmt.Sprintf("findmnt on the host with %d merged roots: ms", n), fmt.Sprintf("%.0f", ms(took)), "")
+	}
+}

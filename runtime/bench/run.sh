@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # run.sh - what `make bench` does: stead and its peers, all in one run, one table.
 # As root, on a quiet machine; needs gcc and busybox-static, and compares with
-# crun, runc and systemd-nspawn where they are installed.
+# crun, runc, systemd-nspawn, umoci and podman where they are installed.
 #   BENCH_N      containers for a time from create to removed (200)
+#   BENCH_IMPORTS, BENCH_REPLICAS  rounds of imports (3), containers of one image (1000)
 #   BENCH_SCALE  numbers of running containers, rising ("0 100 1000 5000")
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -77,6 +78,7 @@ fi
 		[ "$what" = restart ] && want=1.1
 		row "stead, image root: ms, ${what//-/ }" "$image" "$path of a path root: $ratio × (want ≤ $want ×)"
 	done
+runtime/bench/images.sh "$dir/stead" | while IFS='|' read -r name figure against; do row "$name" "$figure" "$against"; done
 for peer in crun runc; do
 	if command -v "$peer" >/dev/null; then
 		row "$peer run: ms" "$(oci "$peer" 2>&1 | tail -1)" ""
@@ -87,7 +89,7 @@ if command -v systemd-nspawn >/dev/null; then
 	for _ in 1 2 3 4 5; do systemd-nspawn -q --register=no --keep-unit -D "$root" /bin/true >/dev/null 2>&1 || true; done
 	row "systemd-nspawn: ms, one after the other" "$((($(date +%s%N) - from) / 5000000))" ""
 fi
-(cd cmd/stead && BENCH_STEAD="$dir/stead" BENCH_SCALE="${BENCH_SCALE:-0 100 1000 5000}" STEAD_TEST_ROOT=1 "$dir/stead.test" -test.run TestBench -test.timeout 60m 2>&1) |
+(cd cmd/stead && BENCH_STEAD="$dir/stead" BENCH_SCALE="${BENCH_SCALE:-0 100 1000 5000}" STEAD_TEST_ROOT=1 "$dir/stead.test" -test.run 'TestBench$|TestBenchReplicas' -test.parallel 1 -test.timeout 60m 2>&1) |
 	while IFS='|' read -r mark name figure against; do
 		if [ "$mark" = FIGURE ]; then row "$name" "$figure" "$against"; fi
 	done
