@@ -5,6 +5,8 @@ import (
 	"path"
 	"strings"
 
+	"stead/runtime/xattr"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -16,13 +18,6 @@ const opaqueXattr = "trusted.overlay.opaque"
 // maxXattrs bounds the attributes of one file, in bytes: the limit of a reader of PAX headers is
 // 1 MiB.
 const maxXattrs = 512 << 10
-
-// keepsXattr reports whether an attribute is copied. Attributes in trusted are not: those of
-// overlay are about other files of this host, and a container never sees the others. SELinux
-// labels are those of this host.
-func keepsXattr(name string) bool {
-	return !strings.HasPrefix(name, "trusted.") && !strings.HasPrefix(name, "user.overlay.") && name != "security.selinux" && !strings.Contains(name, "=")
-}
 
 // xattrs adds the attributes of a file to a header, and reports whether it is an opaque directory
 // of an overlay.
@@ -46,7 +41,7 @@ func (c *copier) xattrs(h *tar.Header, list func([]byte) (int, error), get func(
 			opaque = err == nil && string(value[:n]) == "y"
 			continue
 		}
-		if !keepsXattr(name) {
+		if !xattr.Keeps(name) {
 			continue
 		}
 		n, err := get(name, value)

@@ -46,8 +46,8 @@ type inode struct{ dev, ino uint64 }
 type packer struct {
 	ctx    context.Context
 	w      *tar.Writer
-	dev    uint64
 	links  map[inode]string // files with several names, by their first
+	room   int              // bytes of names that links may still take
 	buffer []byte
 	// whiteouts is set for the layer of an image, in which overlay's whiteouts become those of the
 	// image specification.
@@ -56,8 +56,12 @@ type packer struct {
 	noRoot bool
 }
 
+// maxLinkRoom bounds the memory for names of files that have several. Files beyond it are copied
+// once for each name.
+const maxLinkRoom = 32 << 20
+
 func newPacker(ctx context.Context, w io.Writer) *packer {
-	return &packer{ctx: ctx, w: tar.NewWriter(w), links: map[inode]string{}, buffer: make([]byte, 256<<10)}
+	return &packer{ctx: ctx, w: tar.NewWriter(w), links: map[inode]string{}, room: maxLinkRoom, buffer: make([]byte, 256<<10)}
 }
 
 // pack writes the root directory and all below, and the end of the tar.
@@ -66,7 +70,6 @@ func (p *packer) pack(dir *os.File) error {
 	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
 		return err
 	}
-	p.dev = st.Dev
 	if !p.noRoot {
 		if err := p.header(headerOf("./", &st), int(dir.Fd())); err != nil {
 			return err
@@ -115,7 +118,8 @@ func (p *packer) entry(dir int, base, name string) error {
 		h.Typeflag, h.Linkname, h.Size = tar.TypeLink, first, 0
 		return p.w.WriteHeader(h)
 	}
-	if st.Nlink > 1 && kind != unix.S_IFDIR && kind != unix.S_IFSOCK {
+	if st.Nlink > 1 && kind != unix.S_IFDIR && kind != unix.S_IFSOCK && p.room > 0 {
+		p.room -= len(name) + 64
 		p.links[inode{st.Dev, st.Ino}] = name
 	}
 	switch kind {
@@ -195,11 +199,15 @@ func (p *packer) regular(dir int, base string, h *tar.Header) error {
 // onlyWriter hides ReadFrom, which would take another buffer for each file.
 type onlyWriter struct{ io.Writer }
 
-var errChanged = errors.New("it changed while it was read; import a copy, or stop what writes to it")
+var errChanged = errors.New("it changed while it was read; stop what writes to it, or use a copy")
 
 // directory writes a directory and what is in it.
 func (p *packer) directory(dir int, base, name string, h *tar.Header) error {
-	fd, err := unix.Openat(dir, base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	// A subvolume of btrfs is another device too, and is no mount.
+	fd, err := unix.Openat2(dir, base, &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_XDEV | unix.RESOLVE_BENEATH})
+	if err == unix.EXDEV {
+		return p.w.WriteHeader(h)
+	}
 	if err != nil {
 		return err
 	}
@@ -207,13 +215,6 @@ func (p *packer) directory(dir int, base, name string, h *tar.Header) error {
 	defer f.Close()
 	if err := p.header(h, fd); err != nil {
 		return err
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return err
-	}
-	if st.Dev != p.dev {
-		return nil
 	}
 	return p.content(f, name+"/")
 }
@@ -231,11 +232,19 @@ func (p *packer) header(h *tar.Header, fd int) error {
 	return p.w.WriteHeader(&tar.Header{Name: strings.TrimPrefix(h.Name, "./") + ".wh..wh..opq", Typeflag: tar.TypeReg, Format: tar.FormatPAX})
 }
 
+// maxXattrs bounds the attributes of one file, in bytes: the limit of a reader of PAX headers is
+// 1 MiB.
+const maxXattrs = 512 << 10
+
 // write writes a header with extended attributes.
 func (p *packer) write(h *tar.Header, attributes map[string][]byte) error {
+	total := 0
 	for name, value := range attributes {
-		if strings.HasPrefix(name, "trusted.") { // not of the content: see unpack
+		if !xattr.Keeps(name) {
 			continue
+		}
+		if total += len(name) + len(value); total > maxXattrs {
+			return fmt.Errorf("it has more than %d bytes of extended attributes", maxXattrs)
 		}
 		if h.PAXRecords == nil {
 			h.PAXRecords = map[string]string{}

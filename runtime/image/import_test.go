@@ -338,3 +338,23 @@ func TestImportJob(t *testing.T) {
 		t.Errorf("store: %q", names)
 	}
 }
+
+// An extended attribute whose name no tar can hold is left out of an import.
+func TestImportAttributeName(t *testing.T) {
+	roottest.Need(t)
+	s := newStore(t)
+	dir := roottest.TempDir(t, "/var/tmp")
+	for _, name := range []string{"user.a=b", "user.a"} {
+		if err := unix.Setxattr(dir, name, []byte("x"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, err := s.Import(t.Context(), "a", dir, nil, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := xattr.List(s.layerDir(m.Layers[0].Number), unix.Llistxattr, unix.Lgetxattr)
+	if _, ok := all["user.a"]; err != nil || !ok || len(all["user.a=b"]) > 0 {
+		t.Errorf("its attributes are %q, %v", all, err)
+	}
+}

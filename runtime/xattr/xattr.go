@@ -9,6 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Keeps reports whether an attribute is of a file's content, and goes with it to another place.
+// Attributes in trusted are not: those of overlay are about other files of this host, and a
+// container never sees the others. SELinux labels are those of this host. A tar can't hold a name
+// with '='.
+func Keeps(name string) bool {
+	return !strings.HasPrefix(name, "trusted.") && !strings.HasPrefix(name, "user.overlay.") && name != "security.selinux" && !strings.Contains(name, "=")
+}
+
 // List returns the extended attributes of a file, by descriptor or path.
 func List[F any](file F, list func(F, []byte) (int, error), get func(F, string, []byte) (int, error)) (map[string][]byte, error) {
 	n, err := list(file, nil)

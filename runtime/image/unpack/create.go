@@ -10,6 +10,8 @@ import (
 	"path"
 	"strings"
 
+	"stead/runtime/xattr"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -170,7 +172,7 @@ func (l *Layer) xattrs(h *tar.Header, set func(string, []byte) error) error {
 		if !ok {
 			continue
 		}
-		if !keepsXattr(name) {
+		if !xattr.Keeps(name) {
 			l.Dropped++
 			continue
 		}
@@ -180,13 +182,6 @@ func (l *Layer) xattrs(h *tar.Header, set func(string, []byte) error) error {
 		}
 	}
 	return nil
-}
-
-// keepsXattr reports whether an attribute is taken over. Attributes in trusted are not: those
-// of overlay would redirect it, and a container never sees the others. SELinux labels are those of
-// another host.
-func keepsXattr(name string) bool {
-	return !strings.HasPrefix(name, "trusted.") && !strings.HasPrefix(name, "user.overlay.") && name != "security.selinux"
 }
 
 // create makes what is neither a directory nor a hard link. The error is EEXIST if there is

@@ -182,7 +182,7 @@ func copyAttributes(from *os.File, fd int) (when, error) {
 	}
 	attributes, err := xattr.List(source, unix.Flistxattr, unix.Fgetxattr)
 	for name, value := range attributes {
-		if keepsXattr(name) && err == nil {
+		if xattr.Keeps(name) && err == nil {
 			err = unix.Fsetxattr(fd, name, value, 0)
 		}
 	}

@@ -78,7 +78,7 @@ type Layer struct {
 	HighestIDPath string
 	// HasRoot is set if the layer has an entry for its root directory.
 	HasRoot bool
-	// Dropped counts attributes that were left out (see keepsXattr).
+	// Dropped counts attributes that were left out (see xattr.Keeps).
 	Dropped int
 
 	root    int // the directory
