@@ -113,5 +113,5 @@ func (r *Runtime) copyInto(ctx context.Context, from *os.File, dir string) error
 
 func runSeed(ctx context.Context, _ json.RawMessage, _ func(any)) (any, error) {
 	const from, to = job.FirstFile, job.FirstFile + 1
-	return struct{}{}, image.CopyDirectory(ctx, fmt.Sprintf("/proc/self/fd/%d/.", from), fmt.Sprintf("/proc/self/fd/%d/.", to))
+	return struct{}{}, rootfs.CloneContent(ctx, fmt.Sprintf("/proc/self/fd/%d/.", from), fmt.Sprintf("/proc/self/fd/%d/.", to))
 }

@@ -18,7 +18,17 @@ import (
 // can, both share the content of files until one is changed (reflink). Sockets and what is
 // mounted in it are left out. Nobody else may change either directory meanwhile; no link is followed.
 func Clone(ctx context.Context, from, to string) error {
-	c := cloner{ctx: ctx, links: map[uint64]string{}}
+	return (&cloner{ctx: ctx}).clone(from, to)
+}
+
+// CloneContent is Clone without what is of this place: the marks of overlay and other attributes
+// that xattr.Keeps does not keep.
+func CloneContent(ctx context.Context, from, to string) error {
+	return (&cloner{ctx: ctx, contentOnly: true}).clone(from, to)
+}
+
+func (c *cloner) clone(from, to string) error {
+	c.links, c.room = map[inode]string{}, maxLinkRoom
 	src, err := openDir(unix.AT_FDCWD, from)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: from, Err: err}
@@ -33,7 +43,7 @@ func Clone(ctx context.Context, from, to string) error {
 	if err := unix.Fstat(int(src.Fd()), &st); err != nil {
 		return err
 	}
-	c.dev, c.top = st.Dev, int(dst.Fd())
+	c.top = int(dst.Fd())
 	if err := c.directory(src, dst, "", &st); err != nil {
 		return fmt.Errorf("copy %s: %w", from, err)
 	}
@@ -50,11 +60,18 @@ func openDir(dir int, name string) (*os.File, error) {
 
 // cloner is the state of one Clone.
 type cloner struct {
-	ctx   context.Context
-	dev   uint64
-	top   int               // the new directory
-	links map[uint64]string // the first names of files with several, by inode
+	ctx         context.Context
+	contentOnly bool
+	top         int              // the new directory
+	links       map[inode]string // the first names of files with several
+	room        int              // bytes of names that links may still take
 }
+
+type inode struct{ dev, ino uint64 }
+
+// maxLinkRoom bounds the memory for names of files that have several. Files beyond it are copied
+// once for each name.
+const maxLinkRoom = 32 << 20
 
 // directory copies what is in a directory, and then its attributes: its time changes while files are
 // made in it.
@@ -79,21 +96,40 @@ func (c *cloner) entry(src, dst int, name, at string) error {
 	if err := unix.Fstatat(src, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}
-	kind := st.Mode & unix.S_IFMT
-	if st.Dev != c.dev || kind == unix.S_IFSOCK {
+	kind, id := st.Mode&unix.S_IFMT, inode{st.Dev, st.Ino}
+	if first, ok := c.links[id]; ok && kind != unix.S_IFDIR {
+		return c.link(first, dst, name)
+	}
+	var err error
+	switch kind {
+	case unix.S_IFSOCK:
+		return nil
+	case unix.S_IFDIR:
+		err = c.subdirectory(src, dst, name, at)
+	case unix.S_IFREG:
+		err = c.regular(src, dst, name)
+	default:
+		err = c.special(src, dst, name, &st)
+	}
+	if err == unix.EXDEV { // it is a mount
 		return nil
 	}
-	if kind != unix.S_IFDIR && st.Nlink > 1 {
-		if first, ok := c.links[st.Ino]; ok {
-			return c.link(first, dst, name)
-		}
-		c.links[st.Ino] = at
+	if err == nil && kind != unix.S_IFDIR && st.Nlink > 1 && c.room > 0 {
+		c.room -= len(at) + 64
+		c.links[id] = at
 	}
-	switch kind {
-	case unix.S_IFDIR:
-		return c.subdirectory(src, dst, name, at)
-	case unix.S_IFREG:
-		return c.regular(src, dst, name)
+	return err
+}
+
+// openBelow opens what nothing is mounted on. A subvolume of btrfs is another device, and no
+// mount.
+func openBelow(dir int, name string, flags int) (int, error) {
+	return unix.Openat2(dir, name, &unix.OpenHow{Flags: uint64(unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_CLOEXEC | flags), Resolve: unix.RESOLVE_NO_XDEV | unix.RESOLVE_BENEATH})
+}
+
+// special copies a link, FIFO or device.
+func (c *cloner) special(src, dst int, name string, st *unix.Stat_t) error {
+	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFLNK:
 		target := make([]byte, unix.PathMax)
 		n, err := unix.Readlinkat(src, name, target)
@@ -108,7 +144,7 @@ func (c *cloner) entry(src, dst int, name, at string) error {
 			return err
 		}
 	}
-	return c.special(src, dst, name, &st)
+	return c.specialAttributes(src, dst, name, st)
 }
 
 // link makes a further name of a file of the copy.
@@ -122,10 +158,11 @@ func (c *cloner) link(first string, dst int, name string) error {
 }
 
 func (c *cloner) subdirectory(src, dst int, name, at string) error {
-	from, err := openDir(src, name)
+	fd, err := openBelow(src, name, unix.O_DIRECTORY)
 	if err != nil {
 		return err
 	}
+	from := os.NewFile(uintptr(fd), name)
 	defer from.Close()
 	var st unix.Stat_t
 	if err := unix.Fstat(int(from.Fd()), &st); err != nil {
@@ -143,7 +180,7 @@ func (c *cloner) subdirectory(src, dst int, name, at string) error {
 }
 
 func (c *cloner) regular(src, dst int, name string) error {
-	fd, err := unix.Openat(src, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	fd, err := openBelow(src, name, unix.O_NONBLOCK)
 	if err != nil {
 		return err
 	}
@@ -215,6 +252,9 @@ func (c *cloner) attributes(src, dst int, st *unix.Stat_t) error {
 		return err
 	}
 	for name, value := range all {
+		if c.contentOnly && !xattr.Keeps(name) {
+			continue
+		}
 		if err := unix.Fsetxattr(dst, name, value, 0); err != nil {
 			return fmt.Errorf("set extended attribute %.100q: %w", name, err)
 		}
@@ -222,8 +262,8 @@ func (c *cloner) attributes(src, dst int, st *unix.Stat_t) error {
 	return setTimes(fmt.Sprintf("/proc/self/fd/%d", dst), st, 0)
 }
 
-// special sets those of a link, FIFO or device, which must not be opened.
-func (c *cloner) special(src, dst int, name string, st *unix.Stat_t) error {
+// specialAttributes sets those of a link, FIFO or device, which must not be opened.
+func (c *cloner) specialAttributes(src, dst int, name string, st *unix.Stat_t) error {
 	if err := unix.Fchownat(dst, name, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}
@@ -238,6 +278,9 @@ func (c *cloner) special(src, dst int, name string, st *unix.Stat_t) error {
 		return err
 	}
 	for name, value := range all {
+		if c.contentOnly && !xattr.Keeps(name) {
+			continue
+		}
 		if err := unix.Lsetxattr(to, name, value, 0); err != nil {
 			return fmt.Errorf("set extended attribute %.100q: %w", name, err)
 		}

@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"os"
@@ -97,5 +98,32 @@ func TestClone(t *testing.T) {
 	}
 	if _, err := os.Lstat(to + "/socket"); err == nil {
 		t.Error("a socket was copied")
+	}
+}
+
+// What containers left in a directory can't make a copy of its content endless, and the marks of
+// overlay do not come with it.
+func TestCloneContent(t *testing.T) {
+	roottest.Need(t)
+	base := roottest.TempDir(t, "/dev/shm") // where files may be as large as that
+	from, to := base+"/from", base+"/to"
+	for _, err := range []error{
+		os.MkdirAll(from, 0o755), os.Mkdir(to, 0o755), os.WriteFile(from+"/huge", nil, 0o600), os.Truncate(from+"/huge", 1<<62),
+		unix.Setxattr(from, "trusted.overlay.opaque", []byte("y"), 0), unix.Setxattr(from, "trusted.x", []byte("y"), 0),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), roottest.Patience)
+	defer cancel()
+	if err := CloneContent(ctx, from, to); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(to + "/huge"); err != nil || info.Size() != 1<<62 {
+		t.Errorf("got %v, %v", info, err)
+	}
+	if all, err := xattr.List(to, unix.Llistxattr, unix.Lgetxattr); err != nil || len(all) > 0 {
+		t.Errorf("its attributes are %q, %v", all, err)
 	}
 }
