@@ -169,6 +169,9 @@ func (c *copier) copyAll(q *Request, r *Result) error {
 	if err := c.copyStill(q, catalogs, r); err != nil {
 		return err
 	}
+	if err := c.spool.release(); err != nil {
+		return err
+	}
 	if now, err := factsOf(q.Record); err != nil || now != before {
 		return errors.New("the container was changed, stopped or started meanwhile; run the backup again")
 	}
@@ -208,6 +211,7 @@ func (c *copier) copyStill(q *Request, catalogs []*catalog, r *Result) (err erro
 	}
 	if len(q.Runs) > 0 {
 		fault.Point("backup-frozen")
+		c.spool.hold() // released when all goes on
 		c.deadline = began.Add(q.MaxFreeze)
 	}
 	if err := c.copyAllFrozen(q, catalogs); err != nil {

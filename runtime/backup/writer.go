@@ -19,7 +19,8 @@ import (
 type writer struct {
 	sum     hash.Hash
 	zip     *zstd.Encoder
-	out     *bufio.Writer // of tar bytes, to sum and zip
+	spool   *spool        // to sum and zip
+	out     *bufio.Writer // of tar bytes, to spool
 	tar     *tar.Writer
 	members int64
 	notes   []Note
@@ -35,7 +36,8 @@ func newWriter(to io.Writer) (*writer, error) {
 		return nil, err
 	}
 	w := &writer{sum: sha256.New(), zip: zip}
-	w.out = bufio.NewWriterSize(io.MultiWriter(w.sum, zip), 256<<10)
+	w.spool = &spool{to: io.MultiWriter(w.sum, zip)}
+	w.out = bufio.NewWriterSize(w.spool, 256<<10)
 	w.tar = tar.NewWriter(w.out)
 	return w, nil
 }
@@ -96,6 +98,9 @@ func (w *writer) finish() error {
 		return err
 	}
 	if err := w.out.Flush(); err != nil {
+		return err
+	}
+	if err := w.spool.release(); err != nil {
 		return err
 	}
 	t := trailer{SHA256: hex.EncodeToString(w.sum.Sum(nil)), Members: w.members, Notes: w.notes}
