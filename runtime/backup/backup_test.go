@@ -342,3 +342,42 @@ func TestChangesAfterTheFirstCopy(t *testing.T) {
 		sameTree(t, got, dir)
 	}
 }
+
+// A container that was started, stopped or changed while it was copied has no backup, however short
+// that was.
+func TestChangedMeanwhile(t *testing.T) {
+	roottest.Need(t)
+	base := t.TempDir()
+	must := func(errs ...error) {
+		t.Helper()
+		if err := errors.Join(errs...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	record, run := base+"/containers/web", base+"/run/current/web"
+	must(os.MkdirAll(record, 0o700), os.MkdirAll(filepath.Dir(run), 0o700), os.Mkdir(base+"/tree", 0o755))
+	facts := func() error { return os.WriteFile(record+"/container.json", []byte("{}"), 0o600) }
+	must(facts())
+	for _, row := range []struct {
+		summary string
+		change  func()
+		refused bool
+	}{
+		{"nothing", func() {}, false},
+		{"its first run", func() { must(os.Symlink("web.1", run)) }, true},
+		{"nothing after a run", func() {}, false},
+		{"another run", func() { must(os.Remove(run), os.Symlink("web.2", run)) }, true},
+		{"its facts, in the same inode", func() { must(facts()) }, true},
+		{"its facts", func() { must(os.Rename(record+"/container.json", record+"/old"), facts()) }, true},
+	} {
+		q := request(base+"/tree", false)
+		q.Record, q.RunDir, q.Output, q.between = record, base+"/run", t.TempDir()+"/web.tar.zst", row.change
+		_, err := Write(t.Context(), q, nil)
+		if refused := err != nil && strings.Contains(err.Error(), "was changed, stopped or started meanwhile"); refused != row.refused || !refused && err != nil {
+			t.Errorf("%s: %v, want refused: %v", row.summary, err, row.refused)
+		}
+		if _, err := os.Stat(q.Output); (err != nil) != row.refused {
+			t.Errorf("%s: the archive: %v", row.summary, err)
+		}
+	}
+}

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"stead/runtime/cgroup"
 	"stead/runtime/fault"
 	"stead/runtime/keeper"
+	"stead/runtime/record"
 
 	"golang.org/x/sys/unix"
 )
@@ -138,7 +140,7 @@ func writeTo(ctx context.Context, q *Request, to io.Writer, target inode, progre
 
 // copyAll copies all trees, and freezes the container for the last of it.
 func (c *copier) copyAll(q *Request, r *Result) error {
-	before, err := factsOf(q.Record)
+	before, err := momentOf(q)
 	if err != nil {
 		return err
 	}
@@ -172,7 +174,7 @@ func (c *copier) copyAll(q *Request, r *Result) error {
 	if err := c.spool.release(); err != nil {
 		return err
 	}
-	if now, err := factsOf(q.Record); err != nil || now != before {
+	if now, err := momentOf(q); err != nil || now != before {
 		return errors.New("the container was changed, stopped or started meanwhile; run the backup again")
 	}
 	return nil
@@ -248,15 +250,26 @@ func (c *copier) copyAllFrozen(q *Request, catalogs []*catalog) error {
 	return nil
 }
 
-// factsOf identifies the facts of a container: a start, stop or change replaces their file.
-func factsOf(dir string) (inode, error) {
+// moment identifies what a container is at a moment. A start makes another run, and a stop or a
+// change replaces the file of its facts.
+type moment struct {
+	facts   inode
+	changed unix.Timespec
+	run     string // the last one
+}
+
+func momentOf(q *Request) (m moment, err error) {
+	if q.Record == "" {
+		return m, nil
+	}
 	var st unix.Stat_t
-	if dir == "" {
-		return inode{}, nil
+	if err := unix.Stat(q.Record+"/container.json", &st); err != nil {
+		return m, &os.PathError{Op: "stat", Path: q.Record + "/container.json", Err: err}
 	}
-	err := unix.Stat(dir+"/container.json", &st)
-	if err != nil {
-		return inode{}, &os.PathError{Op: "stat", Path: dir + "/container.json", Err: err}
+	m.facts, m.changed = inode{st.Dev, st.Ino}, st.Ctim
+	m.run, err = os.Readlink(filepath.Join(q.RunDir, record.CurrentDir, filepath.Base(q.Record)))
+	if errors.Is(err, os.ErrNotExist) { // it never ran on this boot
+		err = nil
 	}
-	return inode{st.Dev, st.Ino}, nil
+	return m, err
 }
