@@ -213,6 +213,9 @@ func (r *Runtime) restoreOld(ctx context.Context, s *backup.Staging, v *backup.S
 	if err := CheckRestore(&v.Index, c.name, f, r.images); err != nil {
 		return "", err
 	}
+	if at := changedPlace(f.Manifest, v); at != "" {
+		return "", fmt.Errorf("its manifest has changed since the archive was read: %s belongs elsewhere now; run this restore again", at)
+	}
 	if v.Index.Root == "path" || !v.Index.Has(backup.RootTree) {
 		if err := swapAll(s, w); err != nil {
 			return "", err

@@ -202,6 +202,24 @@ func (p *placer) directory(place *backup.Place, at string) (err error) {
 	return nil
 }
 
+// changedPlace returns a directory of the host that a manifest has elsewhere than when places were
+// chosen, "" if there is none.
+func changedPlace(m *spec.Container, v *backup.Staged) string {
+	for _, p := range v.Places {
+		at := m.Spec.Mounts[p.Tree.Target].Source
+		switch {
+		case p.Tree.Volume != "":
+			continue
+		case p.Tree.Target == "":
+			at = m.Spec.Rootfs.Path
+		}
+		if real, _ := hostpath.Resolve(at); real != p.Target {
+			return p.Target
+		}
+	}
+	return ""
+}
+
 // claimRestored checks that no other container that runs uses what is restored, and keeps others from
 // starting to, until done.
 func (r *Runtime) claimRestored(name string, v *backup.Staged) (done func(), err error) {
