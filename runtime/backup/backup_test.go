@@ -381,3 +381,45 @@ func TestChangedMeanwhile(t *testing.T) {
 		}
 	}
 }
+
+// The room for an archive is where its trees go, not where it is staged.
+func TestRoomElsewhere(t *testing.T) {
+	roottest.Need(t)
+	tree := t.TempDir()
+	if err := os.WriteFile(tree+"/large", bytes.Repeat([]byte("0123456789abcdef"), 1<<18), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	q := request(tree, false)
+	q.Output = t.TempDir() + "/web.tar.zst"
+	if _, err := Write(t.Context(), q, nil); err != nil {
+		t.Fatal(err)
+	}
+	small, large := roottest.TempDir(t, "/var/tmp"), roottest.TempDir(t, "/var/tmp")
+	if err := unix.Mount("small", small, "tmpfs", 0, "size=1m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(small, 0) })
+	for i, row := range []struct {
+		staging, tree string
+		fits          bool
+	}{{small, large, true}, {large, small, false}, {small, "", false}} {
+		f, err := os.Open(q.Output)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := fmt.Sprintf("%s/staging%d", row.staging, i)
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		_, err = Unpack(t.Context(), f, dir, Limits{}, func(*Index) (map[string]string, error) {
+			if row.tree == "" {
+				return nil, nil
+			}
+			return map[string]string{RootTree: fmt.Sprintf("%s/tree%d", row.tree, i)}, nil
+		})
+		if limit := new(LimitError); row.fits && err != nil || !row.fits && !errors.As(err, &limit) {
+			t.Errorf("%d: %v, fits: %v", i, err, row.fits)
+		}
+		f.Close()
+	}
+}

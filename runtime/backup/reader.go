@@ -22,8 +22,8 @@ import (
 // sink takes what is in an archive, in the order of the archive. Paths are clean and lead to no
 // place above the tree; what links on the way lead to is the business of the sink.
 type sink interface {
-	// index is called first, once.
-	index(x *Index) error
+	// index is called first, once. It returns for how many bytes there is room.
+	index(x *Index) (room int64, err error)
 	// add adds a file to a tree, or replaces it. path is "" for the top of the tree. Header.Linkname
 	// of a hard link is a path of the tree.
 	add(tree int, path string, h *tar.Header, content io.Reader) error
@@ -47,7 +47,7 @@ func Verify(ctx context.Context, from io.Reader) (*Info, error) {
 
 // ReadIndex reads the index of an archive, and no more.
 func ReadIndex(from io.Reader) (*Index, error) {
-	r, err := newReader(context.Background(), from, 64<<20, nil)
+	r, err := newReader(context.Background(), from, maxStart, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -78,11 +78,18 @@ func newReader(ctx context.Context, from io.Reader, limit int64, to sink) (*read
 	if err != nil {
 		return nil, err
 	}
+	if limit == 0 {
+		limit = maxStart
+	}
 	in := &meter{r: zip, sum: sha256.New(), allowed: limit, left: limit, ctx: ctx}
 	return &reader{zip: zip, in: in, tar: tar.NewReader(in), sink: to}, nil
 }
 
-// read reads an archive to its end. What it gave to the sink is worth something only if it returns
+// maxStart is the most that is read before the sink knows the index, in bytes.
+const maxStart = 64 << 20
+
+// read reads an archive to its end, and at most limit bytes of its tar; 0 for as much as the sink has
+// room for. What it gave to the sink is worth something only if it returns
 // no error.
 func read(ctx context.Context, from io.Reader, limit int64, to sink) (*Info, error) {
 	r, err := newReader(ctx, from, limit, to)
@@ -95,8 +102,12 @@ func read(ctx context.Context, from io.Reader, limit int64, to sink) (*Info, err
 		return nil, err
 	}
 	if to != nil {
-		if err := to.index(&r.info.Index); err != nil {
+		room, err := to.index(&r.info.Index)
+		if err != nil {
 			return nil, err
+		}
+		if limit == 0 {
+			r.in.allowed, r.in.left = room, room
 		}
 	}
 	r.layer, r.tree = live, 0

@@ -16,7 +16,7 @@ import (
 
 // Limits bound what an archive may unpack to.
 type Limits struct {
-	Bytes   int64 // 0 for nine tenths of what is free
+	Bytes   int64 // 0 for nine tenths of what is free where the trees are unpacked
 	Entries int64 // 0 for DefaultMaxEntries
 }
 
@@ -31,13 +31,6 @@ const maxContent = 64 << 40
 // called with the index before anything is unpacked. It returns the trees that are unpacked
 // elsewhere, by name, each with a directory that does not exist.
 func Unpack(ctx context.Context, from io.Reader, dir string, limits Limits, accept func(*Index) (map[string]string, error)) (*Info, error) {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(dir, &fs); err != nil {
-		return nil, &os.PathError{Op: "statfs", Path: dir, Err: err}
-	}
-	if limits.Bytes == 0 {
-		limits.Bytes = int64(fs.Bavail) / 10 * 9 * fs.Bsize
-	}
 	if limits.Entries == 0 {
 		limits.Entries = DefaultMaxEntries
 	}
@@ -69,26 +62,35 @@ func (u *unpacker) close() {
 	}
 }
 
-func (u *unpacker) index(x *Index) error {
+func (u *unpacker) index(x *Index) (room int64, err error) {
 	elsewhere, err := u.accept(x)
 	if err != nil {
-		return err
+		return 0, err
 	}
+	free := map[unix.Fsid]int64{} // of each file system
 	for _, t := range x.Trees {
 		dir := elsewhere[t.Name]
 		if dir == "" {
 			dir = filepath.Join(u.dir, t.Name)
 		}
 		if err := os.Mkdir(dir, 0o700); err != nil {
-			return err
+			return 0, err
 		}
 		tree, err := unpack.NewTree(dir, u.budget)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		u.trees = append(u.trees, tree)
+		var fs unix.Statfs_t
+		if err := unix.Statfs(dir, &fs); err != nil {
+			return 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
+		}
+		free[fs.Fsid] = int64(fs.Bavail) / 10 * 9 * fs.Bsize
 	}
-	return nil
+	for _, n := range free {
+		room += n
+	}
+	return room, nil
 }
 
 func (u *unpacker) add(tree int, path string, h *tar.Header, content io.Reader) error {
