@@ -30,7 +30,7 @@ test-race:
 # Daemon and keeper are killed between any two steps, in a build of its own. Some seconds of
 # `make torture` go with it.
 test-crash:
-	$(ROOT) CGO_ENABLED=0 go test -tags fault -run 'TestCrash|TestTorture|TestKilled' -parallel 8 -timeout 15m $(AS_ROOT) ./cmd/stead ./runtime/image
+	$(ROOT) CGO_ENABLED=0 go test -tags fault -run 'Crash|TestTorture|TestKilled' -parallel 8 -timeout 15m $(AS_ROOT) ./cmd/stead ./runtime/image
 
 test-long:
 	$(ROOT) CGO_ENABLED=0 go test -count=1 -parallel 4 -timeout 30m $(AS_ROOT) ./...
