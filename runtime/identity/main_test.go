@@ -1,0 +1,10 @@
+package identity
+
+import (
+	"os"
+	"testing"
+
+	"stead/runtime/roottest"
+)
+
+func TestMain(m *testing.M) { os.Exit(roottest.Main(m)) }
