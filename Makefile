@@ -24,8 +24,11 @@ test:
 	$(ROOT) CGO_ENABLED=0 go test -short -parallel 4 -timeout 15m $(AS_ROOT) ./...
 	$(ROOT) CGO_ENABLED=0 go test -tags weak -run TestCVE -timeout 8m $(AS_ROOT) ./runtime
 
+# With the race detector. Of the program as a whole a share, in which much happens at a time: each
+# command that a test types would be a slow program too.
 test-race:
-	$(ROOT) go test -race -short -parallel 4 -timeout 15m $(AS_ROOT) ./...
+	$(ROOT) go test -race -short -parallel 4 -timeout 15m $(AS_ROOT) $$(go list ./... | grep -v /cmd/)
+	$(ROOT) go test -race -short -parallel 4 -timeout 15m -run 'TestDaemon|TestHold|TestLogs|TestExec$$|TestReplicas|TestImage|TestReload|TestEvents|TestShutdown|TestHung|TestRename' $(AS_ROOT) ./cmd/...
 
 # Daemon and keeper are killed between any two steps, in a build of its own. Some seconds of
 # `make torture` go with it.
