@@ -63,7 +63,7 @@ func (t *tree) empty(dir *os.File, depth int) error {
 					failed = err
 				}
 			}
-			if err == io.EOF {
+			if err == io.EOF || errors.Is(err, unix.ENOENT) { // another process deletes the same tree
 				break
 			}
 			if err != nil {
@@ -89,6 +89,9 @@ func (t *tree) remove(dir *os.File, name string, depth int) error {
 		return nil
 	}
 	fd, e := unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if e == unix.ENOENT {
+		return nil
+	}
 	if e != nil {
 		return refusal("unlink", dir, name, err)
 	}

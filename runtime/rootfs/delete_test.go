@@ -3,6 +3,7 @@ package rootfs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -84,5 +85,29 @@ func TestDeleteFails(t *testing.T) {
 	os.Symlink(dir, dir+"/link")
 	if err := Delete(t.Context(), dir+"/link"); err == nil {
 		t.Error("a link in its place was followed")
+	}
+}
+
+// A purge and the start of another stead may delete the same tree.
+func TestDeleteTwice(t *testing.T) {
+	for range 50 {
+		dir := t.TempDir() + "/doomed"
+		for i := range 40 {
+			if err := os.MkdirAll(fmt.Sprintf("%s/%d/sub/deep", dir, i), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		done := make(chan error)
+		for range 3 {
+			go func() { done <- Delete(t.Context(), dir) }()
+		}
+		for range 3 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		if _, err := os.Lstat(dir); err == nil {
+			t.Error("it is left")
+		}
 	}
 }
