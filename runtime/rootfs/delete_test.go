@@ -90,7 +90,7 @@ func TestDeleteFails(t *testing.T) {
 
 // A purge and the start of another stead may delete the same tree.
 func TestDeleteTwice(t *testing.T) {
-	for range 50 {
+	for range 10 {
 		dir := t.TempDir() + "/doomed"
 		for i := range 40 {
 			if err := os.MkdirAll(fmt.Sprintf("%s/%d/sub/deep", dir, i), 0o755); err != nil {
