@@ -5,9 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"stead/runtime/image"
+	"stead/runtime/roottest"
 	"stead/runtime/status"
 )
 
@@ -24,17 +28,17 @@ func TestPruneMeanwhile(t *testing.T) {
 	}
 	dirs := filepath.Dir(w.o.StateDir)
 	pruning, stop := context.WithCancel(ctx)
-	pruned := make(chan int)
+	var n atomic.Int64 // images that were pruned
+	pruned := make(chan struct{})
 	go func() {
-		n := 0
+		defer close(pruned)
 		for pruning.Err() == nil {
 			gone, err := w.images.Prune(pruning, declared)
 			if err != nil && pruning.Err() == nil {
 				t.Errorf("prune: %v", err)
 			}
-			n += len(gone)
+			n.Add(int64(len(gone)))
 		}
-		pruned <- n
 	}()
 	for i := range rounds {
 		dir := fmt.Sprintf("%s/root-%d", dirs, i)
@@ -48,8 +52,15 @@ func TestPruneMeanwhile(t *testing.T) {
 		w.must(os.WriteFile(dir+"/etc/number", []byte(fmt.Sprintln(i)), 0o644))
 		name := fmt.Sprintf("c%d", i)
 		for _, as := range []string{fmt.Sprintf("junk-%d", i), fmt.Sprintf("used-%d", i)} { // one layer for both
+			before := n.Load()
 			if _, err := w.images.Import(ctx, as, dir, nil, image.Options{}); err != nil {
 				t.Fatalf("import %s: %v", as, err)
+			}
+			// Each third goes before the other is imported; the others meet it at any moment.
+			for end := time.Now().Add(roottest.Patience); i%3 == 0 && strings.HasPrefix(as, "junk") && n.Load() == before; time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("%s is never pruned", as)
+				}
 			}
 		}
 		m := parse(t, name, "rootfs: {image: used-"+fmt.Sprint(i)+"}\ncommand: [cat, /etc/number]\nmounts: {/usr: {source: /usr, readOnly: true}}\nrestart: {policy: never}")
@@ -64,9 +75,7 @@ func TestPruneMeanwhile(t *testing.T) {
 		}
 	}
 	stop()
-	if n := <-pruned; n == 0 {
-		t.Error("nothing was pruned meanwhile")
-	}
+	<-pruned
 	if _, err := w.images.Prune(ctx, declared); err != nil {
 		t.Fatal(err)
 	}
