@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
@@ -48,9 +46,9 @@ func (a *app) backupCommand() *cobra.Command {
 		if maxFreeze < time.Millisecond {
 			return usage(cmd, fmt.Errorf("--max-freeze %v: want a time such as 5s", maxFreeze))
 		}
-		rt, err := a.open(cmd.Context(), runtime.Options{ReadOnly: true, Log: a.log(slog.LevelWarn)})
+		rt, err := a.openOnly(cmd.Context())
 		if err != nil {
-			return fmt.Errorf("read %s: %w", a.stateDir, err)
+			return err
 		}
 		defer rt.Close()
 		if names, err = replicasToo(rt, names); err != nil {
@@ -362,7 +360,7 @@ func (a *app) verifyBackup(ctx context.Context, file string) (*backup.Info, erro
 			return nil, err
 		}
 		defer f.Close()
-		in = io.Reader(f)
+		in = f
 	}
 	return backup.Verify(ctx, in)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -49,9 +48,9 @@ func (a *app) clone(cmd *cobra.Command, o runtime.CloneOptions, dir string) erro
 	if err := a.isFree(ctx, o.As); err != nil {
 		return err
 	}
-	rt, err := a.open(ctx, runtime.Options{ReadOnly: true, Log: a.log(slog.LevelWarn)})
+	rt, err := a.openOnly(ctx)
 	if err != nil {
-		return fmt.Errorf("read %s: %w", a.stateDir, err)
+		return err
 	}
 	defer rt.Close()
 	staging, err := backup.NewStaging(a.stateDir)

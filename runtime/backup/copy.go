@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"stead/runtime/xattr"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -181,7 +183,7 @@ func (c *copier) whiteout(p, kind string, at time.Time) error {
 func (c *copier) mark(name, kind string, at time.Time) error {
 	return c.header(&tar.Header{
 		Typeflag: tar.TypeReg, Name: c.member(name), Mode: 0o600, ModTime: at.Truncate(time.Second),
-		PAXRecords: map[string]string{xattrPrefix + whiteoutXattr: kind},
+		PAXRecords: map[string]string{xattr.TarPrefix + whiteoutXattr: kind},
 	})
 }
 

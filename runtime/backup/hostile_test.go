@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"stead/runtime/roottest"
+	"stead/runtime/xattr"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -103,7 +104,7 @@ func hostile(outside string) map[string]func(all []member) []member {
 	}
 	whiteout := func(name, kind string) member {
 		m := file(name, "")
-		m.PAXRecords[xattrPrefix+whiteoutXattr] = kind
+		m.PAXRecords[xattr.TarPrefix+whiteoutXattr] = kind
 		return m
 	}
 	sparse := file("live/root/z", "1\n0\n0\n")
@@ -182,7 +183,7 @@ func many(n int) (all []member) {
 
 func withXattr(name string) member {
 	m := file("live/root/y", "")
-	m.PAXRecords[xattrPrefix+name] = strings.Repeat("y", 10)
+	m.PAXRecords[xattr.TarPrefix+name] = strings.Repeat("y", 10)
 	return m
 }
 

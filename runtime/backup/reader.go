@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 
+	"stead/runtime/xattr"
+
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -208,7 +210,7 @@ func (r *reader) entry(h *tar.Header) error {
 	if err := r.enter(h, layer, tree); err != nil {
 		return err
 	}
-	kind, marked := h.PAXRecords[xattrPrefix+whiteoutXattr]
+	kind, marked := h.PAXRecords[xattr.TarPrefix+whiteoutXattr]
 	key := p
 	dir, base := path.Split(p)
 	dir = strings.TrimSuffix(dir, "/")

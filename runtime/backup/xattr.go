@@ -10,14 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// xattrPrefix begins the records of extended attributes in a tar.
-const xattrPrefix = "SCHILY.xattr."
-
 const opaqueXattr = "trusted.overlay.opaque"
-
-// maxXattrs bounds the attributes of one file, in bytes: the limit of a reader of PAX headers is
-// 1 MiB.
-const maxXattrs = 512 << 10
 
 // xattrs adds the attributes of a file to a header, and reports whether it is an opaque directory
 // of an overlay.
@@ -51,14 +44,14 @@ func (c *copier) xattrs(h *tar.Header, list func([]byte) (int, error), get func(
 		if err != nil {
 			return false, err
 		}
-		if total += len(name) + n; total > maxXattrs {
-			c.note(path.Clean(h.Name), "has more than %d bytes of extended attributes; the rest is not copied", maxXattrs)
+		if total += len(name) + n; total > xattr.MaxInTar {
+			c.note(path.Clean(h.Name), "has more than %d bytes of extended attributes; the rest is not copied", xattr.MaxInTar)
 			break
 		}
 		if h.PAXRecords == nil {
 			h.PAXRecords = map[string]string{}
 		}
-		h.PAXRecords[xattrPrefix+name] = string(value[:n])
+		h.PAXRecords[xattr.TarPrefix+name] = string(value[:n])
 	}
 	return opaque, nil
 }

@@ -268,24 +268,17 @@ func (p *packer) header(h *tar.Header, fd int) error {
 		if !keepsXattr(name) {
 			continue
 		}
-		if total += len(name) + len(value); total > maxXattrs {
-			p.add(h.Name, fmt.Sprintf("has more than %d bytes of extended attributes; the rest is not copied", maxXattrs))
+		if total += len(name) + len(value); total > xattr.MaxInTar {
+			p.add(h.Name, fmt.Sprintf("has more than %d bytes of extended attributes; the rest is not copied", xattr.MaxInTar))
 			break
 		}
 		if h.PAXRecords == nil {
 			h.PAXRecords = map[string]string{}
 		}
-		h.PAXRecords[xattrPrefix+name] = string(value)
+		h.PAXRecords[xattr.TarPrefix+name] = string(value)
 	}
 	return p.tar.WriteHeader(h)
 }
-
-// xattrPrefix begins the records of extended attributes in a tar.
-const xattrPrefix = "SCHILY.xattr."
-
-// maxXattrs bounds the attributes of one file, in bytes: the limit of a reader of PAX headers is
-// 1 MiB.
-const maxXattrs = 512 << 10
 
 // keepsXattr reports whether an extended attribute is copied. A tar has no name with a "=". Those of overlay and labels of
 // SELinux belong to the place where a file is.

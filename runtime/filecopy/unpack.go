@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"stead/runtime/xattr"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -361,7 +363,7 @@ func (u *unpacker) attributes(fd int, name string, h *tar.Header) error {
 		}
 	}
 	for key, value := range h.PAXRecords {
-		attribute, ok := strings.CutPrefix(key, xattrPrefix)
+		attribute, ok := strings.CutPrefix(key, xattr.TarPrefix)
 		if !ok || !keepsXattr(attribute) {
 			continue
 		}

@@ -156,7 +156,7 @@ func (r *reader) file(name string, dir int, at string, st *unix.Stat_t) error {
 	case nil:
 		defer func() { _, _ = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_UNLCK) }()
 	case unix.EAGAIN:
-		if isLocal(fd) {
+		if IsLocal(fd) {
 			return ErrWriting
 		}
 	}
@@ -220,9 +220,9 @@ func regular(mode uint32) error {
 	return fmt.Errorf("found %s, want regular files and directories", kind)
 }
 
-// isLocal reports whether EAGAIN for a lease can only mean that a process writes: on NFS and
-// SMB it may mean that the server granted no delegation.
-func isLocal(fd int) bool {
+// IsLocal reports whether EAGAIN for a lease can only mean that a process writes: on NFS and
+// SMB it may mean that the server granted no delegation (fs/nfs/nfs4proc.c, fs/smb/client/cifsfs.c).
+func IsLocal(fd int) bool {
 	const cifs, smb2 = 0xFF534D42, 0xFE534D42
 	var st unix.Statfs_t
 	if unix.Fstatfs(fd, &st) != nil {

@@ -232,10 +232,6 @@ func (p *packer) header(h *tar.Header, fd int) error {
 	return p.w.WriteHeader(&tar.Header{Name: strings.TrimPrefix(h.Name, "./") + ".wh..wh..opq", Typeflag: tar.TypeReg, Format: tar.FormatPAX})
 }
 
-// maxXattrs bounds the attributes of one file, in bytes: the limit of a reader of PAX headers is
-// 1 MiB.
-const maxXattrs = 512 << 10
-
 // write writes a header with extended attributes.
 func (p *packer) write(h *tar.Header, attributes map[string][]byte) error {
 	total := 0
@@ -243,13 +239,13 @@ func (p *packer) write(h *tar.Header, attributes map[string][]byte) error {
 		if !xattr.Keeps(name) {
 			continue
 		}
-		if total += len(name) + len(value); total > maxXattrs {
-			return fmt.Errorf("it has more than %d bytes of extended attributes", maxXattrs)
+		if total += len(name) + len(value); total > xattr.MaxInTar {
+			return fmt.Errorf("it has more than %d bytes of extended attributes", xattr.MaxInTar)
 		}
 		if h.PAXRecords == nil {
 			h.PAXRecords = map[string]string{}
 		}
-		h.PAXRecords["SCHILY.xattr."+name] = string(value)
+		h.PAXRecords[xattr.TarPrefix+name] = string(value)
 	}
 	return p.w.WriteHeader(h)
 }

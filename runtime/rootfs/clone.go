@@ -251,13 +251,8 @@ func (c *cloner) attributes(src, dst int, st *unix.Stat_t) error {
 	if err != nil {
 		return err
 	}
-	for name, value := range all {
-		if c.contentOnly && !xattr.Keeps(name) {
-			continue
-		}
-		if err := unix.Fsetxattr(dst, name, value, 0); err != nil {
-			return fmt.Errorf("set extended attribute %.100q: %w", name, err)
-		}
+	if err := c.setXattrs(all, func(name string, value []byte) error { return unix.Fsetxattr(dst, name, value, 0) }); err != nil {
+		return err
 	}
 	return setTimes(fmt.Sprintf("/proc/self/fd/%d", dst), st, 0)
 }
@@ -277,15 +272,22 @@ func (c *cloner) specialAttributes(src, dst int, name string, st *unix.Stat_t) e
 	if err != nil {
 		return err
 	}
+	if err := c.setXattrs(all, func(name string, value []byte) error { return unix.Lsetxattr(to, name, value, 0) }); err != nil {
+		return err
+	}
+	return setTimes(to, st, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+func (c *cloner) setXattrs(all map[string][]byte, set func(name string, value []byte) error) error {
 	for name, value := range all {
 		if c.contentOnly && !xattr.Keeps(name) {
 			continue
 		}
-		if err := unix.Lsetxattr(to, name, value, 0); err != nil {
+		if err := set(name, value); err != nil {
 			return fmt.Errorf("set extended attribute %.100q: %w", name, err)
 		}
 	}
-	return setTimes(to, st, unix.AT_SYMLINK_NOFOLLOW)
+	return nil
 }
 
 func setTimes(file string, st *unix.Stat_t, flags int) error {

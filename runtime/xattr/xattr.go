@@ -9,6 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// TarPrefix begins the records of extended attributes in a tar.
+const TarPrefix = "SCHILY.xattr."
+
+// MaxInTar bounds the attributes of one file in a tar, in bytes: the limit of a reader of PAX
+// headers is 1 MiB.
+const MaxInTar = 512 << 10
+
 // Keeps reports whether an attribute is of a file's content, and goes with it to another place.
 // Attributes in trusted are not: those of overlay are about other files of this host, and a
 // container never sees the others. SELinux labels are those of this host. A tar can't hold a name

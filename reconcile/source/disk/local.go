@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"stead/runtime/files"
 	"stead/runtime/hostpath"
 
 	"golang.org/x/sys/unix"
@@ -108,18 +109,10 @@ func takeLease(fd int) (bool, error) {
 	if err == nil {
 		return true, nil
 	}
-	if err == unix.EAGAIN && !delegates(fd) {
+	if err == unix.EAGAIN && files.IsLocal(fd) {
 		return false, ErrWriting
 	}
 	return false, nil
-}
-
-// delegates reports whether a file lies on a file system where EAGAIN for a lease only
-// means that the server granted no delegation (fs/nfs/nfs4proc.c, fs/smb/client/cifsfs.c).
-func delegates(fd int) bool {
-	const cifs, smb2 = 0xFF534D42, 0xFE534D42
-	var st unix.Statfs_t
-	return unix.Fstatfs(fd, &st) == nil && slices.Contains([]uint32{unix.NFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, cifs, smb2}, uint32(st.Type))
 }
 
 // maxSeen is more than a source of files may hold.

@@ -161,14 +161,11 @@ func (l *Layer) dropACLs(remove func(string) error) error {
 	return nil
 }
 
-// xattrPrefix begins the records of extended attributes in a tar.
-const xattrPrefix = "SCHILY.xattr."
-
 // xattrs sets the extended attributes of an entry. One that can't be set fails the layer: a
 // program that lost its capabilities would fail much later.
 func (l *Layer) xattrs(h *tar.Header, set func(string, []byte) error) error {
 	for key, value := range h.PAXRecords {
-		name, ok := strings.CutPrefix(key, xattrPrefix)
+		name, ok := strings.CutPrefix(key, xattr.TarPrefix)
 		if !ok {
 			continue
 		}
